@@ -1,0 +1,316 @@
+"""The connector: fold a video's frame features into a short sequence of language-model tokens (paper §2.2, spec §1.4).
+
+    frames [B, T, h·w, C] ── s1 ──► mix within each frame          RegStage, C → D
+                          ── sampler ──► fold t × h × w             3D convolution (or pooling), SiLU
+                          ── s2 ──► mix again                       RegStage, D → D
+                          ── readout ──► tokens [B, T'·h'·w', D]    MLP
+
+B clips, T frames, h × w patches, C vision width, D language width. 16 frames of SigLIP-384 (27 × 27 patches) become
+8 × 13 × 13 = 1352 tokens. The variants of the paper's ablation differ only in `ConnectorSettings`.
+
+Parameters have the shapes and names of the original's, so its tensors load as they are; the arithmetic runs with
+channels last, where a 1×1 convolution is a matrix product, a LayerNorm needs no transpose, and the sampler, whose
+kernel equals its stride, is one matrix product over non-overlapping blocks.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import ConfigError, MediaError
+
+NORM_EPS = 1e-5  # the original passes a LayerNorm of 1e-6, but its library replaces it by one of 1e-5 (spec §1.4.2)
+SQUEEZE_RATIO = 0.25
+
+
+@dataclass(frozen=True)
+class ConnectorSettings:
+    """What distinguishes one connector from another.
+
+    Attributes:
+        learned: the sampler is a convolution; otherwise it averages.
+        downsample: how many frames, rows and columns become one.
+        padding: zeros added on every side of all three axes before sampling.
+        depth: bottleneck blocks in each RegStage; 0 leaves both stages out.
+    """
+
+    learned: bool
+    downsample: tuple[int, int, int] = (2, 2, 2)
+    padding: int = 0
+    depth: int = 4
+
+    def grid(self, frames: int, rows: int, columns: int) -> tuple[int, int, int]:
+        """Frames, rows and columns after sampling.
+
+        Raises:
+            MediaError: nothing would be left.
+        """
+        sizes = (frames, rows, columns)
+        folded = tuple((n + 2 * self.padding) // k for n, k in zip(sizes, self.downsample, strict=True))
+        if min(folded) < 1:
+            raise MediaError(
+                f"{frames} frame(s) of {rows}×{columns} patches are too few for a connector that folds "
+                f"{'×'.join(map(str, self.downsample))} into one; give at least {self.downsample[0]} frames"
+            )
+        return folded[0], folded[1], folded[2]
+
+
+CONNECTORS = {
+    "stc_connector": ConnectorSettings(learned=True, padding=1),  # VideoLLaMA 2
+    "stc_connector_v35": ConnectorSettings(learned=True),  # VideoLLaMA 2.1
+    "stp_connector": ConnectorSettings(learned=False),
+    "spatial_conv": ConnectorSettings(learned=True, downsample=(1, 2, 2), padding=1, depth=0),
+    "spatial_pool": ConnectorSettings(learned=False, downsample=(1, 2, 2), depth=0),
+}
+_MLP = re.compile(r"^mlp(\d+)x_gelu$")
+
+
+def build_connector(connector_type: str, vision_width: int, language_width: int) -> "STCConnector | MeanConnector":
+    """The connector of that name, freshly initialised.
+
+    Raises:
+        ConfigError: an unknown name, or widths that a connector without a RegStage can't join.
+    """
+    if connector_type in CONNECTORS:
+        return STCConnector(CONNECTORS[connector_type], vision_width, language_width)
+    if connector_type == "linear" or _MLP.match(connector_type):
+        return MeanConnector(build_mlp(connector_type, vision_width, language_width))
+    raise ConfigError(f"unknown connector {connector_type!r}; available: {', '.join(CONNECTORS)}, linear, mlpNx_gelu")
+
+
+def build_mlp(kind: str, width_in: int, width_out: int) -> nn.Module:
+    """`linear`, or `mlpNx_gelu`: N linear layers with GELU between (spec §1.4, §1.6).
+
+    Raises:
+        ConfigError: any other name.
+    """
+    if kind == "linear":
+        return nn.Linear(width_in, width_out)
+    match = _MLP.match(kind)
+    if match is None or int(match[1]) < 1:
+        raise ConfigError(f"unknown projector {kind!r}; available: linear, mlpNx_gelu (N ≥ 1)")
+    layers: list[nn.Module] = [nn.Linear(width_in, width_out)]
+    for _ in range(int(match[1]) - 1):
+        layers += [nn.GELU(), nn.Linear(width_out, width_out)]
+    return nn.Sequential(*layers)
+
+
+class STCConnector(nn.Module):
+    """Spatial-temporal convolution connector, and its ablation variants.
+
+    1. `s1` mixes each frame's patches: [B·T, h, w, C] → [B·T, h, w, D]
+    2. `sampler` folds blocks of t × h × w: → [B, T', h', w', D]
+    3. `s2` mixes what is left, per folded frame
+    4. `readout` maps each position: → [B, T'·h'·w', D], in the order time, row, column
+    """
+
+    def __init__(self, settings: ConnectorSettings, vision_width: int, language_width: int) -> None:
+        super().__init__()
+        if settings.depth == 0 and vision_width != language_width:
+            raise ConfigError(
+                f"a connector without a RegStage can't map vision width {vision_width} to language width "
+                f"{language_width}; the widths must be equal, or the connector another one"
+            )
+        self.settings = settings
+        self.s1 = _reg_stage(settings.depth, vision_width, language_width)
+        fold = BlockConv(language_width, settings) if settings.learned else BlockMean(settings)
+        self.sampler = nn.Sequential(fold, nn.SiLU())
+        self.s2 = _reg_stage(settings.depth, language_width, language_width)
+        self.readout = nn.Sequential(
+            nn.Linear(language_width, language_width), nn.GELU(), nn.Linear(language_width, language_width)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Frame features [B, T, h·w, C] (a square grid) or [B, T, h, w, C] → tokens [B, T'·h'·w', D]."""
+        x_BTHWC = _as_grid(features)
+        B, T, H, W, _ = x_BTHWC.shape
+        self.settings.grid(T, H, W)
+        x_BTHWD = self.s1(x_BTHWC.flatten(0, 1)).unflatten(0, (B, T))
+        return self._read(self.sampler(x_BTHWD))
+
+    def forward_still(self, features: Tensor, num_frames: int) -> Tensor:
+        """The same as `forward` on `num_frames` copies of one frame, computed once (spec §1.3).
+
+        A folded frame depends on its own block of frames only, so of a still there are at most three kinds: zeros
+        then frames, frames only, frames then zeros.
+
+        Args:
+            features: [B, h·w, C] or [B, h, w, C].
+            num_frames: how many frames the image stands for.
+        """
+        x_BHWC = _as_grid(features[:, None])[:, 0]
+        B, H, W, _ = x_BHWC.shape
+        t, p = self.settings.downsample[0], self.settings.padding
+        T_folded = self.settings.grid(num_frames, H, W)[0]
+        present = [p <= i < p + num_frames for i in range(T_folded * t)]
+        blocks = [tuple(present[i : i + t]) for i in range(0, len(present), t)]
+        kinds = list(dict.fromkeys(blocks))
+
+        x_BHWD = self.s1(x_BHWC)
+        pattern = torch.tensor([frame for kind in kinds for frame in kind], dtype=x_BHWD.dtype, device=x_BHWD.device)
+        x_BTHWD = x_BHWD[:, None] * pattern[:, None, None, None]
+        tokens = self._read(self.sampler[1](self.sampler[0](x_BTHWD, pad_time=False)))
+        per_kind = tokens.unflatten(1, (len(kinds), -1))
+        return per_kind[:, [kinds.index(block) for block in blocks]].flatten(1, 2)
+
+    def num_tokens(self, frames: int, rows: int, columns: int) -> int:
+        """How many tokens a clip becomes."""
+        T, H, W = self.settings.grid(frames, rows, columns)
+        return T * H * W
+
+    def _read(self, x_BTHWD: Tensor) -> Tensor:
+        B, T = x_BTHWD.shape[:2]
+        mixed = self.s2(x_BTHWD.flatten(0, 1)).unflatten(0, (B, T))
+        out: Tensor = self.readout(mixed.flatten(1, 3))
+        return out
+
+
+class MeanConnector(nn.Module):
+    """Average over time, then a projector on each patch: [B, T, N, C] → [B, N, D] (spec §1.3)."""
+
+    def __init__(self, projector: nn.Module) -> None:
+        super().__init__()
+        # the projector's own parameters carry the original's names: `weight`, or `0.weight`, `2.weight`, …
+        for name, child in projector.named_children():
+            self.add_module(name, child)
+        for name, parameter in projector.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Frame features [B, T, N, C] or [B, T, h, w, C] → tokens [B, N, D]."""
+        features = features.flatten(2, 3) if features.dim() == 5 else features
+        return self._project(features.mean(1))
+
+    def forward_still(self, features: Tensor, num_frames: int) -> Tensor:
+        """The same for one frame [B, N, C]: the mean of copies is the frame itself."""
+        return self._project(features.flatten(1, 2) if features.dim() == 4 else features)
+
+    def num_tokens(self, frames: int, rows: int, columns: int) -> int:
+        """How many tokens a clip becomes."""
+        return rows * columns
+
+    def _project(self, x_BNC: Tensor) -> Tensor:
+        if not self._modules:
+            return F.linear(x_BNC, self.weight, self.bias)  # type: ignore[arg-type]
+        for layer in self.children():
+            x_BNC = layer(x_BNC)
+        return x_BNC
+
+
+class BlockConv(nn.Module):
+    """A 3D convolution whose stride equals its kernel: one matrix product over blocks. [B, T, H, W, D] → [B, T', H', W', D]."""
+
+    def __init__(self, width: int, settings: ConnectorSettings) -> None:
+        super().__init__()
+        self.kernel, self.padding = settings.downsample, settings.padding
+        reference = nn.Conv3d(width, width, self.kernel)  # for its shapes and its initialisation
+        self.weight, self.bias = reference.weight, reference.bias
+
+    def forward(self, x_BTHWD: Tensor, pad_time: bool = True) -> Tensor:
+        p = self.padding
+        if p:
+            x_BTHWD = F.pad(x_BTHWD, (0, 0, p, p, p, p, *((p, p) if pad_time else (0, 0))))
+        blocks = _blocks(x_BTHWD, self.kernel)  # [B, T', t, H', h, W', w, D]
+        columns = blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(4)  # the weight's order: channel, t, h, w
+        return F.linear(columns, self.weight.flatten(1), self.bias)
+
+
+class BlockMean(nn.Module):
+    """Average pooling over non-overlapping blocks. [B, T, H, W, D] → [B, T', H', W', D]."""
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__()
+        self.kernel = settings.downsample
+
+    def forward(self, x_BTHWD: Tensor, pad_time: bool = True) -> Tensor:
+        return _blocks(x_BTHWD, self.kernel).mean((2, 4, 6))
+
+
+def _blocks(x_BTHWD: Tensor, kernel: tuple[int, int, int]) -> Tensor:
+    """[B, T, H, W, D] cut into [B, T', t, H', h, W', w, D]; what does not fill a block is left out."""
+    t, h, w = kernel
+    _, T, H, W, _ = x_BTHWD.shape
+    whole = x_BTHWD[:, : T // t * t, : H // h * h, : W // w * w]
+    return whole.unflatten(3, (-1, w)).unflatten(2, (-1, h)).unflatten(1, (-1, t))
+
+
+def _as_grid(features: Tensor) -> Tensor:
+    """[B, T, h·w, C] → [B, T, h, w, C]; a grid passes through."""
+    if features.dim() == 5:
+        return features
+    N = features.shape[2]
+    side = round(N**0.5)
+    if side * side != N:
+        raise ConfigError(
+            f"the connector needs a square grid of patches, got {N} per frame; "
+            "a class token must be dropped (vision_feature_select='patch')"
+        )
+    return features.unflatten(2, (side, side))
+
+
+def _reg_stage(depth: int, width_in: int, width_out: int) -> nn.Module:
+    """`depth` bottleneck blocks, named b1 … as in RegNet; the first one changes the width."""
+    stage = nn.Sequential()
+    for i in range(depth):
+        stage.add_module(f"b{i + 1}", Bottleneck(width_in if i == 0 else width_out, width_out))
+    return stage
+
+
+class Bottleneck(nn.Module):
+    """RegNet's block with a bottleneck ratio of 1 and depthwise groups (spec §1.4.2). [N, H, W, C] → [N, H, W, D].
+
+    1×1 → 3×3 depthwise → squeeze and excite → 1×1, plus a shortcut, then SiLU.
+    """
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(width_in, width_out)
+        self.conv2 = ConvNorm(width_out, width_out, depthwise=True)
+        self.se = SqueezeExcite(width_out, round(SQUEEZE_RATIO * width_in))
+        self.conv3 = ConvNorm(width_out, width_out, activate=False)
+        self.downsample = ConvNorm(width_in, width_out, activate=False) if width_in != width_out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.conv3(self.se(self.conv2(self.conv1(x))))
+        return F.silu(x + shortcut)
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias (1×1, or 3×3 depthwise), LayerNorm over channels, and SiLU where `activate`."""
+
+    def __init__(self, width_in: int, width_out: int, *, depthwise: bool = False, activate: bool = True) -> None:
+        super().__init__()
+        self.depthwise, self.activate = depthwise, activate
+        self.conv = (
+            nn.Conv2d(width_in, width_out, 3, padding=1, groups=width_in, bias=False)
+            if depthwise
+            else nn.Conv2d(width_in, width_out, 1, bias=False)
+        )
+        self.bn = nn.LayerNorm(width_out, eps=NORM_EPS)  # `bn` in the original's tensor names
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.depthwise:
+            x = self.conv(x.movedim(-1, 1)).movedim(1, -1)
+        else:
+            x = F.linear(x, self.conv.weight.flatten(1))
+        x = self.bn(x)
+        return F.silu(x) if self.activate else x
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from the frame's mean. [N, H, W, D] → the same."""
+
+    def __init__(self, width: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((1, 2))
+        hidden = F.silu(F.linear(mean, self.fc1.weight.flatten(1), self.fc1.bias))
+        gate = F.linear(hidden, self.fc2.weight.flatten(1), self.fc2.bias).sigmoid()
+        return x * gate[:, None, None]
