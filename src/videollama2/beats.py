@@ -1,0 +1,315 @@
+"""BEATs: the audio encoder (paper §2.3, spec §1.5).
+
+    fbank [B, frames, 128] ── patches of 16×16 ──► [B, T·8, 512]      time-major: patch t·8 + f
+                           ── project, add position ──► [B, T·8, D]
+                           ── L post-norm layers ──► features [B, T·8, D]
+
+What is unusual: DeepNorm residuals (α·x + f(x)); a convolutional position embedding with a weight norm of its own;
+and one table of relative-position biases, shared by all layers, that each layer gates per query and head.
+
+The bias depends on key − query only, so it is kept as one row of 2N − 1 numbers per head and read through a strided
+view; scores are computed for a slice of queries at a time. Memory therefore grows with N, not with N² per layer.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from .configuration import BeatsConfig
+from .errors import EmptyMedia
+
+FBANK_MEAN = 15.41663
+FBANK_STD = 6.55582
+MEL_BINS = 128
+WEIGHT_NORM_EPS = 1e-6  # not in the usual weight norm; the original adds it under the root
+QUERY_SLICE = 256  # queries whose biases exist at once; measured best of 128 … 1496 on two CPU cores
+SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
+
+
+@dataclass
+class BeatsOutput:
+    """What BEATs heard.
+
+    Attributes:
+        features: [B, patches, D].
+        padding: bool [B, patches], True where a patch is padding; None without padding.
+        grid: patches along (time, frequency); their product is `patches`.
+    """
+
+    features: Tensor
+    padding: Tensor | None
+    grid: tuple[int, int]
+
+
+def patch_grid(frames: int, patch: int = 16) -> tuple[int, int]:
+    """Patches along (time, frequency) of a filterbank of that many frames; a last part of a patch is dropped."""
+    return frames // patch, MEL_BINS // patch
+
+
+class BeatsModel(PreTrainedModel):
+    """BEATs with its (optional) sound-event predictor; all tensors of the original checkpoint have a place."""
+
+    config_class = BeatsConfig
+    base_model_prefix = "audio_encoder"
+    main_input_name = "input_features"
+    input_modalities = ("audio",)
+    _supports_sdpa = True
+    _no_split_modules = ("BeatsLayer",)
+
+    def __init__(self, config: BeatsConfig) -> None:
+        super().__init__(config)
+        patch = config.input_patch_size
+        self.patch_embedding = nn.Conv2d(1, config.embed_dim, patch, patch, bias=config.conv_bias)
+        self.layer_norm = nn.LayerNorm(config.embed_dim)
+        same = config.embed_dim == config.encoder_embed_dim
+        self.post_extract_proj = None if same else nn.Linear(config.embed_dim, config.encoder_embed_dim)
+        self.encoder = BeatsEncoder(config)
+        self.predictor = (
+            nn.Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
+        )
+        self.post_init()
+
+    @property
+    def grid_of(self) -> Any:
+        """`patch_grid` for this model's patch size."""
+        return lambda frames: patch_grid(frames, self.config.input_patch_size)
+
+    def forward(self, input_features: Tensor, padding_mask: Tensor | None = None) -> BeatsOutput:
+        """Encode log-mel filterbanks.
+
+        Args:
+            input_features: float [B, frames, 128], as `media.fbank` makes them.
+            padding_mask: bool [B, frames], True where a frame is padding.
+
+        Raises:
+            EmptyMedia: fewer frames than one patch needs.
+        """
+        patch = self.config.input_patch_size
+        frames = input_features.shape[1]
+        grid = patch_grid(frames, patch)
+        if grid[0] < 1:
+            raise EmptyMedia(
+                f"the sound is {frames} filterbank frames long; BEATs needs at least {patch} "
+                f"({(25 + 10 * (patch - 1)) / 1000:.3f} s)"
+            )
+        dtype = self.patch_embedding.weight.dtype
+        x = (input_features.to(dtype) - FBANK_MEAN) / (2 * FBANK_STD)
+        x = self.patch_embedding(x[:, None]).flatten(2).transpose(1, 2)
+        x = self.layer_norm(x)
+        padding = None if padding_mask is None else _mask_of_patches(padding_mask, x.shape[1])
+        if self.post_extract_proj is not None:
+            x = self.post_extract_proj(x)
+        x = F.dropout(x, self.config.dropout_input, self.training)
+        return BeatsOutput(self.encoder(x, padding), padding, grid)
+
+    def class_probabilities(self, input_features: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Probabilities of the sound events that a fine-tuned BEATs was trained on: float [B, classes]."""
+        if self.predictor is None:
+            raise ValueError("this BEATs has no predictor (finetuned_model is False)")
+        out = self(input_features, padding_mask)
+        logits = self.predictor(F.dropout(out.features, self.config.predictor_dropout, self.training))
+        if out.padding is None:
+            return logits.mean(1).sigmoid()
+        heard = (~out.padding).to(logits.dtype)[..., None]
+        return ((logits * heard).sum(1) / heard.sum(1).clamp(min=1)).sigmoid()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """BEATs' own initialisation is not known from its checkpoints; this one trains (docs/log.md)."""
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv1d) and not parametrize.is_parametrized(module):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, BeatsAttention):
+            nn.init.ones_(module.grep_a)
+        elif isinstance(module, PositionalConv):
+            module.reset_parameters()
+
+
+def _mask_of_patches(padding_mask: Tensor, patches: int) -> Tensor:
+    """A patch is padding where its whole share of frames is: bool [B, frames] → [B, patches].
+
+    The original shares the frames out evenly over the time-major patches, so the frequency patches of one time step
+    follow each other by two frames; checkpoints were trained so.
+    """
+    share = padding_mask.shape[1] // patches
+    return padding_mask[:, : share * patches].unflatten(1, (patches, share)).all(-1)
+
+
+class BeatsEncoder(nn.Module):
+    """Position embedding, norm, then layers that share one relative-position table."""
+
+    def __init__(self, config: BeatsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pos_conv = nn.Sequential(PositionalConv(config), nn.GELU())
+        self.layer_norm = nn.LayerNorm(config.encoder_embed_dim)
+        self.relative_attention_bias = nn.Embedding(config.num_buckets, config.encoder_attention_heads)
+        self.layers = nn.ModuleList(BeatsLayer(config) for _ in range(config.encoder_layers))
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """[B, N, D] → [B, N, D]; positions where `padding` (bool [B, N]) is True are neither heard nor meaningful."""
+        if padding is not None:
+            x = x.masked_fill(padding[..., None], 0)
+        x = x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2)
+        x = F.dropout(self.layer_norm(x), self.config.dropout, self.training)
+        bias = self.relative_bias(x.shape[1])
+        for layer in self.layers:
+            if self.training:
+                x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
+                if torch.rand(()) < self.config.encoder_layerdrop:
+                    continue
+            x = layer(x, bias, padding)
+        return x
+
+    def relative_bias(self, length: int) -> Tensor:
+        """The bias for every distance key − query = −(length − 1) … length − 1: [heads, 2·length − 1]."""
+        table = self.relative_attention_bias.weight
+        distance = torch.arange(1 - length, length, device=table.device)
+        buckets = relative_buckets(distance, self.config.num_buckets, self.config.max_distance)
+        return table[buckets].T.contiguous()
+
+
+def relative_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """Bucket of each distance key − query: half for each sign, exact up to half of that, then logarithmic."""
+    half = num_buckets // 2
+    exact = half // 2
+    size = distance.abs()
+    # the original computes the logarithm in float32, which decides on which side of an edge a distance falls
+    far = torch.log(size.float().clamp(min=1) / exact) / math.log(max_distance / exact) * (half - exact)
+    far = (exact + far.to(torch.long)).clamp(max=half - 1)
+    return torch.where(size < exact, size, far) + (distance > 0) * half
+
+
+class BeatsLayer(nn.Module):
+    """x ← LN(α·x + Attention(x)); x ← LN(α·x + FFN(x)), with DeepNorm's α = (2 L)^¼."""
+
+    def __init__(self, config: BeatsConfig) -> None:
+        super().__init__()
+        D = config.encoder_embed_dim
+        self.alpha = (2 * config.encoder_layers) ** 0.25
+        self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
+        self.self_attn = BeatsAttention(config)
+        self.self_attn_layer_norm = nn.LayerNorm(D)
+        self.fc1 = nn.Linear(D, config.encoder_ffn_embed_dim)
+        self.fc2 = nn.Linear(config.encoder_ffn_embed_dim, D)
+        self.final_layer_norm = nn.LayerNorm(D)
+
+    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+        attended = F.dropout(self.self_attn(x, bias, padding), self.dropout, self.training)
+        x = self.self_attn_layer_norm(torch.add(attended, x, alpha=self.alpha))
+        hidden = F.gelu(self.fc1(x).float()).type_as(x)  # in float32 in the original, whatever the model's dtype
+        hidden = F.dropout(hidden, self.activation_dropout, self.training)
+        hidden = F.dropout(self.fc2(hidden), self.dropout, self.training)
+        return self.final_layer_norm(torch.add(hidden, x, alpha=self.alpha))
+
+
+class BeatsAttention(nn.Module):
+    """Bidirectional attention with a relative bias that each query gates for itself.
+
+    score(i, j) = q_i · k_j / √d + gate(q_i) · table[bucket(j − i)]
+    """
+
+    def __init__(self, config: BeatsConfig) -> None:
+        super().__init__()
+        D, H = config.encoder_embed_dim, config.encoder_attention_heads
+        self.config, self.heads = config, H
+        self.dropout = config.attention_dropout
+        self.q_proj, self.k_proj = nn.Linear(D, D), nn.Linear(D, D)
+        self.v_proj, self.out_proj = nn.Linear(D, D), nn.Linear(D, D)
+        self.grep_linear = nn.Linear(D // H, 8)
+        self.grep_a = nn.Parameter(torch.ones(1, H, 1, 1))
+
+    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+        """x [B, N, D], bias [heads, 2N − 1] by distance, padding bool [B, N] or None → [B, N, D]."""
+        q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        gate = self.gate(q)
+        N = x.shape[1]
+        # row i of the matrix of biases is bias[:, N-1-i : 2N-1-i]: overlapping windows, read backwards
+        by_query = bias.unfold(1, N, 1).flip(1)
+        out = []
+        for start in range(0, N, QUERY_SLICE):
+            rows = slice(start, start + QUERY_SLICE)
+            mask = gate[:, :, rows] * by_query[:, rows]
+            if padding is not None:
+                mask = mask.masked_fill(padding[:, None, None, :], float("-inf"))
+            out.append(self._attend(q[:, :, rows], k, v, mask))
+        joined = torch.cat(out, 2).transpose(1, 2).flatten(2)
+        projected: Tensor = self.out_proj(joined)
+        return projected
+
+    def gate(self, q: Tensor) -> Tensor:
+        """How much each query heeds position: [B, heads, N, d] → [B, heads, N, 1]."""
+        a, b = self.grep_linear(q).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+        return a * (b * self.grep_a - 1.0) + 2.0
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        if self.config._attn_implementation != "eager":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), dropout_p=dropout)
+        # softmax ignores a constant per row, so subtracting the row's maximum before scaling back changes no result
+        scores = (q * (q.shape[-1] ** -0.5 / SCORE_SCALE)) @ k.transpose(-1, -2)
+        scores = (scores - scores.amax(-1, keepdim=True)) * SCORE_SCALE
+        weights = F.dropout((scores + mask).softmax(-1), dropout, self.training)
+        return weights @ v
+
+
+class _WeightNorm(nn.Module):
+    """W = g · v / √(Σ v² + 1e-6), the sum over all but the last axis, in float32 (spec §1.5)."""
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        wide = v.float()
+        scale = torch.rsqrt(wide.square().sum((0, 1), keepdim=True) + WEIGHT_NORM_EPS)
+        return g * (wide * scale).to(v.dtype)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return weight.float().square().sum((0, 1), keepdim=True).sqrt().to(weight.dtype), weight
+
+
+class PositionalConv(nn.Conv1d):
+    """Grouped convolution over time whose even kernel would add a step, which is dropped. [B, D, N] → [B, D, N]."""
+
+    def __init__(self, config: BeatsConfig) -> None:
+        D, kernel = config.encoder_embed_dim, config.conv_pos
+        super().__init__(D, D, kernel, padding=kernel // 2, groups=config.conv_pos_groups)
+        parametrize.register_parametrization(self, "weight", _WeightNorm(), unsafe=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out[:, :, :-1] if self.kernel_size[0] % 2 == 0 else out
+
+    def reset_parameters(self) -> None:
+        """Normal with the deviation that keeps the output's scale at that of the input."""
+        std = (4.0 / (self.kernel_size[0] * self.in_channels)) ** 0.5
+        if parametrize.is_parametrized(self):
+            g, v = self.parametrizations.weight.original0, self.parametrizations.weight.original1
+            nn.init.normal_(v, std=std)
+            with torch.no_grad():
+                g.copy_(v.float().square().sum((0, 1), keepdim=True).sqrt())
+        else:
+            nn.init.normal_(self.weight, std=std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by `scale`: deeper layers' updates fade towards the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.scale, None
