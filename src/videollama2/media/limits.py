@@ -1,0 +1,56 @@
+"""How much a file may make us allocate. Checked against headers, before anything of that size exists."""
+
+from dataclasses import dataclass
+
+from ..errors import MediaTooLarge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Ceilings for one medium. A caller may lower them; a server hands its own to every call.
+
+    max_pixels         of one picture or video frame, width x height; 8K video has 33 million
+    max_held_bytes     decoded pictures kept at once
+    max_frames         pictures in a file, folder or list (also the frames of an animation)
+    max_sound_seconds  decoded sound; 3 hours at 16 kHz mono are 350 MB of 16-bit samples
+    max_file_bytes     size of the file itself; None = any
+    """
+
+    max_pixels: int = 64_000_000
+    max_held_bytes: int = 2 << 30
+    max_frames: int = 4_000_000
+    max_sound_seconds: float = 3 * 3600.0
+    max_file_bytes: int | None = None
+
+    def check_pixels(self, width: int, height: int, what: str) -> None:
+        """Raise MediaTooLarge when one picture of this size is over the limit."""
+        if width * height > self.max_pixels:
+            raise MediaTooLarge(
+                f"{what} claims {width}x{height} pixels; at most {self.max_pixels:,} are decoded. "
+                "Scale it down, or raise Limits.max_pixels."
+            )
+
+    def check_held(self, width: int, height: int, frames: int, what: str) -> None:
+        """Raise MediaTooLarge when that many RGB pictures of this size can't be held."""
+        need = width * height * 3 * frames
+        if need > self.max_held_bytes:
+            raise MediaTooLarge(
+                f"{frames} frames of {width}x{height} from {what} take {need / 2**30:.1f} GiB; the limit is "
+                f"{self.max_held_bytes / 2**30:.1f} GiB. Ask for fewer frames, or raise Limits.max_held_bytes."
+            )
+
+    def check_frames(self, frames: int, what: str) -> None:
+        """Raise MediaTooLarge when a file or folder has more pictures than may be listed."""
+        if frames > self.max_frames:
+            raise MediaTooLarge(f"{what} has more than {self.max_frames:,} pictures; cut it, or raise Limits.max_frames.")
+
+    def check_seconds(self, seconds: float, what: str) -> None:
+        """Raise MediaTooLarge when more sound than allowed would be decoded."""
+        if seconds > self.max_sound_seconds:
+            raise MediaTooLarge(
+                f"{what} has more than {self.max_sound_seconds:g} s of sound; ask for a range with start and end, "
+                "or raise Limits.max_sound_seconds."
+            )
+
+
+DEFAULT_LIMITS = Limits()

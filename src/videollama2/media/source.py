@@ -1,0 +1,166 @@
+"""Where media come from: a local file or bytes, opened so that nothing else is ever opened.
+
+A container can name other files (playlists, concat scripts, image patterns, data references) and FFmpeg would follow.
+So: formats come from an allow-list of self-contained ones, the only protocol is `file:`, and only decoders on the list
+run. What a file is, its content says, never its name.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.error
+from PIL import Image
+
+from ..errors import EmptyMedia, MediaError, MediaNotFound, MediaTooLarge, UnreadableMedia, UsageError
+from .limits import Limits
+
+type Kind = Literal["av", "picture"]
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2;matroska,webm;avi;flv;mpegts;mpeg;ogg;wav;w64;flac;mp3;aac;aiff;au;caf;asf;amr;ac3;eac3;"
+    "mxf;h264;hevc;ivf;m4v"
+).replace(";", ",")
+VIDEO_CODECS = frozenset(
+    "h264 hevc av1 libdav1d libaom-av1 vp8 libvpx vp9 libvpx-vp9 mpeg4 msmpeg4 msmpeg4v1 msmpeg4v2 h263 h263p mpeg1video "
+    "mpeg2video mjpeg theora prores dnxhd wmv1 wmv2 wmv3 vc1 flv flv1 ffv1 huffyuv ffvhuff utvideo rawvideo png qtrle "
+    "cinepak dvvideo svq1 svq3".split()
+)
+AUDIO_CODECS = frozenset(
+    "aac aac_fixed aac_latm mp3 mp3float mp2 mp2float mp1 mp1float opus libopus vorbis libvorbis flac alac ac3 ac3_fixed "
+    "eac3 dca wmav1 wmav2 wavpack amrnb amrwb libopencore_amrnb libopencore_amrwb adpcm_ima_wav adpcm_ms adpcm_ima_qt "
+    "gsm gsm_ms nellymoser speex libspeex truehd".split()
+)
+PICTURES = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+
+_PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:(?![\\])")  # C:\clip.mp4 is a path; a one-letter scheme does not exist
+_PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or bytes that would be one. `name` is for messages and receipts."""
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    @classmethod
+    def of(cls, medium: str | os.PathLike[str] | bytes, limits: Limits) -> "Source":
+        """Check that the medium exists, is local and within limits.
+
+        Raises:
+            MediaNotFound, EmptyMedia, MediaTooLarge, UnreadableMedia (a URL).
+        """
+        if isinstance(medium, bytes):
+            source, size = cls(f"<{len(medium)} bytes>", data=medium), len(medium)
+        else:
+            path = local_path(medium)
+            if not path.is_file():
+                raise MediaNotFound(f"{path} is neither a file nor a folder of pictures.")
+            source, size = cls(str(path), path=path), path.stat().st_size
+        if size == 0:
+            raise EmptyMedia(f"{source.name} is empty (0 bytes); expected a video, sound or picture.")
+        if limits.max_file_bytes is not None and size > limits.max_file_bytes:
+            raise MediaTooLarge(f"{source.name} has {size:,} bytes; the limit is {limits.max_file_bytes:,}.")
+        return source
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data) if self.data is not None else self._path.stat().st_size
+
+    @property
+    def _path(self) -> Path:
+        if self.path is None:
+            raise UsageError("this source has no path")
+        return self.path
+
+    def head(self, n: int = 64) -> bytes:
+        """The first n bytes."""
+        if self.data is not None:
+            return self.data[:n]
+        with self._path.open("rb") as file:
+            return file.read(n)
+
+    def kind(self) -> Kind:
+        """Whether Pillow ("picture": stills and animations) or FFmpeg ("av") reads it, by its first bytes."""
+        head = self.head()
+        webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+        avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+        return "picture" if webp or avif or head.startswith(_PICTURE_MAGIC) else "av"
+
+    @contextmanager
+    def container(self) -> Iterator["av.container.InputContainer"]:
+        """The opened container; FFmpeg's errors, also inside the block, become UnreadableMedia.
+
+        Raises:
+            UnreadableMedia: no container of an allowed format, truncated, or a playlist.
+        """
+        head = self.head()
+        if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLIST_MAGIC):
+            raise UnreadableMedia(
+                f"{self.name} is a playlist or a script, not a medium; it could name other files. Give the media file itself."
+            )
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        target: Any = BytesIO(self.data) if self.data is not None else f"file:{self._path.absolute()}"
+        try:
+            with av.open(target, options=options) as opened:
+                yield opened
+        except MediaError:
+            raise
+        except (av.error.FFmpegError, EOFError) as error:
+            raise UnreadableMedia(f"{self.name} can't be read ({_why(error)}): {_guess(head)}") from error
+
+    def picture(self, limits: Limits) -> Image.Image:
+        """The opened, not yet decoded picture or animation.
+
+        Raises:
+            UnreadableMedia: Pillow can't tell what it is. MediaTooLarge: by its header.
+        """
+        target = BytesIO(self.data) if self.data is not None else self._path
+        try:
+            picture = Image.open(target, formats=PICTURES)
+        except Image.DecompressionBombError as error:
+            raise MediaTooLarge(f"{self.name} is far too large a picture; at most {limits.max_pixels:,} pixels.") from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UnreadableMedia(f"{self.name} can't be read as a picture: it is corrupt or truncated.") from error
+        limits.check_pixels(*picture.size, self.name)
+        return picture
+
+
+def local_path(medium: str | os.PathLike[str]) -> Path:
+    """The path, after refusing what is no local path.
+
+    Raises:
+        UnreadableMedia: a URL or an FFmpeg protocol (`http:`, `concat:`, …).
+    """
+    text = os.fspath(medium)
+    if not text or "\0" in text:
+        raise MediaNotFound(f"{text!r} is no path; expected a local file or folder.")
+    path = Path(text)
+    if _URL.match(text) and not path.exists():
+        raise UnreadableMedia(f"{text} is a URL or a protocol; only local files are opened. Download it and give the path.")
+    return path
+
+
+def _why(error: BaseException) -> str:
+    """FFmpeg's words without its numbers, paths and addresses."""
+    return str(getattr(error, "strerror", None) or type(error).__name__).lower()
+
+
+def _guess(head: bytes) -> str:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError:
+        return "it is corrupt, truncated, or of a format that is not supported."
+    if text.isprintable() or "\n" in text:
+        return "it is a text file, whatever its name says."
+    return "it is corrupt, truncated, or of a format that is not supported."

@@ -1,0 +1,319 @@
+"""VideoLLaMA 2 as a transformers model.
+
+    frames ─ vision encoder ─ STC connector ─┐
+                                             ├─ fusion ─ language model ─ logits
+    sound ── BEATs ─ audio projector ────────┘
+
+Shapes: B prompts of L ids, D language width. Media of all prompts come in one tensor (or list) per kind, in prompt
+order: `pixel_values` [images, 3, S, S], `pixel_values_videos` [videos, T, 3, S, S], `input_features`
+[sounds, frames, 128] with `input_features_mask` [sounds, frames], 1 where a frame is sound and 0 where it is padding.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from .beats import BeatsModel
+from .configuration import VideoLlama2Config
+from .errors import ConfigError, UnsupportedModality
+from .fusion import splice
+from .stc import build_connector, build_mlp
+from .vision import encode_frames
+
+MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
+
+
+class VideoLlama2PreTrainedModel(PreTrainedModel):
+    """What both model classes share."""
+
+    config_class = VideoLlama2Config
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "video", "audio", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _skip_keys_device_placement = ("past_key_values",)
+    _no_split_modules: ClassVar[list[str]] = ["BeatsLayer", "Bottleneck", "CLIPEncoderLayer", "SiglipEncoderLayer"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Readouts and projectors N(0, initializer_range), convolutions as torch does it (spec §1.4.2)."""
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.reset_parameters()
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+class VideoLlama2Model(VideoLlama2PreTrainedModel):
+    """Encoders, connector, projector and the language model's trunk.
+
+    1. `get_image_features`, `get_video_features`, `get_audio_features`: media → [tokens, D] each
+    2. `embed`: prompt ids and features → embeddings [B, L, D]
+    3. `language_model`: embeddings → hidden states [B, L, D]
+    """
+
+    def __init__(self, config: VideoLlama2Config) -> None:
+        super().__init__(config)
+        text: Any = config.text_config
+        D = text.hidden_size
+        self.vision_encoder = self.connector = self.audio_encoder = self.audio_projector = None
+        if config.vision_config is not None:
+            vision: Any = config.vision_config
+            self.vision_encoder = AutoModel.from_config(vision)
+            self.connector = build_connector(config.connector_type, vision.hidden_size, D)
+        if config.audio_config is not None:
+            audio: Any = config.audio_config
+            self.audio_encoder = BeatsModel(audio)
+            self.audio_projector = build_mlp(config.audio_projector_type, audio.encoder_embed_dim, D)
+        self.language_model = AutoModel.from_config(text)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's token embedding."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embedding."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_image_features(self, pixel_values: Tensor) -> list[Tensor]:
+        """[images, 3, S, S] → per image [tokens, D]; the same numbers as `num_frames` copies of it, computed once."""
+        frames = self._encode_frames(pixel_values)
+        return list(self.connector.forward_still(frames, self.config.num_frames))
+
+    def get_video_features(self, pixel_values_videos: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """[videos, T, 3, S, S], or a list of [T, 3, S, S] of any lengths → per video [tokens, D]."""
+        if isinstance(pixel_values_videos, Tensor):
+            frames = self._encode_frames(pixel_values_videos.flatten(0, 1))
+            return list(self.connector(frames.unflatten(0, pixel_values_videos.shape[:2])))
+        return [self.connector(self._encode_frames(video)[None])[0] for video in pixel_values_videos]
+
+    def get_audio_features(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
+        """[sounds, frames, 128] → per sound [tokens, D], without the patches that are padding.
+
+        A last part of a patch is dropped from each sound, as if it were alone: batching changes no number.
+        """
+        if self.audio_encoder is None or self.audio_projector is None:
+            raise UnsupportedModality("this model has no audio encoder; leave the sound out or load an audio-visual model")
+        patch = self.audio_encoder.config.input_patch_size
+        frames = input_features.shape[1]
+        steps = [frames // patch] * len(input_features)
+        padding = None
+        if input_features_mask is not None and not bool(input_features_mask.all()):
+            whole = input_features_mask.sum(1) // patch * patch
+            steps = (whole // patch).tolist()
+            longest = max(steps) * patch  # nothing beyond the longest sound's whole patches is anybody's
+            input_features = input_features[:, :longest]
+            padding = torch.arange(longest, device=whole.device) >= whole[:, None]
+        out = self.audio_encoder(input_features, padding)
+        rows = out.grid[1]
+        sounds = [_pool(x[: n * rows], rows, self.config.audio_pool) for x, n in zip(out.features, steps, strict=True)]
+        projected = self.audio_projector(torch.cat(sounds))
+        return list(projected.split([len(s) for s in sounds]))
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Prompt ids [B, L] and their media → embeddings [B, L, D]."""
+        images = [] if pixel_values is None else self.get_image_features(pixel_values)
+        videos = [] if pixel_values_videos is None else self.get_video_features(pixel_values_videos)
+        sounds = [] if input_features is None else self.get_audio_features(input_features, input_features_mask)
+        return self.embed_features(input_ids, images, videos, sounds)
+
+    def embed_features(
+        self,
+        input_ids: Tensor,
+        images: Sequence[Tensor] = (),
+        videos: Sequence[Tensor] = (),
+        sounds: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """As `embed`, from features that were computed before ([tokens, D] each)."""
+        config = self.config
+        features = {config.image_token_id: images, config.video_token_id: videos, config.audio_token_id: sounds}
+        return splice(input_ids, self.get_input_embeddings(), features)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of the prompt. Right padding for training, left padding for generation; both give the same."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(
+                input_ids, pixel_values, pixel_values_videos, input_features, input_features_mask
+            )
+        return self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+
+    def _encode_frames(self, pixels: Tensor) -> Tensor:
+        if self.vision_encoder is None or self.connector is None:
+            raise UnsupportedModality("this model has no vision encoder; it can be asked about text and sound only")
+        config = self.config
+        return encode_frames(self.vision_encoder, pixels, config.vision_feature_layer, config.vision_feature_select)
+
+
+def pooled_patches(time: int, frequency: int, pool: Sequence[int]) -> int:
+    """How many tokens a grid of BEATs patches becomes."""
+    return -(-time // pool[0]) * -(-frequency // pool[1])
+
+
+def _pool(patches: Tensor, rows: int, pool: Sequence[int]) -> Tensor:
+    """Average neighbouring patches: time-major [T·rows, C] → [T'·rows', C]; a last smaller block averages what it has."""
+    if tuple(pool) == (1, 1):
+        return patches
+    grid = patches.unflatten(0, (-1, rows)).permute(2, 0, 1)
+    pooled = F.avg_pool2d(grid[None], tuple(pool), ceil_mode=True, count_include_pad=False)[0]
+    return pooled.permute(1, 2, 0).flatten(0, 1)
+
+
+class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, GenerationMixin):
+    """The model with its head: `forward` for losses and logits, `generate` for answers."""
+
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan: ClassVar[dict[str, str]] = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: VideoLlama2Config) -> None:
+        super().__init__(config)
+        text: Any = config.text_config
+        self.model = VideoLlama2Model(config)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's token embedding."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embedding."""
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The head."""
+        return self.lm_head
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits, and the loss where `labels` are given.
+
+        Args:
+            input_ids: int64 [B, L] with one placeholder per media feature.
+            labels: int64 [B, L], -100 where nothing is learned; shifted inside.
+            logits_to_keep: compute the logits of the last n positions only (0: all), or of these positions.
+
+        Returns:
+            `logits` float [B, L, V]. While training with labels the head runs on supervised positions only, which is
+            most of its cost, and `logits` is None.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            pixel_values_videos=pixel_values_videos,
+            input_features=input_features,
+            input_features_mask=input_features_mask,
+            use_cache=use_cache,
+            **{k: v for k, v in kwargs.items() if k != "num_items_in_batch"},
+        )
+        hidden = outputs.last_hidden_state
+        logits, loss = None, None
+        if labels is None or not self.training:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self._head(hidden[:, kept])
+        if labels is not None:
+            loss = self._loss(hidden, labels, kwargs.get("num_items_in_batch"))
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        logits = self.lm_head(hidden)
+        cap = getattr(self.config.text_config, "final_logit_softcapping", None)  # Gemma 2
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def _loss(self, hidden: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Next-token cross entropy in float32 over the supervised positions: a scalar."""
+        target = F.pad(labels[:, 1:], (0, 1), value=-100)
+        supervised = target != -100
+        if not bool(supervised.any()):
+            raise ConfigError("no position of this batch is supervised (all labels are -100); its loss would be empty")
+        logits = self._head(hidden[supervised]).float()
+        total = F.cross_entropy(logits, target[supervised].to(logits.device), reduction="sum")
+        return total / (supervised.sum() if num_items is None else num_items)
+
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
+        """As transformers', and media are encoded once, before the first token.
+
+        The prompt enters as embeddings, as in the public implementation, so a repetition penalty counts new tokens
+        only (spec §5.2). What comes back holds the prompt's ids and the new ones, as transformers' users expect; with
+        `inputs_embeds` only the new ones.
+        """
+        input_ids = kwargs.pop("input_ids", inputs)
+        media = {name: kwargs.pop(name) for name in MEDIA_INPUTS if name in kwargs}
+        if input_ids is None or all(value is None for value in media.values()):
+            return super().generate(input_ids, **kwargs)
+        embeds = self.model.embed(input_ids, **media)
+        mask = kwargs.pop("attention_mask", None)
+        mask = torch.ones_like(input_ids) if mask is None else mask
+        out = super().generate(inputs_embeds=embeds, attention_mask=mask, **kwargs)
+        new = out if isinstance(out, Tensor) else out.sequences
+        prompt = input_ids.repeat_interleave(len(new) // len(input_ids), dim=0)
+        whole = torch.cat([prompt, new], dim=1)
+        if isinstance(out, Tensor):
+            return whole
+        out.sequences = whole
+        return out

@@ -1,0 +1,104 @@
+"""Protocols: how a file becomes what the model sees and hears, as named objects.
+
+A protocol is data. `released` is what the public implementation computes (spec.md §4), minus its randomness;
+`full` is what one would want instead; `paper` is the published evaluation setting. A new one is a `replace` of an old one:
+
+    PROTOCOLS["squared"] = replace(FULL, name="squared", aspect="pad")
+"""
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .errors import UsageError
+
+RELEASED_SECONDS = 30.0  # every sound of the public implementation is made this long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Choices between a file and the model's inputs; every field has one reader in `media/`.
+
+    Pictures
+        sampling          "uniform": the centres of `num_frames` equal segments; "fps": one frame per second
+        max_frames        never more frames than this
+        frame_clock       how seconds choose candidate frames: "index" = second x mean fps (the public arithmetic, which
+                          begins one frame early); "time" = presentation time within [start, end)
+        given_frames      a list or array handed in: "keep" every item up to max_frames, or "sample" it like a video
+        short             fewer frames than wanted: "black" frames of transposed size, or "repeat" frames
+        gif_fps           the rate that index arithmetic takes an animation for; None = its own durations
+        folder_fps        frames per second of a folder of pictures
+        aspect            "none", or "pad" to a square first
+
+    Sound
+        file_sound        of a sound file: "first_channel" at its own rate, cut or padded to 30 s, Fourier resampling;
+                          "whole" = all channels mixed, 16 kHz
+        video_sound       of a video: "eight_windows" of 2 s; "whole"
+        sound_in_range    cut sound to the asked range
+        absent_sound      a video without sound: "silence" is encoded as 30 s of zeros, or "skip"
+        sound_seconds     most seconds of sound that are used
+        pad_sound         fill up to sound_seconds with zeros
+        fbank_dtype       what the fbank is rounded to: "bfloat16" or "float32"
+    """
+
+    name: str
+    summary: str
+    sampling: Literal["uniform", "fps"] = "uniform"
+    max_frames: int = 32
+    frame_clock: Literal["index", "time"] = "index"
+    given_frames: Literal["keep", "sample"] = "keep"
+    short: Literal["black", "repeat"] = "black"
+    gif_fps: float | None = 25.0
+    folder_fps: float = 3.0
+    aspect: Literal["none", "pad"] = "none"
+    file_sound: Literal["first_channel", "whole"] = "first_channel"
+    video_sound: Literal["eight_windows", "whole"] = "eight_windows"
+    sound_in_range: bool = False
+    absent_sound: Literal["silence", "skip"] = "silence"
+    sound_seconds: float = RELEASED_SECONDS
+    pad_sound: bool = True
+    fbank_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+
+
+RELEASED = Protocol(
+    name="released",
+    summary="what the public implementation's model_init + mm_infer compute, with a fixed instead of a random crop",
+)
+PAPER = replace(
+    RELEASED,
+    name="paper",
+    summary="the published evaluation setting: as released, but frames padded to squares",
+    aspect="pad",
+)
+FULL = Protocol(
+    name="full",
+    summary="all of the sound of the asked range, no padding, frames by their true times",
+    frame_clock="time",
+    given_frames="sample",
+    short="repeat",
+    gif_fps=None,
+    file_sound="whole",
+    video_sound="whole",
+    sound_in_range=True,
+    absent_sound="skip",
+    sound_seconds=60.0,
+    pad_sound=False,
+    fbank_dtype="float32",
+)
+
+PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (RELEASED, FULL, PAPER)}
+
+
+def protocol(name: str | Protocol) -> Protocol:
+    """The protocol of this name; a Protocol is returned as it is.
+
+    Raises:
+        UsageError: no protocol has this name; the message names the nearest and lists all.
+    """
+    if isinstance(name, Protocol):
+        return name
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"no protocol is named {name!r}{hint} Known: {', '.join(PROTOCOLS)}.")

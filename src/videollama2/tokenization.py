@@ -1,0 +1,263 @@
+"""Text to token ids, where what a person wrote can never become a control token.
+
+A rendered chat is a list of pieces: `Segment` (text, and whether the template or a person wrote it) and `Slot` (a
+medium's place). `encode_pieces` turns it into ids with one negative id per medium (spec §5.1).
+
+How injection is ruled out. The stretch between two slots is first tokenised as one string, as the public
+implementation does. That result is used only if (a) no control literal touches text that a person wrote, and (b) the
+control ids in it are exactly those that appear when every such text is replaced by the letter x. Otherwise the
+stretch is tokenised piece by piece: control tokens are looked for in the template's own text alone, plain text goes
+through the tokenizer's normalizer, pre-tokenizer and model, which know no added tokens, and each dangerous literal is
+spelled out, one character at a time. It still decodes to what was typed. (b) is checked again on that result.
+
+Markers that are plain text in the template too (`[INST]`, `<<SYS>>`, `USER:`) are spelled out likewise, so that a
+person can't produce the tokens that the template uses for them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import CheckpointNotFound, PromptError
+
+Modality = Literal["image", "video", "audio"]
+Tokenizer = Any  # a transformers tokenizer with a `tokenizers` backend, as `load_tokenizer` returns it
+
+SLOT_IDS: dict[Modality, int] = {"image": -200, "video": -201, "audio": -202}
+"""One negative id per medium, as in the public implementation (spec §3.1)."""
+
+SLOT_MODALITIES: dict[int, Modality] = {slot_id: modality for modality, slot_id in SLOT_IDS.items()}
+
+_TEXT_MARKER = re.compile(
+    r"\[/?[A-Z][A-Z_]*\]|<</?[A-Z]+>>|<\|[^|<>\s]+\|>|<(?:start|end)_of_turn>|</?s>"
+    r"|(?:###\s?)?\b(?:USER|ASSISTANT|SYSTEM|User|Assistant|System|Human):"
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a rendered chat. `trusted`: the template or the checkpoint wrote it; otherwise a person did."""
+
+    text: str
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one medium. A clip with picture and sound is one `video` slot."""
+
+    modality: Modality
+
+
+Piece = Segment | Slot
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a checkpoint folder, offline: from tokenizer.json, else tokenizer.model, else vocab.json.
+
+    A SentencePiece `tokenizer.model` is read without the sentencepiece package and gives the ids of the slow, legacy
+    Llama tokenizer that the public implementation uses. The padding token falls back to the unknown token (spec §3.2),
+    then to the end token. Raises CheckpointNotFound where the folder holds none of these files.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = Path(folder)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    elif (folder / "tokenizer.model").is_file():
+        from .spm import backend_from_model
+
+        backend = backend_from_model(folder / "tokenizer.model")
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, tokenizer_object=backend)
+    elif (folder / "vocab.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    else:
+        raise CheckpointNotFound(
+            f"no tokenizer in {folder}: found none of tokenizer.json, tokenizer.model, vocab.json. "
+            "Copy the tokenizer files of the language model into the folder."
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[int]:
+    """Ids of a rendered chat; each slot is its negative id, text between slots is tokenised on its own (spec §5.1).
+
+    No id that stems from an untrusted segment is a control id. Raises PromptError where the tokenizer makes that
+    impossible, and for text that is not valid Unicode.
+    """
+    controls = _Controls.of(tokenizer, [p.text for p in pieces if isinstance(p, Segment) and p.trusted])
+    ids: list[int] = []
+    stretch: list[Segment] = []
+    for piece in pieces:
+        if isinstance(piece, Segment):
+            stretch.append(piece)
+            continue
+        ids += _encode_stretch(stretch, tokenizer, controls)
+        ids.append(SLOT_IDS[piece.modality])
+        stretch = []
+    return ids + _encode_stretch(stretch, tokenizer, controls)
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """What is control in one prompt: the added tokens, and the template's textual markers."""
+
+    added: dict[str, Any]  # literal → AddedToken; every one of them, to find in the template's text
+    ids: frozenset[int]  # of those that a person must not produce
+    dangerous: re.Pattern[str]  # finds, also overlapping, the literals that a person must not produce
+    in_template: re.Pattern[str]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, trusted: Sequence[str]) -> "_Controls":
+        decoder = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
+        template = str(tokenizer.chat_template or "") + "".join(trusted)
+        special = set(tokenizer.all_special_tokens)
+        ids: set[int] = set(tokenizer.all_special_ids)
+        literals: set[str] = set(special)
+        for token_id, token in decoder.items():
+            # Whitespace that a vocabulary lists among its added tokens is ordinary text, in templates too.
+            in_template = token.content in template and not token.content.isspace()
+            if token.special or token.content in special or in_template:
+                ids.add(token_id)
+                literals.add(token.content)
+        added = {token.content: token for token in decoder.values()}
+        for text in trusted:
+            literals.update(m for m in _TEXT_MARKER.findall(text) if m not in added)
+        literals.discard("")
+        return cls(added, frozenset(ids), _any_of(literals, overlapping=True), _any_of(added))
+
+    def sequence(self, ids: Iterable[int]) -> list[int]:
+        """The control ids among `ids`, in order."""
+        return [i for i in ids if i in self.ids]
+
+
+def _any_of(literals: Iterable[str], *, overlapping: bool = False) -> re.Pattern[str]:
+    """A pattern for any of the literals, the longest first; group 1 is the match."""
+    options = "|".join(map(re.escape, sorted(literals, key=lambda s: (-len(s), s)))) or "(?!)"
+    return re.compile(f"(?=({options}))" if overlapping else f"({options})")
+
+
+def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: _Controls) -> list[int]:
+    """Ids of text without media."""
+    text = "".join(s.text for s in stretch)
+    if not text:
+        return []
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"the text holds {text[error.start]!r}, which is no Unicode character (half of a surrogate pair). "
+            "Decode the input with the right encoding, or with errors='replace'."
+        ) from None
+    harmless = "".join(s.text if s.trusted else "x" * bool(s.text) for s in stretch)
+    expected = controls.sequence(_encode(harmless, tokenizer))
+    dangers = _dangerous_characters(stretch, controls)
+    if not any(dangers):
+        ids = _encode(text, tokenizer)
+        if controls.sequence(ids) == expected:
+            return ids
+    ids = _encode_apart(stretch, dangers, tokenizer, controls)
+    if controls.sequence(ids) != expected:
+        raise PromptError(
+            "this tokenizer turns some of the given text into a control token, whatever is done about it; "
+            "remove what looks like a chat marker from the text"
+        )
+    return ids
+
+
+def _encode(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Plain tokenisation: control literals are control tokens."""
+    return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False, verbose=False))
+
+
+def _dangerous_characters(stretch: Sequence[Segment], controls: _Controls) -> list[bool]:
+    """Per character of the stretch: a person wrote it, and it is part of a control literal.
+
+    The literal may lie partly in the template's text; only the person's characters are marked.
+    """
+    text = "".join(s.text for s in stretch)
+    written = [not s.trusted for s in stretch for _ in s.text]
+    marked = [False] * len(text)
+    for match in controls.dangerous.finditer(text):
+        for k in range(*match.span(1)):
+            marked[k] = written[k]
+    return marked
+
+
+def _encode_apart(
+    stretch: Sequence[Segment], dangers: Sequence[bool], tokenizer: Tokenizer, controls: _Controls
+) -> list[int]:
+    """Ids of a stretch with control tokens matched in the template's text only, and dangers spelled out."""
+    ids: list[int] = []
+    run = ""  # plain text since the last control token or spelled-out character
+    at_start = True  # nothing was encoded since the start, or since a control token: a dummy prefix belongs here
+    eat_space = False  # the last control token swallows white space on its right
+
+    def flush() -> None:
+        nonlocal run, at_start
+        if run:
+            ids.extend(_encode_plain(run, tokenizer, prefix=at_start, first=not ids))
+            run, at_start = "", False
+
+    position = 0
+    for segment in stretch:
+        for text, token in _split_controls(segment, controls):
+            if token is not None:
+                run = run.rstrip() if token.lstrip else run
+                flush()
+                ids.append(tokenizer.convert_tokens_to_ids(token.content))
+                at_start, eat_space = True, bool(token.rstrip)
+            for k, character in enumerate(text if token is None else ""):
+                if eat_space and character.isspace():
+                    continue
+                eat_space = False
+                if dangers[position + k]:
+                    flush()
+                    ids += _encode_plain(character, tokenizer, prefix=at_start, first=not ids)
+                    at_start = False
+                else:
+                    run += character
+            position += len(text)
+    flush()
+    return ids
+
+
+def _split_controls(segment: Segment, controls: _Controls) -> list[tuple[str, Any]]:
+    """(text, None) and (literal, AddedToken) in order; a person's text is never split."""
+    if not segment.trusted or not controls.added:
+        return [(segment.text, None)]
+    return [(part, controls.added.get(part)) for part in controls.in_template.split(segment.text) if part]
+
+
+def _encode_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool) -> list[int]:
+    """Ids of text by the vocabulary alone: no added token is known here.
+
+    `prefix`: the dummy space, where the tokenizer adds one, belongs before this text; `first`: it starts the prompt.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise PromptError(
+            "the text holds what looks like a control token, and this slow tokenizer can't be kept from obeying it. "
+            "Load the tokenizer with videollama2.tokenization.load_tokenizer."
+        )
+    normal = backend.normalizer.normalize_str(text) if backend.normalizer is not None else text
+    splits = [normal]
+    if backend.pre_tokenizer is not None:
+        splits = [split for split, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
+        prefix = prefix and (first or getattr(backend.pre_tokenizer, "prepend_scheme", "") != "first")
+    if not prefix and splits:
+        splits[0] = splits[0][_dummy_prefix(text, "".join(splits)) :]
+    return [token.id for split in splits if split for token in backend.model.tokenize(split)]
+
+
+def _dummy_prefix(text: str, prepared: str) -> int:
+    """How many characters stand before `prepared` that no space of `text` accounts for."""
+    for space in "▁Ġ":
+        if prepared.startswith(space):
+            own = len(text) - len(text.lstrip(" " + space))
+            return max(0, len(prepared) - len(prepared.lstrip(space)) - own)
+    return 0
