@@ -42,6 +42,24 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = ("past_key_values",)
     _no_split_modules: ClassVar[list[str]] = ["BeatsLayer", "Bottleneck", "CLIPEncoderLayer", "SiglipEncoderLayer"]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """A model from a folder or hub id in our layout or the original's, with every tensor accounted for.
+
+        Args:
+            pretrained_model_name_or_path: a checkpoint folder, or a hub id.
+            config: replaces the folder's own.
+            kwargs: as transformers' (dtype, device_map, attn_implementation, quantization_config, …).
+
+        Raises:
+            CheckpointNotFound: no such folder, or one without safetensors.
+            TensorMismatch: tensors are missing, unexpected or misshapen; nothing is initialised in their place.
+        """
+        from .weights.load import find_folder, load_strictly  # weights know this class, not the reverse
+
+        config = args[0] if args else kwargs.pop("config", None)
+        return load_strictly(cls, find_folder(pretrained_model_name_or_path), config, **kwargs)
+
     def _init_weights(self, module: nn.Module) -> None:
         """Readouts and projectors N(0, initializer_range), convolutions as torch does it (spec §1.4.2)."""
         if isinstance(module, nn.Linear):
