@@ -165,10 +165,10 @@ class BeatsEncoder(nn.Module):
         x = F.dropout(self.layer_norm(x), self.config.dropout, self.training)
         bias = self.relative_bias(x.shape[1])
         for layer in self.layers:
-            if self.training:
-                x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
-                if torch.rand(()) < self.config.encoder_layerdrop:
-                    continue
+            # the original scales gradients in evaluation mode too; only dropping layers is for training
+            x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
+            if self.training and torch.rand(()) < self.config.encoder_layerdrop:
+                continue
             x = layer(x, bias, padding)
         return x
 
