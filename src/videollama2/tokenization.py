@@ -83,13 +83,15 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[int]:
+def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> list[int]:
     """Ids of a rendered chat; each slot is its negative id, text between slots is tokenised on its own (spec §5.1).
 
-    No id that stems from an untrusted segment is a control id. Raises PromptError where the tokenizer makes that
-    impossible, and for text that is not valid Unicode.
+    `template`: source of the chat template, searched for markers that a person must not produce either. No id that
+    stems from an untrusted segment is a control id. Raises PromptError where the tokenizer makes that impossible, and
+    for text that is not valid Unicode.
     """
-    controls = _Controls.of(tokenizer, [p.text for p in pieces if isinstance(p, Segment) and p.trusted])
+    trusted = [p.text for p in pieces if isinstance(p, Segment) and p.trusted]
+    controls = _Controls.of(tokenizer, "\n".join([template, *trusted]))
     ids: list[int] = []
     stretch: list[Segment] = []
     for piece in pieces:
@@ -112,21 +114,22 @@ class _Controls:
     in_template: re.Pattern[str]
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, trusted: Sequence[str]) -> "_Controls":
+    def of(cls, tokenizer: Tokenizer, trusted: str) -> "_Controls":
         decoder = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
-        template = str(tokenizer.chat_template or "") + "".join(trusted)
         special = set(tokenizer.all_special_tokens)
         ids: set[int] = set(tokenizer.all_special_ids)
         literals: set[str] = set(special)
         for token_id, token in decoder.items():
             # Whitespace that a vocabulary lists among its added tokens is ordinary text, in templates too.
-            in_template = token.content in template and not token.content.isspace()
+            in_template = token.content in trusted and not token.content.isspace()
             if token.special or token.content in special or in_template:
                 ids.add(token_id)
                 literals.add(token.content)
         added = {token.content: token for token in decoder.values()}
-        for text in trusted:
-            literals.update(m for m in _TEXT_MARKER.findall(text) if m not in added)
+        model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        if getattr(model, "unk_token", None) is not None:
+            ids.discard(tokenizer.unk_token_id)  # what stands for unknown characters is ordinary text
+        literals.update(m for m in _TEXT_MARKER.findall(trusted) if m not in added)
         literals.discard("")
         return cls(added, frozenset(ids), _any_of(literals, overlapping=True), _any_of(added))
 

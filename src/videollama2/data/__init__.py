@@ -1,0 +1,1 @@
+"""Training examples: conversations to ids and labels (labels.py), examples to batches (collate.py)."""

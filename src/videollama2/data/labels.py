@@ -1,0 +1,138 @@
+"""Conversations of training data to ids and labels (spec §6.4, §6.5).
+
+Supervised: what the assistant says and the marker that ends its turn. Ids hold one negative id per medium;
+`Example.expand` replaces it by placeholders. Text is data here as in prompts.py: only the tag of the sample's own
+medium counts, and only where `move_tag_first` or the file put it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import PromptError
+from ..prompts import Prompt, Rendered, Role, Turn, render
+from ..tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
+
+IGNORE = -100
+"""Label of a position that is not trained on."""
+
+Conversation = Sequence[Mapping[str, str]]  # {"from": "human" | "gpt", "value": text}
+CaptionStyle = Literal["joined", "templated"]
+
+_ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training sample as text: ids with one negative id per medium, and a label (or IGNORE) for each."""
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.labels):
+            raise PromptError(f"{len(self.ids)} ids and {len(self.labels)} labels; expected one label for each id")
+        if all(label == IGNORE for label in self.labels):
+            raise PromptError("the sample has no token to learn from; give it an assistant turn, or leave it out")
+
+    @property
+    def slots(self) -> tuple[Modality, ...]:
+        """The media, in order."""
+        return Prompt(self.ids).slots
+
+    def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> "Example":
+        """Placeholder ids in place of the negative ones, as `Prompt.expand`; their labels are IGNORE."""
+        ids = Prompt(self.ids).expand(media, token_ids).input_ids
+        left = iter(media)
+        labels: list[int] = []
+        for i, label in zip(self.ids, self.labels, strict=True):
+            labels += [IGNORE] * sum(next(left).values()) if i in SLOT_MODALITIES else [label]
+        return Example(ids, tuple(labels))
+
+
+def move_tag_first(conversation: Conversation, modality: Modality) -> list[dict[str, str]]:
+    """The conversation with the medium's tag, and a newline, at the front of every turn that has the tag."""
+    tag = f"<{modality}>"
+    moved = []
+    for sentence in conversation:
+        value = sentence["value"]
+        if tag in value:
+            value = f"{tag}\n{value.replace(tag, '').strip()}".strip()
+        moved.append({**sentence, "value": value})
+    return moved
+
+
+def chat_example(conversation: Conversation, tokenizer: Tokenizer, modality: Modality | None = None) -> Example:
+    """Ids and labels of a conversation through the chat template (supervised fine-tuning).
+
+    `modality`: the sample's medium, whose tag in the text becomes its slot; None for a text-only sample. A first turn
+    of the assistant is dropped. Raises PromptError for turns that do not alternate or end with the user's, for media
+    in the assistant's text, and for a template under which what was said changes with what comes later.
+    """
+    turns = _turns(conversation, modality)
+    whole = render(turns, tokenizer, add_generation_prompt=False)
+    if whole.dropped:
+        raise PromptError("the chat template leaves out a turn of this conversation; it can't be trained on")
+    ids = whole.encode(tokenizer)
+    labels = [IGNORE] * len(ids)
+    for k in range(1, len(turns), 2):
+        start = _prefix_length(render(turns[:k], tokenizer), whole, ids, tokenizer)
+        end = _prefix_length(render(turns[: k + 1], tokenizer, add_generation_prompt=False), whole, ids, tokenizer)
+        labels[start:end] = ids[start:end]
+    return Example(ids, tuple(labels))
+
+
+def caption_example(caption: Conversation, tokenizer: Tokenizer, modality: Modality, style: CaptionStyle) -> Example:
+    """Ids and labels of a medium and its caption (pre-training). The public branches differ, so the style has a name.
+
+    joined: vision branch. Instruction, a space and the caption, verbatim, without chat template or end marker;
+        everything but the medium is trained on, the instruction too.
+    templated: audio-visual branch. Chat template over the medium alone (the instruction is dropped) and the caption;
+        the caption and its end marker are trained on.
+    """
+    tag = f"<{modality}>"
+    if [sentence["from"] for sentence in caption] != ["human", "gpt"] or tag not in caption[0]["value"]:
+        raise PromptError(f"a caption sample is one human turn with {tag}, then one of gpt; found {caption!r:.120}")
+    if style == "templated":
+        return chat_example([{"from": "human", "value": tag}, caption[1]], tokenizer, modality)
+    text = f"{caption[0]['value']} {caption[1]['value']}"
+    pieces: list[Piece] = [p if isinstance(p, Slot) else Segment(p, trusted=False) for p in _parts(text, modality)]
+    ids = encode_pieces(pieces, tokenizer)
+    return Example(tuple(ids), tuple(IGNORE if i in SLOT_MODALITIES else i for i in ids))
+
+
+def _turns(conversation: Conversation, modality: Modality | None) -> list[Turn]:
+    speakers = [sentence["from"] for sentence in conversation]
+    skip = int(bool(speakers) and speakers[0] == "gpt")
+    sentences, speakers = conversation[skip:], speakers[skip:]
+    if not speakers or len(speakers) % 2 or speakers != ["human", "gpt"] * (len(speakers) // 2):
+        raise PromptError(
+            f"the turns are from {speakers}; expected human and gpt in turn, gpt last. Repair or leave out the sample."
+        )
+    turns = [Turn(_ROLES[s["from"]], _parts(s["value"], modality)) for s in sentences]
+    if any(isinstance(part, Slot) for turn in turns if turn.role == "assistant" for part in turn.parts):
+        raise PromptError(f"an answer holds the tag <{modality}>; media belong to the human's turns")
+    return turns
+
+
+def _parts(text: str, modality: Modality | None) -> tuple[str | Slot, ...]:
+    """The text with its medium's tag turned into a slot."""
+    if modality is None:
+        return (text,)
+    parts: list[str | Slot] = []
+    for k, stretch in enumerate(text.split(f"<{modality}>")):
+        parts += [Slot(modality), stretch] if k else [stretch]
+    return tuple(parts)
+
+
+def _prefix_length(prefix: Rendered, whole: Rendered, ids: tuple[int, ...], tokenizer: Tokenizer) -> int:
+    """How many of `ids` belong to `prefix`. A last token that reaches beyond the prefix counts as the prefix's."""
+    found = prefix.encode(tokenizer)
+    settled = max(len(found) - 1, 0)
+    same = len(found) <= len(ids) and ids[:settled] == found[:settled]
+    if not (same and whole.text.startswith(prefix.text)):
+        raise PromptError(
+            "under this chat template the start of a conversation changes with what follows, so answers can't be told "
+            "from prompts. Train on one question and answer per sample, or use a template that only appends."
+        )
+    return len(found)

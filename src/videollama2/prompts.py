@@ -1,0 +1,368 @@
+"""Messages to token ids: chat templates, system turns, the places of media, stop tokens (spec §5).
+
+    messages ── turns ── pieces (template text, a person's text, media slots) ── Prompt (one negative id per medium)
+             ── EncodedPrompt (as many placeholder ids per medium as it has features)
+
+Messages are dicts `{"role": "system"|"user"|"assistant", "content": …}`; content is a str, or a list of
+`{"type": "text", "text": …}` and `{"type": "image"|"video"|"audio", …}` (other keys of a medium belong to the caller).
+Text of messages is data in every role: no tag, chat marker or control token in it has any effect (tokenization.py).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from .configuration import RELEASED_SYSTEM_PROMPT as RELEASED_SYSTEM_PROMPT
+from .errors import PromptError
+from .tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
+
+Role = Literal["system", "user", "assistant"]
+Message = Mapping[str, Any]
+
+LLAMA_TEMPLATE = (
+    "{% set system = '' %}{% if messages and messages[0]['role'] == 'system' %}"
+    "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
+    "{% set messages = messages[1:] %}{% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{% set content = (system if loop.first else '') + message['content'] %}"
+    "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+"""For Llama and Mistral tokenizers that bring no template: what older transformers fell back to (spec §5.3 b)."""
+
+# Stand between template and text in a trial rendering, to see whether the template strips. The vertical tabs, which no
+# template writes, make what is left unambiguous; the newlines are outermost for templates that strip only those.
+_LEAD, _TRAIL = "\n \v", "\v \n"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation. `trusted`: the text comes with the checkpoint, not from a person."""
+
+    role: Role
+    parts: tuple[str | Slot, ...]
+    trusted: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A rendered conversation. `dropped`: indices of turns that the template left out; `template`: its source."""
+
+    pieces: tuple[Piece, ...]
+    dropped: tuple[int, ...]
+    template: str
+
+    def encode(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """Ids, one negative id per medium."""
+        return tuple(encode_pieces(self.pieces, tokenizer, self.template))
+
+    @property
+    def text(self) -> str:
+        """As one string, with the tags `<image>`, `<video>`, `<audio>` for media; to look at, never to tokenise."""
+        return "".join(p.text if isinstance(p, Segment) else f"<{p.modality}>" for p in self.pieces)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one modality's features stand in the ids."""
+
+    modality: Modality
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """Ids with one placeholder per feature: prompt length = embedding length."""
+
+    input_ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Ids with one negative id per medium (-200 image, -201 video, with or without its sound, -202 audio).
+
+    `notes`: what the model was not given although it should have been, in words for the receipt.
+    """
+
+    ids: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def slots(self) -> tuple[Modality, ...]:
+        """The media, in order."""
+        return tuple(SLOT_MODALITIES[i] for i in self.ids if i in SLOT_MODALITIES)
+
+    def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> EncodedPrompt:
+        """Replaces each slot by placeholder ids.
+
+        `media`: per slot, in order, its number of features: `{"image": n}`, `{"video": n}`, `{"audio": n}`, or
+        `{"video": n, "audio": m}` for a clip with sound in a video slot: n video ids directly followed by m audio ids.
+        `token_ids`: the placeholder id of each modality. Raises PromptError where slots and media do not agree.
+        """
+        _check_media(self.slots, media)
+        clash = set(token_ids.values()) & set(self.ids)
+        if clash:
+            raise PromptError(f"ids {sorted(clash)} are both text and placeholders; give placeholders ids of their own")
+        ids: list[int] = []
+        spans: list[Span] = []
+        left = iter(media)
+        for i in self.ids:
+            if i not in SLOT_MODALITIES:
+                ids.append(i)
+                continue
+            counts = next(left)
+            for modality in ("image", "video", "audio"):
+                if modality in counts:
+                    spans.append(Span(modality, len(ids), counts[modality]))
+                    ids += [token_ids[modality]] * counts[modality]
+        return EncodedPrompt(tuple(ids), tuple(spans), self.notes)
+
+
+def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, int]]) -> None:
+    if len(slots) != len(media):
+        raise PromptError(
+            f"the messages have {len(slots)} media ({', '.join(slots) or 'none'}), but {len(media)} were given; "
+            "give one for each, in the order of the messages"
+        )
+    for k, (slot, counts) in enumerate(zip(slots, media, strict=True)):
+        allowed: tuple[set[str], ...] = ({slot}, {"video", "audio"}) if slot == "video" else ({slot},)
+        if set(counts) not in allowed or any(n < 1 for n in counts.values()):
+            raise PromptError(
+                f"medium {k + 1} of the messages is {slot!r}, but its features are {dict(counts)}; expected at least "
+                f"one {slot} feature{' (and audio, if its sound is used)' if slot == 'video' else ''}"
+            )
+
+
+def encode_prompt(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    media: Sequence[Mapping[Modality, int]] = (),
+    token_ids: Mapping[Modality, int] | None = None,
+    *,
+    system_prompt: str | None = None,
+) -> EncodedPrompt:
+    """`build_prompt(…).expand(media, token_ids)`: messages to the ids that the model is run on."""
+    return build_prompt(messages, tokenizer, system_prompt=system_prompt).expand(media, token_ids or {})
+
+
+def build_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> Prompt:
+    """Ids of a conversation that waits for the assistant's turn.
+
+    `system_prompt`: the model's own (config.system_prompt); it is used where the messages bring no system turn. If
+    the chat template refuses it or leaves it out, the prompt goes without it and a note says so. A system turn of the
+    messages that the template does not take raises PromptError; so does every malformed conversation.
+    """
+    turns = parse_messages(messages)
+    if turns[-1].role != "user":
+        raise PromptError("the last message is the assistant's; expected a user message to answer")
+    if system_prompt is None or turns[0].role == "system":
+        return Prompt(_render_whole(turns, tokenizer).encode(tokenizer))
+    note = ""
+    system = Turn("system", (system_prompt,), trusted=True)
+    try:
+        rendered = render([system, *turns], tokenizer)
+    except PromptError:
+        rendered = _render_whole(turns, tokenizer)  # raises where the messages themselves are the reason
+        note = "the model's system prompt was left out: its chat template refuses a system turn"
+    else:
+        if 0 in rendered.dropped:
+            note = "the model's system prompt was left out: its chat template does not write the system turn"
+        if rendered.dropped not in ((), (0,)):
+            rendered = _render_whole(turns, tokenizer)
+    return Prompt(rendered.encode(tokenizer), (note,) if note else ())
+
+
+def parse_messages(messages: Sequence[Message]) -> list[Turn]:
+    """Turns of a conversation: at most one system turn, first; then user and assistant in turn, the user first.
+
+    Where a medium and text, or two media, are neighbours in a content list, a newline goes between them
+    (`<video>\\nquestion`, as in training). Raises PromptError for anything else than described above.
+    """
+    if isinstance(messages, (str, Mapping)) or not messages:
+        raise PromptError(f"expected a list of messages, found {type(messages).__name__} {messages!r:.60}")
+    turns = [_parse_message(message, k + 1) for k, message in enumerate(messages)]
+    asked = turns[1:] if turns[0].role == "system" else turns
+    if not asked:
+        raise PromptError("the conversation has only a system message; add a user message")
+    for k, turn in enumerate(asked):
+        expected = ("user", "assistant")[k % 2]
+        if turn.role != expected:
+            number = k + 1 + len(turns) - len(asked)
+            raise PromptError(
+                f"message {number} is of role {turn.role!r}, expected {expected!r}: after an optional system message, "
+                "user and assistant take turns, the user first"
+            )
+    return turns
+
+
+def _parse_message(message: Message, number: int) -> Turn:
+    if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+        raise PromptError(f"message {number} is {message!r:.80}; expected a dict with 'role' and 'content'")
+    role, content = message["role"], message["content"]
+    if role not in ("system", "user", "assistant"):
+        raise PromptError(f"message {number} is of role {role!r}; expected 'system', 'user' or 'assistant'")
+    if isinstance(content, str):
+        return Turn(role, (content,))
+    if not isinstance(content, Sequence) or not content:
+        raise PromptError(f"message {number} has content {content!r:.80}; expected a str or a non-empty list of parts")
+    parts: list[str | Slot] = []
+    for part in content:
+        parsed = _parse_part(part, number)
+        if isinstance(parsed, Slot) and role != "user":
+            raise PromptError(f"message {number} is of role {role!r} and holds media; only user messages may")
+        if parts and (isinstance(parsed, Slot) or isinstance(parts[-1], Slot)):
+            parts.append("\n")
+        parts.append(parsed)
+    return Turn(role, tuple(parts))
+
+
+def _parse_part(part: Any, number: int) -> str | Slot:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind in ("image", "video", "audio"):
+        return Slot(cast(Modality, kind))
+    raise PromptError(
+        f"message {number} has a part {part!r:.80}; expected {{'type': 'text', 'text': …}} or "
+        "{'type': 'image' | 'video' | 'audio', …}"
+    )
+
+
+def released_messages(instruct: str | Sequence[Message], modality: Modality | None) -> list[Message]:
+    """Messages as the public inference builds them (spec §5.2): the medium and a newline before the first turn's
+    text, and the newline alone where there is no medium."""
+    messages: Sequence[Message] = [{"role": "user", "content": instruct}] if isinstance(instruct, str) else instruct
+    turns: list[dict[str, Any]] = [dict(message) for message in messages]
+    first = turns[0].get("content") if turns else None
+    if not isinstance(first, str) or turns[0].get("role") != "user":
+        raise PromptError("the first message must be the user's, with a str as content; the medium is put before it")
+    medium: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
+    turns[0]["content"] = [*medium, {"type": "text", "text": first if medium else "\n" + first}]
+    return list(turns)
+
+
+def _render_whole(turns: Sequence[Turn], tokenizer: Tokenizer) -> Rendered:
+    """`render`, but a turn that the template leaves out is an error."""
+    rendered = render(turns, tokenizer)
+    if rendered.dropped:
+        lost = ", ".join(f"{k + 1} ({turns[k].role})" for k in rendered.dropped)
+        raise PromptError(f"the chat template leaves out message {lost}; remove it, or put its text in a user message")
+    return rendered
+
+
+def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt: bool = True) -> Rendered:
+    """The conversation through the tokenizer's chat template.
+
+    The template never sees the turns' text, only a stand-in for each, so nothing in the text can steer it, and what
+    the template wrote is known exactly. Stripping is found out by white space around the stand-in, and done here.
+    Raises PromptError where the template refuses the conversation, or there is none.
+    """
+    template = chat_template(tokenizer)
+    name = "Vl2turn"
+    while name in template:
+        name += "x"
+    standins = [{"role": turn.role, "content": f"{_LEAD}{name}{k}end{_TRAIL}"} for k, turn in enumerate(turns)]
+    text = _apply(template, standins, tokenizer, add_generation_prompt)
+    pieces: list[Piece] = []
+    seen: list[int] = []
+    at = 0
+    for match in re.finditer(f"{name}(\\d+)end", text):
+        k = int(match.group(1))
+        if k in seen and any(isinstance(part, Slot) for part in turns[k].parts):
+            raise PromptError(f"the chat template writes message {k + 1}, which holds media, more than once")
+        seen.append(k)
+        cut_left = next(n for n in range(len(_LEAD) + 1) if text[at : match.start()].endswith(_LEAD[n:]))
+        kept_right = next(n for n in range(len(_TRAIL), -1, -1) if text.startswith(_TRAIL[:n], match.end()))
+        pieces.append(Segment(text[at : match.start() - len(_LEAD) + cut_left], trusted=True))
+        pieces += _strip(turns[k], _LEAD[:cut_left], _TRAIL[kept_right:])
+        at = match.end() + kept_right
+    pieces.append(Segment(text[at:], trusted=True))
+    dropped = tuple(k for k in range(len(turns)) if k not in seen)
+    return Rendered(tuple(p for p in pieces if p != Segment("", True)), dropped, template)
+
+
+def _strip(turn: Turn, left: str, right: str) -> list[Piece]:
+    """The turn's parts without the white space that its template takes from either end.
+
+    `left`, `right`: the part of the trial white space that went: all of it means any white space.
+    """
+    parts = list(turn.parts)
+    while left and parts and isinstance(parts[0], str):
+        parts[0] = parts[0].lstrip(None if left == _LEAD else left)
+        if parts[0]:
+            break
+        parts.pop(0)
+    while right and parts and isinstance(parts[-1], str):
+        parts[-1] = parts[-1].rstrip(None if right == _TRAIL else right)
+        if parts[-1]:
+            break
+        parts.pop()
+    return [Segment(p, turn.trusted) if isinstance(p, str) else p for p in parts if p]
+
+
+def chat_template(tokenizer: Tokenizer) -> str:
+    """The tokenizer's chat template; for Llama and Mistral tokenizers without one, LLAMA_TEMPLATE.
+
+    Raises PromptError where there is none.
+    """
+    if tokenizer.chat_template:
+        return str(tokenizer.get_chat_template())
+    if (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>"):
+        return LLAMA_TEMPLATE
+    raise PromptError(
+        "the tokenizer has no chat template, and its family has no default one; put the model's chat_template.jinja "
+        "into the checkpoint folder"
+    )
+
+
+def _apply(template: str, messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise PromptError(
+            f"the model's chat template refuses a conversation of ({roles}): {error}. "
+            "Many templates take no system message, and only user and assistant in turn."
+        ) from error
+
+
+def stop_token_ids(tokenizer: Tokenizer, generation_config: Any = None) -> list[int]:
+    """Ids that end an answer: the tokenizer's end token, then those of the checkpoint's generation_config (spec §5.2).
+
+    Raises PromptError where there is none, for the answer could not end.
+    """
+    listed = getattr(generation_config, "eos_token_id", None)
+    more = listed if isinstance(listed, (list, tuple)) else [listed]
+    ids = dict.fromkeys(int(i) for i in (tokenizer.eos_token_id, *more) if i is not None)
+    if not ids:
+        raise PromptError("neither the tokenizer nor the generation config names an end token; set eos_token")
+    return list(ids)
+
+
+def released_generate_kwargs(
+    tokenizer: Tokenizer,
+    *,
+    do_sample: bool = False,
+    temperature: float | None = None,
+    top_p: float = 0.9,
+    max_new_tokens: int = 2048,
+) -> dict[str, Any]:
+    """What the public inference passes to `generate` (spec §5.2). Greedy search ignores temperature and top_p."""
+    return {
+        "do_sample": do_sample,
+        "temperature": temperature if temperature is not None else (0.2 if do_sample else 0.0),
+        "top_p": top_p,
+        "max_new_tokens": max_new_tokens,
+        "use_cache": True,
+        "pad_token_id": tokenizer.eos_token_id,
+    }
