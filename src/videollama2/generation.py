@@ -1,0 +1,160 @@
+"""Embeddings in, tokens out: the decoding loop (spec §5.2).
+
+    prefill: embeddings [B, L, D] ──► cache, first logits
+    then one position at a time, until a stop id, the limit, or the caller stops asking
+
+Prompts of different lengths are padded on the left. Penalties count new tokens only, because in the public
+implementation the prompt enters as embeddings. Choosing a token is transformers' own logits processors.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from .errors import NumericsError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """How tokens are chosen.
+
+    Attributes:
+        max_new_tokens: upper limit of the answer.
+        temperature: 0 takes the most probable token; above, tokens are drawn.
+        top_p, top_k: restrict drawing; None: the checkpoint's generation_config.
+        repetition_penalty: None: the checkpoint's generation_config (it acts under temperature 0, too).
+        seed: makes drawing repeatable; None: torch's global generator.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float | None = 0.9
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature is {self.temperature}; expected 0 (no sampling) or a positive number")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p is {self.top_p}; expected a number in (0, 1]")
+        if self.top_k is not None and self.top_k < 0:
+            raise UsageError(f"top_k is {self.top_k}; expected 0 (off) or more")
+        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
+            raise UsageError(f"repetition_penalty is {self.repetition_penalty}; expected a positive number")
+
+    def with_defaults(self, config: GenerationConfig | None) -> "GenerateOptions":
+        """What the caller left open, filled from the checkpoint."""
+        return replace(
+            self,
+            top_k=_first(self.top_k, getattr(config, "top_k", None), 0),
+            repetition_penalty=_first(self.repetition_penalty, getattr(config, "repetition_penalty", None), 1.0),
+        )
+
+
+def _first(*values: Any) -> Any:
+    return next(v for v in values if v is not None)
+
+
+def _processors(options: GenerateOptions) -> LogitsProcessorList:
+    chosen = LogitsProcessorList()
+    if options.repetition_penalty not in (None, 1.0):
+        chosen.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.temperature > 0:
+        chosen.append(TemperatureLogitsWarper(options.temperature))
+        if options.top_k:
+            chosen.append(TopKLogitsWarper(options.top_k))
+        if options.top_p is not None and options.top_p < 1:
+            chosen.append(TopPLogitsWarper(options.top_p))
+    return chosen
+
+
+@torch.inference_mode()
+def decode(
+    model: Any,
+    embeds: Tensor,
+    mask: Tensor,
+    options: GenerateOptions,
+    stop_ids: Sequence[int],
+    cache: DynamicCache | None = None,
+) -> Iterator[Tensor]:
+    """New tokens of a batch, position by position.
+
+    Args:
+        model: VideoLlama2ForConditionalGeneration.
+        embeds: [B, L, D], the part of the prompt that `cache` does not hold.
+        mask: int64 [B, L_cached + L], 1 where a position is real; padding on the left.
+        options: with the checkpoint's defaults filled in.
+        stop_ids: ids that end a row.
+        cache: keys and values of the positions before `embeds`; it grows.
+
+    Yields:
+        int64 [B] per step. A row that has ended repeats its stop id.
+
+    Raises:
+        NumericsError: a logit is NaN or infinite.
+    """
+    cache = DynamicCache(config=model.config.text_config) if cache is None else cache
+    processors = _processors(options)
+    generator = None
+    if options.temperature > 0 and options.seed is not None:
+        generator = torch.Generator(embeds.device).manual_seed(options.seed)
+    stops = torch.tensor(list(stop_ids), device=embeds.device, dtype=torch.long)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+    new = torch.empty(len(embeds), 0, dtype=torch.long, device=embeds.device)
+    ended = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
+    # a mask of ones only makes the language model build and add one; without it attention is plainly causal
+    attention_mask = None if bool(mask.all()) else mask
+    for step in range(options.max_new_tokens):
+        out = model(
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        token = _choose(out.logits[:, -1], new, processors, options, generator)
+        token = torch.where(ended, new[:, -1] if step else token, token)
+        new = torch.cat([new, token[:, None]], 1)
+        ended = ended | torch.isin(token, stops)
+        yield token
+        if bool(ended.all()):
+            return
+        embeds = model.get_input_embeddings()(token[:, None])
+        positions = positions[:, -1:] + 1
+        if attention_mask is not None:
+            attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], 1)
+
+
+def _choose(
+    logits: Tensor,
+    new: Tensor,
+    processors: LogitsProcessorList,
+    options: GenerateOptions,
+    generator: torch.Generator | None,
+) -> Tensor:
+    logits = logits.float()
+    if not bool(torch.isfinite(logits).all()):
+        raise NumericsError(
+            "the model's logits are not finite, so its next token would be garbage; the checkpoint may be damaged, or "
+            "its numbers too large for float16 (load with dtype='bfloat16' or 'float32')"
+        )
+    scores = processors(new, logits)
+    if options.temperature == 0:
+        return scores.argmax(-1)
+    return torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
