@@ -81,6 +81,7 @@ _BOOKKEEPING_KEYS = frozenset(
 # Keys that transformers wrote into config.json over the years.
 _LIBRARY_KEYS = frozenset(
     "architectures model_type torch_dtype dtype transformers_version _name_or_path name_or_path use_cache auto_map "
+    "_commit_hash "
     "attn_implementation _attn_implementation _attn_implementation_autoset _flash_attn_2_enabled head_dim "
     "rope_theta rope_scaling rope_parameters pretraining_tp attention_bias mlp_bias use_return_dict return_dict "
     "output_attentions output_hidden_states torchscript use_bfloat16 tf_legacy_loss pruned_heads finetuning_task "
@@ -157,6 +158,7 @@ class VideoLlama2Config(PreTrainedConfig):
         image_token_id, video_token_id, audio_token_id: placeholder ids, one per feature in a prompt. By default the
             three ids after the vocabulary, so that no text can contain them and no embedding row is added.
         system_prompt: put before the conversation when the user gives none (spec §5.2).
+        protocol: how media are prepared where the caller names no other (protocols.py).
     """
 
     model_type = "videollama2"
@@ -179,6 +181,7 @@ class VideoLlama2Config(PreTrainedConfig):
     video_token_id: int | None = None
     audio_token_id: int | None = None
     system_prompt: str | None = None
+    protocol: str = "released"
     initializer_range: float = 0.02
     tie_word_embeddings: bool = False
 
@@ -207,8 +210,13 @@ class VideoLlama2Config(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As transformers', and an original config.json comes back translated into ours."""
+        """As transformers', and an original config.json comes back translated into ours.
+
+        `ignored_keys`: unknown keys of the file that the caller knows to be notes.
+        """
+        ignored = kwargs.pop("ignored_keys", ())
         values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        values = {k: v for k, v in values.items() if k not in ignored}
         if values.get("model_type") in LANGUAGE_MODELS:
             values = translate_original(values, Path(pretrained_model_name_or_path))
         return values, unused
@@ -250,19 +258,16 @@ def _refuse_unknown(values: dict[str, Any], known: set[str] | frozenset[str], wh
         named.append(f"{key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     raise ConfigError(
         f"{where} has {len(unknown)} unknown key(s): {', '.join(named)}. Nothing was guessed from them; "
-        "remove or correct them, or list them under 'ignored_keys' when loading if they are only notes"
+        "correct or remove them, or pass ignored_keys=(…) when loading if they are only notes"
     )
 
 
-def translate_original(
-    values: dict[str, Any], folder: Path, *, ignored_keys: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def translate_original(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Our configuration, as a dict, for an original config.json (spec §3.1).
 
     Args:
         values: the parsed original file.
         folder: where it lies; a vision tower's or BEATs' own config may lie beside it.
-        ignored_keys: unknown keys that the caller knows to be notes.
 
     Raises:
         ConfigError: unknown keys, an unknown vision tower, or sizes that contradict each other.
@@ -271,10 +276,10 @@ def translate_original(
     family = LANGUAGE_MODELS[model_type]
     text_class = type(AutoConfig.for_model(family))
     text_keys = set(text_class.__dataclass_fields__) | _LIBRARY_KEYS | set(GenerationConfig().to_dict())
-    _refuse_unknown(values, text_keys | _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS | set(ignored_keys), "the original config.json")
+    _refuse_unknown(values, text_keys | _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS, "the original config.json")
 
-    skip = _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS | set(ignored_keys)
-    skip |= {"architectures", "model_type", "auto_map", "transformers_version", "_name_or_path", "name_or_path"}
+    skip = _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS
+    skip |= {"architectures", "model_type", "auto_map", "transformers_version", "_name_or_path", "name_or_path", "_commit_hash"}
     skip |= set(GenerationConfig().to_dict()) - set(text_class.__dataclass_fields__)
     text = {k: v for k, v in values.items() if k not in skip or k in ("bos_token_id", "eos_token_id", "pad_token_id")}
     dtype = text.pop("torch_dtype", None) or text.pop("dtype", None)

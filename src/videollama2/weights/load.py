@@ -44,13 +44,21 @@ def find_folder(name: str | Path) -> Path:
         ) from None
 
 
-def load_strictly(cls: type[PreTrainedModel], folder: Path, config: VideoLlama2Config | None, **kwargs: Any) -> Any:
+def load_strictly(
+    cls: type[PreTrainedModel],
+    folder: Path,
+    config: VideoLlama2Config | None,
+    *,
+    ignored_keys: tuple[str, ...] = (),
+    **kwargs: Any,
+) -> Any:
     """`cls.from_pretrained` on a complete folder in our layout or the original's, and nothing left over.
 
     Args:
         cls: the model class.
         folder: with config.json and safetensors.
         config: replaces the folder's own.
+        ignored_keys: unknown keys of config.json that the caller knows to be notes.
         kwargs: as transformers' from_pretrained (dtype, device_map, attn_implementation, quantization_config, …).
 
     Raises:
@@ -59,7 +67,8 @@ def load_strictly(cls: type[PreTrainedModel], folder: Path, config: VideoLlama2C
     headers = read_headers(weight_files(folder))
     mapping = key_mapping(headers)
     duplicates = _check_copies(headers)
-    config = VideoLlama2Config.from_pretrained(folder) if config is None else config
+    if config is None:
+        config = VideoLlama2Config.from_pretrained(folder, ignored_keys=ignored_keys)
     with _quiet():
         try:
             # the plain method, not the class's own, which leads here
