@@ -31,9 +31,10 @@ LLAMA_TEMPLATE = (
 )
 """For Llama and Mistral tokenizers that bring no template: what older transformers fell back to (spec §5.3 b)."""
 
-# Stand between template and text in a trial rendering, to see whether the template strips. The vertical tabs, which no
-# template writes, make what is left unambiguous; the newlines are outermost for templates that strip only those.
-_LEAD, _TRAIL = "\n \v", "\v \n"
+# Stand around each text in a trial rendering, to see whether the template strips. The vertical tabs, which no template
+# writes, and more newlines than one writes in a row make clear what is left of them; the newlines are outermost for
+# templates that strip only those.
+_LEAD, _TRAIL = "\n" * 9 + " \v", "\v " + "\n" * 9
 
 
 @dataclass(frozen=True)
@@ -275,11 +276,11 @@ def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt
         if k in seen and any(isinstance(part, Slot) for part in turns[k].parts):
             raise PromptError(f"the chat template writes message {k + 1}, which holds media, more than once")
         seen.append(k)
-        cut_left = next(n for n in range(len(_LEAD) + 1) if text[at : match.start()].endswith(_LEAD[n:]))
-        kept_right = next(n for n in range(len(_TRAIL), -1, -1) if text.startswith(_TRAIL[:n], match.end()))
-        pieces.append(Segment(text[at : match.start() - len(_LEAD) + cut_left], trusted=True))
-        pieces += _strip(turns[k], _LEAD[:cut_left], _TRAIL[kept_right:])
-        at = match.end() + kept_right
+        left = next(_LEAD[:n] for n in range(len(_LEAD) + 1) if text[at : match.start()].endswith(_LEAD[n:]))
+        right = next(_TRAIL[n:] for n in range(len(_TRAIL), -1, -1) if text.startswith(_TRAIL[:n], match.end()))
+        pieces.append(Segment(text[at : match.start() - len(_LEAD.lstrip(left or "-"))], trusted=True))
+        pieces += _strip(turns[k], left, right)
+        at = match.end() + len(_TRAIL.rstrip(right or "-"))
     pieces.append(Segment(text[at:], trusted=True))
     dropped = tuple(k for k in range(len(turns)) if k not in seen)
     return Rendered(tuple(p for p in pieces if p != Segment("", True)), dropped, template)
@@ -288,7 +289,7 @@ def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt
 def _strip(turn: Turn, left: str, right: str) -> list[Piece]:
     """The turn's parts without the white space that its template takes from either end.
 
-    `left`, `right`: the part of the trial white space that went: all of it means any white space.
+    `left`, `right`: the trial white space that went: all of it means any white space, else those characters.
     """
     parts = list(turn.parts)
     while left and parts and isinstance(parts[0], str):
