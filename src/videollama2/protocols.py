@@ -1,7 +1,7 @@
 """Protocols: how a file becomes what the model sees and hears, as named objects.
 
 A protocol is data. `released` is what the public implementation computes (spec.md §4), minus its randomness;
-`full` is what one would want instead; `paper` is the published evaluation setting. A new one is a `replace` of an old one:
+`full` is what one would want instead; `paper` is the published evaluation setting. A new one is a `replace` of an old:
 
     PROTOCOLS["squared"] = replace(FULL, name="squared", aspect="pad")
 """
@@ -100,5 +100,5 @@ def protocol(name: str | Protocol) -> Protocol:
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.3)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise UsageError(f"no protocol is named {name!r}{hint} Known: {', '.join(PROTOCOLS)}.")

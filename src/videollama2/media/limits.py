@@ -11,7 +11,8 @@ class Limits:
 
     max_pixels         of one picture or video frame, width x height; 8K video has 33 million
     max_held_bytes     decoded pictures kept at once
-    max_frames         pictures in a file, folder or list (also the frames of an animation)
+    max_frames         pictures in a video, folder or list
+    max_animation_frames  pictures in a GIF, WebP or APNG: these can't be skipped, each is decoded to reach the next
     max_sound_seconds  decoded sound; 3 hours at 16 kHz mono are 350 MB of 16-bit samples
     max_file_bytes     size of the file itself; None = any
     """
@@ -19,6 +20,7 @@ class Limits:
     max_pixels: int = 64_000_000
     max_held_bytes: int = 2 << 30
     max_frames: int = 4_000_000
+    max_animation_frames: int = 20_000
     max_sound_seconds: float = 3 * 3600.0
     max_file_bytes: int | None = None
 
@@ -39,10 +41,11 @@ class Limits:
                 f"{self.max_held_bytes / 2**30:.1f} GiB. Ask for fewer frames, or raise Limits.max_held_bytes."
             )
 
-    def check_frames(self, frames: int, what: str) -> None:
-        """Raise MediaTooLarge when a file or folder has more pictures than may be listed."""
-        if frames > self.max_frames:
-            raise MediaTooLarge(f"{what} has more than {self.max_frames:,} pictures; cut it, or raise Limits.max_frames.")
+    def check_frames(self, frames: int, what: str, most: int | None = None) -> None:
+        """Raise MediaTooLarge when a file or folder has more pictures than may be listed (`most`, else max_frames)."""
+        most = self.max_frames if most is None else most
+        if frames > most:
+            raise MediaTooLarge(f"{what} has more than {most:,} pictures; cut it, or raise the limit in Limits.")
 
     def check_seconds(self, seconds: float, what: str) -> None:
         """Raise MediaTooLarge when more sound than allowed would be decoded."""

@@ -1,7 +1,7 @@
 """Which frames and which seconds: pure arithmetic, no I/O (spec §4.2, §4.3, §4.5).
 
-    duration in frames, policy  ->  frame indices
-    samples of sound, policy    ->  windows in seconds
+duration in frames, policy  ->  frame indices
+samples of sound, policy    ->  windows in seconds
 """
 
 import math
@@ -84,7 +84,7 @@ def candidates_by_index(duration: int, fps: float, start: float | None, end: flo
 
 
 def candidates_by_time(times: Sequence[float], start: float | None, end: float | None) -> range:
-    """Frame indices whose time in seconds lies in [start, end); of a range between two frames, the frame then on screen.
+    """Frame indices whose time in seconds lies in [start, end); of a range between two, the frame on screen.
 
     Raises:
         TimeRangeError: the range begins after the last frame's end (taken as one mean frame after it).

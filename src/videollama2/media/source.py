@@ -21,23 +21,27 @@ from PIL import Image
 from ..errors import EmptyMedia, MediaError, MediaNotFound, MediaTooLarge, UnreadableMedia, UsageError
 from .limits import Limits
 
-type Kind = Literal["av", "picture"]
+Kind = Literal["av", "picture"]
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2;matroska,webm;avi;flv;mpegts;mpeg;ogg;wav;w64;flac;mp3;aac;aiff;au;caf;asf;amr;ac3;eac3;"
     "mxf;h264;hevc;ivf;m4v"
 ).replace(";", ",")
-VIDEO_CODECS = frozenset(
-    "h264 hevc av1 libdav1d libaom-av1 vp8 libvpx vp9 libvpx-vp9 mpeg4 msmpeg4 msmpeg4v1 msmpeg4v2 h263 h263p mpeg1video "
-    "mpeg2video mjpeg theora prores dnxhd wmv1 wmv2 wmv3 vc1 flv flv1 ffv1 huffyuv ffvhuff utvideo rawvideo png qtrle "
-    "cinepak dvvideo svq1 svq3".split()
-)
-AUDIO_CODECS = frozenset(
-    "aac aac_fixed aac_latm mp3 mp3float mp2 mp2float mp1 mp1float opus libopus vorbis libvorbis flac alac ac3 ac3_fixed "
-    "eac3 dca wmav1 wmav2 wavpack amrnb amrwb libopencore_amrnb libopencore_amrwb adpcm_ima_wav adpcm_ms adpcm_ima_qt "
-    "gsm gsm_ms nellymoser speex libspeex truehd".split()
-)
-PICTURES = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+# fmt: off
+VIDEO_CODECS = frozenset({
+    "h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4", "msmpeg4",
+    "msmpeg4v1", "msmpeg4v2", "h263", "h263p", "mpeg1video", "mpeg2video", "mjpeg", "theora", "prores", "dnxhd",
+    "wmv1", "wmv2", "wmv3", "vc1", "flv", "flv1", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "qtrle",
+    "cinepak", "dvvideo", "svq1", "svq3",
+})
+AUDIO_CODECS = frozenset({
+    "aac", "aac_fixed", "aac_latm", "mp3", "mp3float", "mp2", "mp2float", "mp1", "mp1float", "opus", "libopus",
+    "vorbis", "libvorbis", "flac", "alac", "ac3", "ac3_fixed", "eac3", "dca", "wmav1", "wmav2", "wavpack", "amrnb",
+    "amrwb", "libopencore_amrnb", "libopencore_amrwb", "adpcm_ima_wav", "adpcm_ms", "adpcm_ima_qt", "gsm", "gsm_ms",
+    "nellymoser", "speex", "libspeex", "truehd",
+})
+# fmt: on
+PICTURES = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
 _PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:(?![\\])")  # C:\clip.mp4 is a path; a one-letter scheme does not exist
@@ -107,7 +111,7 @@ class Source:
         head = self.head()
         if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLIST_MAGIC):
             raise UnreadableMedia(
-                f"{self.name} is a playlist or a script, not a medium; it could name other files. Give the media file itself."
+                f"{self.name} is a playlist or a script that could name other files. Give the media file itself."
             )
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         target: Any = BytesIO(self.data) if self.data is not None else f"file:{self._path.absolute()}"
@@ -128,8 +132,10 @@ class Source:
         target = BytesIO(self.data) if self.data is not None else self._path
         try:
             picture = Image.open(target, formats=PICTURES)
-        except Image.DecompressionBombError as error:
-            raise MediaTooLarge(f"{self.name} is far too large a picture; at most {limits.max_pixels:,} pixels.") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise MediaTooLarge(
+                f"{self.name} is far too large a picture; at most {limits.max_pixels:,} pixels."
+            ) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise UnreadableMedia(f"{self.name} can't be read as a picture: it is corrupt or truncated.") from error
         limits.check_pixels(*picture.size, self.name)
@@ -147,7 +153,9 @@ def local_path(medium: str | os.PathLike[str]) -> Path:
         raise MediaNotFound(f"{text!r} is no path; expected a local file or folder.")
     path = Path(text)
     if _URL.match(text) and not path.exists():
-        raise UnreadableMedia(f"{text} is a URL or a protocol; only local files are opened. Download it and give the path.")
+        raise UnreadableMedia(
+            f"{text} is a URL or a protocol; only local files are opened. Download it and give the path."
+        )
     return path
 
 

@@ -1,16 +1,17 @@
 """Frames of a video file: exactly those asked for, at the cost of those (spec §4.3).
 
     file --index-->  presentation times of all frames     (container index or packets; nothing is decoded)
-    indices --pick-->  RGB frames                         (jump to key frames; unwanted frames nobody refers to are skipped)
+    indices --pick-->  RGB frames                         (jump to key frames; skip frames that no other refers to)
 
 A frame's index is its place in presentation order. Frames are matched by their time stamps, so a wrong guess of the
 index can't give a wrong picture: it is noticed, and the file is decoded from the start.
 """
 
 import os
-from contextlib import contextmanager
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import av
 import av.error
@@ -18,46 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EmptyMedia, NoVideoStream, UnreadableMedia
+from .clip import Frame, FrameIndex, Picked
 from .limits import Limits
 from .source import VIDEO_CODECS, Source
 
-type Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-
 THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
-_SKIPS_UNREFERENCED = frozenset({"h264"})  # decoders that leave out frames which no other refers to, exactly
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoIndex:
-    """What a video stream holds, told without decoding it.
+class VideoIndex(FrameIndex):
+    """A FrameIndex with what is needed to find the frames.
 
-    times    f64[N] seconds of every frame from the beginning of the file, ascending
-    pts      i64[N] the same in the stream's time base, or None where the file has no usable time stamps
+    pts      i64[N] `times` in the stream's time base, or None where the file has no usable time stamps
     key_pts  i64[K] time stamps at which decoding can begin, ascending
-    fps      mean frames per second
-    notes, losses  what is odd, and what of it means lost frames
     """
 
-    times: NDArray[np.float64]
     pts: NDArray[np.int64] | None
     key_pts: NDArray[np.int64]
-    fps: float
-    notes: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return len(self.times)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picked:
-    """RGB frames in the order asked for, the indices really shown, and what could not be had."""
-
-    frames: tuple[Frame, ...]
-    indices: tuple[int, ...]
-    losses: tuple[str, ...] = ()
 
 
 class VideoReader:
@@ -76,7 +54,7 @@ class VideoReader:
     def pick(self, indices: Sequence[int]) -> Picked:
         """Decode these frames, in any order, with repeats.
 
-        A frame that can't be decoded is replaced by the nearest earlier one that was asked for (or the next), and named in `losses`.
+        A frame that can't be decoded is replaced by the nearest asked for (earlier first) and named in `losses`.
 
         Raises:
             MediaTooLarge: they can't all be held. UnreadableMedia: not one can be decoded.
@@ -86,10 +64,14 @@ class VideoReader:
         self._limits.check_held(codec.width, codec.height, len(wanted), self._source.name)
         got = self._by_time_stamp(wanted) if self.index.pts is not None else self._by_counting(wanted)
         if not got:
-            raise UnreadableMedia(f"{self._source.name}: none of the {len(wanted)} frames asked for can be decoded; it is corrupt.")
-        have = np.array(sorted(got))
-        shown = [int(have[max(np.searchsorted(have, i, side="right") - 1, 0)]) for i in indices]
-        losses = [f"frame {i} can't be decoded; frame {j} stands in" for i, j in zip(indices, shown, strict=True) if i != j]
+            raise UnreadableMedia(
+                f"{self._source.name}: none of the {len(wanted)} frames asked for can be decoded; it is corrupt."
+            )
+        have = sorted(got)
+        shown = [have[max(bisect_right(have, i) - 1, 0)] for i in indices]
+        losses = [
+            f"frame {i} can't be decoded; frame {j} stands in" for i, j in zip(indices, shown, strict=True) if i != j
+        ]
         if self._errors:
             losses.append(f"{len(self._errors)} video packets are corrupt: frames near them may be damaged")
         return Picked(frames=tuple(got[i] for i in shown), indices=tuple(shown), losses=tuple(losses))
@@ -106,24 +88,26 @@ class VideoReader:
         got: dict[int, Frame] = {}
         for group in groups.values():
             self._container.seek(min(group), stream=self._stream, backward=True)
-            got |= self._collect(group, skip=self._stream.codec_context.name in _SKIPS_UNREFERENCED)
+            got |= self._collect(group, drop=True)
         missing = {stamp: i for stamp, i in pts.items() if i not in got}
         if missing:
             self._container.seek(min(int(index.pts[0]), 0), stream=self._stream, backward=True)
-            got |= self._collect(missing, skip=False)
+            got |= self._collect(missing, drop=False)
         return got
 
-    def _collect(self, targets: dict[int, int], *, skip: bool) -> dict[int, Frame]:
+    def _collect(self, targets: dict[int, int], *, drop: bool) -> dict[int, Frame]:
         """Decode from here until all targets (time stamp -> index) have been given to the decoder, then drain it.
 
-        Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed.
+        Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed;
+        nor, if `drop`, is a frame that no other refers to.
         """
         codec = self._stream.codec_context
+        prefix = _nal_prefix(codec) if drop else 0
         got: dict[int, Frame] = {}
         unsent = set(targets)
-        for packet in self._container.demux(self._stream):
-            if skip:
-                codec.skip_frame = "DEFAULT" if packet.pts in targets else "NONREF"
+        for packet in self._packets():
+            if prefix and packet.pts not in targets and _is_unreferenced(packet, prefix):
+                continue
             unsent.discard(packet.pts)
             for frame in self._decode(packet):
                 if frame.pts in targets:
@@ -133,7 +117,6 @@ class VideoReader:
         for frame in self._decode(None):
             if frame.pts in targets:
                 got[targets[frame.pts]] = to_rgb(frame)
-        codec.skip_frame = "DEFAULT"
         return got
 
     def _by_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
@@ -148,7 +131,7 @@ class VideoReader:
             yield from self._decode(packet)
 
     def _packets(self) -> "Iterator[av.Packet]":
-        """Every packet of the stream from here on, and the one that drains the decoder; ends where the file breaks off."""
+        """Every packet from here on, and the one that drains the decoder; ends where the file breaks off."""
         try:
             yield from self._container.demux(self._stream)
         except av.error.FFmpegError as error:
@@ -157,7 +140,8 @@ class VideoReader:
     def _decode(self, packet: "av.Packet | None") -> "list[av.VideoFrame]":
         """Frames that this packet completes (None: all that are left); a packet that can't be decoded is remembered."""
         try:
-            return self._stream.codec_context.decode(packet)
+            frames: list[av.VideoFrame] = self._stream.codec_context.decode(packet)
+            return frames
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -178,7 +162,7 @@ class VideoReader:
             notes.append("video frames without usable time stamps: counted by decoding, times from the mean rate")
             self._container.seek(0)
             count, fps = sum(1 for _ in self._all_frames()), fps or 25.0
-            times, order = np.arange(count) / fps, None
+            times, order = np.arange(count, dtype=np.float64) / fps, None
             self._errors.clear()
         else:
             order = np.sort(np.array(known, dtype=np.int64))
@@ -232,7 +216,9 @@ def video_stream(container: "av.container.InputContainer", source: Source) -> "a
     codec = stream.codec_context
     if codec is None or codec.name not in VIDEO_CODECS:
         name = "unknown" if codec is None else codec.name
-        raise UnreadableMedia(f"{source.name}: video codec {name!r} is not decoded. Re-encode it, for example as H.264.")
+        raise UnreadableMedia(
+            f"{source.name}: video codec {name!r} is not decoded. Re-encode it, for example as H.264."
+        )
     return stream
 
 
@@ -247,7 +233,7 @@ def _zero(container: "av.container.InputContainer", stream: "av.VideoStream") ->
     """The file's beginning in the stream's time base (transport streams begin anywhere)."""
     if container.start_time is None or stream.time_base is None:
         return stream.start_time or 0
-    return round(container.start_time / av.time_base / stream.time_base)
+    return int(round(container.start_time / av.time_base / stream.time_base))
 
 
 def _container_index(
@@ -268,3 +254,21 @@ def _container_index(
         return None
     shown = [stream.start_time + i * step for i in range(n)]
     return list(shown), [stamp for stamp, (_, key) in zip(shown, table, strict=True) if key]
+
+
+def _nal_prefix(codec: "av.VideoCodecContext") -> int:
+    """Bytes of the length before each NAL unit of an H.264 stream in mp4 or matroska; 0 for other streams."""
+    extra = codec.extradata or b""
+    return (extra[4] & 3) + 1 if codec.name == "h264" and len(extra) > 6 and extra[0] == 1 else 0
+
+
+def _is_unreferenced(packet: "av.Packet", prefix: int) -> bool:
+    """Whether an H.264 picture is referred to by no other: `nal_ref_idc` 0 in its first slice (ITU-T H.264 §7.4.1)."""
+    data = memoryview(packet)
+    at = 0
+    while at + prefix < len(data):
+        unit = data[at + prefix]
+        if unit & 31 in (1, 5):  # a slice, not parameters or remarks
+            return unit & 0x60 == 0
+        at += prefix + int.from_bytes(data[at : at + prefix], "big")
+    return False

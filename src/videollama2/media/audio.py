@@ -1,0 +1,223 @@
+"""Sound of any file: mixed to 16 kHz mono, or the first channel as it is (spec §4.4, §4.5).
+
+16 kHz mono   every channel, mixed by FFmpeg's resampler in 16-bit steps (5.1: centre and surrounds at -3 dB, no LFE):
+              what `ffmpeg -ac 1 -ar 16000 -f s16le` writes, over 32768
+first channel at the file's own rate, in float64: what the public implementation takes of a sound file
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EmptyMedia, NoAudioStream, NumericsError, TimeRangeError, UnreadableMedia
+from .clip import Wave
+from .limits import Limits
+from .source import AUDIO_CODECS, Source
+
+RATE = 16_000
+_RUN_UP = 0.5  # seconds decoded before the asked start: codecs with overlapping blocks need some to settle
+
+
+def audio_stream(container: "av.container.InputContainer", source: Source) -> "av.AudioStream":
+    """The best audio stream, its decoder checked.
+
+    Raises:
+        NoAudioStream, UnreadableMedia (codec or header not usable).
+    """
+    stream = container.streams.best("audio")
+    if stream is None:
+        raise NoAudioStream(f"{source.name} has no audio stream; ask about its pictures only.")
+    codec = stream.codec_context
+    if codec is None or not (codec.name in AUDIO_CODECS or codec.name.startswith("pcm_")):
+        name = "unknown" if codec is None else codec.name
+        raise UnreadableMedia(
+            f"{source.name}: audio codec {name!r} is not decoded. Re-encode it, for example as AAC or WAV."
+        )
+    if not 1000 <= (codec.sample_rate or 0) <= 1_000_000 or not 1 <= codec.channels <= 64:
+        raise UnreadableMedia(
+            f"{source.name}: its header says {codec.channels} channels at {codec.sample_rate} Hz; that is no sound."
+        )
+    return stream
+
+
+def decode_sound(
+    source: Source,
+    limits: Limits,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    mixed: bool = True,
+    most_seconds: float | None = None,
+) -> Wave:
+    """Sound of [start, end) seconds of the file, at most `most_seconds` of it.
+
+    `mixed`: f32 at 16 kHz of all channels; else f64 of the first channel at the file's rate.
+
+    Raises:
+        NoAudioStream, EmptyMedia (no sample), TimeRangeError (starts after the end), MediaTooLarge, NumericsError.
+    """
+    with source.container() as container:
+        stream = audio_stream(container, source)
+        decoder = _Decoder(container, stream, source, limits)
+        begin = start or 0.0
+        stop = end if most_seconds is None else min(begin + most_seconds, end if end is not None else np.inf)
+        sink: _Mixer | _FirstChannel = _Mixer() if mixed else _FirstChannel(stream.codec_context.sample_rate)
+        for frame in decoder.frames(begin, stop):
+            sink.add(frame)
+        samples = sink.finish()
+        known = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        wave = _cut(samples, sink.rate, decoder, start, stop, source, known, stream.codec_context)
+        there = max(min(known, end if end is not None else known) - begin, wave.seconds)
+        return replace(wave, available_seconds=there)
+
+
+def _cut(
+    samples: NDArray[np.float32] | NDArray[np.float64],
+    rate: int,
+    decoder: "_Decoder",
+    start: float | None,
+    stop: float | None,
+    source: Source,
+    known: float,
+    codec: "av.AudioCodecContext",
+) -> Wave:
+    """The asked range of what was decoded around it."""
+    first = decoder.first_seconds
+    if start is not None and not (len(samples) and start < first + len(samples) / rate):
+        raise TimeRangeError(f"{source.name}: the sound ends at {max(known, first):.3f} s, before start={start:g}.")
+    if not len(samples):
+        raise EmptyMedia(f"{source.name} has an audio stream without a decodable sample; it is truncated or corrupt.")
+    from_sample = max(round(((start or 0.0) - first) * rate), 0) if start else 0
+    to_sample = len(samples) if stop is None else max(round((stop - first) * rate), from_sample)
+    cut = samples[from_sample:to_sample]
+    begins = first + from_sample / rate
+    ends = begins + len(cut) / rate
+    lost = decoder.lost_seconds
+    if stop is None and (decoder.broken or known - ends > max(0.5, 0.02 * known)):
+        lost += max(known - ends - lost, 0.0)  # the header promises more than the file holds
+    return Wave(
+        samples=cut,
+        rate=rate,
+        start_seconds=begins,
+        lost_seconds=lost,
+        channels=codec.channels,
+        file_rate=codec.sample_rate,
+    )
+
+
+@dataclass
+class _Decoder:
+    """Audio frames of a range; counts what can't be decoded."""
+
+    container: "av.container.InputContainer"
+    stream: "av.AudioStream"
+    source: Source
+    limits: Limits
+    first_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    broken: bool = False
+
+    def frames(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
+        """Frames that reach into [start - run-up, stop)."""
+        zero = (self.container.start_time or 0) / av.time_base
+        if start > 2 * _RUN_UP:
+            self.container.seek(round((start - _RUN_UP + zero) * av.time_base))
+        seen, expected = 0.0, None
+        checked = (self.stream.codec_context.name or "").startswith(("pcm_f32", "pcm_f64"))
+        for frame in self._decoded():
+            at = expected or 0.0 if frame.time is None else frame.time - zero
+            length = frame.samples / frame.sample_rate
+            if expected is None:
+                self.first_seconds = at
+            elif at - expected > max(2 * length, 0.05):
+                self.lost_seconds += at - expected
+            expected = at + length
+            if stop is not None and at >= stop:
+                return
+            if checked and not np.isfinite(frame.to_ndarray()).all():
+                raise NumericsError(
+                    f"{self.source.name} holds NaN or infinite samples at {at:.2f} s; expected finite sound."
+                )
+            seen += length
+            self.limits.check_seconds(seen, self.source.name)
+            yield frame
+
+    def _decoded(self) -> "Iterator[av.AudioFrame]":
+        """Every frame from here on; packets that can't be decoded count as lost."""
+        tick = float(self.stream.time_base or 0)
+        try:
+            for packet in self.container.demux(self.stream):
+                try:
+                    yield from packet.decode()
+                except av.error.EOFError:
+                    return
+                except av.error.FFmpegError:
+                    self.lost_seconds += (packet.duration or 0) * tick
+        except av.error.FFmpegError:
+            self.broken = True
+
+
+class _Mixer:
+    """Frames to f32 at 16 kHz, all channels mixed, by way of 16-bit samples."""
+
+    rate = RATE
+
+    def __init__(self) -> None:
+        self._resampler: av.AudioResampler | None = None
+        self._form: tuple[object, ...] = ()
+        self._parts: list[NDArray[np.int16]] = []
+
+    def add(self, frame: "av.AudioFrame") -> None:
+        """Take one decoded frame; a change of format in mid-stream begins a new resampler."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form:
+            self._flush()
+            self._resampler, self._form = av.AudioResampler("s16", "mono", RATE), form
+        assert self._resampler is not None
+        frame.pts = None  # time stamps are the decoder's business; without them nothing is filled or dropped here
+        self._take(self._resampler.resample(frame))
+
+    def finish(self) -> NDArray[np.float32]:
+        """All samples, ±1."""
+        self._flush()
+        whole = np.concatenate(self._parts) if self._parts else np.empty(0, np.int16)
+        return whole.astype(np.float32) / np.float32(32768)
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._take(self._resampler.resample(None))
+            self._resampler = None
+
+    def _take(self, frames: "list[av.AudioFrame]") -> None:
+        self._parts += [f.to_ndarray().reshape(-1) for f in frames]
+
+
+class _FirstChannel:
+    """Frames to f64 of the first channel at their own rate; integers become fractions of their full scale."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self._parts: list[NDArray[np.float64]] = []
+
+    def add(self, frame: "av.AudioFrame") -> None:
+        """Take one decoded frame."""
+        if frame.sample_rate != self.rate:
+            raise UnreadableMedia(
+                f"the sampling rate changes from {self.rate} to {frame.sample_rate} Hz; re-encode the sound."
+            )
+        data = frame.to_ndarray()
+        channel = data[0] if frame.format.is_planar else data.reshape(-1, len(frame.layout.channels))[:, 0]
+        if channel.dtype == np.uint8:
+            self._parts.append((channel.astype(np.float64) - 128) / 128)
+        elif np.issubdtype(channel.dtype, np.integer):
+            self._parts.append(channel / -float(np.iinfo(channel.dtype).min))
+        else:
+            self._parts.append(channel.astype(np.float64))
+
+    def finish(self) -> NDArray[np.float64]:
+        """All samples, ±1."""
+        return np.concatenate(self._parts) if self._parts else np.empty(0)

@@ -1,0 +1,124 @@
+"""What a file becomes when it is opened: frames with their times, sound with its rate, and what was lost on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+AudioState = Literal["used", "absent", "silent", "not_requested", "unsupported"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameIndex:
+    """The pictures of a medium, told without decoding them.
+
+    times    f64[N] seconds of every picture from the beginning, ascending
+    fps      mean pictures per second
+    notes, losses  what is odd, and what of it means lost pictures
+    """
+
+    times: NDArray[np.float64]
+    fps: float
+    notes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """Number of pictures."""
+        return len(self.times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """RGB frames in the order asked for, the indices really shown, and what could not be had."""
+
+    frames: tuple[Frame, ...]
+    indices: tuple[int, ...]
+    losses: tuple[str, ...] = ()
+
+
+class Pictures(Protocol):
+    """Anything with numbered pictures: a video, an animation, a folder, a list."""
+
+    @property
+    def index(self) -> FrameIndex:
+        """What there is."""
+
+    def pick(self, indices: Sequence[int]) -> Picked:
+        """These pictures, in any order, with repeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wave:
+    """Decoded sound, one channel.
+
+    samples        f32[S] (16 kHz mixdown) or f64[S] (first channel at its own rate), range ±1
+    rate           samples per second of `samples`
+    start_seconds  time of the first sample in the file
+    available_seconds  sound that the asked range holds, decoded or not
+    lost_seconds   sound that could not be decoded
+    channels, file_rate  as in the file
+    """
+
+    samples: NDArray[np.float32] | NDArray[np.float64]
+    rate: int
+    start_seconds: float = 0.0
+    available_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    channels: int = 1
+    file_rate: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Length of `samples`."""
+        return len(self.samples) / self.rate
+
+    @property
+    def silent(self) -> bool:
+        """Whether no sample is louder than half a step of 16-bit sound."""
+        return bool(np.abs(self.samples).max(initial=0.0) < 2.0**-16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """An opened medium. Holds no file handle.
+
+    source         path, or a description of what was handed in
+    kind           "video" (also animations, folders, lists), "image" (one picture), "audio" (sound only)
+    frames         u8[H, W, 3] each, RGB, upright; sizes may differ within a list; the last `frames_padded` are black
+    frame_indices  place of each real frame in presentation order
+    times          f64[T] seconds of each real frame from the beginning of the file
+    frames_total   pictures in the whole file
+    fps            mean pictures per second of the file
+    range_seconds  (start, end) as asked, None where open; None when the whole was asked for
+    wave           decoded sound, or None
+    audio_state    "used" (present, audible), "silent" (present, nothing but zeros), "absent", "not_requested"
+    notes          everything worth telling; `losses` are those of them that mean: asked for, and not used
+    """
+
+    source: str
+    kind: Literal["video", "image", "audio"]
+    frames: tuple[Frame, ...] = ()
+    frame_indices: tuple[int, ...] = ()
+    times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    frames_total: int = 0
+    frames_padded: int = 0
+    fps: float = 0.0
+    range_seconds: tuple[float | None, float | None] | None = None
+    wave: Wave | None = None
+    audio_state: AudioState = "not_requested"
+    notes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Of the first frame as shown; 0 without frames."""
+        return self.frames[0].shape[1] if self.frames else 0
+
+    @property
+    def height(self) -> int:
+        """Of the first frame as shown; 0 without frames."""
+        return self.frames[0].shape[0] if self.frames else 0
