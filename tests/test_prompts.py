@@ -36,12 +36,17 @@ CHATML = (
 )
 TRIMMED = CHATML.replace("m.content", "m.content | trim")
 NEWLINES_TRIMMED = CHATML.replace("m.content", "m.content.strip('\\n')")
+LEFT_TRIMMED = CHATML.replace("m.content", "m.content.lstrip()")
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
 SYSTEM_IGNORED = CHATML.replace("for m in messages", "for m in messages if m.role != 'system'")
 SYSTEM_MOVES = (  # as later Mistral templates do: the system text stands before the last question
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {% if loop.revindex0 < 2 %}Be kind. {% endif %}"
     "{{ m.content }}[/INST]{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
 )
+OTHER_OPENING = CHATML.replace(
+    "<|im_start|>assistant\n", "<|endoftext|>"
+)  # opens an answer otherwise than it writes one
+BARE = "{% for m in messages %}{{ m.content }}{% endfor %}"  # question and answer flow into one word
 TOKEN_IDS: Any = {"image": 10_000, "video": 10_001, "audio": 10_002}
 
 
@@ -141,13 +146,14 @@ def test_template_markers_made_of_text_are_spelled_out(llama_folder: Path) -> No
 
 
 def test_harmless_text_keeps_its_merges_beside_the_template() -> None:
-    """Only dangerous text is tokenised apart: `\\n` and text after the role merge as the template's author meant."""
+    """Only dangerous text is tokenised apart: white space merges with the template's as its author meant."""
     tokenizer = byte_level()
-    tokenizer.add_tokens(["\n\n\n"])  # an added token of white space is ordinary text
-    ids = build_prompt([user("\n\nthe user")], tokenizer).ids
     rendered = "<|im_start|>user\n\n\nthe user<|im_end|>\n<|im_start|>assistant\n"
-    assert list(ids) == tokenizer.encode(rendered, add_special_tokens=False)
-    assert tokenizer.convert_tokens_to_ids("\n\n\n") in ids
+    for added in ([], ["\n\n\n"], ["\n"]):  # white space among the added tokens is ordinary text, in templates too
+        tokenizer.add_tokens(added)
+        ids = build_prompt([user("\n\nthe user")], tokenizer).ids
+        assert list(ids) == tokenizer.encode(rendered, add_special_tokens=False)
+        assert set(tokenizer.convert_tokens_to_ids(added)) <= set(ids)
 
 
 def test_tokens_that_swallow_white_space() -> None:
@@ -213,7 +219,7 @@ def test_placeholder_ids_must_not_be_text() -> None:
         encode_prompt([user(VIDEO, "what?")], tokenizer, [{"video": 1}], {"video": clash})
 
 
-@pytest.mark.parametrize("template", [CHATML, TRIMMED, NEWLINES_TRIMMED, LLAMA_TEMPLATE])
+@pytest.mark.parametrize("template", [CHATML, TRIMMED, LEFT_TRIMMED, NEWLINES_TRIMMED, LLAMA_TEMPLATE])
 @pytest.mark.parametrize("question", ["what?", "  what? ", "\n\twhat?\n \n", " \n", ""])
 def test_rendering_equals_the_template_on_the_real_text(template: str, question: str) -> None:
     tokenizer = byte_level(template)
@@ -313,6 +319,27 @@ def test_sentencepiece_file_gives_sentencepiece_ids(llama_folder: Path) -> None:
     assert tokenizer.decode(own.encode("the user 音")) == "the user 音"
 
 
+def test_equal_scores_merge_from_the_left(tmp_path: Path) -> None:
+    """Runs of spaces share one score in Llama's and Mistral's models; a hand-made model with nothing else in it."""
+    from sentencepiece import sentencepiece_model_pb2 as format
+
+    model = format.ModelProto()
+    model.trainer_spec.model_type = 2
+    model.trainer_spec.byte_fallback = True
+    model.normalizer_spec.name = "identity"
+    model.normalizer_spec.remove_extra_whitespaces = False
+    for piece, kind in (("<unk>", 2), ("<s>", 3), ("</s>", 3), *((f"<0x{byte:02X}>", 6) for byte in range(256))):
+        model.pieces.add(piece=piece, score=0.0, type=kind)
+    for piece in ("▁▁", "▁▁▁", "▁", "x"):
+        model.pieces.add(piece=piece, score=-1e9, type=1)
+    (tmp_path / "tokenizer.model").write_bytes(model.SerializeToString())
+    tokenizer = load_tokenizer(tmp_path)
+    own = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    for spaces in range(12):
+        text = f"x{' ' * spaces}x"
+        assert tokenizer.encode(text, add_special_tokens=False) == own.encode(text), spaces
+
+
 def test_tokenizer_files_that_can_not_be_read(tmp_path: Path, llama_folder: Path) -> None:
     with pytest.raises(CheckpointNotFound, match=r"none of tokenizer\.json"):
         load_tokenizer(tmp_path)
@@ -378,9 +405,11 @@ def test_conversations_that_can_not_be_trained_on(conversation: Any, message: st
         chat_example(conversation, byte_level(), "video")
 
 
-def test_templates_that_rewrite_the_past_are_refused() -> None:
+@pytest.mark.parametrize("template", [SYSTEM_MOVES, OTHER_OPENING, BARE])
+def test_templates_under_which_the_past_changes_are_refused(template: str) -> None:
+    conversation = [{"from": "human", "value": "the us"}, {"from": "gpt", "value": "er asks"}] * 2
     with pytest.raises(PromptError, match="changes with what follows"):
-        chat_example(CONVERSATION, byte_level(SYSTEM_MOVES), "video")
+        chat_example(conversation, byte_level(template))
 
 
 def test_batches() -> None:
