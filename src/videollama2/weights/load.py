@@ -66,10 +66,10 @@ def load_strictly(
     """
     headers = read_headers(weight_files(folder))
     mapping = key_mapping(headers)
-    duplicates = _check_copies(headers)
+    duplicates = equal_copies(headers)
     if config is None:
         config = VideoLlama2Config.from_pretrained(folder, ignored_keys=ignored_keys)
-    with _quiet():
+    with quiet():
         try:
             # the plain method, not the class's own, which leads here
             model, info = PreTrainedModel.from_pretrained.__func__(  # type: ignore[attr-defined]
@@ -85,8 +85,8 @@ def load_strictly(
         except (RuntimeError, ValueError) as error:
             raise TensorMismatch(f"{folder}: {error}") from error
     unexpected = [n for n in info["unexpected_keys"] if n not in duplicates and not DERIVED_BUFFERS.search(n)]
-    _refuse(folder, sorted(info["missing_keys"]), sorted(unexpected), sorted(info["mismatched_keys"]))
-    _forget_renamings(model, mapping)
+    refuse(folder, sorted(info["missing_keys"]), sorted(unexpected), sorted(info["mismatched_keys"]))
+    forget_renamings(model, mapping)
     logger.info(
         "loaded %d tensors (%s parameters, %s) from %d file(s) in %s%s",
         len(headers),
@@ -99,7 +99,7 @@ def load_strictly(
     return model
 
 
-def _check_copies(headers: dict[str, TensorInfo]) -> set[str]:
+def equal_copies(headers: dict[str, TensorInfo]) -> set[str]:
     """Our names of BEATs bias copies beyond the first, after seeing that they are equal."""
     copies = shared_bias_copies(headers)
     if len(copies) < 2:
@@ -114,7 +114,8 @@ def _check_copies(headers: dict[str, TensorInfo]) -> set[str]:
     return {n.replace("model.audio_tower.", "model.audio_encoder.") for n in copies[1:]} | set(copies[1:])
 
 
-def _refuse(folder: Path, missing: list[str], unexpected: list[str], mismatched: list[Any]) -> None:
+def refuse(folder: Path | str, missing: list[str], unexpected: list[str], mismatched: list[Any]) -> None:
+    """Raise TensorMismatch with every difference between a checkpoint and its model; nothing when there is none."""
     problems = []
     if missing:
         problems.append(f"{len(missing)} missing: {_listed(missing)}")
@@ -134,7 +135,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names)
 
 
-def _forget_renamings(model: Any, mapping: dict[str, str]) -> None:
+def forget_renamings(model: Any, mapping: dict[str, str]) -> None:
     """transformers would save under the names that were loaded; we save under our own, and export on request."""
     conversions = getattr(model, "_weight_conversions", None)
     if conversions and mapping:
@@ -143,7 +144,7 @@ def _forget_renamings(model: Any, mapping: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers' own load report and bar are replaced by one line, or one error, of ours."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
