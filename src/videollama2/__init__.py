@@ -1,0 +1,88 @@
+"""VideoLLaMA 2: one model that sees, hears and answers.
+
+    import videollama2
+
+    engine = videollama2.load("nano")
+    answer = engine.answer("clip.mp4", "What do you see and hear?")
+    print(answer.text, answer.receipt)
+
+A tour, in the order in which an answer comes about: `media` (files to arrays), `processing` (arrays to model inputs),
+`vision`, `stc`, `beats` (encoders and connector), `fusion` and `modeling` (the model), `prompts` and `generation`,
+`engine` (all of it behind `answer`), and `receipt` (what was seen and heard). `phases` and `train` make models,
+`weights` reads and writes them.
+
+Names are imported when first used, so that `import videollama2` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .configuration import BeatsConfig, VideoLlama2Config
+    from .engine import Engine, Request, Session
+    from .errors import VideoLlama2Error
+    from .generation import GenerateOptions
+    from .loading import load
+    from .modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
+    from .processing import Media, VideoLlama2Processor
+    from .protocols import PROTOCOLS, Protocol
+    from .receipt import Answer, Receipt
+    from .register import register
+    from .released_api import mm_infer, model_init
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "receipt",
+    "BeatsConfig": "configuration",
+    "Engine": "engine",
+    "GenerateOptions": "generation",
+    "Media": "processing",
+    "PROTOCOLS": "protocols",
+    "Protocol": "protocols",
+    "Receipt": "receipt",
+    "Request": "engine",
+    "Session": "engine",
+    "VideoLlama2Config": "configuration",
+    "VideoLlama2Error": "errors",
+    "VideoLlama2ForConditionalGeneration": "modeling",
+    "VideoLlama2Model": "modeling",
+    "VideoLlama2Processor": "processing",
+    "load": "loading",
+    "mm_infer": "released_api",
+    "model_init": "released_api",
+    "register": "register",
+}
+
+__all__ = [
+    "PROTOCOLS",
+    "Answer",
+    "BeatsConfig",
+    "Engine",
+    "GenerateOptions",
+    "Media",
+    "Protocol",
+    "Receipt",
+    "Request",
+    "Session",
+    "VideoLlama2Config",
+    "VideoLlama2Error",
+    "VideoLlama2ForConditionalGeneration",
+    "VideoLlama2Model",
+    "VideoLlama2Processor",
+    "__version__",
+    "load",
+    "mm_infer",
+    "model_init",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'videollama2' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

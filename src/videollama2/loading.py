@@ -1,0 +1,79 @@
+"""`videollama2.load`: a name or a folder → an Engine."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from .device import choose
+from .engine import Engine
+from .modeling import VideoLlama2ForConditionalGeneration
+from .processing import VideoLlama2Processor
+from .protocols import Protocol
+
+logger = logging.getLogger(__name__)
+DEFAULT_MODEL = "nano"
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    device: Any = None,
+    dtype: Any = None,
+    protocol: str | Protocol | None = None,
+    base: str | Path | None = None,
+    **kwargs: Any,
+) -> Engine:
+    """A model, ready to answer.
+
+    Args:
+        model: `nano` (the default, small and built in), a released model's name (`2.1-7b-av`), a hub id, or a folder
+            in our layout or the original's; also a folder of a training stage (a projector or LoRA adapter).
+        device: `cpu`, `cuda`, `mps`; None: the best one here.
+        dtype: `float32`, `bfloat16`, `float16`; None: what is fast here. Both choices are logged with their reason.
+        protocol: how media are prepared (protocols.py); None: the model's own.
+        base: the base language model of a training stage's folder, or of nano, where not the recorded one.
+        kwargs: as transformers' from_pretrained (attn_implementation, quantization_config, device_map, …).
+
+    Raises:
+        CheckpointNotFound: no such model.
+        WeightsError: files that do not hold the model that they describe.
+    """
+    placement = choose(device, dtype)
+    folder, name = locate(model, base)
+    kwargs.setdefault("device_map", {"": str(placement.device)} if placement.device.type != "cpu" else None)
+    network, tokenizer_folder = load_network(folder, None if name == DEFAULT_MODEL else base, placement.dtype, **kwargs)
+    processor = VideoLlama2Processor.from_pretrained(
+        folder, config=network.config, tokenizer_folder=tokenizer_folder
+    )
+    return Engine(network, processor, name=name, placement=placement, default_protocol=protocol)
+
+
+def locate(model: str | Path, base: str | Path | None = None) -> tuple[Path, str]:
+    """The folder of a model, and the name that its receipts carry.
+
+    Raises:
+        CheckpointNotFound: there is none.
+    """
+    from .weights.load import find_folder
+
+    if Path(model).is_dir():
+        return Path(model), Path(model).resolve().name
+    if str(model) == DEFAULT_MODEL:
+        from .weights.nano import nano_folder
+
+        return nano_folder(base), DEFAULT_MODEL
+    from .weights.catalog import hub_id
+
+    known = hub_id(str(model))
+    return find_folder(known or model), known or str(model)
+
+
+def load_network(
+    folder: Path, base: str | Path | None, dtype: Any, **kwargs: Any
+) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
+    """The model of a folder of any kind, and the folder whose tokenizer it uses."""
+    from .weights import adapters
+
+    if adapters.kind(folder) == "complete":
+        return VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype=dtype, **kwargs), folder
+    return adapters.load(folder, base, dtype=dtype, **kwargs)

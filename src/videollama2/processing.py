@@ -1,0 +1,457 @@
+"""Media and messages → model inputs. The arithmetic that decides context length and memory stands here:
+
+    16 frames × 27×27 patches → STC (2, 2, 2), no padding → 8×13×13 = 1352 video tokens        (VideoLLaMA 2.1)
+     8 frames × 24×24 patches → STC (2, 2, 2), padding 1  → 5×13×13 =  845 video tokens        (VideoLLaMA 2)
+    30 s at 16 kHz → 2998 filterbank rows → 187×8 patches =           1496 audio tokens
+
+A medium is prepared once (`prepare`) and can then be asked about many times (`encode`).
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, ProcessorMixin
+
+from .beats import patch_grid
+from .configuration import VideoLlama2Config
+from .errors import UnsupportedModality, UsageError
+from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
+from .modeling import pooled_patches
+from .prompts import EncodedPrompt, Message, encode_prompt
+from .protocols import Protocol, protocol
+from .receipt import AudioReceipt, VideoReceipt
+from .stc import CONNECTORS
+from .tokenization import Modality, load_tokenizer
+
+logger = logging.getLogger(__name__)
+PREPROCESSOR = "preprocessor_config.json"
+# transformers' processor class for each vision encoder, whose defaults hold where a checkpoint brings no file
+_IMAGE_PROCESSORS = {
+    "clip_vision_model": "CLIPImageProcessor",
+    "siglip_vision_model": "SiglipImageProcessor",
+    "dinov2": "BitImageProcessor",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """One medium of a request, and what is wanted of it.
+
+    Attributes:
+        source: a path, bytes, a PIL image, u8[T, H, W, C] or u8[H, W, C], or a list of frames.
+        start, end: seconds from the beginning; None: from the beginning, to the end.
+        video, audio: whether its pictures and its sound are wanted.
+        times: seconds of each frame of a list.
+        num_frames: frames to sample; None: the model's own number.
+    """
+
+    source: Any
+    start: float | None = None
+    end: float | None = None
+    video: bool = True
+    audio: bool = True
+    times: Sequence[float] | None = None
+    num_frames: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A medium, ready for the encoders.
+
+    Attributes:
+        pixels: float32 [T, 3, S, S], or [1, 3, S, S] for a still image; None without pictures.
+        still: the pixels are an image.
+        fbank: [frames, 128] as the protocol rounds it; None without sound.
+        video, audio: what the receipt will say.
+        losses: what was asked for and will not be used.
+    """
+
+    pixels: Tensor | None
+    still: bool
+    fbank: Tensor | None
+    video: VideoReceipt | None
+    audio: AudioReceipt | None
+    losses: tuple[str, ...] = ()
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of its place in a prompt."""
+        if self.pixels is None:
+            return "audio"
+        return "image" if self.still else "video"
+
+    @property
+    def counts(self) -> dict[Modality, int]:
+        """Features per kind, as the prompt needs them."""
+        counts: dict[Modality, int] = {}
+        if self.pixels is not None and self.video is not None:
+            counts[self.modality] = self.video.tokens
+        if self.fbank is not None and self.audio is not None:
+            counts["audio"] = self.audio.tokens
+        return counts
+
+
+@dataclass
+class Encoded:
+    """A prompt as ids, with the media it stands for."""
+
+    prompt: EncodedPrompt
+    media: list[Prepared] = field(default_factory=list)
+
+
+class VideoLlama2Processor(ProcessorMixin):
+    """Tokenizer, image settings and protocols behind one interface.
+
+    `prepare` and `encode` are what the Engine uses; calling the processor gives transformers-style batches.
+    """
+
+    attributes = ("tokenizer",)
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(self, tokenizer: Any, config: VideoLlama2Config, pixels: PixelSettings | None = None) -> None:
+        # ProcessorMixin would look for parts by class name; ours are given
+        self.tokenizer, self.config = tokenizer, config
+        self.pixels = pixels or (None if config.vision_config is None else default_pixels(config.vision_config))
+        self.chat_template = getattr(tokenizer, "chat_template", None)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(tokenizer={type(self.tokenizer).__name__}, pixels={self.pixels})"
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "VideoLlama2Processor":
+        """From a checkpoint folder or hub id, in our layout or the original's.
+
+        Raises:
+            CheckpointNotFound: no folder, or no tokenizer in it.
+            ConfigError: a configuration that can't be understood.
+        """
+        from .weights.load import find_folder
+
+        folder = find_folder(pretrained_model_name_or_path)
+        config = kwargs.get("config") or VideoLlama2Config.from_pretrained(folder)
+        return cls(load_tokenizer(kwargs.get("tokenizer_folder") or folder), config, find_pixels(folder, config))
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> list[str]:
+        """Write tokenizer and image settings beside a saved model; returns the files' paths."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [str(f) for f in self.tokenizer.save_pretrained(folder)]
+        if self.pixels is not None:
+            path = folder / PREPROCESSOR
+            path.write_text(json.dumps(self._preprocessor(), indent=2) + "\n", encoding="utf-8")
+            files.append(str(path))
+        return files
+
+    # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self, media: Media, protocol_name: str | Protocol | None = None) -> Prepared:
+        """Decode one medium and make the encoders' inputs of it.
+
+        Raises:
+            MediaError: the file can't be used (see errors.py for the kinds).
+            UnsupportedModality: it is a picture for a model that is blind, or a sound for one that is deaf.
+        """
+        chosen = protocol(protocol_name or self.config.protocol)
+        config = self.config
+        sees, hears = config.vision_config is not None, config.audio_config is not None
+        clip = open_clip(
+            media.source,
+            num_frames=media.num_frames or config.num_frames,
+            protocol=chosen,
+            start=media.start,
+            end=media.end,
+            want_video=media.video,
+            # sound is decoded for a deaf model too, but only where nothing else is there, so that the error is right
+            want_audio=media.audio and (hears or not media.video),
+            times=media.times,
+        )
+        return self.prepare_clip(clip, media, chosen, sees, hears)
+
+    def prepare_clip(self, clip: Clip, media: Media, chosen: Protocol, sees: bool, hears: bool) -> Prepared:
+        """As `prepare`, from a clip that is already decoded."""
+        if clip.kind == "audio" and not hears:
+            raise UnsupportedModality(
+                f"{clip.source} is a sound, but this model has no audio encoder; load an audio-visual model"
+            )
+        if clip.frames and not sees:
+            raise UnsupportedModality(
+                f"{clip.source} has pictures, but this model has no vision encoder; ask about its sound only "
+                "(video=False, --no-video)"
+            )
+        pixels = video = None
+        if clip.frames and self.pixels is not None:
+            pixels = pixel_values(clip.frames, self.pixels, chosen.aspect)
+            video = self._video_receipt(clip)
+        sound = sound_features(clip, chosen)
+        audio, losses = self._audio_receipt(clip, media, sound, hears)
+        losses = (*clip.losses, *sound.losses, *losses)
+        return Prepared(
+            pixels=pixels, still=clip.kind == "image", fbank=sound.fbank, video=video, audio=audio, losses=losses
+        )
+
+    def _video_receipt(self, clip: Clip) -> VideoReceipt:
+        used = len(clip.frames)
+        return VideoReceipt(
+            source=clip.source,
+            kind="image" if clip.kind == "image" else "video",
+            range_seconds=None if clip.range_seconds is None else _closed(clip.range_seconds, clip),
+            frames_total=clip.frames_total,
+            frames_used=used,
+            times_seconds=tuple(float(t) for t in clip.times) if clip.kind == "video" else None,
+            tokens=self.video_tokens(self.config.num_frames if clip.kind == "image" else used),
+            notes=clip.notes,
+        )
+
+    def _audio_receipt(
+        self, clip: Clip, media: Media, sound: Sound, hears: bool
+    ) -> tuple[AudioReceipt | None, tuple[str, ...]]:
+        if clip.kind == "image":
+            return None, ()  # nobody expects a sound of a still
+        source, losses = clip.source, ()
+        if not media.audio:
+            return AudioReceipt(source=source, state="not_requested"), ()
+        if not hears:
+            note = "this model has no audio encoder; the sound, if there is any, was not decoded"
+            return AudioReceipt(source=source, state="unsupported", notes=(note,)), ("the model can't hear",)
+        notes = sound.notes if clip.frames else (*clip.notes, *sound.notes)
+        if sound.state == "absent":
+            losses = (f"{source} has no sound",)
+            notes = (*notes, "the medium has no sound")
+        elif sound.state == "silent":
+            losses = (f"the sound of {source} is digital silence",)
+            notes = (*notes, "every sample is zero")
+        tokens = 0 if sound.fbank is None else self.audio_tokens(len(sound.fbank))
+        receipt = AudioReceipt(
+            source=source,
+            state=sound.state,
+            decoded_seconds=sound.decoded_seconds,
+            used_seconds=sound.used_seconds,
+            windows_seconds=sound.windows_seconds,
+            padded_seconds=sound.padded_seconds,
+            tokens=tokens,
+            notes=notes,
+        )
+        return receipt, losses
+
+    # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def video_tokens(self, frames: int) -> int:
+        """Positions that a video of that many frames takes; an image takes those of `config.num_frames`."""
+        if self.config.vision_config is None or self.pixels is None:
+            return 0
+        vision: Any = self.config.vision_config
+        rows, columns = (side // vision.patch_size for side in self.pixels.output_size)
+        if self.config.connector_type not in CONNECTORS:
+            return rows * columns
+        T, H, W = CONNECTORS[self.config.connector_type].grid(frames, rows, columns)
+        return T * H * W
+
+    def audio_tokens(self, fbank_frames: int) -> int:
+        """Positions that a sound of that many filterbank rows takes."""
+        audio: Any = self.config.audio_config
+        if audio is None:
+            return 0
+        return pooled_patches(*patch_grid(fbank_frames, audio.input_patch_size), self.config.audio_pool)
+
+    def encode(self, messages: Sequence[Message], media: Sequence[Prepared]) -> Encoded:
+        """Messages to ids. The k-th media part of the messages stands for `media[k]`.
+
+        Raises:
+            PromptError: messages and media do not agree, or the chat template refuses the messages.
+        """
+        config = self.config
+        ids = {"image": config.image_token_id, "video": config.video_token_id, "audio": config.audio_token_id}
+        prompt = encode_prompt(
+            messages, self.tokenizer, [m.counts for m in media], ids, system_prompt=config.system_prompt  # type: ignore[arg-type]
+        )
+        return Encoded(prompt, list(media))
+
+    # ── transformers' conventions ──────────────────────────────────────────────────────────────────────────────
+
+    def __call__(  # type: ignore[override]
+        self,
+        text: Any = None,
+        images: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        protocol: str | Protocol | None = None,
+        padding_side: str = "left",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """A batch for `model(**batch)` and `model.generate(**batch)`.
+
+        Args:
+            text: one conversation (a list of messages whose media parts carry their source, as in
+                `{"type": "video", "video": "clip.mp4", "start": 2.0}`), a list of conversations, or plain questions,
+                which `images`, `videos` and `audio` (one medium, or one per question) go before.
+
+        Returns:
+            `input_ids`, `attention_mask` and the media tensors of all rows.
+        """
+        conversations = as_conversations(text, images, videos, audio)
+        rows = []
+        for conversation in conversations:
+            prepared = [self.prepare(m, protocol) for m in media_of(conversation)]
+            rows.append(self.encode(with_modalities(conversation, prepared), prepared))
+        return self.collate(rows, padding_side)
+
+    def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """transformers' way in: a conversation with media sources in it → a batch (or, with tokenize=False, text)."""
+        if not kwargs.pop("tokenize", False):
+            from .prompts import parse_messages, render
+
+            return render(parse_messages(conversation), self.tokenizer).text
+        kwargs.pop("return_dict", None), kwargs.pop("return_tensors", None), kwargs.pop("add_generation_prompt", None)
+        return self(conversation, **kwargs)
+
+    def collate(self, rows: Sequence[Encoded], padding_side: str = "left") -> BatchFeature:
+        """Rows of different lengths as one padded batch."""
+        if padding_side not in ("left", "right"):
+            raise UsageError(f"padding_side is {padding_side!r}; expected 'left' (generation) or 'right' (training)")
+        width = max(len(row.prompt.input_ids) for row in rows)
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.full((len(rows), width), pad, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            n = len(row.prompt.input_ids)
+            place = slice(width - n, width) if padding_side == "left" else slice(0, n)
+            ids[i, place], mask[i, place] = torch.tensor(row.prompt.input_ids), 1
+        return BatchFeature({"input_ids": ids, "attention_mask": mask, **media_tensors([m for r in rows for m in r.media])})
+
+    def decode(self, ids: Any, **kwargs: Any) -> str:
+        """Token ids as text, without control tokens."""
+        text: str = self.tokenizer.decode(ids, **{"skip_special_tokens": True, **kwargs})
+        return text
+
+    @property
+    def model_input_names(self) -> list[str]:  # type: ignore[override]
+        """What a batch can hold."""
+        return ["input_ids", "attention_mask", "pixel_values", "pixel_values_videos", "input_features", "input_features_mask"]
+
+    def _preprocessor(self) -> dict[str, Any]:
+        vision: Any = self.config.vision_config
+        assert self.pixels is not None
+        return {"image_processor_type": _IMAGE_PROCESSORS[vision.model_type], **self.pixels.to_dict()}
+
+
+def _closed(asked: tuple[float | None, float | None], clip: Clip) -> tuple[float, float]:
+    """The asked range with its open ends filled in from the clip."""
+    start, end = asked
+    length = clip.frames_total / clip.fps if clip.fps else 0.0
+    return (start or 0.0, length if end is None else end)
+
+
+def media_tensors(media: Sequence[Prepared]) -> dict[str, Any]:
+    """The model's media inputs for all media of a batch, in prompt order."""
+    tensors: dict[str, Any] = {}
+    images = [m.pixels[0] for m in media if m.still and m.pixels is not None]
+    videos = [m.pixels for m in media if not m.still and m.pixels is not None]
+    sounds = [m.fbank for m in media if m.fbank is not None]
+    if images:
+        tensors["pixel_values"] = torch.stack(images)
+    if videos:
+        same = len({len(v) for v in videos}) == 1
+        tensors["pixel_values_videos"] = torch.stack(videos) if same else videos
+    if sounds:
+        longest = max(len(s) for s in sounds)
+        features = torch.zeros(len(sounds), longest, sounds[0].shape[1], dtype=sounds[0].dtype)
+        mask = torch.zeros(len(sounds), longest, dtype=torch.bool)
+        for i, sound in enumerate(sounds):
+            features[i, : len(sound)], mask[i, : len(sound)] = sound, True
+        tensors |= {"input_features": features, "input_features_mask": mask}
+    return tensors
+
+
+def as_conversations(text: Any, images: Any, videos: Any, audio: Any) -> list[list[dict[str, Any]]]:
+    """Every accepted form of `text` as a list of conversations.
+
+    Raises:
+        UsageError: anything else, or media that don't match the questions in number.
+    """
+    if isinstance(text, Sequence) and not isinstance(text, str) and text and isinstance(text[0], Mapping):
+        return [[dict(m) for m in text]]
+    if isinstance(text, Sequence) and not isinstance(text, str) and text and isinstance(text[0], list | tuple):
+        return [[dict(m) for m in conversation] for conversation in text]
+    questions = [text] if isinstance(text, str) else list(text or [])
+    if not questions or not all(isinstance(q, str) for q in questions):
+        raise UsageError(f"text is {text!r:.80}; expected a question, a list of them, or conversations")
+    columns = []
+    for kind, given in (("image", images), ("video", videos), ("audio", audio)):
+        if given is None:
+            continue
+        column = [given] if isinstance(text, str) else list(given)
+        if len(column) != len(questions):
+            raise UsageError(f"{len(column)} {kind} media were given for {len(questions)} questions; expected one each")
+        columns.append([{"type": kind, kind: medium} for medium in column])
+    parts = [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in questions]
+    return [
+        [{"role": "user", "content": [*media, {"type": "text", "text": question}]}]
+        for question, media in zip(questions, parts, strict=True)
+    ]
+
+
+def media_of(conversation: Sequence[Message]) -> list[Media]:
+    """The media parts of a conversation, in order.
+
+    Raises:
+        UsageError: a part without a source, or with a key that is not known.
+    """
+    found = []
+    for message in conversation:
+        content = message.get("content")
+        for part in content if isinstance(content, list | tuple) else []:
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if kind not in ("image", "video", "audio"):
+                continue
+            options = {k: v for k, v in part.items() if k not in ("type", kind, "path")}
+            source = part.get(kind, part.get("path"))
+            unknown = sorted(set(options) - {"start", "end", "times", "num_frames", "sound"})
+            if source is None or unknown:
+                raise UsageError(
+                    f"a {kind} part has {sorted(part)}; expected 'type', {kind!r} (its source), and optionally "
+                    "'start', 'end', 'times', 'num_frames', 'sound'"
+                )
+            sound = options.pop("sound", True)
+            found.append(Media(source=source, video=kind != "audio", audio=kind == "audio" or sound, **options))
+    return found
+
+
+def with_modalities(conversation: Sequence[Message], media: Sequence[Prepared]) -> list[dict[str, Any]]:
+    """The conversation with each media part's type set to what the medium turned out to be."""
+    left = iter(media)
+    out = []
+    for message in conversation:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [p if p.get("type") == "text" else {"type": next(left).modality} for p in content]
+        out.append({"role": message["role"], "content": content})
+    return out
+
+
+def default_pixels(vision_config: Any) -> PixelSettings:
+    """Image settings of a vision encoder whose checkpoint brings no preprocessor_config.json."""
+    kind, side = _IMAGE_PROCESSORS[vision_config.model_type], vision_config.image_size
+    size = {"height": side, "width": side} if kind == "SiglipImageProcessor" else {"shortest_edge": side}
+    return PixelSettings.from_dict(
+        {"image_processor_type": kind, "size": size, "crop_size": {"height": side, "width": side}}
+    )
+
+
+def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None:
+    """Image settings from the checkpoint's folder, or from the tower's folder inside it; else the encoder's defaults."""
+    if config.vision_config is None:
+        return None
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tower = str(raw.get("mm_vision_tower") or "")
+    for place in (folder, *([folder / tower, folder / Path(tower).name, Path(tower)] if tower else [])):
+        if (place / PREPROCESSOR).is_file():
+            return PixelSettings.from_dict(json.loads((place / PREPROCESSOR).read_text(encoding="utf-8")))
+    return default_pixels(config.vision_config)
+
+
