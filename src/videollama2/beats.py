@@ -28,7 +28,7 @@ FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
 MEL_BINS = 128
 WEIGHT_NORM_EPS = 1e-6  # not in the usual weight norm; the original adds it under the root
-QUERY_SLICE = 1536  # queries whose biases exist at once: 30 s of sound in one piece, longer sound without an N × N matrix
+QUERY_SLICE = 1536  # queries whose biases exist at once: 30 s in one piece, longer sound without an N × N matrix
 SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
 
 
@@ -70,9 +70,7 @@ class BeatsModel(PreTrainedModel):
         same = config.embed_dim == config.encoder_embed_dim
         self.post_extract_proj = None if same else nn.Linear(config.embed_dim, config.encoder_embed_dim)
         self.encoder = BeatsEncoder(config)
-        self.predictor = (
-            nn.Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
-        )
+        self.predictor = nn.Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
         self.post_init()
 
     @property
@@ -232,7 +230,8 @@ class BeatsAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
         """x [B, N, D], bias [heads, 2N − 1] by distance, padding bool [B, N] or None → [B, N, D]."""
-        q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in projections)
         # Query i needs bias[:, N-1-i : 2N-1-i]. With the queries backwards these windows follow each other by one, so
         # a strided view holds them all and no N × N matrix is written.
         q = q.flip(2)
@@ -294,7 +293,8 @@ class PositionalConv(nn.Conv1d):
         """Normal with the deviation that keeps the output's scale at that of the input."""
         std = (4.0 / (self.kernel_size[0] * self.in_channels)) ** 0.5
         if parametrize.is_parametrized(self):
-            g, v = self.parametrizations.weight.original0, self.parametrizations.weight.original1
+            norm: Any = self.parametrizations
+            g, v = norm.weight.original0, norm.weight.original1
             nn.init.normal_(v, std=std)
             with torch.no_grad():
                 g.copy_(v.float().square().sum((0, 1), keepdim=True).sqrt())

@@ -136,7 +136,7 @@ class BeatsConfig(PreTrainedConfig):
         }
         for name, (found, expected) in unsupported.items():
             if found != expected:
-                raise ConfigError(f"BEATs with {name}={found!r} is not supported; every released BEATs has {expected!r}")
+                raise ConfigError(f"BEATs with {name}={found!r} is not supported; released ones have {expected!r}")
         if self.encoder_embed_dim % self.encoder_attention_heads:
             raise ConfigError(
                 f"BEATs width {self.encoder_embed_dim} does not divide into {self.encoder_attention_heads} heads"
@@ -209,7 +209,9 @@ class VideoLlama2Config(PreTrainedConfig):
         return int(self.text_config.max_position_embeddings)
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As transformers', and an original config.json comes back translated into ours.
 
         `ignored_keys`: unknown keys of the file that the caller knows to be notes.
@@ -276,10 +278,19 @@ def translate_original(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     family = LANGUAGE_MODELS[model_type]
     text_class = type(AutoConfig.for_model(family))
     text_keys = set(text_class.__dataclass_fields__) | _LIBRARY_KEYS | set(GenerationConfig().to_dict())
-    _refuse_unknown(values, text_keys | _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS, "the original config.json")
+    known = text_keys | _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS
+    _refuse_unknown(values, known, "the original config.json")
 
     skip = _MULTIMODAL_KEYS | _BOOKKEEPING_KEYS
-    skip |= {"architectures", "model_type", "auto_map", "transformers_version", "_name_or_path", "name_or_path", "_commit_hash"}
+    skip |= {
+        "architectures",
+        "model_type",
+        "auto_map",
+        "transformers_version",
+        "_name_or_path",
+        "name_or_path",
+        "_commit_hash",
+    }
     skip |= set(GenerationConfig().to_dict()) - set(text_class.__dataclass_fields__)
     text = {k: v for k, v in values.items() if k not in skip or k in ("bos_token_id", "eos_token_id", "pad_token_id")}
     dtype = text.pop("torch_dtype", None) or text.pop("dtype", None)

@@ -1,4 +1,4 @@
-"""Device and dtype, chosen once at the edge, with the reason (design decision 9). An explicit choice is never overridden."""
+"""Device and dtype, chosen once at the edge, with the reason. An explicit choice is never overridden."""
 
 import logging
 from dataclasses import dataclass

@@ -79,9 +79,19 @@ class Request:
         if self.media is None:
             return []
         given = self.media if _is_media_list(self.media) else [self.media]
-        defaults = {"start": self.start, "end": self.end, "num_frames": self.num_frames}
-        defaults |= {"video": self.video, "audio": self.audio}
-        return [m if isinstance(m, Media) else Media(source=m, **defaults) for m in given]
+        return [
+            m
+            if isinstance(m, Media)
+            else Media(
+                source=m,
+                start=self.start,
+                end=self.end,
+                video=self.video,
+                audio=self.audio,
+                num_frames=self.num_frames,
+            )
+            for m in given
+        ]
 
 
 def _is_media_list(media: Any) -> bool:
@@ -279,7 +289,7 @@ class Session:
 
     def stream(self, question: str, **kwargs: Any) -> "Stream":
         """As `ask`, in pieces."""
-        return self.run([self._first(question)], self._with(kwargs))
+        return self.run(self._opening(question), self._with(kwargs))
 
     def chat(self, text: str, **kwargs: Any) -> Answer:
         """The next turn of a conversation about the open media."""
@@ -287,8 +297,8 @@ class Session:
 
     def stream_chat(self, text: str, **kwargs: Any) -> "Stream":
         """As `chat`, in pieces; the turn is remembered once the answer is complete."""
-        turn: Message = {"role": "user", "content": text} if self.messages else self._first(text)
-        asked = [*self.messages, turn]
+        turn: Message = {"role": "user", "content": text}
+        asked = [*self.messages, turn] if self.messages else self._opening(text)
 
         def remember(answer: Answer) -> None:
             self.messages = [*asked, {"role": "assistant", "content": answer.text}]
@@ -303,9 +313,16 @@ class Session:
         options = self.engine.room(encoded, request.options)
         return Stream(self, encoded, options, then)
 
-    def _first(self, question: str) -> Message:
+    def forget(self) -> None:
+        """Begin the conversation anew; the media stay open."""
+        self.messages = []
+
+    def _opening(self, question: str) -> list[Message]:
+        """The first turn, with the media before its text, after the caller's system turn."""
         media = [{"type": p.modality} for p in self.opened.prepared]
-        return {"role": "user", "content": [*media, {"type": "text", "text": question}]}
+        system = self._request.system
+        turns: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        return [*turns, {"role": "user", "content": [*media, {"type": "text", "text": question}]}]
 
     def _with(self, kwargs: dict[str, Any]) -> Request:
         return as_request(None, "", {"options": self._request.options, **kwargs})
@@ -341,7 +358,9 @@ class Session:
             if ours != theirs:
                 break
             kept += 1
-        cache.crop(kept)
+        surplus = cache.get_seq_length() - kept
+        if surplus:
+            cache.crop(-surplus)
         return cache, kept
 
     def take_timings(self) -> dict[str, float]:
@@ -425,36 +444,30 @@ class Detokenizer:
     def __init__(self, processor: VideoLlama2Processor) -> None:
         self._processor = processor
         self._ids: list[int] = []
-        self._start = 0  # ids before this are settled
-        self._settled = ""
-        self._sent = ""
+        self._context = self._read = 0  # ids[context:read] are decoded again with what follows, for the space between
+        self._raw = self._sent = ""
 
     @property
     def text(self) -> str:
         """All text so far, stripped."""
-        return (self._settled + self._open()).strip()
+        return self._processor.decode(self._ids).strip()
 
     def push(self, token: int) -> str:
         """Take one more id; return the text that is certain now."""
         self._ids.append(token)
-        piece = self._open()
-        if piece.endswith("\ufffd"):  # bytes of a character that is not complete
+        before = self._processor.decode(self._ids[self._context : self._read])
+        after = self._processor.decode(self._ids[self._context :])
+        if len(after) <= len(before) or after.endswith("\ufffd"):  # bytes of a character that is not complete
             return ""
-        # Settle at a line's end, keeping one token of overlap: some tokenizers drop a leading space of the first token
-        if piece.endswith("\n"):
-            self._settled += piece
-            self._start = len(self._ids)
-        return self._new(self._settled + ("" if piece.endswith("\n") else piece))
+        self._raw += after[len(before) :]
+        self._context, self._read = self._read, len(self._ids)
+        return self._new(self._raw.strip())
 
     def flush(self) -> str:
         """What was held back."""
-        return self._new(self._settled + self._open())
+        return self._new(self.text)
 
-    def _open(self) -> str:
-        return self._processor.decode(self._ids[self._start :]) if self._start < len(self._ids) else ""
-
-    def _new(self, whole: str) -> str:
-        ready = whole.strip()
+    def _new(self, ready: str) -> str:
         piece = ready[len(self._sent) :]
         self._sent = ready
         return piece

@@ -6,6 +6,7 @@ from typing import Any
 
 from .device import choose
 from .engine import Engine
+from .errors import CheckpointNotFound
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
@@ -42,9 +43,7 @@ def load(
     folder, name = locate(model, base)
     kwargs.setdefault("device_map", {"": str(placement.device)} if placement.device.type != "cpu" else None)
     network, tokenizer_folder = load_network(folder, None if name == DEFAULT_MODEL else base, placement.dtype, **kwargs)
-    processor = VideoLlama2Processor.from_pretrained(
-        folder, config=network.config, tokenizer_folder=tokenizer_folder
-    )
+    processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
     return Engine(network, processor, name=name, placement=placement, default_protocol=protocol)
 
 
@@ -62,10 +61,15 @@ def locate(model: str | Path, base: str | Path | None = None) -> tuple[Path, str
         from .weights.nano import nano_folder
 
         return nano_folder(base), DEFAULT_MODEL
-    from .weights.catalog import hub_id
+    from .weights.catalog import find
 
-    known = hub_id(str(model))
-    return find_folder(known or model), known or str(model)
+    try:
+        name = find(str(model)).hub_id
+    except CheckpointNotFound:
+        if "/" not in str(model):  # neither a folder nor a released name nor a hub id
+            raise
+        name = str(model)
+    return find_folder(name), name
 
 
 def load_network(

@@ -85,7 +85,10 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         super().__init__(config)
         text: Any = config.text_config
         D = text.hidden_size
-        self.vision_encoder = self.connector = self.audio_encoder = self.audio_projector = None
+        self.vision_encoder: Any = None
+        self.connector: Any = None
+        self.audio_encoder: BeatsModel | None = None
+        self.audio_projector: Any = None
         if config.vision_config is not None:
             vision: Any = config.vision_config
             self.vision_encoder = AutoModel.from_config(vision)
@@ -123,7 +126,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         A last part of a patch is dropped from each sound, as if it were alone: batching changes no number.
         """
         if self.audio_encoder is None or self.audio_projector is None:
-            raise UnsupportedModality("this model has no audio encoder; leave the sound out or load an audio-visual model")
+            raise UnsupportedModality("this model has no audio encoder; leave the sound out, or load one that hears")
         patch = self.audio_encoder.config.input_patch_size
         frames = input_features.shape[1]
         steps = [frames // patch] * len(input_features)
@@ -183,7 +186,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         """Hidden states of the prompt. Right padding for training, left padding for generation; both give the same."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
+        if input_ids is not None:
             inputs_embeds = self.embed(
                 input_ids, pixel_values, pixel_values_videos, input_features, input_features_mask
             )
@@ -209,7 +212,7 @@ def pooled_patches(time: int, frequency: int, pool: Sequence[int]) -> int:
 
 
 def _pool(patches: Tensor, rows: int, pool: Sequence[int]) -> Tensor:
-    """Average neighbouring patches: time-major [T·rows, C] → [T'·rows', C]; a last smaller block averages what it has."""
+    """Average neighbouring patches, time-major: [T·rows, C] → [T'·rows', C]. A last block may be smaller."""
     if tuple(pool) == (1, 1):
         return patches
     grid = patches.unflatten(0, (-1, rows)).permute(2, 0, 1)

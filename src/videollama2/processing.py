@@ -22,7 +22,7 @@ from .beats import patch_grid
 from .configuration import VideoLlama2Config
 from .errors import UnsupportedModality, UsageError
 from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
-from .modeling import pooled_patches
+from .modeling import MEDIA_INPUTS, pooled_patches
 from .prompts import EncodedPrompt, Message, encode_prompt
 from .protocols import Protocol, protocol
 from .receipt import AudioReceipt, VideoReceipt
@@ -213,7 +213,8 @@ class VideoLlama2Processor(ProcessorMixin):
     ) -> tuple[AudioReceipt | None, tuple[str, ...]]:
         if clip.kind == "image":
             return None, ()  # nobody expects a sound of a still
-        source, losses = clip.source, ()
+        source = clip.source
+        losses: tuple[str, ...] = ()
         if not media.audio:
             return AudioReceipt(source=source, state="not_requested"), ()
         if not hears:
@@ -268,7 +269,11 @@ class VideoLlama2Processor(ProcessorMixin):
         config = self.config
         ids = {"image": config.image_token_id, "video": config.video_token_id, "audio": config.audio_token_id}
         prompt = encode_prompt(
-            messages, self.tokenizer, [m.counts for m in media], ids, system_prompt=config.system_prompt  # type: ignore[arg-type]
+            messages,
+            self.tokenizer,
+            [m.counts for m in media],
+            ids,
+            system_prompt=config.system_prompt,  # type: ignore[arg-type]
         )
         return Encoded(prompt, list(media))
 
@@ -322,7 +327,8 @@ class VideoLlama2Processor(ProcessorMixin):
             n = len(row.prompt.input_ids)
             place = slice(width - n, width) if padding_side == "left" else slice(0, n)
             ids[i, place], mask[i, place] = torch.tensor(row.prompt.input_ids), 1
-        return BatchFeature({"input_ids": ids, "attention_mask": mask, **media_tensors([m for r in rows for m in r.media])})
+        media = media_tensors([m for row in rows for m in row.media])
+        return BatchFeature({"input_ids": ids, "attention_mask": mask, **media})
 
     def decode(self, ids: Any, **kwargs: Any) -> str:
         """Token ids as text, without control tokens."""
@@ -332,7 +338,7 @@ class VideoLlama2Processor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:  # type: ignore[override]
         """What a batch can hold."""
-        return ["input_ids", "attention_mask", "pixel_values", "pixel_values_videos", "input_features", "input_features_mask"]
+        return ["input_ids", "attention_mask", *MEDIA_INPUTS]
 
     def _preprocessor(self) -> dict[str, Any]:
         vision: Any = self.config.vision_config
@@ -444,7 +450,7 @@ def default_pixels(vision_config: Any) -> PixelSettings:
 
 
 def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None:
-    """Image settings from the checkpoint's folder, or from the tower's folder inside it; else the encoder's defaults."""
+    """Image settings from the checkpoint's folder, or the tower's inside it; else the encoder's defaults."""
     if config.vision_config is None:
         return None
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -453,5 +459,3 @@ def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None
         if (place / PREPROCESSOR).is_file():
             return PixelSettings.from_dict(json.loads((place / PREPROCESSOR).read_text(encoding="utf-8")))
     return default_pixels(config.vision_config)
-
-

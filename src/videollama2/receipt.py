@@ -105,5 +105,5 @@ def refuse_losses(losses: Sequence[str]) -> None:
     """
     if losses:
         raise MediaLost(
-            "strict: " + "; ".join(losses) + ". Change the request (for sound: audio=False, --no-audio), or leave strict off"
+            f"strict: {'; '.join(losses)}. Change the request (for sound: audio=False, --no-audio), or leave strict off"
         )

@@ -142,7 +142,7 @@ class STCConnector(nn.Module):
             num_frames: how many frames the image stands for.
         """
         x_BHWC = _as_grid(features[:, None])[:, 0]
-        B, H, W, _ = x_BHWC.shape
+        _, H, W, _ = x_BHWC.shape
         t, p = self.settings.downsample[0], self.settings.padding
         T_folded = self.settings.grid(num_frames, H, W)[0]
         present = [p <= i < p + num_frames for i in range(T_folded * t)]
@@ -201,7 +201,7 @@ class MeanConnector(nn.Module):
 
 
 class BlockConv(nn.Module):
-    """A 3D convolution whose stride equals its kernel: one matrix product over blocks. [B, T, H, W, D] → [B, T', H', W', D]."""
+    """A 3D convolution whose stride equals its kernel, as one matrix product. [B, T, H, W, D] → [B, T', H', W', D]."""
 
     def __init__(self, width: int, settings: ConnectorSettings) -> None:
         super().__init__()

@@ -63,7 +63,9 @@ def test_gradients(path: Path) -> None:
     for name, expected in grads.items():
         found = parameters[name].grad
         scale = expected.abs().max().item()
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * max(1.0, scale), msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found, expected, rtol=1e-3, atol=1e-4 * max(1.0, scale), msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.stages_*.safetensors")), ids=lambda p: p.stem)

@@ -74,7 +74,9 @@ class Inputs:
         return out
 
 
-def one_medium(model: VideoLlama2ForConditionalGeneration, entry: dict[str, Any], media: dict[str, torch.Tensor]) -> Any:
+def one_medium(
+    model: VideoLlama2ForConditionalGeneration, entry: dict[str, Any], media: dict[str, torch.Tensor]
+) -> Any:
     """A recorded media entry → (placeholder ids, our media)."""
     config = model.config
     names = entry["media"] if isinstance(entry["media"], list) else [entry["media"]]
@@ -162,8 +164,13 @@ def test_forward(name: str, case: str, attention: str) -> None:
 def greedy(model: VideoLlama2ForConditionalGeneration, batch: dict[str, Any], **kwargs: Any) -> Any:
     batch = {k: v for k, v in batch.items() if k != "labels"}
     return model.generate(
-        **batch, do_sample=False, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, eos_token_id=None,
-        pad_token_id=0, **kwargs,
+        **batch,
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        min_new_tokens=NEW_TOKENS,
+        eos_token_id=None,
+        pad_token_id=0,
+        **kwargs,
     )
 
 
@@ -230,7 +237,10 @@ def test_tower_features(name: str) -> None:
     extras = tensors(FIXTURES / "models" / name / "extras.safetensors")
     config = model.config
     found = encode_frames(
-        model.model.vision_encoder, extras["tower.pixels_fp16"], config.vision_feature_layer, config.vision_feature_select
+        model.model.vision_encoder,
+        extras["tower.pixels_fp16"],
+        config.vision_feature_layer,
+        config.vision_feature_select,
     )
     torch.testing.assert_close(found, extras["tower.features"], atol=EMBEDS_ATOL, rtol=0)
 

@@ -113,6 +113,20 @@ class PixelSettings:
             resample=int(merged.get("resample", BICUBIC)),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` reads, for a preprocessor_config.json."""
+        exact = self.resize_to and {"height": self.resize_to[0], "width": self.resize_to[1]}
+        crop = self.crop_to and {"height": self.crop_to[0], "width": self.crop_to[1]}
+        return {
+            "size": exact or {"shortest_edge": self.shortest_edge},
+            "do_center_crop": crop is not None,
+            **({"crop_size": crop} if crop else {}),
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "rescale_factor": self.rescale_factor,
+            "resample": self.resample,
+        }
+
     @property
     def output_size(self) -> tuple[int, int]:
         """(height, width) of what comes out.

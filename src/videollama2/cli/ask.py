@@ -1,0 +1,90 @@
+"""`videollama2 ask MEDIA... QUESTION`."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from ..errors import UsageError
+from . import terminal
+
+_EPILOG = """examples:
+  videollama2 ask clip.mp4 "What do you see and hear?"
+  videollama2 ask clip.mp4 --start 1:05 --end 1:15 "What happens here?"
+  videollama2 ask a.jpg b.jpg "What differs?"              several media, in the order of the line
+  videollama2 ask song.flac "Which instrument plays?"
+  videollama2 ask "What is the capital of France?"         text only
+  videollama2 ask clip.mp4 "What is said?" --json          one JSON object: text, finish_reason, receipt, timings
+"""
+
+
+def register(commands: Any) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "ask", help="a question about media", description="Ask a question about videos, sounds and pictures.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "words", nargs="+", metavar="MEDIA... QUESTION", help="files or folders of frames; last, the question"
+    )
+    terminal.add_model_flags(parser)
+    terminal.add_media_flags(parser)
+    terminal.add_generation_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+    parser.add_argument("--receipt", action="store_true", help="after the answer, say what was seen and heard")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer, streaming the text to standard output."""
+    *paths, question = args.words
+    if not question.strip():
+        raise UsageError("the question is empty; expected it as the last word of the command")
+    terminal.log_to_terminal(args.verbose)
+    with terminal.progress(args.json) as on_stage:
+        engine = terminal.load_engine(args, on_stage)
+        stream = engine.stream(
+            media_of(paths, args), question, system=args.system, strict=args.strict, protocol=args.protocol,
+            on_stage=on_stage, **terminal.generation_options(args),
+        )  # fmt: skip
+        for piece in stream:
+            if not args.json:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+    if args.json:
+        print(json.dumps(stream.answer.to_dict(), ensure_ascii=False))
+        return 0
+    print()
+    if args.receipt:
+        terminal.console().print(summary(stream.answer), style="dim", soft_wrap=True, markup=False)
+    return 0
+
+
+def media_of(paths: list[str], args: argparse.Namespace) -> Any:
+    """The media of the command line, each with the flags' range and wishes."""
+    from ..processing import Media
+
+    options = {k: v for k, v in terminal.media_options(args).items() if k not in ("strict", "protocol")}
+    return [Media(source=path, **options) for path in paths] or None
+
+
+def summary(answer: Any) -> str:
+    """The receipt in a few lines."""
+    receipt = answer.receipt
+    lines = [f"{receipt.model} · protocol {receipt.protocol} · {receipt.device} {receipt.dtype}"]
+    for entry in receipt.media:
+        if hasattr(entry, "state"):
+            used = f", {entry.used_seconds:.1f} of {entry.decoded_seconds:.1f} s" if entry.decoded_seconds else ""
+            lines.append(f"sound {entry.source}: {entry.state}{used}, {entry.tokens} tokens")
+        else:
+            lines.append(
+                f"{entry.kind} {entry.source}: {entry.frames_used} of {entry.frames_total} frames, "
+                f"{entry.tokens} tokens"
+            )
+        lines += [f"  note: {note}" for note in entry.notes]
+    lines += [f"note: {note}" for note in receipt.notes]
+    lines.append(
+        f"{receipt.prompt_tokens} prompt + {receipt.generated_tokens} new tokens in "
+        f"{answer.timings['total_seconds']:.2f} s ({answer.finish_reason})"
+    )
+    return "\n".join(lines)

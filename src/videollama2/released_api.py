@@ -1,0 +1,180 @@
+"""The public implementation's two functions, with its signatures, on any device (spec §3.2, §5.2).
+
+    model, processor, tokenizer = model_init("folder")
+    mm_infer(processor["video"]("clip.mp4", va=True), "What happens?", model=model, tokenizer=tokenizer, modal="video")
+
+What differs on purpose: nothing is downloaded behind one's back, a video without sound is said to be so (a warning), a
+sound of more than 30 s is cut at its beginning and not at random, and text of the user is never control.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import UnsupportedModality, UsageError
+from .generation import GenerateOptions, decode
+from .media import PixelSettings, open_clip, pixel_values, sound_features
+from .prompts import Message, build_prompt, released_messages, stop_token_ids
+from .protocols import RELEASED
+
+logger = logging.getLogger(__name__)
+DEFAULT_MODEL = "DAMO-NLP-SG/VideoLLaMA2-7B"
+_MODALS = ("image", "video", "audio", "text")
+
+Preprocess = Callable[..., Any]
+
+
+def model_init(model_path: str | None = None, **kwargs: Any) -> tuple[Any, dict[str, Preprocess], Any]:
+    """Load a model as the public implementation's function of this name.
+
+    Args:
+        model_path: a folder, a hub id or a released name; None: VideoLLaMA2-7B, as in the original.
+        kwargs: `device`, `dtype` (or `torch_dtype`), `model_base`, `load_8bit`, `load_4bit`, `use_flash_attn`, and
+            what transformers' from_pretrained takes.
+
+    Returns:
+        (model, {"image": …, "video": …, "audio": …}, tokenizer); the callables make tensors of files.
+    """
+    from .loading import load
+
+    options = dict(kwargs)
+    options["dtype"] = options.pop("torch_dtype", options.get("dtype"))
+    options["base"] = options.pop("model_base", options.get("base"))
+    if options.pop("use_flash_attn", False):
+        options["attn_implementation"] = "flash_attention_2"
+    eight, four = options.pop("load_8bit", False), options.pop("load_4bit", False)
+    if eight or four:
+        from .weights.quantise import quantisation_config
+
+        options["quantization_config"] = quantisation_config(4 if four else 8)
+    engine = load(model_path or DEFAULT_MODEL, protocol=RELEASED, **options)
+    settings, num_frames = engine.processor.pixels, engine.model.config.num_frames
+    processor: dict[str, Preprocess] = {}
+    if settings is not None:
+        processor["image"] = partial(process_image, settings=settings)
+        processor["video"] = partial(process_video, settings=settings, num_frames=num_frames)
+    if engine.model.config.audio_config is not None:
+        processor["audio"] = process_audio
+    return engine.model, processor, engine.processor.tokenizer
+
+
+def process_image(image_path: Any, settings: PixelSettings, aspect_ratio: str | None = None) -> Tensor:
+    """float32 [1, 3, S, S] of a picture's path (or a PIL image, or an array)."""
+    clip = open_clip(image_path, num_frames=1, protocol=RELEASED, want_audio=False)
+    return pixel_values(clip.frames[:1], settings, "pad" if aspect_ratio == "pad" else "none")
+
+
+def process_video(
+    video_path: Any,
+    settings: PixelSettings,
+    s: float | None = None,
+    e: float | None = None,
+    aspect_ratio: str | None = None,
+    num_frames: int | None = 8,
+    va: bool = False,
+) -> Tensor | dict[str, Tensor]:
+    """float32 [T, 3, S, S] of a video, folder of frames, or list of pictures.
+
+    With `va`, {"video": that, "audio": bfloat16 [1, frames, 128]} of the eight windows of its sound (spec §4.5).
+    """
+    clip = open_clip(video_path, num_frames=num_frames, protocol=RELEASED, start=s, end=e, want_audio=va)
+    pixels = pixel_values(clip.frames, settings, "pad" if aspect_ratio == "pad" else "none")
+    if not va:
+        return pixels
+    sound = sound_features(clip, RELEASED)
+    if sound.fbank is None or sound.state != "used":
+        logger.warning("%s: the sound is %s; the model is given silence", clip.source, sound.state)
+    if sound.fbank is None:
+        raise UnsupportedModality(f"{clip.source} can't have sound; call without va=True")
+    return {"video": pixels, "audio": sound.fbank[None]}
+
+
+def process_audio(wav_path: Any) -> Tensor:
+    """bfloat16 [1, 2998, 128] of a sound file: its first channel, cut or filled up to 30 s (spec §4.4)."""
+    clip = open_clip(wav_path, protocol=RELEASED, want_video=False)
+    sound = sound_features(clip, RELEASED)
+    assert sound.fbank is not None  # open_clip raises where there is no sound
+    return sound.fbank[None]
+
+
+def mm_infer(
+    image_or_video: Tensor | Mapping[str, Tensor] | None,
+    instruct: str | Sequence[Message],
+    model: Any,
+    tokenizer: Any,
+    modal: str = "video",
+    **kwargs: Any,
+) -> str:
+    """Answer as the public implementation's function of this name.
+
+    Args:
+        image_or_video: what the processor's callables return; None for text.
+        instruct: the question, or messages of which the first is the user's.
+        modal: `image`, `video`, `audio` or `text`.
+        kwargs: `do_sample`, `temperature`, `top_p`, `max_new_tokens`.
+
+    Raises:
+        UsageError: an unknown modal or keyword.
+        UnsupportedModality: the model has no encoder for it.
+    """
+    if modal not in _MODALS:
+        raise UsageError(f"modal is {modal!r}; expected one of {', '.join(_MODALS)}")
+    options = _options(model, kwargs)
+    given = None if modal == "text" else image_or_video
+    features = _features(model, given, modal)
+    prompt = build_prompt(
+        released_messages(instruct, None if modal == "text" else modal),  # type: ignore[arg-type]
+        tokenizer,
+        system_prompt=model.config.system_prompt,
+    )
+    config = model.config
+    ids = {"image": config.image_token_id, "video": config.video_token_id, "audio": config.audio_token_id}
+    counts = [{kind: len(f) for kind, f in features.items()}] if features else []
+    encoded = prompt.expand(counts, ids)  # type: ignore[arg-type]
+    stop_ids = stop_token_ids(tokenizer, model.generation_config)
+    with torch.inference_mode():
+        input_ids = torch.tensor([encoded.input_ids], device=model.device)
+        by_kind = {kind: [features[kind]] if kind in features else [] for kind in ("image", "video", "audio")}
+        embeds = model.model.embed_features(input_ids, by_kind["image"], by_kind["video"], by_kind["audio"])
+        said = [int(token) for token in decode(model, embeds, torch.ones_like(input_ids), options, stop_ids)]
+    text: str = tokenizer.decode(said, skip_special_tokens=True)
+    return text.strip()
+
+
+def _options(model: Any, kwargs: dict[str, Any]) -> GenerateOptions:
+    known = {"do_sample", "temperature", "top_p", "max_new_tokens", "seed"}
+    unknown = sorted(set(kwargs) - known)
+    if unknown:
+        raise UsageError(f"mm_infer has no option {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
+    sampling = kwargs.get("do_sample", False)
+    options = GenerateOptions(
+        max_new_tokens=kwargs.get("max_new_tokens", 2048),
+        temperature=kwargs.get("temperature", 0.2) if sampling else 0.0,
+        top_p=kwargs.get("top_p", 0.9),
+        seed=kwargs.get("seed"),
+    )
+    return options.with_defaults(model.generation_config)
+
+
+@torch.inference_mode()
+def _features(model: Any, given: Tensor | Mapping[str, Tensor] | None, modal: str) -> dict[str, Tensor]:
+    """Features of what the callables returned, [tokens, D] per kind."""
+    if given is None:
+        if modal != "text":
+            raise UsageError(f"modal is {modal!r}, but no media were given; use modal='text' for a question alone")
+        return {}
+    core, device = model.model, model.device
+    if isinstance(given, Mapping):
+        if modal != "video" or set(given) != {"video", "audio"}:
+            raise UsageError(f"found {sorted(given)} with modal {modal!r}; expected 'video' and 'audio' with 'video'")
+        return {**_features(model, given["video"], "video"), **_features(model, given["audio"], "audio")}
+    if modal == "audio":
+        return {"audio": core.get_audio_features(given.reshape(-1, *given.shape[-2:]).to(device))[0]}
+    pixels = given.to(device, model.dtype)
+    if modal == "image":
+        return {"image": core.get_image_features(pixels.reshape(1, *pixels.shape[-3:]))[0]}
+    return {"video": core.get_video_features(pixels[None])[0]}
