@@ -168,18 +168,19 @@ class VideoLlama2Config(PreTrainedConfig):
         "text_config": AutoConfig,
     }
 
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    audio_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    # Each is given as a dict or a config and is a config from then on; Any, because transformers is untyped.
+    vision_config: Any = None
+    audio_config: Any = None
+    text_config: Any = None
     connector_type: str = "stc_connector_v35"
     vision_feature_layer: int = -2
     vision_feature_select: str = "patch"
     num_frames: int = 8
     audio_projector_type: str = "mlp2x_gelu"
     audio_pool: tuple[int, int] | list[int] = (1, 1)
-    image_token_id: int | None = None
-    video_token_id: int | None = None
-    audio_token_id: int | None = None
+    image_token_id: Any = None
+    video_token_id: Any = None
+    audio_token_id: Any = None
     system_prompt: str | None = None
     protocol: str = "released"
     initializer_range: float = 0.02
@@ -190,7 +191,7 @@ class VideoLlama2Config(PreTrainedConfig):
         self.text_config = _sub_config(self.text_config, "text_config") or AutoConfig.for_model("qwen2")
         if isinstance(self.audio_config, dict):
             self.audio_config = BeatsConfig(**self.audio_config)
-        self.audio_pool = tuple(self.audio_pool)
+        self.audio_pool = (self.audio_pool[0], self.audio_pool[1])
         vocabulary = self.text_config.vocab_size
         self.image_token_id = vocabulary if self.image_token_id is None else self.image_token_id
         self.video_token_id = vocabulary + 1 if self.video_token_id is None else self.video_token_id

@@ -83,18 +83,18 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
 
     def __init__(self, config: VideoLlama2Config) -> None:
         super().__init__(config)
-        text: Any = config.text_config
+        text = config.text_config
         D = text.hidden_size
         self.vision_encoder: Any = None
         self.connector: Any = None
         self.audio_encoder: BeatsModel | None = None
         self.audio_projector: Any = None
         if config.vision_config is not None:
-            vision: Any = config.vision_config
+            vision = config.vision_config
             self.vision_encoder = AutoModel.from_config(vision)
             self.connector = build_connector(config.connector_type, vision.hidden_size, D)
         if config.audio_config is not None:
-            audio: Any = config.audio_config
+            audio = config.audio_config
             self.audio_encoder = BeatsModel(audio)
             self.audio_projector = build_mlp(config.audio_projector_type, audio.encoder_embed_dim, D)
         self.language_model = AutoModel.from_config(text)
@@ -228,7 +228,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
 
     def __init__(self, config: VideoLlama2Config) -> None:
         super().__init__(config)
-        text: Any = config.text_config
+        text = config.text_config
         self.model = VideoLlama2Model(config)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()

@@ -63,7 +63,7 @@ def original_config(config: VideoLlama2Config, dtype: torch.dtype) -> dict[str, 
     Raises:
         ConfigError: the original has no name for this language model, or no place for a setting (pooled sound).
     """
-    text: Any = config.text_config
+    text = config.text_config
     names = [name for name, family in LANGUAGE_MODELS.items() if family == text.model_type]
     if not names:
         raise ConfigError(f"the original knows no {text.model_type!r}; expected {', '.join(LANGUAGE_MODELS.values())}")
@@ -82,7 +82,7 @@ def original_config(config: VideoLlama2Config, dtype: torch.dtype) -> dict[str, 
     if config.vision_config is not None:
         values |= {
             "mm_vision_tower": "vision_tower",
-            "mm_hidden_size": config.vision_config.hidden_size,  # type: ignore[union-attr]
+            "mm_hidden_size": config.vision_config.hidden_size,
             "mm_vision_select_layer": config.vision_feature_layer,
             "mm_vision_select_feature": config.vision_feature_select,
             "mm_projector_type": config.connector_type,
@@ -90,7 +90,7 @@ def original_config(config: VideoLlama2Config, dtype: torch.dtype) -> dict[str, 
     if config.audio_config is not None:
         values |= {
             "mm_audio_tower": "audio_tower.bin",
-            "mm_hidden_size_a": config.audio_config.encoder_embed_dim,  # type: ignore[union-attr]
+            "mm_hidden_size_a": config.audio_config.encoder_embed_dim,
             "hidden_size_a": text.hidden_size,
             "mm_projector_a_type": config.audio_projector_type,
         }
