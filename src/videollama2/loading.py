@@ -78,6 +78,5 @@ def load_network(
     """The model of a folder of any kind, and the folder whose tokenizer it uses."""
     from .weights import adapters
 
-    if adapters.kind(folder) == "complete":
-        return VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype=dtype, **kwargs), folder
-    return adapters.load(folder, base, dtype=dtype, **kwargs)
+    network = adapters.load(folder, base, dtype=dtype, **kwargs)
+    return network, folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, base)

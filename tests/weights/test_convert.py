@@ -170,12 +170,16 @@ def test_beats_becomes_a_folder_with_its_settings(tmp_path: Path) -> None:
 
 def folder_of_everything(source: Path) -> None:
     source.mkdir()
-    shards = {"pytorch_model-00001-of-00002.bin": tensors(1), "pytorch_model-00002-of-00002.bin": {"lm_head.weight": torch.ones(2)}}
+    shards = {
+        "pytorch_model-00001-of-00002.bin": tensors(1),
+        "pytorch_model-00002-of-00002.bin": {"lm_head.weight": torch.ones(2)},
+    }
     weight_map = {}
     for name, shard in shards.items():
         torch.save(shard, source / name)
         weight_map |= dict.fromkeys(shard, name)
-    (source / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {"total_size": 3}, "weight_map": weight_map}))
+    index = {"metadata": {"total_size": 3}, "weight_map": weight_map}
+    (source / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     torch.save({"base_model.model.x": torch.ones(1)}, source / "non_lora_trainables.bin")
     torch.save(object, source / "training_args.bin")
     save_file({"kept": torch.ones(1)}, source / "other.safetensors")

@@ -88,7 +88,8 @@ def convert(
             result.layout = layout
             _rewrite(folder, layout)
         made = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
-        _write_json(folder / RECEIPT, {"made_by": "videollama2 convert", **stamp, "files": made, "result": result.to_dict()})
+        receipt = {"made_by": "videollama2 convert", **stamp, "files": made, "result": result.to_dict()}
+        _write_json(folder / RECEIPT, receipt)
     logger.info("converted %d file(s), %d tensors, into %s", len(result.converted), result.tensors, target)
     return result
 

@@ -19,7 +19,7 @@ _MAX_GROWTH = 4  # views of shared storage are written out whole; a file that wo
 
 
 def read_pickle(file: Path) -> Any:
-    """What a `.bin` or `.pt` file holds: tensors (on the CPU, memory-mapped where the format allows) in plain containers.
+    """What a `.bin` or `.pt` file holds: tensors in plain containers, on the CPU, memory-mapped if the format allows.
 
     Raises:
         UnsafeFile: it needs code to be run, or claims far more data than it holds.
@@ -29,13 +29,15 @@ def read_pickle(file: Path) -> Any:
         loaded = _load(file)
     except (UnpicklingError, AttributeError, TypeError, KeyError, IndexError) as error:
         raise UnsafeFile(
-            f"{file} is not a file of tensors and plain data only ({_reason(error)}). It was not run. If you trust where "
-            "it comes from, load it there with its own software and save the bare state dict"
+            f"{file} is not a file of tensors and plain data only ({_reason(error)}). It was not run. If you trust "
+            "where it comes from, load it there with its own software and save the bare state dict"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         if "TorchScript" in str(error):
             raise UnsafeFile(f"{file} is a TorchScript program, not a file of tensors. It was not run") from None
-        raise WeightsError(f"{file} can't be read ({_reason(error)}); it is corrupt or truncated. Fetch it again") from None
+        raise WeightsError(
+            f"{file} can't be read ({_reason(error)}); it is corrupt or truncated. Fetch it again"
+        ) from None
     _refuse_objects(loaded, file)
     _refuse_growth(loaded, file)
     return loaded
@@ -85,8 +87,9 @@ def _refuse_growth(value: Any, file: Path) -> None:
         if size > tensor.untyped_storage().nbytes():
             raise UnsafeFile(f"{file}: {name} claims {size:,} bytes of a storage that has fewer. It was not used")
         total += size
-    if total > _MAX_GROWTH * max(file.stat().st_size, 1 << 20):
-        raise UnsafeFile(f"{file} claims {total:,} bytes of tensors but is {file.stat().st_size:,} bytes long. It was not used")
+    size = file.stat().st_size
+    if total > _MAX_GROWTH * max(size, 1 << 20):
+        raise UnsafeFile(f"{file} claims {total:,} bytes of tensors but is {size:,} bytes long. It was not used")
 
 
 def _walk(value: Any, name: str = "") -> list[tuple[str, Tensor]]:

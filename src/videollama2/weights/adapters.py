@@ -1,0 +1,396 @@
+"""Folders of the training stages: a few trained tensors that belong on top of a base model (spec §2.1, §3.3).
+
+    pretrain    mm_projector, mm_projector_a or audio_tower, and a config.json
+    lora        adapter_config.json, adapter_model, and non_lora_trainables
+    complete    everything; no base
+
+The base is a language model, or any of the three kinds itself. Where it lies, config.json says (`_name_or_path`) or the
+caller; nothing is concluded from the name of a folder, and what is in no folder is an error, never a random tensor.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from ..configuration import VideoLlama2Config
+from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
+from ..modeling import VideoLlama2ForConditionalGeneration
+from . import catalog
+from .files import INDEX, SINGLE, read_headers, weight_files
+from .layouts import DERIVED_BUFFERS, is_original, our_name
+from .lazy import LazyTensor, on_disk
+from .load import equal_copies, find_folder, forget_renamings, quiet, refuse
+from .lora import CONFIG as LORA_CONFIG
+from .lora import apply_lora, plain_name
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["complete", "pretrain", "lora"]
+STAGE_FILES = ("mm_projector", "mm_projector_a", "audio_tower")
+
+# part of the model → (where it begins in a state dict, how to supply it)
+_PARTS = {
+    "vision encoder": ("model.vision_encoder.", "give the tower's folder as vision= (Python) or --vision (`merge`)"),
+    "connector": ("model.connector.", "it should be in mm_projector.safetensors, or in the base"),
+    "audio encoder": ("model.audio_encoder.", "give a converted BEATs as audio= (Python) or --audio (`merge`)"),
+    "audio projector": ("model.audio_projector.", "it should be in mm_projector_a.safetensors, or in the base"),
+    "language model": ("model.language_model.", "the base has none; give another base= (--base)"),
+}
+_OTHER_HALF = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
+_TOKENIZER = (
+    "*.model",
+    "*.jinja",
+    "*.txt",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A model as its configuration and where each tensor is to be had, under our names.
+
+    `config` is None for a bare language model. `folders` are those that were read, the topmost first.
+    """
+
+    config: VideoLlama2Config | None
+    tensors: dict[str, LazyTensor]
+    folders: tuple[Path, ...]
+
+
+def kind(folder: str | Path) -> Kind:
+    """What a checkpoint folder holds, by its files and config.json."""
+    folder = Path(folder)
+    if (folder / LORA_CONFIG).is_file():
+        return "lora"
+    if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
+        return "complete"
+    named = {p.stem for p in folder.iterdir() if p.suffix in (".safetensors", ".bin")} if folder.is_dir() else set()
+    if named & set(STAGE_FILES):
+        return "pretrain"
+    config = folder / "config.json"
+    return "pretrain" if config.is_file() and _json(config).get("tune_mm_mlp_adapter") else "complete"
+
+
+def resolve(name: str | Path) -> Path:
+    """The folder of a path, a hub id or a released checkpoint's name.
+
+    Raises:
+        CheckpointNotFound: there is none on this machine, and none to be fetched.
+    """
+    if Path(name).exists():
+        return find_folder(name)
+    try:
+        return find_folder(catalog.find(str(name)).hub_id)
+    except CheckpointNotFound as unknown:
+        if "/" not in str(name) or "no released" not in str(unknown):
+            raise
+    return find_folder(name)
+
+
+def load(
+    folder: str | Path,
+    base: str | Path | None = None,
+    *,
+    vision: str | Path | None = None,
+    audio: str | Path | None = None,
+    dtype: Any = "auto",
+    **kwargs: Any,
+) -> VideoLlama2ForConditionalGeneration:
+    """A model from a folder of any kind; of a pretrain or lora folder, the whole that it makes of its base.
+
+    Args:
+        folder: or a hub id, or the name of a released checkpoint.
+        base: folder or hub id of a language model or a VideoLLaMA 2; None: what config.json names.
+        vision: folder or hub id of the vision tower, where the base has none.
+        audio: folder of a converted BEATs, where neither `folder` nor the base has one.
+        dtype: of the model; "auto": what config.json says, or else the base's tensors.
+        kwargs: as for `from_pretrained`.
+
+    Raises:
+        CheckpointNotFound: a folder is missing, or holds pickles only.
+        ConfigError: no base is named, or a file describes something else.
+        TensorMismatch: a tensor is missing, left over or misshapen.
+        UsageError: a complete model was given a base or an encoder.
+    """
+    folder = resolve(folder)
+    if kind(folder) == "complete":
+        if any(given is not None for given in (base, vision, audio)):
+            raise UsageError(f"{folder} is a complete model; it needs no base and no other encoder")
+        whole: VideoLlama2ForConditionalGeneration = VideoLlama2ForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, **kwargs
+        )
+        return whole.eval()
+    return _build(collect(folder, base, vision=vision, audio=audio), dtype, kwargs)
+
+
+def _build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlama2ForConditionalGeneration:
+    folder, config = collected.folders[0], collected.config
+    assert config is not None  # a stage without one is refused when it is collected
+    _check_parts(folder, config, collected.tensors)
+    with quiet():
+        try:
+            model, info = PreTrainedModel.from_pretrained.__func__(
+                VideoLlama2ForConditionalGeneration,
+                None,
+                config=config,
+                state_dict=collected.tensors,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=_dtype(dtype, config, collected.tensors),
+                **kwargs,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise TensorMismatch(f"{folder}: {error}") from error
+    unexpected = [n for n in info["unexpected_keys"] if not DERIVED_BUFFERS.search(n)]
+    refuse(folder, sorted(info["missing_keys"]), sorted(unexpected), sorted(info["mismatched_keys"]))
+    forget_renamings(model, {})
+    _take_generation_config(model, collected.folders)
+    logger.info("loaded %d tensors from %s", len(collected.tensors), " over ".join(map(str, collected.folders)))
+    built: VideoLlama2ForConditionalGeneration = model.eval()
+    return built
+
+
+def tokenizer_folder(folder: str | Path, base: str | Path | None = None) -> Path:
+    """The topmost of a stage's folders (itself, its base, …) that has a tokenizer.
+
+    Raises:
+        CheckpointNotFound: none has.
+    """
+    folder = resolve(folder)
+    folders = [folder]
+    while (found := kind(folders[-1])) != "complete":
+        folders.append(_base_folder(folders[-1], base if len(folders) == 1 else None, found))
+    for candidate in folders:
+        if any((candidate / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+            return candidate
+    raise CheckpointNotFound(f"no tokenizer in {' nor in '.join(map(str, folders))}; fetch tokenizer.json or .model")
+
+
+def merge(
+    folder: str | Path,
+    target: str | Path,
+    base: str | Path | None = None,
+    *,
+    vision: str | Path | None = None,
+    audio: str | Path | None = None,
+    dtype: Any = "auto",
+) -> Path:
+    """One complete folder, in our layout, of what `load` would make; tokenizer files come along.
+
+    Raises:
+        UsageError: `target` exists and is not empty.
+        WeightsError: see `load`.
+    """
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists already; choose a folder that does not")
+    folder = resolve(folder)
+    if kind(folder) == "complete":
+        raise UsageError(f"{folder} is a complete model already; there is nothing to merge")
+    collected = collect(folder, base, vision=vision, audio=audio)
+    model = _build(collected, dtype, {})
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as work:
+        new = Path(work) / "new"
+        with quiet():
+            model.save_pretrained(new)
+        for source in collected.folders:
+            for pattern in _TOKENIZER:
+                for file in source.glob(pattern):
+                    if not (new / file.name).exists():
+                        shutil.copyfile(file, new / file.name)
+        if target.exists():
+            target.rmdir()
+        new.rename(target)
+    return target
+
+
+def collect(
+    folder: Path,
+    base: str | Path | None = None,
+    *,
+    vision: str | Path | None = None,
+    audio: str | Path | None = None,
+) -> Collected:
+    """Where every tensor of the model is, without reading any. See `load` for arguments and errors."""
+    found = kind(folder)
+    if found == "complete":
+        return _complete(folder)
+    config = _config(folder) if (folder / "config.json").is_file() else None
+    below = collect(_base_folder(folder, base, found), None, vision=vision, audio=audio)
+    config = config or below.config
+    if config is None:
+        raise ConfigError(f"{folder} has no config.json, and its base {below.folders[0]} is only a language model")
+    tensors = _without_absent_parts(below.tensors, config)
+    tensors |= _tower(folder, config, tensors, vision) | _beats(config, tensors, audio)
+    if found == "lora":
+        tensors = apply_lora(folder, _json(folder / LORA_CONFIG), tensors)
+    tensors |= _stage_tensors(folder, needed=found == "pretrain")
+    return Collected(config, tensors, (folder, *below.folders))
+
+
+def _complete(folder: Path) -> Collected:
+    headers = read_headers(weight_files(folder))
+    equal_copies(headers)
+    values = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
+    config = None if is_language_model else _config(folder)
+    rename = our_name if is_language_model or is_original(headers) else lambda name: name
+    kept = {n: h for n, h in headers.items() if not DERIVED_BUFFERS.search(n)}
+    return Collected(config, on_disk(kept, rename), (folder,))
+
+
+def _base_folder(folder: Path, base: str | Path | None, found: Kind) -> Path:
+    if base is None and (folder / "config.json").is_file():
+        base = _json(folder / "config.json").get("_name_or_path") or None
+    if base is None and found == "lora":
+        base = _json(folder / LORA_CONFIG).get("base_model_name_or_path") or None
+    if base is None:
+        raise ConfigError(
+            f"{folder} holds a {found} stage, not a whole model, and its config.json names no base (_name_or_path); "
+            "give the base model's folder as base= (--base)"
+        )
+    try:
+        below = resolve(base)
+    except CheckpointNotFound as error:
+        raise CheckpointNotFound(f"the base {str(base)!r} of {folder}: {error}") from None
+    if below.resolve() == folder.resolve():
+        raise ConfigError(f"{folder} names itself as its base; give the base model's folder as base= (--base)")
+    return below
+
+
+def _stage_tensors(folder: Path, *, needed: bool) -> dict[str, LazyTensor]:
+    """Tensors of mm_projector, mm_projector_a and audio_tower files."""
+    files = [folder / f"{stem}.safetensors" for stem in STAGE_FILES]
+    pickled = [f.with_suffix(".bin").name for f in files if not f.is_file() and f.with_suffix(".bin").is_file()]
+    if pickled:
+        raise CheckpointNotFound(
+            f"{folder} has pickles ({', '.join(pickled)}), which are never read at run time; "
+            f"run `videollama2 convert {folder} DST` once and load DST"
+        )
+    present = [f for f in files if f.is_file()]
+    if needed and not present:
+        raise CheckpointNotFound(f"{folder} has none of {', '.join(f.name for f in files)}; is it complete?")
+    headers = read_headers(present)
+    equal_copies(headers)
+    return on_disk(headers, plain_name)
+
+
+def _tower(
+    folder: Path, config: VideoLlama2Config, tensors: dict[str, LazyTensor], vision: str | Path | None
+) -> dict[str, LazyTensor]:
+    """The vision tower's tensors, where the base has none, or another tower was given."""
+    prefix = _PARTS["vision encoder"][0]
+    if config.vision_config is None or (vision is None and any(n.startswith(prefix) for n in tensors)):
+        return {}
+    path = folder / "config.json"
+    named = vision if vision is not None else (_json(path).get("mm_vision_tower") if path.is_file() else None)
+    if named is None:
+        return {}
+    try:
+        place = folder / str(named)
+        headers = read_headers(weight_files(place if place.is_dir() else _local(str(named))))
+    except CheckpointNotFound as error:
+        raise CheckpointNotFound(
+            f"the vision tower's weights are neither in {folder} nor in its base, and {str(named)!r} can't be used "
+            f"({error}). Give its folder as vision= (in Python, or --vision of `videollama2 merge`)"
+        ) from None
+    mine = {n: h for n, h in headers.items() if not n.startswith(_OTHER_HALF) and not DERIVED_BUFFERS.search(n)}
+    return on_disk(mine, lambda name: prefix + name.removeprefix("vision_model."))
+
+
+def _beats(
+    config: VideoLlama2Config, tensors: dict[str, LazyTensor], audio: str | Path | None
+) -> dict[str, LazyTensor]:
+    if audio is None or config.audio_config is None:
+        return {}
+    path = Path(audio)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise CheckpointNotFound(f"{path} is a pickle; run `videollama2 convert {path} DST` once and give DST")
+    file = path if path.is_file() else path / "audio_tower.safetensors"
+    if not file.is_file():
+        raise CheckpointNotFound(f"{file} does not exist; expected BEATs as `videollama2 convert` writes it")
+    headers = read_headers([file])
+    equal_copies(headers)
+    return on_disk(headers, plain_name)
+
+
+def _local(name: str) -> Path:
+    """A local folder, or a hub id in the local cache; nothing is fetched."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, HFValidationError, ValueError):
+        raise CheckpointNotFound("it is no local folder, and not in the hub cache") from None
+
+
+def _without_absent_parts(tensors: dict[str, LazyTensor], config: VideoLlama2Config) -> dict[str, LazyTensor]:
+    """The base's tensors but for encoders that the model on top does not have."""
+    absent = []
+    if config.vision_config is None:
+        absent += ["vision encoder", "connector"]
+    if config.audio_config is None:
+        absent += ["audio encoder", "audio projector"]
+    prefixes = tuple(_PARTS[part][0] for part in absent)
+    kept = {n: t for n, t in tensors.items() if not prefixes or not n.startswith(prefixes)}
+    if len(kept) < len(tensors):
+        logger.info("left out of the base, as config.json has no such part: %s", ", ".join(absent))
+    return kept
+
+
+def _check_parts(folder: Path, config: VideoLlama2Config, tensors: dict[str, LazyTensor]) -> None:
+    wanted = ["language model"]
+    wanted += ["vision encoder", "connector"] if config.vision_config is not None else []
+    wanted += ["audio encoder", "audio projector"] if config.audio_config is not None else []
+    for part in wanted:
+        prefix, how = _PARTS[part]
+        if not any(name.startswith(prefix) for name in tensors):
+            raise TensorMismatch(f"the {part}'s weights are neither in {folder} nor in its base; {how}")
+
+
+def _dtype(asked: Any, config: VideoLlama2Config, tensors: dict[str, LazyTensor]) -> Any:
+    if asked not in (None, "auto"):
+        return asked
+    stated = getattr(config, "dtype", None)
+    if stated is not None:
+        return stated
+    name = next(n for n in tensors if n.startswith(_PARTS["language model"][0]))
+    return tensors[name][...].dtype
+
+
+def _take_generation_config(model: Any, folders: tuple[Path, ...]) -> None:
+    for folder in folders:
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+            return
+
+
+def _config(folder: Path) -> VideoLlama2Config:
+    """The folder's configuration without a quantisation that training had left in it."""
+    values, _ = VideoLlama2Config.get_config_dict(folder)
+    values.pop("quantization_config", None)
+    config: VideoLlama2Config = VideoLlama2Config.from_dict(values)
+    return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values

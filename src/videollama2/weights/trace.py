@@ -1,0 +1,134 @@
+"""How much memory a model's stages need, found by running them on the meta device, where tensors have no data.
+
+Each operation's outputs are counted while they live, so the peak is that of the code as it is, for any size, without a
+formula that could fall behind it. What an operation allocates inside itself is not seen; attention is taken for the
+fused kernel, which keeps no scores.
+"""
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..modeling import VideoLlama2ForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step on the way to the first token.
+
+    Attributes:
+        name: `vision`, `audio` or `prefill`.
+        peak: most bytes of activations alive at once, inputs included, weights not.
+        kept: bytes that stay for the next stages: features, or the KV cache.
+        touched: names of the parameters that were read whole.
+        tokens: positions that its output takes in the prompt; for `prefill` all of them.
+    """
+
+    name: str
+    peak: int
+    kept: int
+    touched: frozenset[str]
+    tokens: int
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of storages that operations made and nothing has freed yet."""
+
+    def __init__(self, parameters: Mapping[int, str]) -> None:
+        super().__init__()
+        self.parameters = parameters  # storage address → name
+        self.alive: dict[int, int] = {}
+        self.now = self.peak = 0
+        self.touched: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.ops.aten.embedding.default:  # which reads a few rows only
+            for tensor in tree_leaves((args, kwargs)):
+                if isinstance(tensor, Tensor) and (name := self.parameters.get(_address(tensor))):
+                    self.touched.add(name)
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self.count(tensor)
+        return out
+
+    def count(self, tensor: Tensor) -> None:
+        """A tensor that lives from now on."""
+        storage, address = tensor.untyped_storage(), _address(tensor)
+        if address in self.parameters or address in self.alive:
+            return
+        self.alive[address] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._freed, address)
+
+    def _freed(self, address: int) -> None:
+        self.now -= self.alive.pop(address, 0)
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention whose only memory is its output."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+            query, value = named["query"], named["value"]
+            return query.new_empty(*query.shape[:-1], value.shape[-1])
+        return func(*args, **kwargs)
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def trace(
+    model: VideoLlama2ForConditionalGeneration,
+    *,
+    frames: int | None = None,
+    fbank_frames: int | None = None,
+    text_tokens: int = 0,
+) -> list[Stage]:
+    """The stages of answering about one medium, in order.
+
+    Args:
+        model: on the meta device, in the dtype to be used.
+        frames: of the video; None: no video.
+        fbank_frames: of the sound (100 a second); None: no sound.
+        text_tokens: positions of the prompt that are text.
+    """
+    names = {_address(p): n for n, p in (*model.named_parameters(), *model.named_buffers())}
+    stages: list[Stage] = []
+    config: Any = model.config
+    if frames is not None:
+        size = config.vision_config.image_size
+        pixels = torch.empty(1, frames, 3, size, size, device="meta")
+        stages.append(_stage("vision", names, [pixels], lambda: model.model.get_video_features(pixels)))
+    if fbank_frames is not None:
+        fbank = torch.empty(1, fbank_frames, 128, device="meta")
+        stages.append(_stage("audio", names, [fbank], lambda: model.model.get_audio_features(fbank)))
+    length = text_tokens + sum(s.tokens for s in stages)
+    prompt = torch.empty(1, length, config.text_config.hidden_size, dtype=model.dtype, device="meta")
+    prefill = lambda: model(inputs_embeds=prompt, use_cache=True, logits_to_keep=1)  # noqa: E731
+    stages.append(_stage("prefill", names, [prompt], prefill))
+    return stages
+
+
+def _stage(name: str, parameters: Mapping[int, str], inputs: list[Tensor], run: Callable[[], Any]) -> Stage:
+    with torch.no_grad(), _FusedAttention(), _Live(parameters) as live:
+        for tensor in inputs:
+            live.count(tensor)
+        given = live.now
+        out = run()
+        kept = live.now - given
+    tokens = sum(len(x) for x in out) if isinstance(out, list) else inputs[0].shape[1]
+    return Stage(name, live.peak, kept, frozenset(live.touched), tokens)
+
