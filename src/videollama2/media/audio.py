@@ -70,6 +70,8 @@ def decode_sound(
             sink.add(frame)
         samples = sink.finish()
         known = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if not known and container.duration and not container.streams.video:
+            known = container.duration / av.time_base
         wave = _cut(samples, sink.rate, decoder, start, stop, source, known, stream.codec_context)
         there = max(min(known, end if end is not None else known) - begin, wave.seconds)
         return replace(wave, available_seconds=there)
@@ -97,8 +99,9 @@ def _cut(
     begins = first + from_sample / rate
     ends = begins + len(cut) / rate
     lost = decoder.lost_seconds
-    if stop is None and (decoder.broken or known - ends > max(0.5, 0.02 * known)):
-        lost += max(known - ends - lost, 0.0)  # the header promises more than the file holds
+    owed = min(known, known if stop is None else stop) - ends  # what the header promises and the file does not hold
+    if decoder.broken or owed > max(0.5, 0.02 * known):
+        lost = max(lost, owed)
     return Wave(
         samples=cut,
         rate=rate,

@@ -91,6 +91,8 @@ class Animation:
         for i in range(_frames(picture, source.name)):
             try:
                 picture.seek(i)
+                if picture.format in ("WEBP", "AVIF"):
+                    picture.load()  # these tell a picture's delay only then
             except (EOFError, OSError, ValueError, SyntaxError):
                 losses = (f"the animation breaks off after {i} pictures",)
                 break

@@ -10,11 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import NoAudioStream, NoVideoStream, UnreadableMedia, UsageError
+from ..errors import EmptyMedia, NoAudioStream, NoVideoStream, TimeRangeError, UnreadableMedia, UsageError
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
 from .audio import audio_stream, decode_sound
@@ -158,21 +159,7 @@ def _image(frame: Frame, name: str, request: _Request, notes: tuple[str, ...] = 
 def _open_container(source: Source, request: _Request) -> Clip:
     """A video or sound file: pictures here, sound on a second thread."""
     with source.container() as container, ThreadPoolExecutor(1) as aside:
-        has_video = has_audio = True
-        try:
-            video_stream(container, source)
-        except NoVideoStream:
-            has_video = False
-        try:
-            audio_stream(container, source)
-        except NoAudioStream:
-            has_audio = False
-        if not (has_video or has_audio):
-            raise UnreadableMedia(f"{source.name} holds neither pictures nor sound.")
-        if not has_video and not request.want_audio:
-            raise NoVideoStream(f"{source.name} has no video stream, and its sound is not wanted.")
-        if not has_audio and not request.want_video:
-            raise NoAudioStream(f"{source.name} has no audio stream, and its pictures are not wanted.")
+        has_video, has_audio = _streams(container, source, request)
         sound: Future[Wave] | None = None
         if has_audio and request.want_audio:
             sound = aside.submit(_decode_wave, source, request, is_video=has_video)
@@ -183,7 +170,38 @@ def _open_container(source: Source, request: _Request) -> Clip:
             clip = Clip(source=source.name, kind=kind, range_seconds=request.range_seconds)
         if not request.want_audio:
             return clip
-        return replace(clip, audio_state="absent") if sound is None else _with_sound(clip, sound.result(), request)
+        if sound is None:
+            return replace(clip, audio_state="absent")
+        try:
+            return _with_sound(clip, sound.result(), request)
+        except (TimeRangeError, EmptyMedia, UnreadableMedia) as error:
+            if not clip.frames:
+                raise
+            loss = f"the sound is not used: {error}"
+            return replace(clip, audio_state="absent", notes=(*clip.notes, loss), losses=(*clip.losses, loss))
+
+
+def _streams(container: "av.container.InputContainer", source: Source, request: _Request) -> tuple[bool, bool]:
+    """Whether there are pictures and sound, after making sure that one of them is wanted."""
+    has_video = has_audio = True
+    try:
+        video_stream(container, source)
+    except NoVideoStream:
+        has_video = False
+    try:
+        audio_stream(container, source)
+    except NoAudioStream:
+        has_audio = False
+    except UnreadableMedia:
+        if not (has_video and request.want_video):
+            raise  # else the pictures can still be had, and decoding the sound will say why it can't
+    if not (has_video or has_audio):
+        raise UnreadableMedia(f"{source.name} holds neither pictures nor sound.")
+    if not has_video and not request.want_audio:
+        raise NoVideoStream(f"{source.name} has no video stream, and its sound is not wanted.")
+    if not has_audio and not request.want_video:
+        raise NoAudioStream(f"{source.name} has no audio stream, and its pictures are not wanted.")
+    return has_video, has_audio
 
 
 def _decode_wave(source: Source, request: _Request, *, is_video: bool) -> Wave:

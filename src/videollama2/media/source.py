@@ -138,7 +138,11 @@ class Source:
             ) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise UnreadableMedia(f"{self.name} can't be read as a picture: it is corrupt or truncated.") from error
-        limits.check_pixels(*picture.size, self.name)
+        try:
+            limits.check_pixels(*picture.size, self.name)
+        except MediaTooLarge:
+            picture.close()
+            raise
         return picture
 
 

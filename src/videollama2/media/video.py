@@ -158,6 +158,8 @@ class VideoReader:
             losses.append(f"the header promises {stream.frames} video frames, {len(pts)} are in the file")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         known = [p for p in pts if p is not None]
+        times: NDArray[np.float64]
+        order: NDArray[np.int64] | None
         if len(set(known)) != len(pts):
             notes.append("video frames without usable time stamps: counted by decoding, times from the mean rate")
             self._container.seek(0)
@@ -166,7 +168,8 @@ class VideoReader:
             self._errors.clear()
         else:
             order = np.sort(np.array(known, dtype=np.int64))
-            times = (order - _zero(self._container, stream)) * float(stream.time_base or 0)
+            times = np.multiply(order - _zero(self._container, stream), float(stream.time_base or 0), dtype=np.float64)
+            notes += _holes(times)
         if not len(times):
             raise EmptyMedia(f"{name} has a video stream without a frame in it; it is truncated or corrupt.")
         self._limits.check_frames(len(times), name)
@@ -229,11 +232,24 @@ def to_rgb(frame: "av.VideoFrame") -> Frame:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
+def _holes(times: NDArray[np.float64]) -> list[str]:
+    """A remark on the longest stretch without frames in a video of otherwise constant rate."""
+    steps = np.diff(times)
+    if len(steps) < 10:
+        return []
+    usual, longest = float(np.median(steps)), int(np.argmax(steps))
+    constant = float((np.abs(steps - usual) < 0.1 * usual).mean()) > 0.95
+    if not constant or steps[longest] < max(0.5, 5 * usual):
+        return []
+    return [f"no frames for {steps[longest]:.1f} s after {times[longest]:.2f} s: some may be missing from the file"]
+
+
 def _zero(container: "av.container.InputContainer", stream: "av.VideoStream") -> int:
     """The file's beginning in the stream's time base (transport streams begin anywhere)."""
     if container.start_time is None or stream.time_base is None:
         return stream.start_time or 0
-    return int(round(container.start_time / av.time_base / stream.time_base))
+    ticks: int = round(container.start_time / av.time_base / stream.time_base)
+    return ticks
 
 
 def _container_index(

@@ -1,0 +1,1 @@
+"""Tests of videollama2.media, on media made here."""

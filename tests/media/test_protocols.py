@@ -1,0 +1,29 @@
+"""Protocols are data with names."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from videollama2.errors import UsageError
+from videollama2.protocols import FULL, PAPER, PROTOCOLS, RELEASED, protocol
+
+
+def test_names() -> None:
+    assert protocol("released") is RELEASED and protocol("full") is FULL and protocol("paper") is PAPER
+    assert all(name == p.name and p.summary for name, p in PROTOCOLS.items())
+
+
+def test_the_object_is_its_own_name() -> None:
+    mine = replace(FULL, name="mine", aspect="pad")
+    assert protocol(mine) is mine
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("relaesed", "released"), ("ful", "full")])
+def test_the_nearest_is_named(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"did you mean '{meant}'\?.*Known: released, full, paper"):
+        protocol(typed)
+
+
+def test_protocols_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        RELEASED.max_frames = 64  # type: ignore[misc]
