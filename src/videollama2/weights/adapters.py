@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from . import catalog
+from .assemble import assemble
 from .files import INDEX, SINGLE, read_headers, weight_files
 from .layouts import DERIVED_BUFFERS, is_original, our_name
 from .lazy import LazyTensor, on_disk
-from .load import equal_copies, find_folder, forget_renamings, quiet, refuse
+from .load import equal_copies, find_folder, quiet
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name
 
@@ -136,27 +137,11 @@ def _build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLla
     folder, config = collected.folders[0], collected.config
     assert config is not None  # a stage without one is refused when it is collected
     _check_parts(folder, config, collected.tensors)
-    with quiet():
-        try:
-            model, info = PreTrainedModel.from_pretrained.__func__(
-                VideoLlama2ForConditionalGeneration,
-                None,
-                config=config,
-                state_dict=collected.tensors,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                dtype=_dtype(dtype, config, collected.tensors),
-                **kwargs,
-            )
-        except (RuntimeError, ValueError) as error:
-            raise TensorMismatch(f"{folder}: {error}") from error
-    unexpected = [n for n in info["unexpected_keys"] if not DERIVED_BUFFERS.search(n)]
-    refuse(folder, sorted(info["missing_keys"]), sorted(unexpected), sorted(info["mismatched_keys"]))
-    forget_renamings(model, {})
+    model, differences = assemble(config, collected.tensors, dtype=_dtype(dtype, config, collected.tensors), **kwargs)
+    differences.refuse(folder)
     _take_generation_config(model, collected.folders)
     logger.info("loaded %d tensors from %s", len(collected.tensors), " over ".join(map(str, collected.folders)))
-    built: VideoLlama2ForConditionalGeneration = model.eval()
-    return built
+    return model.eval()
 
 
 def tokenizer_folder(folder: str | Path, base: str | Path | None = None) -> Path:
@@ -225,7 +210,7 @@ def collect(
     found = kind(folder)
     if found == "complete":
         return _complete(folder)
-    config = _config(folder) if (folder / "config.json").is_file() else None
+    config = read_config(folder) if (folder / "config.json").is_file() else None
     below = collect(_base_folder(folder, base, found), None, vision=vision, audio=audio)
     config = config or below.config
     if config is None:
@@ -243,17 +228,25 @@ def _complete(folder: Path) -> Collected:
     equal_copies(headers)
     values = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
     is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
-    config = None if is_language_model else _config(folder)
+    config = None if is_language_model else read_config(folder)
     rename = our_name if is_language_model or is_original(headers) else lambda name: name
     kept = {n: h for n, h in headers.items() if not DERIVED_BUFFERS.search(n)}
     return Collected(config, on_disk(kept, rename), (folder,))
 
 
+def named_base(folder: Path) -> str | None:
+    """The base model that a stage's own files name; None for a complete folder, or if they name none."""
+    found = kind(folder)
+    if found == "complete":
+        return None
+    base = _json(folder / "config.json").get("_name_or_path") if (folder / "config.json").is_file() else None
+    if not base and found == "lora":
+        base = _json(folder / LORA_CONFIG).get("base_model_name_or_path")
+    return str(base) if base else None
+
+
 def _base_folder(folder: Path, base: str | Path | None, found: Kind) -> Path:
-    if base is None and (folder / "config.json").is_file():
-        base = _json(folder / "config.json").get("_name_or_path") or None
-    if base is None and found == "lora":
-        base = _json(folder / LORA_CONFIG).get("base_model_name_or_path") or None
+    base = named_base(folder) if base is None else base
     if base is None:
         raise ConfigError(
             f"{folder} holds a {found} stage, not a whole model, and its config.json names no base (_name_or_path); "
@@ -378,7 +371,7 @@ def _take_generation_config(model: Any, folders: tuple[Path, ...]) -> None:
             return
 
 
-def _config(folder: Path) -> VideoLlama2Config:
+def read_config(folder: Path) -> VideoLlama2Config:
     """The folder's configuration without a quantisation that training had left in it."""
     values, _ = VideoLlama2Config.get_config_dict(folder)
     values.pop("quantization_config", None)

@@ -20,6 +20,13 @@ class LazyTensor(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Of the tensor that it becomes."""
 
+    @property
+    def dtype(self) -> str:
+        """As safetensors names it: F32, BF16, …"""
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """The tensors on disk that it is made of."""
+
 
 class OnDisk:
     """A tensor in a safetensors file."""
@@ -32,17 +39,24 @@ class OnDisk:
     def __getitem__(self, index: Any) -> Tensor:
         return read_tensor(self.headers, self.name)[index]
 
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """The one tensor."""
+        return (self.headers[self.name],)
+
 
 class Changed:
-    """Another lazy tensor after a function that keeps its shape and dtype."""
+    """Another lazy tensor after a function that keeps its shape and dtype and reads others, too."""
 
-    def __init__(self, source: LazyTensor, change: Callable[[Tensor], Tensor]) -> None:
-        self.source, self.change = source, change
-        self.shape = source.shape
-        self.dtype = getattr(source, "dtype", None)
+    def __init__(self, source: LazyTensor, change: Callable[[Tensor], Tensor], *others: LazyTensor) -> None:
+        self.source, self.change, self.others = source, change, others
+        self.shape, self.dtype = source.shape, source.dtype
 
     def __getitem__(self, index: Any) -> Tensor:
         return self.change(self.source[...])[index]
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """Of the source, then of the others."""
+        return tuple(info for part in (self.source, *self.others) for info in part.infos())
 
 
 def on_disk(headers: Mapping[str, TensorInfo], rename: Callable[[str], str]) -> dict[str, LazyTensor]:

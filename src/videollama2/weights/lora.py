@@ -86,7 +86,7 @@ def apply_lora(folder: Path, settings: Mapping[str, Any], base: Mapping[str, Laz
     merged = dict(base)
     for name, update in factors.items():
         _check_shapes(name, update, base[name].shape)
-        merged[name] = Changed(base[name], update.add_to)
+        merged[name] = Changed(base[name], update.add_to, update.down, update.up)
     merged |= {plain_name(name): OnDisk(headers, name) for name in others}
     if (folder / OTHERS).is_file():
         trained = read_headers([folder / OTHERS])

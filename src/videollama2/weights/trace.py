@@ -94,6 +94,7 @@ def trace(
     model: VideoLlama2ForConditionalGeneration,
     *,
     frames: int | None = None,
+    still: bool = False,
     fbank_frames: int | None = None,
     text_tokens: int = 0,
 ) -> list[Stage]:
@@ -102,6 +103,7 @@ def trace(
     Args:
         model: on the meta device, in the dtype to be used.
         frames: of the video; None: no video.
+        still: the medium is a picture (`frames` is 1).
         fbank_frames: of the sound (100 a second); None: no sound.
         text_tokens: positions of the prompt that are text.
     """
@@ -111,7 +113,8 @@ def trace(
     if frames is not None:
         size = config.vision_config.image_size
         pixels = torch.empty(1, frames, 3, size, size, device="meta")
-        stages.append(_stage("vision", names, [pixels], lambda: model.model.get_video_features(pixels)))
+        see = model.model.get_image_features if still else model.model.get_video_features
+        stages.append(_stage("vision", names, [pixels], lambda: see(pixels[:, 0] if still else pixels)))
     if fbank_frames is not None:
         fbank = torch.empty(1, fbank_frames, 128, device="meta")
         stages.append(_stage("audio", names, [fbank], lambda: model.model.get_audio_features(fbank)))

@@ -1,0 +1,72 @@
+"""`videollama2 convert SRC DST`."""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from ..weights.convert import Progress
+
+_EPILOG = """examples:
+  videollama2 convert BEATs_iter3_plus_AS2M.pt beats/         → audio_tower.safetensors, beats_config.json
+  videollama2 convert VideoLLaMA2-7B-Base/ base/              mm_projector.bin → mm_projector.safetensors
+  videollama2 convert checkpoint/ ours/ --to native           a complete model, under this package's names
+  videollama2 convert ours/ theirs/ --to original             and back, under the original's names
+
+A file that needs more than tensors and plain data is refused and never run. SRC is not changed.
+"""
+
+
+def register(commands: Any) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "convert", help="pickles → safetensors",
+        description="Turn .bin and .pt files into safetensors, by weights-only unpickling.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("source", metavar="SRC", help="a .bin or .pt file, or a folder")
+    parser.add_argument("target", metavar="DST", help="the folder to make")
+    parser.add_argument("--to", choices=("native", "original"), help="also rewrite a complete model under these names")
+    parser.add_argument("--verbose", "-v", action="store_true", help="say what is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and say what became of each file."""
+    terminal.log_to_terminal(args.verbose)
+    from ..weights.convert import convert
+
+    with _bar(args.json) as progress:
+        result = convert(args.source, args.target, layout=args.to, progress=progress)
+    if args.json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return 0
+    if result.already_done:
+        print(f"{args.target} is the result of this conversion already; nothing to do")
+        return 0
+    for before, after in result.converted.items():
+        print(f"converted  {before} → {after}")
+    for name in result.copied:
+        print(f"copied     {name}")
+    for name, reason in result.left_out.items():
+        print(f"left out   {name} ({reason})")
+    print(f"{args.target}: {result.tensors} tensors" + (f", {result.layout} layout" if result.layout else ""))
+    return 0
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> "Iterator[Progress | None]":
+    """A bar over the bytes of SRC, where standard error is a terminal."""
+    if quiet or not terminal.console().is_terminal:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=terminal.console(), transient=True) as bar:
+        task = bar.add_task("converting", total=None)
+        yield lambda file, done, total: bar.update(task, description=file or "writing", completed=done, total=total)
