@@ -218,6 +218,9 @@ class VideoLlama2Config(PreTrainedConfig):
         `ignored_keys`: unknown keys of the file that the caller knows to be notes.
         """
         ignored = kwargs.pop("ignored_keys", ())
+        local = Path(pretrained_model_name_or_path) / "config.json"
+        if local.is_file():
+            _read_json(local)  # for an error that says where the mistake is
         values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         values = {k: v for k, v in values.items() if k not in ignored}
         if values.get("model_type") in LANGUAGE_MODELS:

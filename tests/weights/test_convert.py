@@ -12,7 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from videollama2.errors import CheckpointNotFound, TensorMismatch, UnsafeFile, UsageError, WeightsError
+from videollama2.weights import adapters
 from videollama2.weights.convert import RECEIPT, convert
+
+from . import tiny
 
 
 def tensors(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -298,3 +301,37 @@ def test_a_safetensors_file_that_is_there_already_wins(tmp_path: Path) -> None:
     result = convert(source, tmp_path / "out")
     assert "already" in result.left_out["mm_projector.bin"]
     assert same(load_file(tmp_path / "out" / "mm_projector.safetensors"), tensors(2))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "mixtral"])
+def test_a_complete_model_changes_its_names_there_and_back(tmp_path: Path, family: str) -> None:
+    made = tiny.model(family)
+    source = tiny.write(tmp_path / "src", tiny.original_config(family))
+    torch.save(tiny.original_tensors(made), source / "pytorch_model.bin")
+    (source / "tokenizer.model").write_bytes(b"words")
+    expected = tiny.logits(made)
+
+    ours = convert(source, tmp_path / "ours", layout="native")
+    assert ours.layout == "native"
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["model_type"] == "videollama2"
+    names = load_file(tmp_path / "ours" / "model.safetensors").keys()
+    assert any(n.startswith("model.language_model.") for n in names)
+    assert not any(n.startswith("model.layers.") for n in names)
+    assert torch.equal(tiny.logits(adapters.load(tmp_path / "ours")), expected)
+    assert convert(source, tmp_path / "ours", layout="native").already_done
+
+    convert(tmp_path / "ours", tmp_path / "theirs", layout="original")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert config["model_type"] == f"videollama2_{family}"
+    names = load_file(tmp_path / "theirs" / "model.safetensors").keys()
+    copy = "model.audio_tower.encoder.layers.1.self_attn.relative_attention_bias.weight"
+    assert names == tiny.original_tensors(made).keys() | {copy}
+    assert torch.equal(tiny.logits(adapters.load(tmp_path / "theirs")), expected)
+    assert (tmp_path / "theirs" / "tokenizer.model").read_bytes() == b"words"
+
+
+def test_results_are_readable_as_other_files_are(tmp_path: Path) -> None:
+    torch.save(tensors(), tmp_path / "a.bin")
+    convert(tmp_path / "a.bin", tmp_path / "out")
+    assert (tmp_path / "out" / "a.safetensors").stat().st_mode & 0o444 == 0o444
+    assert (tmp_path / "out").stat().st_mode & 0o555 == 0o555

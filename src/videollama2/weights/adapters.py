@@ -104,6 +104,7 @@ def load(
     vision: str | Path | None = None,
     audio: str | Path | None = None,
     dtype: Any = "auto",
+    ignored_keys: tuple[str, ...] = (),
     **kwargs: Any,
 ) -> VideoLlama2ForConditionalGeneration:
     """A model from a folder of any kind; of a pretrain or lora folder, the whole that it makes of its base.
@@ -114,6 +115,7 @@ def load(
         vision: folder or hub id of the vision tower, where the base has none.
         audio: folder of a converted BEATs, where neither `folder` nor the base has one.
         dtype: of the model; "auto": what config.json says, or else the base's tensors.
+        ignored_keys: unknown keys of config.json that the caller knows to be notes.
         kwargs: as for `from_pretrained`.
 
     Raises:
@@ -127,10 +129,11 @@ def load(
         if any(given is not None for given in (base, vision, audio)):
             raise UsageError(f"{folder} is a complete model; it needs no base and no other encoder")
         whole: VideoLlama2ForConditionalGeneration = VideoLlama2ForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, **kwargs
+            folder, dtype=dtype, ignored_keys=ignored_keys, **kwargs
         )
         return whole.eval()
-    return _build(collect(folder, base, vision=vision, audio=audio), dtype, kwargs)
+    collected = collect(folder, base, vision=vision, audio=audio, ignored_keys=ignored_keys)
+    return _build(collected, dtype, kwargs)
 
 
 def _build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlama2ForConditionalGeneration:
@@ -188,6 +191,8 @@ def merge(
         new = Path(work) / "new"
         with quiet():
             model.save_pretrained(new)
+        for file in new.glob("*.safetensors"):
+            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
         for source in collected.folders:
             for pattern in _TOKENIZER:
                 for file in source.glob(pattern):
@@ -205,13 +210,15 @@ def collect(
     *,
     vision: str | Path | None = None,
     audio: str | Path | None = None,
+    ignored_keys: tuple[str, ...] = (),
 ) -> Collected:
     """Where every tensor of the model is, without reading any. See `load` for arguments and errors."""
     found = kind(folder)
     if found == "complete":
-        return _complete(folder)
-    config = read_config(folder) if (folder / "config.json").is_file() else None
-    below = collect(_base_folder(folder, base, found), None, vision=vision, audio=audio)
+        return _complete(folder, ignored_keys)
+    config = read_config(folder, ignored_keys) if (folder / "config.json").is_file() else None
+    below_folder = _base_folder(folder, base, found)
+    below = collect(below_folder, None, vision=vision, audio=audio, ignored_keys=ignored_keys)
     config = config or below.config
     if config is None:
         raise ConfigError(f"{folder} has no config.json, and its base {below.folders[0]} is only a language model")
@@ -223,12 +230,12 @@ def collect(
     return Collected(config, tensors, (folder, *below.folders))
 
 
-def _complete(folder: Path) -> Collected:
+def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
     headers = read_headers(weight_files(folder))
     equal_copies(headers)
     values = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
     is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
-    config = None if is_language_model else read_config(folder)
+    config = None if is_language_model else read_config(folder, ignored_keys)
     rename = our_name if is_language_model or is_original(headers) else lambda name: name
     kept = {n: h for n, h in headers.items() if not DERIVED_BUFFERS.search(n)}
     return Collected(config, on_disk(kept, rename), (folder,))
@@ -371,9 +378,9 @@ def _take_generation_config(model: Any, folders: tuple[Path, ...]) -> None:
             return
 
 
-def read_config(folder: Path) -> VideoLlama2Config:
+def read_config(folder: Path, ignored_keys: tuple[str, ...] = ()) -> VideoLlama2Config:
     """The folder's configuration without a quantisation that training had left in it."""
-    values, _ = VideoLlama2Config.get_config_dict(folder)
+    values, _ = VideoLlama2Config.get_config_dict(folder, ignored_keys=ignored_keys)
     values.pop("quantization_config", None)
     config: VideoLlama2Config = VideoLlama2Config.from_dict(values)
     return config

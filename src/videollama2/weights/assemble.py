@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..configuration import VideoLlama2Config
-from ..errors import TensorMismatch
+from ..errors import TensorMismatch, VideoLlama2Error
 from ..modeling import VideoLlama2ForConditionalGeneration
 from .layouts import DERIVED_BUFFERS
 from .load import forget_renamings, quiet, refuse
@@ -67,6 +67,8 @@ def assemble(
                 dtype=dtype,
                 **kwargs,
             )
+        except VideoLlama2Error:
+            raise
         except (RuntimeError, ValueError) as error:
             raise TensorMismatch(f"the tensors do not make the model that config.json describes: {error}") from error
     forget_renamings(model, {})

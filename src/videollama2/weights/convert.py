@@ -87,6 +87,8 @@ def convert(
         if layout is not None:
             result.layout = layout
             _rewrite(folder, layout)
+        for file in folder.rglob("*.safetensors"):
+            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
         made = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
         receipt = {"made_by": "videollama2 convert", **stamp, "files": made, "result": result.to_dict()}
         _write_json(folder / RECEIPT, receipt)
@@ -265,22 +267,20 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
 def _rewrite(folder: Path, layout: Layout) -> None:
     """Replace a complete model in `folder` by the same under our names, or under the original's."""
     from ..modeling import VideoLlama2ForConditionalGeneration
+    from .export import export_original
     from .files import weight_files
+    from .load import quiet
 
     old = weight_files(folder)
-    with tempfile.TemporaryDirectory(prefix=".rewritten.", dir=folder) as made:
+    with tempfile.TemporaryDirectory(prefix=".rewritten.", dir=folder) as work:
+        made = Path(work) / "made"
         model = VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype="auto")
-        if layout == "native":
-            model.save_pretrained(made)
-        else:
-            from .export import export_original
-
-            export_original(model, Path(made))
+        with quiet():
+            model.save_pretrained(made) if layout == "native" else export_original(model, made)
         del model
         for file in (*old, folder / "model.safetensors.index.json"):
             file.unlink(missing_ok=True)
-        for file in Path(made).iterdir():
-            file.rename(folder / file.name)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..configuration import VideoLlama2Config
-from ..errors import CheckpointNotFound, TensorMismatch
+from ..errors import CheckpointNotFound, TensorMismatch, VideoLlama2Error
 from .files import TensorInfo, read_headers, read_tensor, weight_files
 from .layouts import DERIVED_BUFFERS, key_mapping, shared_bias_copies
 
@@ -72,7 +72,7 @@ def load_strictly(
     with quiet():
         try:
             # the plain method, not the class's own, which leads here
-            model, info = PreTrainedModel.from_pretrained.__func__(  # type: ignore[attr-defined]
+            model, info = PreTrainedModel.from_pretrained.__func__(
                 cls,
                 folder,
                 config=config,
@@ -82,6 +82,8 @@ def load_strictly(
                 ignore_mismatched_sizes=True,
                 **kwargs,
             )
+        except VideoLlama2Error:
+            raise
         except (RuntimeError, ValueError) as error:
             raise TensorMismatch(f"{folder}: {error}") from error
     unexpected = [n for n in info["unexpected_keys"] if n not in duplicates and not DERIVED_BUFFERS.search(n)]
@@ -126,7 +128,8 @@ def refuse(folder: Path | str, missing: list[str], unexpected: list[str], mismat
         problems.append(f"{len(mismatched)} of another shape: {_listed(shapes)}")
     if problems:
         raise TensorMismatch(
-            f"{folder} does not hold the model that its config.json describes. " + "; ".join(problems)
+            f"{folder} does not hold the model that its config.json describes. "
+            + "; ".join(problems)
             + ". Nothing was initialised in their place: fetch the checkpoint again or correct config.json"
         )
 
