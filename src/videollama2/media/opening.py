@@ -20,11 +20,12 @@ from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
 from .audio import audio_stream, decode_sound
 from .clip import Clip, Frame, Pictures, Wave
+from .decoder import video_stream
 from .images import PictureList, array_rgb, open_animation, open_folder, rgb
 from .limits import DEFAULT_LIMITS, Limits
 from .sampling import candidates_by_index, candidates_by_time, check_range, per_second, uniform
 from .source import Source, local_path
-from .video import VideoReader, video_stream
+from .video import VideoReader
 
 Medium = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Sequence[Any]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, EmptyMedia
 from .clip import Frame
-from .video import THREADS
+from .decoder import THREADS
 
 BICUBIC = 3  # Pillow's number, as preprocessor_config.json has it
 
@@ -203,19 +203,26 @@ def _each(work: Any, count: int) -> None:
 def _fit(frame: Frame, settings: PixelSettings, aspect: Literal["none", "pad"]) -> NDArray[np.uint8]:
     picture = Image.fromarray(frame)
     width, height = picture.size
-    if aspect == "pad" and width != height:
-        side = max(width, height)
-        square = Image.new("RGB", (side, side), settings.fill)
+    side = max(width, height)
+    padded = aspect == "pad" and width != height
+    size = _resized(side, side, settings) if padded else _resized(width, height, settings)
+    if padded:
+        if width > height:  # Pillow resizes rows first: it need not do so for the padding, whose rows are of one colour
+            picture = picture.resize((size[0], height), Image.Resampling(settings.resample))
+        square = Image.new("RGB", (picture.width if width > height else side, side), settings.fill)
         square.paste(picture, ((side - width) // 2, (side - height) // 2))
-        picture, width, height = square, side, side
-    if settings.resize_to is not None:
-        size = settings.resize_to[::-1]
-    else:
-        edge = settings.shortest_edge or min(width, height)
-        longer = int(edge * max(width, height) / min(width, height))
-        size = (edge, longer) if width <= height else (longer, edge)
+        picture = square
     resized = np.asarray(picture.resize(size, Image.Resampling(settings.resample)))
     return _centre(resized, settings.crop_to) if settings.crop_to else resized
+
+
+def _resized(width: int, height: int, settings: PixelSettings) -> tuple[int, int]:
+    """(width, height) after the resize."""
+    if settings.resize_to is not None:
+        return settings.resize_to[::-1]
+    edge = settings.shortest_edge or min(width, height)
+    longer = int(edge * max(width, height) / min(width, height))
+    return (edge, longer) if width <= height else (longer, edge)
 
 
 def _centre(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,143 @@
+"""From packets to chosen frames: the part of reading a video that runs FFmpeg's decoder.
+
+packets from a key frame on  --leave out what nobody refers to-->  decoder  --keep the wanted-->  RGB, upright
+"""
+
+import os
+from collections.abc import Iterator
+
+import av
+import av.error
+import numpy as np
+
+from ..errors import NoVideoStream, UnreadableMedia
+from .clip import Frame
+from .limits import Limits
+from .source import VIDEO_CODECS, Source
+
+THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
+class FrameDecoder:
+    """The video stream of an open container.
+
+    errors  FFmpeg's words on packets that it could not decode or read
+    """
+
+    def __init__(self, container: "av.container.InputContainer", source: Source, limits: Limits) -> None:
+        self.container, self.stream = container, video_stream(container, source)
+        self.errors: list[str] = []
+        codec = self.stream.codec_context
+        limits.check_pixels(codec.width, codec.height, source.name)
+        codec.options = {"max_pixels": str(limits.max_pixels)}  # FFmpeg itself refuses frames that outgrow the header
+        self.use_threads(THREADS)
+
+    def use_threads(self, threads: int) -> None:
+        """How many threads decode; without effect once the first packet was decoded."""
+        codec = self.stream.codec_context
+        if not codec.is_open:
+            codec.thread_type, codec.thread_count = ("AUTO" if threads > 1 else "NONE"), threads
+
+    def seek(self, pts: int) -> None:
+        """Go to the last key frame not after `pts` (stream's time base)."""
+        self.container.seek(pts, stream=self.stream, backward=True)
+
+    def collect_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
+        """The frames of groups (time stamp -> index), each from its key frame; what can't be found is left out."""
+        prefix = _nal_prefix(self.stream.codec_context)
+        got: dict[int, Frame] = {}
+        for group in groups:
+            self.seek(min(group))
+            got |= self.collect(group, prefix)
+        return got
+
+    def collect(self, targets: dict[int, int], prefix: int = 0) -> dict[int, Frame]:
+        """Decode from here until all targets (time stamp -> index) have been given to the decoder, then drain it.
+
+        Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed;
+        nor, with a NAL `prefix`, is a frame that no other refers to.
+        """
+        got: dict[int, Frame] = {}
+        unsent = set(targets)
+        for packet in self.packets():
+            if prefix and packet.pts not in targets and _is_unreferenced(packet, prefix):
+                continue
+            unsent.discard(packet.pts)
+            self._keep(self._decode(packet), targets, got)
+            if not unsent:
+                break
+        self._keep(self._decode(None), targets, got)
+        return got
+
+    def _keep(self, frames: "list[av.VideoFrame]", targets: dict[int, int], got: dict[int, Frame]) -> None:
+        for frame in frames:
+            if frame.pts in targets:
+                got[targets[frame.pts]] = to_rgb(frame)
+
+    def frames(self) -> "Iterator[av.VideoFrame]":
+        """Every frame from here on, in presentation order."""
+        for packet in self.packets():
+            yield from self._decode(packet)
+
+    def packets(self) -> "Iterator[av.Packet]":
+        """Every packet from here on, and the one that drains the decoder; ends where the file breaks off."""
+        try:
+            yield from self.container.demux(self.stream)
+        except av.error.FFmpegError as error:
+            self.errors.append(str(error.strerror))
+
+    def _decode(self, packet: "av.Packet | None") -> "list[av.VideoFrame]":
+        """Frames that this packet completes (None: all that are left); a packet that can't be decoded is remembered."""
+        try:
+            frames: list[av.VideoFrame] = self.stream.codec_context.decode(packet)
+            return frames
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError as error:
+            self.errors.append(str(error.strerror))
+            return []
+
+
+def video_stream(container: "av.container.InputContainer", source: Source) -> "av.VideoStream":
+    """The best video stream that is no cover picture and that we decode.
+
+    Raises:
+        NoVideoStream, UnreadableMedia (codec not allowed).
+    """
+    real = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not real:
+        raise NoVideoStream(f"{source.name} has no video stream; ask about its sound only, or give a video.")
+    best = container.streams.best("video")
+    stream = best if best in real else real[0]
+    codec = stream.codec_context
+    if codec is None or codec.name not in VIDEO_CODECS:
+        name = "unknown" if codec is None else codec.name
+        raise UnreadableMedia(
+            f"{source.name}: video codec {name!r} is not decoded. Re-encode it, for example as H.264."
+        )
+    return stream
+
+
+def to_rgb(frame: "av.VideoFrame") -> Frame:
+    """u8[H, W, 3], upright: the display matrix of the file is applied."""
+    picture = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def _nal_prefix(codec: "av.VideoCodecContext") -> int:
+    """Bytes of the length before each NAL unit of an H.264 stream in mp4 or matroska; 0 for other streams."""
+    extra = codec.extradata or b""
+    return (extra[4] & 3) + 1 if codec.name == "h264" and len(extra) > 6 and extra[0] == 1 else 0
+
+
+def _is_unreferenced(packet: "av.Packet", prefix: int) -> bool:
+    """Whether an H.264 picture is referred to by no other: `nal_ref_idc` 0 in its first slice (ITU-T H.264 §7.4.1)."""
+    data = memoryview(packet)
+    at = 0
+    while at + prefix < len(data):
+        unit = data[at + prefix]
+        if unit & 31 in (1, 5):  # a slice, not parameters or remarks
+            return unit & 0x60 == 0
+        at += prefix + int.from_bytes(data[at : at + prefix], "big")
+    return False
