@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .configuration import BeatsConfig, VideoLlama2Config
-    from .engine import Engine, Request, Session
+    from .conversations import Media
+    from .engine import Engine
     from .errors import VideoLlama2Error
     from .generation import GenerateOptions
     from .loading import load
     from .modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
-    from .processing import Media, VideoLlama2Processor
+    from .processing import VideoLlama2Processor
     from .protocols import PROTOCOLS, Protocol
     from .receipt import Answer, Receipt
     from .register import register
     from .released_api import mm_infer, model_init
+    from .request import Request
+    from .session import Session
 
 __version__ = "0.1.0"
 
@@ -37,12 +40,12 @@ _HOMES = {
     "BeatsConfig": "configuration",
     "Engine": "engine",
     "GenerateOptions": "generation",
-    "Media": "processing",
+    "Media": "conversations",
     "PROTOCOLS": "protocols",
     "Protocol": "protocols",
     "Receipt": "receipt",
-    "Request": "engine",
-    "Session": "engine",
+    "Request": "request",
+    "Session": "session",
     "VideoLlama2Config": "configuration",
     "VideoLlama2Error": "errors",
     "VideoLlama2ForConditionalGeneration": "modeling",

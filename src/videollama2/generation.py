@@ -7,6 +7,7 @@ Prompts of different lengths are padded on the left. Penalties count new tokens 
 implementation the prompt enters as embeddings. Choosing a token is transformers' own logits processors.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,16 +47,13 @@ class GenerateOptions:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            raise UsageError(f"temperature is {self.temperature}; expected 0 (no sampling) or a positive number")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p is {self.top_p}; expected a number in (0, 1]")
-        if self.top_k is not None and self.top_k < 0:
-            raise UsageError(f"top_k is {self.top_k}; expected 0 (off) or more")
-        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
-            raise UsageError(f"repetition_penalty is {self.repetition_penalty}; expected a positive number")
+        _check("max_new_tokens", self.max_new_tokens, int, 1, math.inf, "a whole number, at least 1")
+        if self.temperature != 0:
+            # below, float32 can't tell the scores apart, and greedy search says the same
+            _check("temperature", self.temperature, float, 1e-3, 1e3, "0 (no sampling), or 0.001 to 1000")
+        for name, kind, least, most, expected in _OPTIONAL:
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), kind, least, most, expected)
 
     def with_defaults(self, config: GenerationConfig | None) -> "GenerateOptions":
         """What the caller left open, filled from the checkpoint."""
@@ -66,6 +64,21 @@ class GenerateOptions:
         )
 
 
+_OPTIONAL: tuple[tuple[str, type, float, float, str], ...] = (
+    ("top_p", float, 1e-6, 1, "a number above 0, at most 1"),
+    ("top_k", int, 0, math.inf, "0 (off) or more"),
+    ("repetition_penalty", float, 1e-3, 1e3, "0.001 to 1000; 1 is none"),
+    ("seed", int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
+)
+
+
+def _check(name: str, value: Any, kind: type, least: float, most: float, expected: str) -> None:
+    """A number of that kind within its limits; a NaN is within none."""
+    right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if not (right and least <= value <= most):
+        raise UsageError(f"{name} is {value!r}; expected {expected}")
+
+
 def _first(*values: Any) -> Any:
     return next(v for v in values if v is not None)
 
@@ -73,13 +86,13 @@ def _first(*values: Any) -> Any:
 def _processors(options: GenerateOptions) -> LogitsProcessorList:
     chosen = LogitsProcessorList()
     if options.repetition_penalty not in (None, 1.0):
-        chosen.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+        chosen.append(RepetitionPenaltyLogitsProcessor(float(options.repetition_penalty)))
     if options.temperature > 0:
-        chosen.append(TemperatureLogitsWarper(options.temperature))
+        chosen.append(TemperatureLogitsWarper(float(options.temperature)))
         if options.top_k:
             chosen.append(TopKLogitsWarper(options.top_k))
         if options.top_p is not None and options.top_p < 1:
-            chosen.append(TopPLogitsWarper(options.top_p))
+            chosen.append(TopPLogitsWarper(float(options.top_p)))
     return chosen
 
 
@@ -110,9 +123,10 @@ def decode(
     """
     cache = DynamicCache(config=model.config.text_config) if cache is None else cache
     processors = _processors(options)
-    generator = None
-    if options.temperature > 0 and options.seed is not None:
-        generator = torch.Generator(embeds.device).manual_seed(options.seed)
+    # one per row, so that a row draws what it would draw alone
+    generators: list[torch.Generator | None] = [None] * len(embeds)
+    if options.seed is not None:
+        generators = [torch.Generator(embeds.device).manual_seed(options.seed) for _ in embeds]
     stops = torch.tensor(list(stop_ids), device=embeds.device, dtype=torch.long)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
     new = torch.empty(len(embeds), 0, dtype=torch.long, device=embeds.device)
@@ -128,7 +142,7 @@ def decode(
             use_cache=True,
             logits_to_keep=1,
         )
-        token = _choose(out.logits[:, -1], new, processors, options, generator)
+        token = _choose(out.logits[:, -1], new, processors, options, generators)
         token = torch.where(ended, new[:, -1] if step else token, token)
         new = torch.cat([new, token[:, None]], 1)
         ended = ended | torch.isin(token, stops)
@@ -146,7 +160,7 @@ def _choose(
     new: Tensor,
     processors: LogitsProcessorList,
     options: GenerateOptions,
-    generator: torch.Generator | None,
+    generators: Sequence[torch.Generator | None],
 ) -> Tensor:
     logits = logits.float()
     if not bool(torch.isfinite(logits).all()):
@@ -157,4 +171,5 @@ def _choose(
     scores = processors(new, logits)
     if options.temperature == 0:
         return scores.argmax(-1)
-    return torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
+    rows = zip(scores.softmax(-1), generators, strict=True)
+    return torch.cat([torch.multinomial(row, 1, generator=generator) for row, generator in rows])

@@ -9,7 +9,7 @@ A medium is prepared once (`prepare`) and can then be asked about many times (`e
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .beats import patch_grid
 from .configuration import VideoLlama2Config
-from .errors import UnsupportedModality, UsageError
+from .conversations import Media, as_conversations, media_of, with_modalities
+from .errors import ContextOverflow, UnsupportedModality, UsageError
 from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
 from .modeling import MEDIA_INPUTS, pooled_patches
-from .prompts import EncodedPrompt, Message, encode_prompt
+from .prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
 from .protocols import Protocol, protocol
 from .receipt import AudioReceipt, VideoReceipt
 from .stc import CONNECTORS
@@ -31,33 +32,13 @@ from .tokenization import Modality, load_tokenizer
 
 logger = logging.getLogger(__name__)
 PREPROCESSOR = "preprocessor_config.json"
+MOST_CHARACTERS_PER_TOKEN = 100  # on average over a text; 4 is usual
 # transformers' processor class for each vision encoder, whose defaults hold where a checkpoint brings no file
 _IMAGE_PROCESSORS = {
     "clip_vision_model": "CLIPImageProcessor",
     "siglip_vision_model": "SiglipImageProcessor",
     "dinov2": "BitImageProcessor",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """One medium of a request, and what is wanted of it.
-
-    Attributes:
-        source: a path, bytes, a PIL image, u8[T, H, W, C] or u8[H, W, C], or a list of frames.
-        start, end: seconds from the beginning; None: from the beginning, to the end.
-        video, audio: whether its pictures and its sound are wanted.
-        times: seconds of each frame of a list.
-        num_frames: frames to sample; None: the model's own number.
-    """
-
-    source: Any
-    start: float | None = None
-    end: float | None = None
-    video: bool = True
-    audio: bool = True
-    times: Sequence[float] | None = None
-    num_frames: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +119,7 @@ class VideoLlama2Processor(ProcessorMixin):
         return cls(load_tokenizer(kwargs.get("tokenizer_folder") or folder), config, find_pixels(folder, config))
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> list[str]:
-        """Write tokenizer and image settings beside a saved model; returns the files' paths."""
+        """Write tokenizer, image settings and, where there is none yet, config.json; returns the files' paths."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         files = [str(f) for f in self.tokenizer.save_pretrained(folder)]
@@ -146,6 +127,9 @@ class VideoLlama2Processor(ProcessorMixin):
             path = folder / PREPROCESSOR
             path.write_text(json.dumps(self._preprocessor(), indent=2) + "\n", encoding="utf-8")
             files.append(str(path))
+        if not (folder / "config.json").exists():  # a model's own, saved beside it, says more
+            self.config.save_pretrained(folder)
+            files.append(str(folder / "config.json"))
         return files
 
     # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +146,7 @@ class VideoLlama2Processor(ProcessorMixin):
         sees, hears = config.vision_config is not None, config.audio_config is not None
         clip = open_clip(
             media.source,
-            num_frames=media.num_frames or config.num_frames,
+            num_frames=config.num_frames if media.num_frames is None else media.num_frames,
             protocol=chosen,
             start=media.start,
             end=media.end,
@@ -246,7 +230,7 @@ class VideoLlama2Processor(ProcessorMixin):
         """Positions that a video of that many frames takes; an image takes those of `config.num_frames`."""
         if self.config.vision_config is None or self.pixels is None:
             return 0
-        vision: Any = self.config.vision_config
+        vision = self.config.vision_config
         rows, columns = (side // vision.patch_size for side in self.pixels.output_size)
         if self.config.connector_type not in CONNECTORS:
             return rows * columns
@@ -255,39 +239,44 @@ class VideoLlama2Processor(ProcessorMixin):
 
     def audio_tokens(self, fbank_frames: int) -> int:
         """Positions that a sound of that many filterbank rows takes."""
-        audio: Any = self.config.audio_config
+        audio = self.config.audio_config
         if audio is None:
             return 0
         return pooled_patches(*patch_grid(fbank_frames, audio.input_patch_size), self.config.audio_pool)
 
-    def encode(self, messages: Sequence[Message], media: Sequence[Prepared]) -> Encoded:
+    def encode(self, messages: Sequence[Message], media: Sequence[Prepared] = ()) -> Encoded:
         """Messages to ids. The k-th media part of the messages stands for `media[k]`.
 
         Raises:
             PromptError: messages and media do not agree, or the chat template refuses the messages.
+            ContextOverflow: the text alone can't fit.
         """
         config = self.config
-        ids = {"image": config.image_token_id, "video": config.video_token_id, "audio": config.audio_token_id}
+        ids: dict[Modality, int] = {
+            "image": config.image_token_id,
+            "video": config.video_token_id,
+            "audio": config.audio_token_id,
+        }
+        conversation = with_modalities(messages, [m.modality for m in media])
+        _refuse_endless(conversation, config.max_positions)
         prompt = encode_prompt(
-            messages,
-            self.tokenizer,
-            [m.counts for m in media],
-            ids,
-            system_prompt=config.system_prompt,  # type: ignore[arg-type]
+            conversation, self.tokenizer, [m.counts for m in media], ids, system_prompt=config.system_prompt
         )
         return Encoded(prompt, list(media))
 
     # ── transformers' conventions ──────────────────────────────────────────────────────────────────────────────
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         text: Any = None,
         images: Any = None,
         videos: Any = None,
         audio: Any = None,
+        *,
         protocol: str | Protocol | None = None,
+        padding: bool | str = True,
         padding_side: str = "left",
-        **kwargs: Any,
+        return_tensors: str = "pt",
     ) -> BatchFeature:
         """A batch for `model(**batch)` and `model.generate(**batch)`.
 
@@ -295,28 +284,48 @@ class VideoLlama2Processor(ProcessorMixin):
             text: one conversation (a list of messages whose media parts carry their source, as in
                 `{"type": "video", "video": "clip.mp4", "start": 2.0}`), a list of conversations, or plain questions,
                 which `images`, `videos` and `audio` (one medium, or one per question) go before.
+            protocol: how media are prepared (protocols.py); None: the model's own.
+            padding, return_tensors: for callers that are used to saying so; there are only padded torch tensors.
 
         Returns:
             `input_ids`, `attention_mask` and the media tensors of all rows.
+
+        Raises:
+            VideoLlama2Error: see errors.py.
         """
-        conversations = as_conversations(text, images, videos, audio)
+        if padding not in (True, "longest") or return_tensors != "pt":
+            raise UsageError("batches are torch tensors padded to the longest row: padding=True, return_tensors='pt'")
         rows = []
-        for conversation in conversations:
+        for conversation in as_conversations(text, images, videos, audio):
             prepared = [self.prepare(m, protocol) for m in media_of(conversation)]
-            rows.append(self.encode(with_modalities(conversation, prepared), prepared))
+            rows.append(self.encode(conversation, prepared))
         return self.collate(rows, padding_side)
 
-    def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """transformers' way in: a conversation with media sources in it → a batch (or, with tokenize=False, text)."""
-        if not kwargs.pop("tokenize", False):
-            from .prompts import parse_messages, render
+    def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:
+        """transformers' way in, for one conversation or a list of them.
 
-            return render(parse_messages(conversation), self.tokenizer).text
-        kwargs.pop("return_dict", None), kwargs.pop("return_tensors", None), kwargs.pop("add_generation_prompt", None)
-        return self(conversation, **kwargs)
+        Args:
+            conversation: messages whose media parts carry their source.
+            chat_template: not taken; the checkpoint's own is used.
+            kwargs: `tokenize` (False: text to look at, in which `<video>` and the like stand for media; True: a batch,
+                which always ends where the assistant begins), `add_generation_prompt`, and those of calling.
+        """
+        if chat_template is not None:
+            raise UsageError("a chat template is not taken from callers; put it into the checkpoint's folder")
+        begin = kwargs.pop("add_generation_prompt", False)
+        if kwargs.pop("tokenize", False):
+            kwargs.pop("return_dict", None)
+            return self(conversation, **kwargs)
+        texts = [
+            render(parse_messages(c), self.tokenizer, add_generation_prompt=begin).text
+            for c in as_conversations(conversation)
+        ]
+        return texts if isinstance(conversation[0], list | tuple) else texts[0]
 
     def collate(self, rows: Sequence[Encoded], padding_side: str = "left") -> BatchFeature:
         """Rows of different lengths as one padded batch."""
+        if not rows:
+            raise UsageError("a batch of no rows; expected at least one")
         if padding_side not in ("left", "right"):
             raise UsageError(f"padding_side is {padding_side!r}; expected 'left' (generation) or 'right' (training)")
         width = max(len(row.prompt.input_ids) for row in rows)
@@ -336,12 +345,12 @@ class VideoLlama2Processor(ProcessorMixin):
         return text
 
     @property
-    def model_input_names(self) -> list[str]:  # type: ignore[override]
+    def model_input_names(self) -> list[str]:
         """What a batch can hold."""
         return ["input_ids", "attention_mask", *MEDIA_INPUTS]
 
     def _preprocessor(self) -> dict[str, Any]:
-        vision: Any = self.config.vision_config
+        vision = self.config.vision_config
         assert self.pixels is not None
         return {"image_processor_type": _IMAGE_PROCESSORS[vision.model_type], **self.pixels.to_dict()}
 
@@ -351,6 +360,15 @@ def _closed(asked: tuple[float | None, float | None], clip: Clip) -> tuple[float
     start, end = asked
     length = clip.frames_total / clip.fps if clip.fps else 0.0
     return (start or 0.0, length if end is None else end)
+
+
+def _refuse_endless(messages: Sequence[Message], positions: int) -> None:
+    """Text that can't fit is refused before minutes are spent on its tokens."""
+    characters = sum(len(part) for turn in parse_messages(messages) for part in turn.parts if isinstance(part, str))
+    if characters > MOST_CHARACTERS_PER_TOKEN * positions:
+        raise ContextOverflow(
+            f"the text has {characters:,} characters, but the model's context only {positions:,} tokens; shorten it"
+        )
 
 
 def media_tensors(media: Sequence[Prepared]) -> dict[str, Any]:
@@ -372,72 +390,6 @@ def media_tensors(media: Sequence[Prepared]) -> dict[str, Any]:
             features[i, : len(sound)], mask[i, : len(sound)] = sound, True
         tensors |= {"input_features": features, "input_features_mask": mask}
     return tensors
-
-
-def as_conversations(text: Any, images: Any, videos: Any, audio: Any) -> list[list[dict[str, Any]]]:
-    """Every accepted form of `text` as a list of conversations.
-
-    Raises:
-        UsageError: anything else, or media that don't match the questions in number.
-    """
-    if isinstance(text, Sequence) and not isinstance(text, str) and text and isinstance(text[0], Mapping):
-        return [[dict(m) for m in text]]
-    if isinstance(text, Sequence) and not isinstance(text, str) and text and isinstance(text[0], list | tuple):
-        return [[dict(m) for m in conversation] for conversation in text]
-    questions = [text] if isinstance(text, str) else list(text or [])
-    if not questions or not all(isinstance(q, str) for q in questions):
-        raise UsageError(f"text is {text!r:.80}; expected a question, a list of them, or conversations")
-    columns = []
-    for kind, given in (("image", images), ("video", videos), ("audio", audio)):
-        if given is None:
-            continue
-        column = [given] if isinstance(text, str) else list(given)
-        if len(column) != len(questions):
-            raise UsageError(f"{len(column)} {kind} media were given for {len(questions)} questions; expected one each")
-        columns.append([{"type": kind, kind: medium} for medium in column])
-    parts = [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in questions]
-    return [
-        [{"role": "user", "content": [*media, {"type": "text", "text": question}]}]
-        for question, media in zip(questions, parts, strict=True)
-    ]
-
-
-def media_of(conversation: Sequence[Message]) -> list[Media]:
-    """The media parts of a conversation, in order.
-
-    Raises:
-        UsageError: a part without a source, or with a key that is not known.
-    """
-    found = []
-    for message in conversation:
-        content = message.get("content")
-        for part in content if isinstance(content, list | tuple) else []:
-            kind = part.get("type") if isinstance(part, Mapping) else None
-            if kind not in ("image", "video", "audio"):
-                continue
-            options = {k: v for k, v in part.items() if k not in ("type", kind, "path")}
-            source = part.get(kind, part.get("path"))
-            unknown = sorted(set(options) - {"start", "end", "times", "num_frames", "sound"})
-            if source is None or unknown:
-                raise UsageError(
-                    f"a {kind} part has {sorted(part)}; expected 'type', {kind!r} (its source), and optionally "
-                    "'start', 'end', 'times', 'num_frames', 'sound'"
-                )
-            sound = options.pop("sound", True)
-            found.append(Media(source=source, video=kind != "audio", audio=kind == "audio" or sound, **options))
-    return found
-
-
-def with_modalities(conversation: Sequence[Message], media: Sequence[Prepared]) -> list[dict[str, Any]]:
-    """The conversation with each media part's type set to what the medium turned out to be."""
-    left = iter(media)
-    out = []
-    for message in conversation:
-        content = message["content"]
-        if not isinstance(content, str):
-            content = [p if p.get("type") == "text" else {"type": next(left).modality} for p in content]
-        out.append({"role": message["role"], "content": content})
-    return out
 
 
 def default_pixels(vision_config: Any) -> PixelSettings:

@@ -18,12 +18,19 @@ from torch import Tensor
 from .errors import UnsupportedModality, UsageError
 from .generation import GenerateOptions, decode
 from .media import PixelSettings, open_clip, pixel_values, sound_features
+from .media.sampling import released_range
 from .prompts import Message, build_prompt, released_messages, stop_token_ids
 from .protocols import RELEASED
 
 logger = logging.getLogger(__name__)
 DEFAULT_MODEL = "DAMO-NLP-SG/VideoLLaMA2-7B"
-_MODALS = ("image", "video", "audio", "text")
+# what the processor's callables return; None: any number
+_SHAPES: dict[str, tuple[int | None, ...]] = {
+    "image": (1, 3, None, None),
+    "video": (None, 3, None, None),
+    "audio": (1, None, 128),
+    "text": (),
+}
 
 Preprocess = Callable[..., Any]
 
@@ -81,7 +88,8 @@ def process_video(
 
     With `va`, {"video": that, "audio": bfloat16 [1, frames, 128]} of the eight windows of its sound (spec §4.5).
     """
-    clip = open_clip(video_path, num_frames=num_frames, protocol=RELEASED, start=s, end=e, want_audio=va)
+    start, end = released_range(s, e)
+    clip = open_clip(video_path, num_frames=num_frames, protocol=RELEASED, start=start, end=end, want_audio=va)
     pixels = pixel_values(clip.frames, settings, "pad" if aspect_ratio == "pad" else "none")
     if not va:
         return pixels
@@ -121,11 +129,10 @@ def mm_infer(
         UsageError: an unknown modal or keyword.
         UnsupportedModality: the model has no encoder for it.
     """
-    if modal not in _MODALS:
-        raise UsageError(f"modal is {modal!r}; expected one of {', '.join(_MODALS)}")
+    if modal not in _SHAPES:
+        raise UsageError(f"modal is {modal!r}; expected one of {', '.join(_SHAPES)}")
     options = _options(model, kwargs)
-    given = None if modal == "text" else image_or_video
-    features = _features(model, given, modal)
+    features = _features(model, image_or_video, modal)
     prompt = build_prompt(
         released_messages(instruct, None if modal == "text" else modal),  # type: ignore[arg-type]
         tokenizer,
@@ -155,6 +162,7 @@ def _options(model: Any, kwargs: dict[str, Any]) -> GenerateOptions:
         max_new_tokens=kwargs.get("max_new_tokens", 2048),
         temperature=kwargs.get("temperature", 0.2) if sampling else 0.0,
         top_p=kwargs.get("top_p", 0.9),
+        top_k=50 if model.generation_config.top_k is None else None,  # transformers' default at the time
         seed=kwargs.get("seed"),
     )
     return options.with_defaults(model.generation_config)
@@ -163,18 +171,26 @@ def _options(model: Any, kwargs: dict[str, Any]) -> GenerateOptions:
 @torch.inference_mode()
 def _features(model: Any, given: Tensor | Mapping[str, Tensor] | None, modal: str) -> dict[str, Tensor]:
     """Features of what the callables returned, [tokens, D] per kind."""
-    if given is None:
-        if modal != "text":
-            raise UsageError(f"modal is {modal!r}, but no media were given; use modal='text' for a question alone")
+    if modal == "text":
         return {}
-    core, device = model.model, model.device
     if isinstance(given, Mapping):
         if modal != "video" or set(given) != {"video", "audio"}:
             raise UsageError(f"found {sorted(given)} with modal {modal!r}; expected 'video' and 'audio' with 'video'")
         return {**_features(model, given["video"], "video"), **_features(model, given["audio"], "audio")}
+    shape = _SHAPES[modal]
+    if (
+        not isinstance(given, Tensor)
+        or given.dim() != len(shape)
+        or any(expected not in (found, None) for expected, found in zip(shape, given.shape, strict=True))
+    ):
+        found = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise UsageError(
+            f"modal is {modal!r} and {found} was given; expected what processor[{modal!r}] returns, "
+            f"{list(shape)} (None: any number); or modal='text' for a question alone"
+        )
+    core, moved = model.model, given.to(model.device)
     if modal == "audio":
-        return {"audio": core.get_audio_features(given.reshape(-1, *given.shape[-2:]).to(device))[0]}
-    pixels = given.to(device, model.dtype)
+        return {"audio": core.get_audio_features(moved)[0]}
     if modal == "image":
-        return {"image": core.get_image_features(pixels.reshape(1, *pixels.shape[-3:]))[0]}
-    return {"video": core.get_video_features(pixels[None])[0]}
+        return {"image": core.get_image_features(moved.to(model.dtype))[0]}
+    return {"video": core.get_video_features(moved.to(model.dtype)[None])[0]}

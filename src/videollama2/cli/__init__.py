@@ -3,18 +3,22 @@
     ask      a question about media          check    files, keys, tokens and memory of a model
     chat     a conversation about media      info     model card, licence, provenance
     convert  pickles → safetensors           merge    a training stage and its base → one folder
+    fetch    what a model needs, once
 
-Exit codes: 0 done; 1 another error of this package; 2 a flag or call that makes no sense; 3 media; 4 weights;
-5 prompt; 6 not a number; 7 a missing extra; 130 interrupted.
+Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
+number; 7 a missing extra; 130 interrupted. Answers go to standard output, everything else to standard error.
 """
 
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import __version__
-from ..errors import VideoLlama2Error
+from ..errors import UsageError, VideoLlama2Error
+from . import terminal
 
 _EPILOG = """exit codes: 0 done, 1 other error, 2 usage, 3 media, 4 weights, 5 prompt, 6 not a number,
 7 missing extra, 130 interrupted
@@ -26,53 +30,58 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse's, which says what is wrong as every other error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        hint = " (a file name that begins with '-' is given as ./-name)" if "unrecognized" in message else ""
+        terminal.complain(f"{message}{hint}; see {self.prog} --help")
+        sys.exit(UsageError.exit_code)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, chat, check, convert, info, merge
+    from . import ask, chat, check, convert, fetch, info, merge
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="videollama2",
         description="VideoLLaMA 2: one model that sees, hears and answers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, check, info, convert, merge):
+    for command in (ask, chat, check, info, fetch, convert, merge):
         command.register(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; returns the exit code (argparse exits by itself: 0 after --help, 2 on a wrong flag)."""
     # spinning threads make two busy cores ten times slower; it must be said before torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    terminal.tolerate_any_text()
     args = build_parser().parse_args(argv)
+    verbose = getattr(args, "verbose", None)
     try:
         code: int = args.func(args)
         sys.stdout.flush()
         return code
-    except VideoLlama2Error as error:
-        _complain(error)
-        return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        terminal.say("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the reader of our output went away; so must what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _complain(error: VideoLlama2Error) -> None:
-    from .terminal import console
-
-    console().print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
-    for note in getattr(error, "__notes__", ()):
-        console().print(_escaped(note), soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    """Text of files and users must not be read as markup, nor drive the terminal."""
-    from rich.markup import escape
-
-    return escape("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text))
+    except VideoLlama2Error as error:
+        terminal.complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
+        code = error.exit_code
+    except Exception as error:  # of another library: said in one line, and in full on request
+        hint = "" if verbose is None else ". --verbose shows where it came from"
+        terminal.complain(f"{type(error).__name__}: {error}{'' if verbose else hint}")
+        code = VideoLlama2Error.exit_code
+    if verbose:
+        terminal.say(traceback.format_exc())
+    return code

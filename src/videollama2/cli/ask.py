@@ -1,8 +1,6 @@
 """`videollama2 ask MEDIA... QUESTION`."""
 
 import argparse
-import json
-import sys
 from typing import Any
 
 from ..errors import UsageError
@@ -40,32 +38,22 @@ def run(args: argparse.Namespace) -> int:
     *paths, question = args.words
     if not question.strip():
         raise UsageError("the question is empty; expected it as the last word of the command")
+    if terminal.exists(question):
+        raise UsageError(f"{question} is a file, where the question is expected: videollama2 ask MEDIA... QUESTION")
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage)
-        stream = engine.stream(
-            media_of(paths, args), question, system=args.system, strict=args.strict, protocol=args.protocol,
-            on_stage=on_stage, **terminal.generation_options(args),
-        )  # fmt: skip
+        request = terminal.request(paths, question, args)
+        stream = terminal.load_engine(args, on_stage).stream(request, on_stage=on_stage)
         for piece in stream:
             if not args.json:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
+                terminal.write(piece)
     if args.json:
-        print(json.dumps(stream.answer.to_dict(), ensure_ascii=False))
+        terminal.write_json(stream.answer.to_dict())
         return 0
-    print()
+    terminal.write("\n")
     if args.receipt:
-        terminal.console().print(summary(stream.answer), style="dim", soft_wrap=True, markup=False)
+        terminal.say(summary(stream.answer), style="dim")
     return 0
-
-
-def media_of(paths: list[str], args: argparse.Namespace) -> Any:
-    """The media of the command line, each with the flags' range and wishes."""
-    from ..processing import Media
-
-    options = {k: v for k, v in terminal.media_options(args).items() if k not in ("strict", "protocol")}
-    return [Media(source=path, **options) for path in paths] or None
 
 
 def summary(answer: Any) -> str:

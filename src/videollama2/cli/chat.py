@@ -1,21 +1,24 @@
 """`videollama2 chat [MEDIA...]`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
 from . import terminal
-from .ask import media_of, summary
+from .ask import summary
+
+if TYPE_CHECKING:
+    from ..receipt import Answer
+    from ..session import Session
 
 _EPILOG = """examples:
   videollama2 chat clip.mp4                    media are decoded and encoded once; each turn costs its own text only
   videollama2 chat                             text only
   printf 'What is shown?\\nAnd heard?\\n' | videollama2 chat clip.mp4 --json    one JSON object per turn
 
-in the chat: /new forgets the conversation, /receipt tells what was seen and heard, an empty line or Ctrl-D ends
+in the chat: /new forgets the conversation, /receipt tells what was seen and heard, Ctrl-C stops an answer, Ctrl-D ends
 """
 
 
@@ -37,45 +40,46 @@ def run(args: argparse.Namespace) -> int:
     """Read turns from standard input, stream answers to standard output."""
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage)
-        session = engine.open(
-            media_of(args.media, args), strict=args.strict, protocol=args.protocol, system=args.system,
-            on_stage=on_stage, **terminal.generation_options(args),
-        )  # fmt: skip
-    answer = None
-    for line in _turns(sys.stdin.isatty() and not args.json):
+        request = terminal.request(args.media, "", args)
+        session = terminal.load_engine(args, on_stage).open(request, on_stage=on_stage)
+        on_stage("thinking")  # from here on it is the user's terminal
+    someone_types = sys.stdin.isatty() and not args.json
+    answer: Answer | None = None
+    for line in _turns(someone_types):
         if line == "/new":
             session.forget()
-            continue
-        if line == "/receipt":
-            text = summary(answer) if answer else "nothing was asked yet"
-            terminal.console().print(text, style="dim", soft_wrap=True, markup=False)
-            continue
-        try:
-            answer = _say(session, line, args.json)
-        except PromptError as error:  # too long, say: the conversation can go on after /new
-            terminal.console().print(f"error: {error}", style="red", soft_wrap=True, markup=False)
-            if not sys.stdin.isatty():
-                raise
+        elif line == "/receipt":
+            terminal.say(summary(answer) if answer else "nothing was asked yet", style="dim")
+        else:
+            try:
+                answer = _say(session, line, args.json)
+            except (PromptError, KeyboardInterrupt) as error:
+                if not someone_types:
+                    raise
+                # too long, say, or interrupted: the conversation goes on without this turn
+                terminal.complain(str(error) or "interrupted")
     return 0
 
 
-def _turns(prompt: bool) -> Iterator[str]:
-    """Lines of standard input until an empty one."""
+def _turns(someone_types: bool) -> Iterator[str]:
+    """Lines of standard input that hold more than white space, until its end."""
     while True:
-        if prompt:
-            terminal.console().print("[bold]you:[/] ", end="")
-        line = sys.stdin.readline().strip()
+        if someone_types:
+            terminal.console().print("you: ", style="bold", end="")
+        line = sys.stdin.readline()
         if not line:
             return
-        yield line
+        if line.strip():
+            yield line.strip()
 
 
-def _say(session: Any, line: str, as_json: bool) -> Any:
+def _say(session: "Session", line: str, as_json: bool) -> "Answer":
     stream = session.stream_chat(line)
     for piece in stream:
         if not as_json:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    print(json.dumps(stream.answer.to_dict(), ensure_ascii=False) if as_json else "", flush=True)
+            terminal.write(piece)
+    if as_json:
+        terminal.write_json(stream.answer.to_dict())
+    else:
+        terminal.write("\n")
     return stream.answer

@@ -2,21 +2,69 @@
 
 import argparse
 import contextlib
+import io
+import json
 import logging
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.text import Text
+
+from ..errors import MediaNotFound, UsageError
+
+if TYPE_CHECKING:
+    from ..request import Request
 
 STAGES = {"loading": "loading the model", "decoding": "decoding media", "encoding": "looking and listening"}
 
 
 @cache
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, emoji=False, soft_wrap=True)
+
+
 def console() -> Console:
     """Standard error; colours only if it is a terminal (and NO_COLOR is not set)."""
-    return Console(stderr=True, highlight=False)
+    return _console(sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Text of files, users and models without what would drive the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def say(text: str, style: str = "") -> None:
+    """A remark on standard error, as it is: no markup, no control characters."""
+    console().print(Text(harmless(text), style=style))
+
+
+def complain(message: str) -> None:
+    """An error on standard error."""
+    console().print(Text("error: ", style="bold red") + Text(harmless(message), style="not bold default"))
+
+
+def write(text: str) -> None:
+    """A piece of an answer on standard output, at once."""
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def write_json(value: Any) -> None:
+    """One line of JSON on standard output, in ASCII, which every reader and every terminal takes."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def tolerate_any_text() -> None:
+    """No file name, question or answer is too odd to print or to read: what has no encoding is escaped."""
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager
@@ -42,13 +90,16 @@ def progress(quiet: bool) -> Iterator[Any]:
         yield on_stage
 
 
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        say(f"{record.levelname.lower()}: {record.getMessage()}", style)
+
+
 def log_to_terminal(verbose: bool) -> None:
     """Show this package's decisions (-v) or only its warnings."""
-    from rich.logging import RichHandler
-
-    handler = RichHandler(console=console(), show_time=False, show_path=False, markup=False)
     root = logging.getLogger("videollama2")
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Handler()]
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     root.propagate = False
 
@@ -103,27 +154,44 @@ def add_generation_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, metavar="N", help="makes sampling repeatable")
 
 
-def media_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Keywords of `Engine.open` from the flags."""
-    return {
-        "start": args.start,
-        "end": args.end,
-        "num_frames": args.frames,
-        "audio": not args.no_audio,
-        "video": not args.no_video,
-        "strict": args.strict,
-        "protocol": args.protocol,
-    }
+def request(paths: Sequence[str], question: str, args: argparse.Namespace) -> "Request":
+    """What the flags ask for, checked before a model is loaded for it.
+
+    Raises:
+        UsageError: an impossible value.
+        MediaNotFound, UnreadableMedia: a path leads nowhere, or is a URL.
+    """
+    from ..conversations import Media
+    from ..generation import GenerateOptions
+    from ..media.source import local_path
+    from ..protocols import protocol
+    from ..request import Request
+
+    for path in paths:
+        if not local_path(path).exists():
+            raise MediaNotFound(f"{path} is neither a file nor a folder of pictures")
+    wishes = {"start": args.start, "end": args.end, "num_frames": args.frames}
+    media = [Media(source=path, video=not args.no_video, audio=not args.no_audio, **wishes) for path in paths]
+    if not media and (args.no_video or args.no_audio or any(wish is not None for wish in wishes.values())):
+        raise UsageError("--start, --end, --frames, --no-audio and --no-video are about media, and there are none")
+    return Request(
+        media=media or None,
+        question=question,
+        system=args.system,
+        protocol=None if args.protocol is None else protocol(args.protocol),
+        strict=args.strict,
+        options=GenerateOptions(
+            max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
+        ),
+    )
 
 
-def generation_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Keywords of `GenerateOptions` from the flags."""
-    return {
-        "max_new_tokens": args.max_new_tokens,
-        "temperature": args.temperature,
-        "top_p": args.top_p,
-        "seed": args.seed,
-    }
+def exists(path: str) -> bool:
+    """Whether there is a file or folder of this name; text too long or odd for a name is none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def load_engine(args: argparse.Namespace, on_stage: Any) -> Any:

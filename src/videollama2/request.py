@@ -1,0 +1,123 @@
+"""One question to the Engine, as data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from .conversations import Media, media_of
+from .errors import UsageError
+from .generation import GenerateOptions
+from .prompts import Message
+from .protocols import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One question.
+
+    Attributes:
+        media: nothing, one medium, or a list of `Media`. A list of anything else is the frames of one video.
+        question: the user's words; or `messages`, a whole conversation whose media parts carry their sources.
+        system: replaces the model's own system prompt.
+        start, end: seconds; the part of the medium that is used. None: from its beginning, to its end.
+        video, audio: whether its pictures and its sound are used.
+        num_frames: frames to sample; None: the model's own number.
+        protocol: how media are prepared (protocols.py); None: the engine's.
+        strict: whatever was asked for and would not be used is an error.
+        options: how the answer is made.
+    """
+
+    media: Any = None
+    question: str | None = None
+    messages: Sequence[Message] | None = None
+    system: str | None = None
+    start: float | None = None
+    end: float | None = None
+    video: bool = True
+    audio: bool = True
+    num_frames: int | None = None
+    protocol: str | Protocol | None = None
+    strict: bool = False
+    options: GenerateOptions = field(default_factory=GenerateOptions)
+
+    def conversation(self) -> tuple[list[Media], list[Message]]:
+        """Its media, and its messages, in which each medium has a part.
+
+        Raises:
+            UsageError: both or neither of question and messages are given, or what belongs into the messages, or to
+                each `Media`, stands beside them.
+        """
+        if (self.question is None) == (self.messages is None):
+            raise UsageError(
+                "give a question or messages, and not both: answer(media, question), where media may be None, or "
+                "answer(messages=[…])"
+            )
+        if self.messages is not None:
+            self._refuse("media", "system", *_OF_MEDIA, where="in the messages, each with its part")
+            return media_of(self.messages), list(self.messages)
+        media = self._media()
+        # the type is what the caller believes; conversations.with_modalities corrects it once the file is open
+        content: Any = [*({"type": "video"} for _ in media), {"type": "text", "text": self.question}]
+        messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return media, [*messages, {"role": "user", "content": content}]
+
+    def _media(self) -> list[Media]:
+        if self.media is None:
+            self._refuse(*_OF_MEDIA, where="beside a medium, and there is none")
+            return []
+        given = [self.media] if isinstance(self.media, Media) else self.media
+        if isinstance(given, list | tuple) and given and all(isinstance(m, Media) for m in given):
+            self._refuse(*_OF_MEDIA, where="in each Media")
+            return list(given)
+        return [Media(source=given, **{name: getattr(self, name) for name in _OF_MEDIA})]
+
+    def _refuse(self, *names: str, where: str) -> None:
+        """An option that would have no effect is an error, not silence."""
+        given = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
+        if given:
+            raise UsageError(f"{', '.join(given)} would have no effect here; expected {where}")
+
+
+_OF_MEDIA = ("start", "end", "video", "audio", "num_frames")
+_OPTIONS = frozenset(f.name for f in fields(GenerateOptions))
+_KEYWORDS = frozenset(f.name for f in fields(Request)) - {"media", "question"}
+
+
+def as_request(media: Any, question: str | None, kwargs: dict[str, Any]) -> Request:
+    """The request that the arguments of `Engine.answer` stand for.
+
+    Args:
+        media: as in `Request`; or a whole Request, which stands alone.
+        kwargs: fields of `Request` and of `GenerateOptions`.
+
+    Raises:
+        UsageError: an unknown keyword, or anything beside a whole Request.
+    """
+    if isinstance(media, Request):
+        if question is not None or kwargs:
+            raise UsageError("a Request is given whole; use dataclasses.replace to change it")
+        return media
+    unknown = sorted(set(kwargs) - _KEYWORDS - _OPTIONS)
+    if unknown:
+        known = sorted((_KEYWORDS | _OPTIONS) - {"options"})
+        raise UsageError(f"unknown option(s) {', '.join(unknown)}; expected some of {', '.join(known)}")
+    if question is not None and not isinstance(question, str):
+        raise UsageError(f"the question is a {type(question).__name__}; expected a str")
+    about = {name: value for name, value in kwargs.items() if name in _KEYWORDS}
+    options = replace(about.pop("options", GenerateOptions()), **{k: v for k, v in kwargs.items() if k in _OPTIONS})
+    return Request(media=media, question=question, options=options, **about)
+
+
+def changed_options(options: GenerateOptions, changes: dict[str, Any]) -> GenerateOptions:
+    """The options with some replaced.
+
+    Raises:
+        UsageError: a keyword that is none of GenerateOptions, or an impossible value.
+    """
+    unknown = sorted(set(changes) - _OPTIONS)
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)} can't change for one question about open media; expected some of "
+            f"{', '.join(sorted(_OPTIONS))}, or open the media anew"
+        )
+    return replace(options, **changes)
