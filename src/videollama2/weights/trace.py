@@ -74,8 +74,11 @@ class _Live(TorchDispatchMode):
         self.now -= self.alive.pop(address, 0)
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Attention whose only memory is its output."""
+_GROUPED = tuple(f for f in (getattr(F, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if f is not None)
+
+
+class _Fused(TorchFunctionMode):
+    """Attention, and products with a mixture's experts, whose only memory is their output."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -83,6 +86,9 @@ class _FusedAttention(TorchFunctionMode):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             query, value = named["query"], named["value"]
             return query.new_empty(*query.shape[:-1], value.shape[-1])
+        if func in _GROUPED:
+            rows, experts = args[0], args[1].detach()  # seen as read
+            return rows.new_empty(rows.shape[0], experts.shape[-1])
         return func(*args, **kwargs)
 
 
@@ -126,7 +132,7 @@ def trace(
 
 
 def _stage(name: str, parameters: Mapping[int, str], inputs: list[Tensor], run: Callable[[], Any]) -> Stage:
-    with torch.no_grad(), _FusedAttention(), _Live(parameters) as live:
+    with torch.no_grad(), _Fused(), _Live(parameters) as live:
         for tensor in inputs:
             live.count(tensor)
         given = live.now
