@@ -1,5 +1,6 @@
 """A whole model of a few thousand random parameters, with a tokenizer, and clips to show it: everything made here."""
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,15 @@ def processor(made_config: VideoLlama2Config) -> VideoLlama2Processor:
 
 def tone(seconds: float, hz: float = 440.0, rate: int = 16000) -> np.ndarray:
     return (0.4 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def write_wave(path: Path, sound: np.ndarray, rate: int = 16000) -> Path:
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes((sound * 32767).astype("<i2").tobytes())
+    return path
 
 
 def write_clip(

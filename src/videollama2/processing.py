@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import BatchFeature, ProcessorMixin
 from .beats import patch_grid
 from .configuration import VideoLlama2Config
 from .conversations import Media, as_conversations, media_of, with_modalities
-from .errors import ContextOverflow, UnsupportedModality, UsageError
+from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
 from .modeling import MEDIA_INPUTS, pooled_patches
 from .prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
@@ -142,39 +143,47 @@ class VideoLlama2Processor(ProcessorMixin):
             UnsupportedModality: it is a picture for a model that is blind, or a sound for one that is deaf.
         """
         chosen = protocol(protocol_name or self.config.protocol)
-        config = self.config
-        sees, hears = config.vision_config is not None, config.audio_config is not None
-        clip = open_clip(
-            media.source,
-            num_frames=config.num_frames if media.num_frames is None else media.num_frames,
-            protocol=chosen,
-            start=media.start,
-            end=media.end,
-            want_video=media.video,
-            # sound is decoded for a deaf model too, but only where nothing else is there, so that the error is right
-            want_audio=media.audio and (hears or not media.video),
-            times=media.times,
+        hears = self.config.audio_config is not None
+        deaf = UnsupportedModality(
+            f"{_name(media.source)}: only a sound is there to be used, but this model has no audio encoder; load an "
+            "audio-visual model"
         )
-        return self.prepare_clip(clip, media, chosen, sees, hears)
-
-    def prepare_clip(self, clip: Clip, media: Media, chosen: Protocol, sees: bool, hears: bool) -> Prepared:
-        """As `prepare`, from a clip that is already decoded."""
-        if clip.kind == "audio" and not hears:
-            raise UnsupportedModality(
-                f"{clip.source} is a sound, but this model has no audio encoder; load an audio-visual model"
+        if not hears and not media.video:
+            raise deaf
+        try:
+            clip = open_clip(
+                media.source,
+                num_frames=self.config.num_frames if media.num_frames is None else media.num_frames,
+                protocol=chosen,
+                start=media.start,
+                end=media.end,
+                want_video=media.video,
+                want_audio=media.audio and hears,
+                times=media.times,
             )
-        if clip.frames and not sees:
+        except NoVideoStream:
+            if media.audio and not hears:
+                raise deaf from None
+            raise
+        return self.prepare_clip(clip, media, chosen)
+
+    def prepare_clip(self, clip: Clip, media: Media, chosen: Protocol) -> Prepared:
+        """As `prepare`, from a clip that is already decoded."""
+        if clip.frames and self.pixels is None:
             raise UnsupportedModality(
                 f"{clip.source} has pictures, but this model has no vision encoder; ask about its sound only "
                 "(video=False, --no-video)"
             )
-        pixels = video = None
-        if clip.frames and self.pixels is not None:
+        pixels = video = audio = None
+        losses = clip.losses
+        sound = Sound(fbank=None, state="not_requested")
+        if self.pixels is not None and clip.frames:
             pixels = pixel_values(clip.frames, self.pixels, chosen.aspect)
             video = self._video_receipt(clip)
-        sound = sound_features(clip, chosen)
-        audio, losses = self._audio_receipt(clip, media, sound, hears)
-        losses = (*clip.losses, *sound.losses, *losses)
+        if clip.kind != "image":  # nobody expects a sound of a still
+            sound = sound_features(clip, chosen)
+            audio, lost = self._audio_receipt(clip, media, sound)
+            losses += (*sound.losses, *lost)
         return Prepared(
             pixels=pixels, still=clip.kind == "image", fbank=sound.fbank, video=video, audio=audio, losses=losses
         )
@@ -187,21 +196,17 @@ class VideoLlama2Processor(ProcessorMixin):
             range_seconds=None if clip.range_seconds is None else _closed(clip.range_seconds, clip),
             frames_total=clip.frames_total,
             frames_used=used,
-            times_seconds=tuple(float(t) for t in clip.times) if clip.kind == "video" else None,
+            times_seconds=tuple(round(float(t), 6) for t in clip.times) if clip.kind == "video" else None,
             tokens=self.video_tokens(self.config.num_frames if clip.kind == "image" else used),
             notes=clip.notes,
         )
 
-    def _audio_receipt(
-        self, clip: Clip, media: Media, sound: Sound, hears: bool
-    ) -> tuple[AudioReceipt | None, tuple[str, ...]]:
-        if clip.kind == "image":
-            return None, ()  # nobody expects a sound of a still
+    def _audio_receipt(self, clip: Clip, media: Media, sound: Sound) -> tuple[AudioReceipt, tuple[str, ...]]:
         source = clip.source
         losses: tuple[str, ...] = ()
         if not media.audio:
             return AudioReceipt(source=source, state="not_requested"), ()
-        if not hears:
+        if self.config.audio_config is None:
             note = "this model has no audio encoder; the sound, if there is any, was not decoded"
             return AudioReceipt(source=source, state="unsupported", notes=(note,)), ("the model can't hear",)
         notes = sound.notes if clip.frames else (*clip.notes, *sound.notes)
@@ -353,6 +358,10 @@ class VideoLlama2Processor(ProcessorMixin):
         vision = self.config.vision_config
         assert self.pixels is not None
         return {"image_processor_type": _IMAGE_PROCESSORS[vision.model_type], **self.pixels.to_dict()}
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, str | PathLike) else f"<{type(source).__name__}>"
 
 
 def _closed(asked: tuple[float | None, float | None], clip: Clip) -> tuple[float, float]:

@@ -1,0 +1,42 @@
+"""One tiny model and one set of self-made media for the tests of the faces."""
+
+import os
+from pathlib import Path
+
+# before torch is imported: threads that wait must not spin on busy cores, and no test may reach for a hub
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import videollama2
+from videollama2.engine import Engine
+
+from . import tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model in our layout, with its tokenizer."""
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_folder: Path) -> Engine:
+    return videollama2.load(tiny_folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clip.mp4 (2 s, tone), long.mp4 (4 s, tone), mute.mp4 (no sound), still.png, tone.wav."""
+    folder = tmp_path_factory.mktemp("media")
+    tiny.write_clip(folder / "clip.mp4")
+    tiny.write_clip(folder / "long.mp4", frames=40, sound=tiny.tone(4.0, 880.0))
+    tiny.write_clip(folder / "mute.mp4", sound=np.zeros(0, np.float32))
+    tiny.write_clip(folder / "silent.mp4", sound=np.zeros(32000, np.float32))
+    tiny.write_wave(folder / "tone.wav", tiny.tone(1.5))
+    pixels = np.indices((48, 64)).sum(0).astype(np.uint8)
+    Image.fromarray(np.stack([pixels, 255 - pixels, pixels // 2], -1)).save(folder / "still.png")
+    return folder
