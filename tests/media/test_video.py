@@ -1,7 +1,9 @@
 """Which frames come out of a video file, and when they are shown."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from videollama2.media import Limits, open_clip
 from videollama2.media.limits import DEFAULT_LIMITS
 from videollama2.media.source import Source
 from videollama2.media.video import open_video
+from videollama2.protocols import RELEASED
 
 from .make import HEIGHT, WIDTH, flat, grey, noisy, tone, truth, write
 
@@ -161,6 +164,24 @@ def test_damaged_packets_are_told(tmp_path: Path) -> None:
     clip = open_clip(path, num_frames=30)
     assert len(clip.frames) == 30
     assert clip.frames_total == 48 and any("no frames" in note for note in clip.notes)
+
+
+@pytest.mark.parametrize("what", ["zeros", "noise"])
+def test_damaged_pictures_are_told(what: str, tmp_path: Path) -> None:
+    """The container is whole, one packet's contents are not: later frames of its group are damaged too."""
+    path = write(tmp_path / "clip.mp4", 40, draw=noisy, options={"g": "10", "bf": "0"})
+    whole = truth(path)
+    with av.open(str(path)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    at, size = places[23]
+    hole = bytes(size - 5) if what == "zeros" else np.random.default_rng(0).bytes(size - 5)
+    data[at + 5 : at + size] = hole
+    path.write_bytes(data)
+    clip = open_clip(path, num_frames=40, protocol=replace(RELEASED, max_frames=40))
+    different = [i for i in range(40) if not np.array_equal(clip.frames[i], whole[i])]
+    assert set(different) <= set(range(23, 30))
+    assert clip.losses or not different
 
 
 def test_header_that_claims_huge_pictures(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from .limits import Limits
 from .source import AUDIO_CODECS, Source
 
 RATE = 16_000
+_BLOCK = 1 << 16  # samples that are mixed at once
 _RUN_UP = 0.5  # seconds decoded before the asked start: codecs with overlapping blocks need some to settle
 
 
@@ -66,8 +67,8 @@ def decode_sound(
         begin = start or 0.0
         stop = end if most_seconds is None else min(begin + most_seconds, end if end is not None else np.inf)
         sink: _Mixer | _FirstChannel = _Mixer() if mixed else _FirstChannel(stream.codec_context.sample_rate)
-        for frame in decoder.frames(begin, stop):
-            sink.add(frame)
+        for block in decoder.blocks(begin, stop):
+            sink.add(block)
         samples = sink.finish()
         known = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if not known and container.duration and not container.streams.video:
@@ -124,15 +125,38 @@ class _Decoder:
     lost_seconds: float = 0.0
     broken: bool = False
 
-    def frames(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
+    def blocks(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
+        """The frames of a range, joined to blocks of one format: every call into FFmpeg costs more than its samples."""
+        fifo, form = av.AudioFifo(), None
+        for frame in self._frames(start, stop):
+            now = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if now != form:
+                if fifo.samples:
+                    yield self._checked(fifo.read())
+                fifo, form = av.AudioFifo(), now
+            frame.pts = None  # time stamps were this class's business; the fifo would insist on their being gapless
+            fifo.write(frame)
+            if fifo.samples >= _BLOCK:
+                yield self._checked(fifo.read())
+        if fifo.samples:
+            yield self._checked(fifo.read())
+
+    def _checked(self, block: "av.AudioFrame") -> "av.AudioFrame":
+        """The block, unless it holds what no decoder should give: only formats that store floats can."""
+        stored = (self.stream.codec_context.name or "").startswith(("pcm_f", "wavpack"))
+        if stored and not np.isfinite(block.to_ndarray()).all():
+            raise NumericsError(f"{self.source.name} holds NaN or infinite samples; expected finite sound.")
+        return block
+
+    def _frames(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
         """Frames that reach into [start - run-up, stop)."""
         zero = (self.container.start_time or 0) / av.time_base
         if start > 2 * _RUN_UP:
             self.container.seek(round((start - _RUN_UP + zero) * av.time_base))
         seen, expected = 0.0, None
-        checked = (self.stream.codec_context.name or "").startswith(("pcm_f32", "pcm_f64"))
+        tick = float(self.stream.time_base or 0)
         for frame in self._decoded():
-            at = expected or 0.0 if frame.time is None else frame.time - zero
+            at = expected or 0.0 if frame.pts is None else frame.pts * tick - zero
             length = frame.samples / frame.sample_rate
             if expected is None:
                 self.first_seconds = at
@@ -141,10 +165,6 @@ class _Decoder:
             expected = at + length
             if stop is not None and at >= stop:
                 return
-            if checked and not np.isfinite(frame.to_ndarray()).all():
-                raise NumericsError(
-                    f"{self.source.name} holds NaN or infinite samples at {at:.2f} s; expected finite sound."
-                )
             seen += length
             self.limits.check_seconds(seen, self.source.name)
             yield frame
@@ -165,7 +185,7 @@ class _Decoder:
 
 
 class _Mixer:
-    """Frames to f32 at 16 kHz, all channels mixed, by way of 16-bit samples."""
+    """Blocks to f32 at 16 kHz, all channels mixed, by way of 16-bit samples."""
 
     rate = RATE
 
@@ -174,15 +194,14 @@ class _Mixer:
         self._form: tuple[object, ...] = ()
         self._parts: list[NDArray[np.int16]] = []
 
-    def add(self, frame: "av.AudioFrame") -> None:
-        """Take one decoded frame; a change of format in mid-stream begins a new resampler."""
-        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+    def add(self, block: "av.AudioFrame") -> None:
+        """Take some sound; a change of format in mid-stream begins a new resampler."""
+        form = (block.format.name, block.layout.name, block.sample_rate)
         if form != self._form:
             self._flush()
             self._resampler, self._form = av.AudioResampler("s16", "mono", RATE), form
         assert self._resampler is not None
-        frame.pts = None  # time stamps are the decoder's business; without them nothing is filled or dropped here
-        self._take(self._resampler.resample(frame))
+        self._take(self._resampler.resample(block))
 
     def finish(self) -> NDArray[np.float32]:
         """All samples, ±1."""
@@ -195,25 +214,25 @@ class _Mixer:
             self._take(self._resampler.resample(None))
             self._resampler = None
 
-    def _take(self, frames: "list[av.AudioFrame]") -> None:
-        self._parts += [f.to_ndarray().reshape(-1) for f in frames]
+    def _take(self, blocks: "list[av.AudioFrame]") -> None:
+        self._parts += [block.to_ndarray().reshape(-1) for block in blocks]
 
 
 class _FirstChannel:
-    """Frames to f64 of the first channel at their own rate; integers become fractions of their full scale."""
+    """Blocks to f64 of the first channel at their own rate; integers become fractions of their full scale."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self._parts: list[NDArray[np.float64]] = []
 
-    def add(self, frame: "av.AudioFrame") -> None:
-        """Take one decoded frame."""
-        if frame.sample_rate != self.rate:
+    def add(self, block: "av.AudioFrame") -> None:
+        """Take some sound."""
+        if block.sample_rate != self.rate:
             raise UnreadableMedia(
-                f"the sampling rate changes from {self.rate} to {frame.sample_rate} Hz; re-encode the sound."
+                f"the sampling rate changes from {self.rate} to {block.sample_rate} Hz; re-encode the sound."
             )
-        data = frame.to_ndarray()
-        channel = data[0] if frame.format.is_planar else data.reshape(-1, len(frame.layout.channels))[:, 0]
+        data = block.to_ndarray()
+        channel = data[0] if block.format.is_planar else data.reshape(-1, len(block.layout.channels))[:, 0]
         if channel.dtype == np.uint8:
             self._parts.append((channel.astype(np.float64) - 128) / 128)
         elif np.issubdtype(channel.dtype, np.integer):

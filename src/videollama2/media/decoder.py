@@ -21,12 +21,14 @@ THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") e
 class FrameDecoder:
     """The video stream of an open container.
 
-    errors  FFmpeg's words on packets that it could not decode or read
+    errors   FFmpeg's words on packets that it could not decode or read
+    damaged  indices of collected frames that the decoder marked as damaged
     """
 
     def __init__(self, container: "av.container.InputContainer", source: Source, limits: Limits) -> None:
         self.container, self.stream = container, video_stream(container, source)
         self.errors: list[str] = []
+        self.damaged: list[int] = []
         codec = self.stream.codec_context
         limits.check_pixels(codec.width, codec.height, source.name)
         codec.options = {"max_pixels": str(limits.max_pixels)}  # FFmpeg itself refuses frames that outgrow the header
@@ -43,19 +45,20 @@ class FrameDecoder:
         self.container.seek(pts, stream=self.stream, backward=True)
 
     def collect_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
-        """The frames of groups (time stamp -> index), each from its key frame; what can't be found is left out."""
+        """Frames of groups (time stamp -> index), each from its key frame; what can't be found is left out."""
         prefix = _nal_prefix(self.stream.codec_context)
         got: dict[int, Frame] = {}
         for group in groups:
             self.seek(min(group))
-            got |= self.collect(group, prefix)
+            got |= self.collect(group, prefix, only_intact=True)
         return got
 
-    def collect(self, targets: dict[int, int], prefix: int = 0) -> dict[int, Frame]:
+    def collect(self, targets: dict[int, int], prefix: int = 0, *, only_intact: bool = False) -> dict[int, Frame]:
         """Decode from here until all targets (time stamp -> index) have been given to the decoder, then drain it.
 
         Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed;
-        nor, with a NAL `prefix`, is a frame that no other refers to.
+        """Frames of groups (time stamp -> index), each from its key frame; those not found are left out."""
+        damaged are left out: after a jump, that can mean that it was not to the right place.
         """
         got: dict[int, Frame] = {}
         unsent = set(targets)
@@ -63,16 +66,20 @@ class FrameDecoder:
             if prefix and packet.pts not in targets and _is_unreferenced(packet, prefix):
                 continue
             unsent.discard(packet.pts)
-            self._keep(self._decode(packet), targets, got)
+            self._keep(self._decode(packet), targets, got, only_intact)
             if not unsent:
                 break
-        self._keep(self._decode(None), targets, got)
+        self._keep(self._decode(None), targets, got, only_intact)
         return got
 
-    def _keep(self, frames: "list[av.VideoFrame]", targets: dict[int, int], got: dict[int, Frame]) -> None:
+    def _keep(
+        self, frames: "list[av.VideoFrame]", targets: dict[int, int], got: dict[int, Frame], only_intact: bool
+    ) -> None:
         for frame in frames:
-            if frame.pts in targets:
+            if frame.pts in targets and not (only_intact and frame.is_corrupt):
                 got[targets[frame.pts]] = to_rgb(frame)
+                if frame.is_corrupt:
+                    self.damaged.append(targets[frame.pts])
 
     def frames(self) -> "Iterator[av.VideoFrame]":
         """Every frame from here on, in presentation order."""

@@ -23,6 +23,7 @@ BINS = 128
 LOW_HZ, HIGH_HZ = 20.0, RATE / 2
 FLOOR = float(torch.finfo(torch.float32).eps)
 PREEMPHASIS = 0.97
+_BLOCK = 512  # frames worked on at once: what fits the cache
 
 
 def num_frames(samples: int) -> int:
@@ -41,13 +42,21 @@ def fbank(wave: Tensor) -> Tensor:
     if len(wave) < FRAME:
         raise EmptyMedia(f"{len(wave)} samples of sound; the filterbank needs at least {FRAME} (25 ms).")
     frames = (wave * 2.0**15).unfold(0, FRAME, SHIFT)
+    out = torch.empty(len(frames), BINS, dtype=wave.dtype)
+    for first in range(0, len(frames), _BLOCK):
+        _mel_energies(frames[first : first + _BLOCK], out[first : first + _BLOCK])
+    return out.clamp_(min=FLOOR).log_()
+
+
+def _mel_energies(frames: Tensor, out: Tensor) -> None:
+    """float[F, 400] samples to float[F, 128] energies."""
     frames = frames - frames.mean(dim=1, keepdim=True)
-    sharp = torch.empty_like(frames)
-    torch.sub(frames[:, 1:], frames[:, :-1], alpha=PREEMPHASIS, out=sharp[:, 1:])
+    sharp = torch.zeros(len(frames), FFT, dtype=frames.dtype)
+    torch.sub(frames[:, 1:], frames[:, :-1], alpha=PREEMPHASIS, out=sharp[:, 1:FRAME])
     torch.sub(frames[:, :1], frames[:, :1], alpha=PREEMPHASIS, out=sharp[:, :1])
-    spectrum = torch.fft.rfft(sharp.mul_(_window(wave.dtype)), FFT)
-    power = torch.view_as_real(spectrum).square().sum(-1)
-    return (power @ _triangles(wave.dtype)).clamp_(min=FLOOR).log_()
+    sharp[:, :FRAME].mul_(_window(frames.dtype))
+    power = torch.view_as_real(torch.fft.rfft(sharp)).square_().sum(-1)
+    torch.mm(power, _triangles(frames.dtype), out=out)
 
 
 @lru_cache(maxsize=4)

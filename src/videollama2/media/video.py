@@ -65,6 +65,7 @@ class VideoReader:
         losses = [
             f"frame {i} can't be decoded; frame {j} stands in" for i, j in zip(indices, shown, strict=True) if i != j
         ]
+        losses += [f"frame {i} is damaged" for i in self._decoder.damaged]
         if self._decoder.errors:
             losses.append(f"{len(self._decoder.errors)} video packets are corrupt: frames near them may be damaged")
         return Picked(frames=tuple(got[i] for i in shown), indices=tuple(shown), losses=tuple(losses))
