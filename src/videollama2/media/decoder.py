@@ -57,8 +57,8 @@ class FrameDecoder:
         """Decode from here until all targets (time stamp -> index) have been given to the decoder, then drain it.
 
         Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed;
-        """Frames of groups (time stamp -> index), each from its key frame; those not found are left out."""
-        damaged are left out: after a jump, that can mean that it was not to the right place.
+        nor, with a NAL `prefix`, is a frame that no other refers to. With `only_intact`, frames that the decoder marks
+        as damaged are left out: after a jump, that can mean that it was not to the right place.
         """
         got: dict[int, Frame] = {}
         unsent = set(targets)
