@@ -182,6 +182,12 @@ def test_damaged_pictures_are_told(what: str, tmp_path: Path) -> None:
     different = [i for i in range(40) if not np.array_equal(clip.frames[i], whole[i])]
     assert set(different) <= set(range(23, 30))
     assert clip.losses or not different
+    alone = open_clip(path, num_frames=3)  # 6, 20, 33: none of them near the damage
+    assert not alone.losses and all(
+        np.array_equal(alone.frames[k], whole[i]) for k, i in enumerate(alone.frame_indices)
+    )
+    near = open_clip(path, num_frames=1, start=2.5, end=2.6)  # frame 24 or 25
+    assert near.losses and 22 <= near.frame_indices[0] <= 25
 
 
 def test_header_that_claims_huge_pictures(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class FrameDecoder:
     """The video stream of an open container.
 
     errors   FFmpeg's words on packets that it could not decode or read
-    damaged  indices of collected frames that the decoder marked as damaged
+    damaged  indices of frames that were taken although the decoder marked them as damaged
     """
 
     def __init__(self, container: "av.container.InputContainer", source: Source, limits: Limits) -> None:
@@ -50,15 +50,15 @@ class FrameDecoder:
         got: dict[int, Frame] = {}
         for group in groups:
             self.seek(min(group))
-            got |= self.collect(group, prefix, only_intact=True)
+            got |= self._collect(group, prefix)
         return got
 
-    def collect(self, targets: dict[int, int], prefix: int = 0, *, only_intact: bool = False) -> dict[int, Frame]:
+    def _collect(self, targets: dict[int, int], prefix: int) -> dict[int, Frame]:
         """Decode from here until all targets (time stamp -> index) have been given to the decoder, then drain it.
 
         Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed;
-        nor, with a NAL `prefix`, is a frame that no other refers to. With `only_intact`, frames that the decoder marks
-        as damaged are left out: after a jump, that can mean that it was not to the right place.
+        nor, with a NAL `prefix`, is a frame that no other refers to. Frames that the decoder marks as damaged are left
+        out: after a jump, that can mean that it was not to the right place.
         """
         got: dict[int, Frame] = {}
         unsent = set(targets)
@@ -66,20 +66,15 @@ class FrameDecoder:
             if prefix and packet.pts not in targets and _is_unreferenced(packet, prefix):
                 continue
             unsent.discard(packet.pts)
-            self._keep(self._decode(packet), targets, got, only_intact)
+            for frame in self._decode(packet):
+                if frame.pts in targets and not frame.is_corrupt:
+                    got[targets[frame.pts]] = to_rgb(frame)
             if not unsent:
                 break
-        self._keep(self._decode(None), targets, got, only_intact)
-        return got
-
-    def _keep(
-        self, frames: "list[av.VideoFrame]", targets: dict[int, int], got: dict[int, Frame], only_intact: bool
-    ) -> None:
-        for frame in frames:
-            if frame.pts in targets and not (only_intact and frame.is_corrupt):
+        for frame in self._decode(None):
+            if frame.pts in targets and not frame.is_corrupt:
                 got[targets[frame.pts]] = to_rgb(frame)
-                if frame.is_corrupt:
-                    self.damaged.append(targets[frame.pts])
+        return got
 
     def frames(self) -> "Iterator[av.VideoFrame]":
         """Every frame from here on, in presentation order."""

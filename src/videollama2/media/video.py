@@ -61,11 +61,10 @@ class VideoReader:
                 f"{self._source.name}: none of the {len(wanted)} frames asked for can be decoded; it is corrupt."
             )
         have = sorted(got)
-        shown = [have[max(bisect_right(have, i) - 1, 0)] for i in indices]
-        losses = [
-            f"frame {i} can't be decoded; frame {j} stands in" for i, j in zip(indices, shown, strict=True) if i != j
-        ]
-        losses += [f"frame {i} is damaged" for i in self._decoder.damaged]
+        shown = [i if i in got else have[max(bisect_right(have, i) - 1, 0)] for i in indices]
+        pairs = sorted(set(zip(indices, shown, strict=True)))
+        losses = [f"frame {i} can't be decoded; frame {j} stands in" for i, j in pairs if i != j]
+        losses += [f"frame {j} is damaged" for j in sorted(set(shown)) if j in self._decoder.damaged]
         if self._decoder.errors:
             losses.append(f"{len(self._decoder.errors)} video packets are corrupt: frames near them may be damaged")
         return Picked(frames=tuple(got[i] for i in shown), indices=tuple(shown), losses=tuple(losses))
@@ -79,10 +78,29 @@ class VideoReader:
             key = int(np.searchsorted(index.key_pts, index.pts[i], side="right")) - 1
             groups.setdefault(max(key, 0), {})[int(index.pts[i])] = i
         got = self._decode_groups(list(groups.values()))
-        missing = {int(index.pts[i]): i for i in wanted if i not in got}
-        if missing:
-            self._decoder.seek(min(int(index.pts[0]), 0))
-            got |= self._decoder.collect(missing)
+        missing = [i for i in wanted if i not in got]
+        return got | self._from_the_start(missing, index.pts) if missing else got
+
+    def _from_the_start(self, missing: Sequence[int], pts: NDArray[np.int64]) -> dict[int, Frame]:
+        """Decode all up to these frames; of those that never come, the frame before (else the one after)."""
+        self._decoder.seek(min(int(pts[0]), 0))
+        got: dict[int, Frame] = {}
+        awaited, before = list(missing), None
+        for frame in self._decoder.frames():
+            place = int(np.searchsorted(pts, frame.pts)) if frame.pts is not None else -1
+            if not (0 <= place < len(pts)) or pts[place] != frame.pts:
+                continue
+            while awaited and awaited[0] <= place:
+                at, shown = (place, frame) if awaited[0] == place or before is None else before
+                got[at] = to_rgb(shown)
+                if shown.is_corrupt:
+                    self._decoder.damaged.append(at)
+                awaited.pop(0)
+            before = (place, frame)
+            if not awaited:
+                break
+        if awaited and before is not None:
+            got[before[0]] = to_rgb(before[1])
         return got
 
     def _decode_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
