@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .processing import VideoLlama2Processor
     from .protocols import PROTOCOLS, Protocol
     from .receipt import Answer, Receipt
-    from .register import register
+    from .registration import register
     from .released_api import mm_infer, model_init
     from .request import Request
     from .session import Session
@@ -54,7 +54,7 @@ _HOMES = {
     "load": "loading",
     "mm_infer": "released_api",
     "model_init": "released_api",
-    "register": "register",
+    "register": "registration",
 }
 
 __all__ = [

@@ -86,6 +86,8 @@ def load_strictly(
             raise
         except (RuntimeError, ValueError) as error:
             raise TensorMismatch(f"{folder}: {error}") from error
+    # the trunk alone (AutoModel) has no use for a whole model's head
+    duplicates |= set() if hasattr(model, "lm_head") else {"lm_head.weight"}
     unexpected = [n for n in info["unexpected_keys"] if n not in duplicates and not DERIVED_BUFFERS.search(n)]
     refuse(folder, sorted(info["missing_keys"]), sorted(unexpected), sorted(info["mismatched_keys"]))
     forget_renamings(model, mapping)
