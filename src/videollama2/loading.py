@@ -1,12 +1,13 @@
 """`videollama2.load`: a name or a folder → an Engine."""
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .device import choose
 from .engine import Engine
-from .errors import CheckpointNotFound
+from .errors import CheckpointNotFound, MissingExtra, VideoLlama2Error
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
@@ -38,11 +39,16 @@ def load(
     Raises:
         CheckpointNotFound: no such model.
         WeightsError: files that do not hold the model that they describe.
+        MissingExtra: an argument asks for a package that is not installed.
     """
     placement = choose(device, dtype)
     folder, name = locate(model, base)
-    kwargs.setdefault("device_map", {"": str(placement.device)} if placement.device.type != "cpu" else None)
+    placed = "device_map" in kwargs
+    if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # straight there, not by way of CPU
+        kwargs["device_map"], placed = {"": str(placement.device)}, True
     network, tokenizer_folder = load_network(folder, None if name == DEFAULT_MODEL else base, placement.dtype, **kwargs)
+    if not placed:
+        network.to(placement.device)
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
     return Engine(network, processor, name=name, placement=placement, default_protocol=protocol)
 
@@ -75,8 +81,17 @@ def locate(model: str | Path, base: str | Path | None = None) -> tuple[Path, str
 def load_network(
     folder: Path, base: str | Path | None, dtype: Any, **kwargs: Any
 ) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
-    """The model of a folder of any kind, and the folder whose tokenizer it uses."""
+    """The model of a folder of any kind, and the folder whose tokenizer it uses.
+
+    Raises:
+        WeightsError, MissingExtra: as `load`.
+    """
     from .weights import adapters
 
-    network = adapters.load(folder, base, dtype=dtype, **kwargs)
+    try:
+        network = adapters.load(folder, base, dtype=dtype, **kwargs)
+    except VideoLlama2Error:
+        raise
+    except ImportError as error:  # of what an argument asks for: flash attention, a quantisation
+        raise MissingExtra(f"{error} Install that package, or load without what needs it") from error
     return network, folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, base)
