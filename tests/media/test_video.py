@@ -1,5 +1,6 @@
 """Which frames come out of a video file, and when they are shown."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from videollama2.errors import MediaTooLarge, TimeRangeError, UnreadableMedia
+from videollama2.errors import MediaError, MediaTooLarge, TimeRangeError, UnreadableMedia
 from videollama2.media import Limits, open_clip
 from videollama2.media.limits import DEFAULT_LIMITS
 from videollama2.media.source import Source
@@ -207,3 +208,30 @@ def test_video_without_its_sound_and_sound_without_its_video(tmp_path: Path) -> 
     assert seen.frames and seen.wave is None and seen.audio_state == "not_requested"
     heard = open_clip(path, want_video=False)
     assert not heard.frames and heard.wave is not None and heard.kind == "video"
+
+
+def test_size_that_changes_on_the_way(tmp_path: Path) -> None:
+    small = write(tmp_path / "a.ts", 10).read_bytes()
+    large = write(tmp_path / "b.ts", 10, size=(320, 240)).read_bytes()
+    (tmp_path / "c.ts").write_bytes(small + large)
+    clip = open_clip(tmp_path / "c.ts", num_frames=4)
+    assert [f.shape[:2] for f in clip.frames] == [(48, 64), (48, 64), (240, 320), (240, 320)]
+    kept = open_clip(tmp_path / "c.ts", num_frames=4, limits=Limits(max_pixels=WIDTH * HEIGHT))
+    assert {f.shape[:2] for f in kept.frames} == {(48, 64)} and kept.losses
+    with pytest.raises(MediaTooLarge, match="320x240"):
+        open_clip(tmp_path / "c.ts", num_frames=4, limits=Limits(max_held_bytes=320 * 240 * 3 * 2))
+
+
+@pytest.mark.parametrize("every", [0, 100], ids=["listed", "all alike"])
+def test_tables_that_claim_a_billion_frames(every: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mp4", 5)
+    data = bytearray(path.read_bytes())
+    for table, body in ((b"stsz", struct.pack(">II", every, 10**9)), (b"stts", struct.pack(">II", 1, 10**9))):
+        at = data.find(table) + 8
+        data[at : at + 8] = body
+    path.write_bytes(data)
+    try:
+        clip = open_clip(path, num_frames=2)
+    except MediaError:
+        return
+    assert clip.frames_total <= 5

@@ -27,6 +27,7 @@ class FrameDecoder:
 
     def __init__(self, container: "av.container.InputContainer", source: Source, limits: Limits) -> None:
         self.container, self.stream = container, video_stream(container, source)
+        self._name, self._limits, self._taken = source.name, limits, 0
         self.errors: list[str] = []
         self.damaged: list[int] = []
         codec = self.stream.codec_context
@@ -68,13 +69,25 @@ class FrameDecoder:
             unsent.discard(packet.pts)
             for frame in self._decode(packet):
                 if frame.pts in targets and not frame.is_corrupt:
-                    got[targets[frame.pts]] = to_rgb(frame)
+                    got[targets[frame.pts]] = self.rgb(frame)
             if not unsent:
                 break
         for frame in self._decode(None):
             if frame.pts in targets and not frame.is_corrupt:
-                got[targets[frame.pts]] = to_rgb(frame)
+                got[targets[frame.pts]] = self.rgb(frame)
         return got
+
+    def rgb(self, frame: "av.VideoFrame") -> Frame:
+        """u8[H, W, 3], upright: the display matrix of the file is applied. Frames may outgrow the header: counted here.
+
+        Raises:
+            MediaTooLarge: with those taken before it, it can't be held.
+        """
+        self._taken += 1
+        self._limits.check_held(frame.width, frame.height, self._taken, self._name)
+        picture: Frame = frame.to_ndarray(format="rgb24")
+        turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
     def frames(self) -> "Iterator[av.VideoFrame]":
         """Every frame from here on, in presentation order."""
@@ -118,13 +131,6 @@ def video_stream(container: "av.container.InputContainer", source: Source) -> "a
             f"{source.name}: video codec {name!r} is not decoded. Re-encode it, for example as H.264."
         )
     return stream
-
-
-def to_rgb(frame: "av.VideoFrame") -> Frame:
-    """u8[H, W, 3], upright: the display matrix of the file is applied."""
-    picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
 def _nal_prefix(codec: "av.VideoCodecContext") -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import EmptyMedia, UnreadableMedia
 from .clip import Frame, FrameIndex, Picked
-from .decoder import THREADS, FrameDecoder, to_rgb
+from .decoder import THREADS, FrameDecoder
 from .limits import Limits
 from .source import Source
 
@@ -92,7 +92,7 @@ class VideoReader:
                 continue
             while awaited and awaited[0] <= place:
                 at, shown = (place, frame) if awaited[0] == place or before is None else before
-                got[at] = to_rgb(shown)
+                got[at] = self._decoder.rgb(shown)
                 if shown.is_corrupt:
                     self._decoder.damaged.append(at)
                 awaited.pop(0)
@@ -100,7 +100,7 @@ class VideoReader:
             if not awaited:
                 break
         if awaited and before is not None:
-            got[before[0]] = to_rgb(before[1])
+            got[before[0]] = self._decoder.rgb(before[1])
         return got
 
     def _decode_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
@@ -127,7 +127,7 @@ class VideoReader:
         """Decode everything and count, for files without usable time stamps."""
         self._decoder.seek(0)
         need = set(wanted)
-        return {i: to_rgb(frame) for i, frame in enumerate(self._decoder.frames()) if i in need}
+        return {i: self._decoder.rgb(frame) for i, frame in enumerate(self._decoder.frames()) if i in need}
 
     def _read_index(self) -> VideoIndex:
         container, stream, name = self._decoder.container, self._decoder.stream, self._source.name
