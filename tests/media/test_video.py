@@ -106,6 +106,7 @@ def test_odd_sizes(size: tuple[int, int], tmp_path: Path) -> None:
 def test_one_frame(tmp_path: Path) -> None:
     clip = open_clip(write(tmp_path / "clip.mp4", 1), num_frames=8)
     assert clip.frame_indices == (0,) * 8 and clip.frames_total == 1
+    assert "more than once" in clip.notes[0] and not clip.losses
 
 
 def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
@@ -124,6 +125,8 @@ def test_ranges(tmp_path: Path) -> None:
     exact = open_clip(path, num_frames=4, protocol="full", start=2, end=3)
     assert exact.times.min() >= 2 and exact.times.max() < 3 and exact.range_seconds == (2, 3)
     assert open_clip(path, num_frames=4, start=2, end=3).frame_indices == (20, 23, 25, 28)  # of 19..29
+    late = open_clip(path, num_frames=4, start=2, end=30)
+    assert late.frame_indices[-1] > 40 and "end at 5.00 s" in late.notes[0] and not late.losses
     with pytest.raises(TimeRangeError, match=r"5\.000"):
         open_clip(path, start=60)
     with pytest.raises(TimeRangeError):

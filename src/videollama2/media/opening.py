@@ -19,7 +19,7 @@ from ..errors import EmptyMedia, NoAudioStream, NoVideoStream, TimeRangeError, U
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
 from .audio import audio_stream, decode_sound
-from .clip import Clip, Frame, Pictures, Wave
+from .clip import Clip, Frame, FrameIndex, Pictures, Wave
 from .decoder import video_stream
 from .images import PictureList, array_rgb, open_animation, open_folder, rgb
 from .limits import DEFAULT_LIMITS, Limits
@@ -241,12 +241,12 @@ def _clip_of(pictures: Pictures, name: str, request: _Request, *, animated: bool
     picked = pictures.pick(chosen)
     losses += picked.losses
     frames, padded = list(picked.frames), 0
-    notes = [*index.notes, *losses]
-    if request.num_frames is not None and protocol.short == "black" and len(frames) < request.num_frames:
-        padded = min(request.num_frames, protocol.max_frames) - len(frames)
+    notes = [*index.notes, *losses, *_remarks(index, picked.indices, request)]
+    if request.num_frames is not None and protocol.short == "black":
+        padded = max(min(request.num_frames, protocol.max_frames) - len(frames), 0)
         for _ in range(padded):  # each of the transposed size of the one before, as the public implementation has it
             frames.append(np.zeros((frames[-1].shape[1], frames[-1].shape[0], 3), np.uint8))
-        notes.append(f"{padded} black frames are added to reach {request.num_frames}")
+        notes += [f"{padded} black frames are added to reach {request.num_frames}"] if padded else []
     return Clip(
         source=name,
         kind="video",
@@ -261,6 +261,17 @@ def _clip_of(pictures: Pictures, name: str, request: _Request, *, animated: bool
         notes=tuple(notes),
         losses=tuple(losses),
     )
+
+
+def _remarks(index: FrameIndex, shown: Sequence[int], request: _Request) -> list[str]:
+    """What a reader of the answer should know about the frames, though nothing was lost."""
+    notes = []
+    if len(set(shown)) < len(shown):
+        notes.append(f"{len(set(shown))} different frames for {len(shown)}: some are used more than once")
+    ends = float(index.times[-1]) + 1 / index.fps
+    if request.end is not None and request.end > ends + 0.5:
+        notes.append(f"the pictures end at {ends:.2f} s, before end={request.end:g}")
+    return notes
 
 
 def _choose(pictures: Pictures, request: _Request, *, animated: bool, given: bool, losses: list[str]) -> list[int]:
