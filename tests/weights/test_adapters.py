@@ -194,6 +194,9 @@ def test_lora_on_a_folder_in_our_own_layout(tmp_path: Path) -> None:
     made = tiny.model()
     tensors = tiny.original_tensors(made)
     made.save_pretrained(tmp_path / "ours")
+    config = json.loads((tmp_path / "ours" / "config.json").read_text())
+    config["quantization_config"] = {"load_in_4bit": True, "quant_method": "bitsandbytes"}  # as QLoRA leaves it
+    (tmp_path / "ours" / "config.json").write_text(json.dumps(config))
     lora, expected = lora_folder(tmp_path / "run", tensors, MODULES, {}, base_model_name_or_path=str(tmp_path / "ours"))
     found = tiny.logits(adapters.load(lora))
     assert torch.allclose(found, tiny.logits(expected_model(tmp_path, expected)), atol=1e-5)
@@ -231,6 +234,17 @@ def test_lora_in_half_precision_rounds_once(tmp_path: Path) -> None:
     found = adapters.load(lora, base=base, dtype=torch.bfloat16).state_dict()
     name = "model.language_model.layers.0.self_attn.q_proj.weight"
     assert torch.equal(found[name], expected["model.layers.0.self_attn.q_proj.weight"].bfloat16())
+
+
+@pytest.mark.parametrize("stem", ["adapter_model", "non_lora_trainables"])
+def test_a_part_of_an_adapter_that_is_a_pickle_still_is_not_overlooked(tmp_path: Path, stem: str) -> None:
+    tensors = tiny.original_tensors(tiny.model())
+    base = tiny.write(tmp_path / "base", tiny.original_config(), model=tensors)
+    lora, _ = lora_folder(tmp_path / "run", tensors, MODULES[:1], tiny.parts(tensors, CONNECTOR))
+    torch.save(load_file(lora / f"{stem}.safetensors"), lora / f"{stem}.bin")
+    (lora / f"{stem}.safetensors").unlink()
+    with pytest.raises(CheckpointNotFound, match=rf"{stem}\.bin.*videollama2 convert"):
+        adapters.load(lora, base=base)
 
 
 def broken(folder: Path, change: Any) -> None:

@@ -154,7 +154,7 @@ def test_info_of_a_folder_shows_its_card_and_licence(capsys: pytest.CaptureFixtu
     _, out, _ = outcome(capsys, "info", folder)
     assert "# A card of ours" in out
     assert "licence: LICENSE" in out
-    code, _, err = outcome(capsys, "info", folder / "clip-vit-tiny" / "nothing")
+    code, _, _ = outcome(capsys, "info", folder / "clip-vit-tiny" / "nothing")
     assert code == 4
 
 

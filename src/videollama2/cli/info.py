@@ -58,7 +58,7 @@ def about(model: str) -> dict[str, Any]:
     if model == "nano":
         from ..weights.nano import SHIPPED
 
-        return _folder("nano", SHIPPED)
+        return {**_folder("nano", SHIPPED), "kind": "the default; its base language model is fetched at first use"}
     from ..weights.catalog import PAPER, TERMS, find
 
     release = find(model)

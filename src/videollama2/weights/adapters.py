@@ -23,7 +23,7 @@ from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from . import catalog
 from .assemble import assemble
-from .files import INDEX, SINGLE, read_headers, weight_files
+from .files import INDEX, SINGLE, read_headers, refuse_pickles, weight_files
 from .layouts import DERIVED_BUFFERS, is_original, our_name
 from .lazy import LazyTensor, on_disk
 from .load import equal_copies, find_folder, quiet
@@ -271,12 +271,7 @@ def _base_folder(folder: Path, base: str | Path | None, found: Kind) -> Path:
 def _stage_tensors(folder: Path, *, needed: bool) -> dict[str, LazyTensor]:
     """Tensors of mm_projector, mm_projector_a and audio_tower files."""
     files = [folder / f"{stem}.safetensors" for stem in STAGE_FILES]
-    pickled = [f.with_suffix(".bin").name for f in files if not f.is_file() and f.with_suffix(".bin").is_file()]
-    if pickled:
-        raise CheckpointNotFound(
-            f"{folder} has pickles ({', '.join(pickled)}), which are never read at run time; "
-            f"run `videollama2 convert {folder} DST` once and load DST"
-        )
+    refuse_pickles(folder, [f.name for f in files])
     present = [f for f in files if f.is_file()]
     if needed and not present:
         raise CheckpointNotFound(f"{folder} has none of {', '.join(f.name for f in files)}; is it complete?")

@@ -1,7 +1,7 @@
 """Which tensors a checkpoint folder holds, read from safetensors headers alone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,17 @@ def weight_files(folder: Path) -> list[Path]:
             f"run `videollama2 convert {folder} DST` once and load DST"
         )
     raise CheckpointNotFound(f"{folder} has neither {SINGLE} nor {INDEX}; is it a checkpoint folder?")
+
+
+def refuse_pickles(folder: Path, names: Iterable[str]) -> None:
+    """Raise CheckpointNotFound where one of these safetensors files is there only as the pickle that it once was."""
+    files = [folder / name for name in names]
+    pickled = [f.with_suffix(".bin").name for f in files if not f.is_file() and f.with_suffix(".bin").is_file()]
+    if pickled:
+        raise CheckpointNotFound(
+            f"{folder} has pickles ({', '.join(pickled)}), which are never read at run time; "
+            f"run `videollama2 convert {folder} DST` once and load DST"
+        )
 
 
 def read_headers(files: list[Path]) -> dict[str, TensorInfo]:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError, TensorMismatch
-from .files import TensorInfo, read_headers
+from .files import TensorInfo, read_headers, refuse_pickles
 from .layouts import our_name
 from .lazy import Changed, LazyTensor, OnDisk
 
@@ -71,10 +71,12 @@ def apply_lora(folder: Path, settings: Mapping[str, Any], base: Mapping[str, Laz
         base: tensors under our names.
 
     Raises:
+        CheckpointNotFound: a file is a pickle still.
         ConfigError: an adapter of a kind that is not W + α/r · B A.
         TensorMismatch: a factor is missing or misshapen, or belongs to a module that the base does not have.
     """
     _check(folder, settings)
+    refuse_pickles(folder, (WEIGHTS, OTHERS))
     headers = read_headers([folder / WEIGHTS])
     factors, others = _factors(folder, headers, settings)
     lost = sorted(name for name in factors if name not in base)
