@@ -30,7 +30,7 @@ def test_wave(key: str) -> None:
     wave, expected = TENSORS[f"{key}.wave"], TENSORS[f"{key}.fbank_f32"]
     rows = fbank(wave)
     assert len(wave) == case["samples"] and list(rows.shape) == case["shape"] and rows.dtype == torch.float32
-    # float32 spectra carry noise of 1e-7 of the loudest bin's amplitude; 1e-3 in the log holds down to e^-17 of its power
+    # float32 spectra carry noise of 1e-7 of the loudest amplitude: 1e-3 in the log holds down to e^-17 of its power
     loud = (expected > 0) & (expected > expected.amax(dim=1, keepdim=True) - 17)
     torch.testing.assert_close(rows[loud], expected[loud], rtol=0, atol=1e-3)
     assert (rows - expected).abs().mean() < 0.02
