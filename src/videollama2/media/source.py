@@ -91,8 +91,11 @@ class Source:
         """The first n bytes."""
         if self.data is not None:
             return self.data[:n]
-        with self._path.open("rb") as file:
-            return file.read(n)
+        try:
+            with self._path.open("rb") as file:
+                return file.read(n)
+        except OSError as error:  # no permission, a broken disk
+            raise UnreadableMedia(f"{self.name} can't be read: {error.strerror or error}.") from error
 
     def kind(self) -> Kind:
         """Whether Pillow ("picture": stills and animations) or FFmpeg ("av") reads it, by its first bytes."""
