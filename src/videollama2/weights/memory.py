@@ -9,7 +9,7 @@ from ..device import Placement
 from ..modeling import VideoLlama2ForConditionalGeneration
 from . import machine
 from .describe import Subject
-from .lazy import LazyTensor, OnDisk
+from .lazy import OnDisk
 from .trace import Stage
 
 STORED = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
@@ -111,13 +111,16 @@ def _stored_bytes(
         half = {name: p.numel() * 2 for name, p in names.items()}
         as_stored = dtype == torch.bfloat16
         return half, frozenset(n for n in names if as_stored and ".experts." not in n)
-    stored: dict[str, int] = {}
-    mapped = set()
-    for name, tensor in subject.collected.tensors.items():
-        size = STORED.get(_stored_dtype(tensor), 4)
-        stored[name] = size * torch.Size(tensor.shape).numel()
-        if name in names and isinstance(tensor, OnDisk) and TORCH_NAMES.get(_stored_dtype(tensor)) == dtype:
-            mapped.add(name)
+    tensors = subject.collected.tensors
+    stored = {n: STORED.get(t.dtype, 4) * torch.Size(t.shape).numel() for n, t in tensors.items()}
+    as_they_lie = {n for n, t in tensors.items() if isinstance(t, OnDisk) and TORCH_NAMES.get(t.dtype) == dtype}
+    mapped = as_they_lie & set(names)
+    # transformers gives some tensors (DINOv2's) other names as it loads them: as many as are left, of equal shapes
+    renamed, left = as_they_lie - mapped, set(names) - set(tensors)
+    if sorted(tuple(tensors[n].shape) for n in renamed) == sorted(tuple(names[n].shape) for n in left):
+        stored |= {new: names[new].numel() * dtype.itemsize for new in left}
+        stored = {n: size for n, size in stored.items() if n not in renamed}
+        mapped |= left
     return stored, frozenset(mapped)
 
 
@@ -148,7 +151,3 @@ def _need(
 
 def _cuda_ready() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_initialized()
-
-
-def _stored_dtype(tensor: LazyTensor) -> str:
-    return str(getattr(tensor, "dtype", "F32"))
