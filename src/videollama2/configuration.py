@@ -237,6 +237,13 @@ class VideoLlama2Config(PreTrainedConfig):
         if config_dict.get("model_type") in LANGUAGE_MODELS:
             folder = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "."
             config_dict = translate_original(config_dict, Path(folder))
+        # without this a file that describes no language model would mean transformers' default one, 7 billion large
+        found = config_dict.get("model_type")
+        if found != VideoLlama2Config.model_type or not config_dict.get("text_config"):
+            raise ConfigError(
+                f"config.json describes a model of type {found!r}; expected {VideoLlama2Config.model_type!r} with a "
+                f"text_config, or an original's ({', '.join(LANGUAGE_MODELS)})"
+            )
         # an alias hands over to the class itself, so that every model carries one configuration type
         target = VideoLlama2Config if issubclass(cls, VideoLlama2Config) else cls
         known = set(target.__dataclass_fields__) | _LIBRARY_KEYS | set(target.sub_configs)

@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import UsageError, VideoLlama2Error
@@ -31,10 +31,12 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse's, which says what is wrong as every other error is said."""
+    """argparse's, which guesses no flag from its beginning, and says what is wrong as every other error is said."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
         hint = " (a file name that begins with '-' is given as ./-name)" if "unrecognized" in message else ""
         terminal.complain(f"{message}{hint}; see {self.prog} --help")
         sys.exit(UsageError.exit_code)
@@ -49,7 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
         description="VideoLLaMA 2: one model that sees, hears and answers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -64,7 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     terminal.tolerate_any_text()
     args = build_parser().parse_args(argv)
-    verbose = getattr(args, "verbose", None)
     try:
         code: int = args.func(args)
         sys.stdout.flush()
@@ -76,12 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except VideoLlama2Error as error:
-        terminal.complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
-        code = error.exit_code
+        return _complain("\n".join([str(error), *getattr(error, "__notes__", ())]), error, args)
     except Exception as error:  # of another library: said in one line, and in full on request
-        hint = "" if verbose is None else ". --verbose shows where it came from"
-        terminal.complain(f"{type(error).__name__}: {error}{'' if verbose else hint}")
-        code = VideoLlama2Error.exit_code
+        return _complain(f"{type(error).__name__}: {error}", error, args)
+
+
+def _complain(message: str, error: Exception, args: argparse.Namespace) -> int:
+    """Say what went wrong, with -v where; returns the exit code."""
+    verbose = getattr(args, "verbose", None)
+    known = isinstance(error, VideoLlama2Error)
+    terminal.complain(message + ("" if known or verbose is not False else ". --verbose shows where it came from"))
     if verbose:
-        terminal.say(traceback.format_exc())
-    return code
+        terminal.say("".join(traceback.format_exception(error)))
+    return error.exit_code if isinstance(error, VideoLlama2Error) else VideoLlama2Error.exit_code
