@@ -1,0 +1,322 @@
+"""Timing of rows: variants of one computation run in turn (A B A B …), so that a noisy machine treats them alike.
+
+A row is built lazily (`Case`), checked (do all variants give the same numbers?), measured, and freed.
+"""
+
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row, ready to run.
+
+    variants: name -> computation; "ours" is ours, "plain" the straightforward way, others are extra comparisons. What
+              they return is compared with what "ours" returns: a tensor, a list of them, or None (not compared).
+    flop, bytes: work that a perfect implementation of *our* computation does; it gives a floor to the time.
+    tokens:   tokens that one run makes, for a rate.
+    goal:     how many times faster than "plain" ours should be (reference table), if there is such a goal.
+    tolerance: largest difference between the variants' numbers, as a share of the largest number.
+    """
+
+    variants: dict[str, Callable[[], Any]]
+    flop: float = 0.0
+    bytes: float = 0.0
+    tokens: int = 0
+    goal: float | None = None
+    tolerance: float = 1e-3
+    warm: bool = True
+    note: str = ""
+
+
+@dataclass
+class Timing:
+    """Seconds of one variant, and the memory it needed on top of what was there (MiB)."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    peak_mib: float | None = None
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "wall_median": statistics.median(self.wall),
+            "wall_min": min(self.wall),
+            "cpu_median": statistics.median(self.cpu),
+            "cpu_min": min(self.cpu),
+            "peak_mib": self.peak_mib,
+            "runs": len(self.wall),
+        }
+
+
+@dataclass
+class Row:
+    """A measured row."""
+
+    name: str
+    timings: dict[str, dict[str, Any]]
+    difference: float | None
+    goal: float | None
+    floor_s: float | None
+    matrix_share: float | None
+    memory_share: float | None
+    tokens_per_s: float | None
+    load: float
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Times that ours is faster than plain: medians of the wall clock."""
+        return self._ratio("wall_median")
+
+    @property
+    def cpu_ratio(self) -> float | None:
+        """The same of CPU seconds, the steadier number on a shared machine."""
+        return self._ratio("cpu_median")
+
+    def _ratio(self, key: str) -> float | None:
+        if "plain" not in self.timings:
+            return None
+        return float(self.timings["plain"][key] / max(self.timings["ours"][key], 1e-9))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ratio": self.ratio, "cpu_ratio": self.cpu_ratio}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine does at best, measured in this run: the yardstick of floors and shares.
+
+    On a CPU the seconds are CPU seconds over threads, so that a share means the same on a busy machine.
+    """
+
+    flop_per_s: float
+    bytes_per_s: float
+
+
+def sync(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def best_of(work: Callable[[], Any], device: torch.device, runs: int) -> float:
+    """Fewest seconds of one run: of the wall clock, or of each of the CPU's threads, whichever is less."""
+    work()
+    sync(device)
+    best = float("inf")
+    for _ in range(runs):
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        sync(device)
+        best = min(best, _seconds(time.perf_counter() - wall, time.process_time() - cpu, device))
+    return best
+
+
+def _seconds(wall: float, cpu: float, device: torch.device) -> float:
+    """What the work took, or on a CPU shared with others would have taken alone."""
+    return wall if device.type == "cuda" else min(wall, cpu / torch.get_num_threads())
+
+
+@torch.inference_mode()
+def machine_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """Square matrix product, and reading of a large matrix by a matrix-vector product; the best of several."""
+    large = device.type == "cuda"
+    n = 8192 if large else 2048
+    a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
+    product = best_of(lambda: a @ b, device, 20 if large else 5)
+    rows = 65536 if large else 16384
+    matrix, vector = torch.randn(rows, 4096, device=device, dtype=dtype), torch.randn(4096, device=device, dtype=dtype)
+    read = best_of(lambda: torch.mv(matrix, vector), device, 20 if large else 7)
+    return Rates(2 * n**3 / product, matrix.nbytes / read)
+
+
+def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Rates) -> Row:
+    """Check, then measure the variants in turn."""
+    timings = {variant: Timing() for variant in case.variants}
+    results = {}
+    if case.warm:
+        for variant, work in case.variants.items():
+            with peak_memory(device) as peak:
+                results[variant] = work()
+            timings[variant].peak_mib = peak[0]
+    difference = _largest_difference(results)
+    results.clear()
+    if difference is not None and not difference <= case.tolerance:
+        raise AssertionError(f"{name}: the variants differ by {difference:.3g}, more than {case.tolerance:g}")
+    for _ in range(repeat):
+        for variant, work in case.variants.items():
+            gc.collect()
+            cpu, wall = time.process_time(), time.perf_counter()
+            work()
+            sync(device)
+            timings[variant].wall.append(time.perf_counter() - wall)
+            timings[variant].cpu.append(time.process_time() - cpu)
+    ours = timings["ours"]
+    seconds = statistics.median(_seconds(w, c, device) for w, c in zip(ours.wall, ours.cpu, strict=True))
+    return Row(
+        name=name,
+        timings={variant: timing.summary() for variant, timing in timings.items()},
+        difference=difference,
+        goal=case.goal,
+        floor_s=max(case.flop / rates.flop_per_s, case.bytes / rates.bytes_per_s) or None,
+        matrix_share=case.flop / seconds / rates.flop_per_s if case.flop else None,
+        memory_share=case.bytes / seconds / rates.bytes_per_s if case.bytes else None,
+        tokens_per_s=case.tokens / seconds if case.tokens else None,
+        load=os.getloadavg()[0],
+        note=case.note,
+    )
+
+
+def _largest_difference(results: dict[str, Any]) -> float | None:
+    """Between "ours" and any other variant, over ours' largest number; integers are equal (0) or not (infinite)."""
+    ours = _tensors(results.pop("ours", None))
+    worst = None
+    for other in results.values():
+        theirs = _tensors(other)
+        if not ours or not theirs:
+            continue
+        for a, b in zip(ours, theirs, strict=True):
+            if a.shape != b.shape:
+                return float("inf")
+            if not a.is_floating_point():
+                gap = 0.0 if torch.equal(a, b) else float("inf")
+            else:
+                gap = float((a.float() - b.float()).abs().max() / a.float().abs().max().clamp(min=1e-30))
+            worst = gap if worst is None or not gap <= worst else worst
+    return worst
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    return [t for t in result if isinstance(t, Tensor)] if isinstance(result, list | tuple) else []
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[float | None]]:
+    """MiB that the block needed at most beyond what was in use before; None where the system can't tell."""
+    peak: list[float | None] = [None]
+    gc.collect()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak[0] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        return
+    reset = Path("/proc/self/clear_refs")  # writing 5 makes Linux forget the highest resident size so far
+    try:
+        reset.write_text("5")
+        before = _status_kib("VmRSS")
+    except OSError:
+        yield peak
+        return
+    yield peak
+    peak[0] = max(_status_kib("VmHWM") - before, 0) / 1024
+
+
+def _status_kib(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    raise OSError(f"no {key} in /proc/self/status")
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on; nothing that names a machine."""
+    import transformers
+
+    facts = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    if device.type == "cuda":
+        facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return facts
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as a Markdown table."""
+    head = (
+        "| row | plain s | ours s (min) | ours CPU s | times faster | by CPU s | goal | floor s | share of matrix rate "
+        "| share of memory rate | tokens/s | peak MiB ours / plain | largest difference | load |"
+    )
+    lines = [head, "|" + "---|" * 14]
+    for row in rows:
+        ours, plain = row.timings["ours"], row.timings.get("plain")
+        extra = "".join(
+            f"; {name} {t['wall_median']:.3f} s (CPU {t['cpu_median']:.3f})"
+            for name, t in row.timings.items()
+            if name not in ("ours", "plain")
+        )
+        cells = [
+            row.name + extra,
+            "" if plain is None else f"{plain['wall_median']:.4g}",
+            f"{ours['wall_median']:.4g} ({ours['wall_min']:.4g})",
+            f"{ours['cpu_median']:.4g}",
+            _cell(row.ratio, ".2f"),
+            _cell(row.cpu_ratio, ".2f"),
+            "" if row.goal is None else f"{row.goal:g}" + _verdict(row),
+            _cell(row.floor_s, ".4g"),
+            _cell(row.matrix_share, ".0%"),
+            _cell(row.memory_share, ".0%"),
+            _cell(row.tokens_per_s, ".2f"),
+            f"{_cell(ours['peak_mib'], '.0f')} / {_cell(plain and plain['peak_mib'], '.0f')}",
+            _cell(row.difference, ".1e"),
+            f"{row.load:.1f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _verdict(row: Row) -> str:
+    goal = row.goal or 0.0
+    if (row.ratio or 0.0) >= goal:
+        return " reached"
+    return " by CPU s" if (row.cpu_ratio or 0.0) >= goal else " missed"
+
+
+def write_report(path: Path | None, facts: dict[str, Any], rates: Rates, rows: list[Row]) -> None:
+    """JSON with everything that the table shows, and each variant's seconds."""
+    if path is None:
+        return
+    report = {"machine": facts, "rates": asdict(rates), "rows": [row.as_dict() for row in rows]}
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """To the terminal; these are scripts."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,179 @@
+"""Rows of the parts of the model, at released sizes: connector, BEATs, vision tower."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import plain
+from measure import Case
+
+Builder = Callable[[], Case]
+CLIP_L = {
+    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+}  # fmt: skip
+
+
+def rows() -> dict[str, Builder]:
+    """Rows by name."""
+    found: dict[str, Builder] = {}
+    for kind in ("stc_connector", "stc_connector_v35"):
+        for frames in (8, 16):
+            for backward in (True, False):
+                name = f"connector.{kind}.T{frames}.{'fwd_bwd' if backward else 'fwd'}"
+                found[name] = partial(_connector, kind, frames, backward)
+    found["beats_base.10s_998frames"] = partial(_beats, 998, None)
+    found["beats_base.30s_2998frames"] = partial(_beats, 2998, 3.0)
+    found["vision_tower.clip_l_336.8frames"] = partial(_vision, 8)
+    return found
+
+
+@torch.no_grad()
+def seeded(module: Any) -> Any:
+    """The module with weights as a checkpoint has them: numbers that bfloat16 holds exactly.
+
+    Matrices repeat one block of normal numbers, whose length is prime: drawing a billion takes longer than the rows.
+    """
+    block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(3)).mul_(0.02).to(torch.bfloat16)
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            for piece in parameter.view(-1).split(len(block)):
+                piece.copy_(block[: len(piece)])
+        else:
+            parameter.copy_(parameter.to(torch.bfloat16))
+    return module.eval()
+
+
+def random_model(config: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """A whole model of that configuration, made where it will run, without drawing each weight."""
+    from videollama2.modeling import VideoLlama2ForConditionalGeneration
+
+    with torch.device("meta"):
+        model: Any = VideoLlama2ForConditionalGeneration(config)
+    model = model.to(dtype).to_empty(device=device)
+    for module in model.modules():
+        if "inv_freq" in module._buffers:
+            with torch.device(device):
+                fresh = type(module)(config.text_config)
+            for name, buffer in fresh.named_buffers():
+                module._buffers[name] = buffer
+        if "position_ids" in module._buffers:
+            module.position_ids = torch.arange(module.position_ids.shape[-1], device=device)[None]
+        if isinstance(module, torch.nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
+            torch.nn.init.ones_(module.weight)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1 and not name.endswith("weight"):
+            torch.nn.init.zeros_(parameter)
+    if config.text_config.tie_word_embeddings:
+        model.lm_head.weight = model.get_input_embeddings().weight
+    return seeded(model).requires_grad_(False)
+
+
+def stage_flop(positions: int, width_in: int, width: int) -> float:
+    """Multiplications and additions of a RegStage of four blocks at so many positions."""
+    first = width_in * width * 2 + width * width + 9 * width if width_in != width else 2 * width * width + 9 * width
+    return 2.0 * positions * (first + 3 * (2 * width * width + 9 * width))
+
+
+def connector_flop(frames: int, rows_: int, width_in: int, width: int, padding: int) -> tuple[float, int]:
+    """Work of STC, and the tokens it makes."""
+    T, H = (frames + 2 * padding) // 2, (rows_ + 2 * padding) // 2
+    tokens = T * H * H
+    mixing = stage_flop(frames * rows_ * rows_, width_in, width) + stage_flop(tokens, width, width)
+    return mixing + 2.0 * tokens * (8 * width * width + 2 * width * width), tokens
+
+
+def vision_flop(config: Any, images: int, blocks: int) -> float:
+    """Work of so many blocks of a vision tower."""
+    tokens = (config.image_size // config.patch_size) ** 2 + (config.model_type == "clip_vision_model")
+    D, M = config.hidden_size, config.intermediate_size
+    return images * blocks * (2.0 * tokens * (4 * D * D + 2 * D * M) + 4.0 * tokens * tokens * D)
+
+
+def _connector(kind: str, frames: int, backward: bool) -> Case:
+    from videollama2.stc import build_connector
+
+    torch.manual_seed(1)
+    ours: Any = build_connector(kind, 1024, 1024)
+    padding = ours.settings.padding
+    theirs = plain.Connector(1024, 1024, padding)
+    theirs.load_state_dict(ours.state_dict())
+    features = torch.randn(1, frames, 576, 1024)
+    flop, _ = connector_flop(frames, 24, 1024, 1024, padding)
+
+    def forward(module: Any) -> Tensor:
+        with torch.inference_mode():
+            out: Tensor = module(features)
+            return out
+
+    def train(module: Any) -> list[Tensor]:
+        module.train().zero_grad(set_to_none=True)
+        module(features).square().mean().backward()
+        return [module.s1.b1.conv1.conv.weight.grad, module.readout[2].weight.grad]
+
+    run = train if backward else forward
+    return Case(
+        {"ours": partial(run, ours), "plain": partial(run, theirs)},
+        flop=flop * (3 if backward else 1),
+        goal=1.5 if backward else None,
+        note="1024 → 1024, 24×24 patches, batch 1" + ("; gradients to the parameters" if backward else ""),
+    )
+
+
+def _beats(frames: int, goal: float | None) -> Case:
+    from videollama2.beats import BeatsModel, patch_grid
+    from videollama2.configuration import BeatsConfig
+
+    torch.manual_seed(2)
+    model = seeded(BeatsModel(BeatsConfig()))
+    sound = torch.randn(1, frames, 128) * 6 + 12
+    time, rows_ = patch_grid(frames)
+    N, D, layers = time * rows_, 768, 12
+    flop = layers * (2.0 * N * 12 * D * D + 4.0 * N * N * D) + 2.0 * N * D * (D // 16) * 128
+
+    def ours() -> Tensor:
+        with torch.inference_mode():
+            out: Tensor = model(sound).features
+            return out
+
+    return Case({"ours": ours, "plain": partial(plain.beats, model, sound)}, flop=flop, goal=goal)
+
+
+def _vision(frames: int) -> Case:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    from videollama2.vision import encode_frames
+
+    torch.manual_seed(3)
+    config = CLIPVisionConfig(**{k: v for k, v in CLIP_L.items() if k != "model_type"})
+    config._attn_implementation = "sdpa"
+    tower = seeded(CLIPVisionModel(config))
+    theirs = with_attention(tower, "eager")
+    pixels = torch.randn(frames, 3, 336, 336)
+
+    def ours() -> Tensor:
+        with torch.inference_mode():
+            return encode_frames(tower, pixels, -2)
+
+    return Case(
+        {"ours": ours, "plain": partial(plain.vision, theirs, pixels)},
+        flop=vision_flop(config, frames, 23),
+        tolerance=5e-3,
+    )
+
+
+def with_attention(module: Any, implementation: str) -> Any:
+    """A second module on the same tensors, with another attention."""
+    config = copy.deepcopy(module.config)
+    config._attn_implementation = implementation
+    with torch.device("meta"):
+        twin = type(module)(config)
+    twin.load_state_dict(module.state_dict(), assign=True)
+    for name, buffer in module.named_buffers():
+        parent, _, leaf = name.rpartition(".")
+        setattr(twin.get_submodule(parent), leaf, buffer)
+    return twin.eval().requires_grad_(False)
