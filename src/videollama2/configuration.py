@@ -197,8 +197,8 @@ class VideoLlama2Config(PreTrainedConfig):
         self.video_token_id = vocabulary + 1 if self.video_token_id is None else self.video_token_id
         self.audio_token_id = vocabulary + 2 if self.audio_token_id is None else self.audio_token_id
         super().__post_init__(**kwargs)
-        if self.num_frames < 1:
-            raise ConfigError(f"num_frames is {self.num_frames}; a video needs at least one frame")
+        if not isinstance(self.num_frames, int) or self.num_frames < 1:
+            raise ConfigError(f"num_frames is {self.num_frames!r}; expected a whole number, at least 1")
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The language model's configuration, which is what generation and caches ask for."""

@@ -22,7 +22,7 @@ from transformers import BatchFeature, ProcessorMixin
 from .beats import patch_grid
 from .configuration import VideoLlama2Config
 from .conversations import Media, as_conversations, media_of, with_modalities
-from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
+from .errors import ConfigError, ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
 from .modeling import MEDIA_INPUTS, pooled_patches
 from .prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
@@ -215,7 +215,7 @@ class VideoLlama2Processor(ProcessorMixin):
             notes = (*notes, "the medium has no sound")
         elif sound.state == "silent":
             losses = (f"the sound of {source} is digital silence",)
-            notes = (*notes, "every sample is zero")
+            notes = (*notes, "every sample is zero" + ("" if sound.fbank is not None else "; it was not encoded"))
         tokens = 0 if sound.fbank is None else self.audio_tokens(len(sound.fbank))
         receipt = AudioReceipt(
             source=source,
@@ -414,9 +414,19 @@ def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None
     """Image settings from the checkpoint's folder, or the tower's inside it; else the encoder's defaults."""
     if config.vision_config is None:
         return None
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw = _read_json(folder / "config.json")
     tower = str(raw.get("mm_vision_tower") or "")
     for place in (folder, *([folder / tower, folder / Path(tower).name, Path(tower)] if tower else [])):
         if (place / PREPROCESSOR).is_file():
-            return PixelSettings.from_dict(json.loads((place / PREPROCESSOR).read_text(encoding="utf-8")))
+            return PixelSettings.from_dict(_read_json(place / PREPROCESSOR))
     return default_pixels(config.vision_config)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON ({error}); fetch it again") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}; expected an object with settings")
+    return values

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import CheckpointNotFound, PromptError
+from .errors import CheckpointNotFound, ConfigError, PromptError, VideoLlama2Error
 
 Modality = Literal["image", "video", "audio"]
 Tokenizer = Any  # a transformers tokenizer with a `tokenizers` backend, as `load_tokenizer` returns it
@@ -59,28 +59,36 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
     A SentencePiece `tokenizer.model` is read without the sentencepiece package and gives the ids of the slow, legacy
     Llama tokenizer that the public implementation uses. The padding token falls back to the unknown token (spec §3.2),
-    then to the end token. Raises CheckpointNotFound where the folder holds none of these files.
+    then to the end token. Raises CheckpointNotFound where the folder holds none of these files, ConfigError where it
+    holds a broken one.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    folder = Path(folder)
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    elif (folder / "tokenizer.model").is_file():
-        from .spm import backend_from_model
-
-        backend = backend_from_model(folder / "tokenizer.model")
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, tokenizer_object=backend)
-    elif (folder / "vocab.json").is_file():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    else:
-        raise CheckpointNotFound(
-            f"no tokenizer in {folder}: found none of tokenizer.json, tokenizer.model, vocab.json. "
-            "Copy the tokenizer files of the language model into the folder."
-        )
+    try:
+        tokenizer = _read_tokenizer(Path(folder))
+    except VideoLlama2Error:
+        raise
+    except Exception as error:  # the tokenizers library knows no narrower class
+        raise ConfigError(f"the tokenizer in {folder} can't be read ({error}); fetch its files again") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    if (folder / "tokenizer.model").is_file():
+        from .spm import backend_from_model
+
+        backend = backend_from_model(folder / "tokenizer.model")
+        return PreTrainedTokenizerFast.from_pretrained(folder, tokenizer_object=backend)
+    if (folder / "vocab.json").is_file():
+        return AutoTokenizer.from_pretrained(folder)
+    raise CheckpointNotFound(
+        f"no tokenizer in {folder}: found none of tokenizer.json, tokenizer.model, vocab.json. "
+        "Copy the tokenizer files of the language model into the folder."
+    )
 
 
 def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> list[int]:

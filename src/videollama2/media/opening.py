@@ -27,6 +27,7 @@ from .sampling import candidates_by_index, candidates_by_time, check_range, per_
 from .source import Source, local_path
 from .video import VideoReader
 
+MOST_FRAMES = 10_000  # that may be asked for; protocols use far fewer
 Medium = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Sequence[Any]
 
 
@@ -75,9 +76,10 @@ def open_clip(
         NumericsError: see errors.py. UsageError: an argument, not the medium, is wrong.
     """
     check_range(start, end)
-    if num_frames is not None and (isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1):
+    whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
+    if num_frames is not None and not (whole and 1 <= num_frames <= MOST_FRAMES):
         raise UsageError(
-            f"num_frames={num_frames!r}; expected a whole number of at least 1, or None for one per second."
+            f"num_frames={num_frames!r}; expected a whole number from 1 to {MOST_FRAMES:,}, or None for one per second."
         )
     if not (want_video or want_audio):
         raise UsageError("neither pictures nor sound are wanted of the medium; want at least one.")

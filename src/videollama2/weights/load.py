@@ -68,6 +68,8 @@ def load_strictly(
     mapping = key_mapping(headers)
     duplicates = equal_copies(headers)
     if config is None:
+        if not (folder / "config.json").is_file():
+            raise CheckpointNotFound(f"{folder} has no config.json; is it a checkpoint folder?")
         config = VideoLlama2Config.from_pretrained(folder, ignored_keys=ignored_keys)
     with quiet():
         try:
