@@ -464,7 +464,8 @@ def assert_plain(value: Any) -> None:
         ("mute.mp4", {}, "absent", False, "no sound"),
         ("mute.mp4", {"audio": False}, "not_requested", False, None),
         ("mute.mp4", {"protocol": "released"}, "absent", True, "no sound"),
-        ("silent.mp4", {}, "silent", True, "silence"),
+        ("silent.mp4", {}, "silent", False, "silence"),
+        ("silent.mp4", {"protocol": "released"}, "silent", True, "silence"),
         ("tone.wav", {}, "used", True, None),
     ],
 )

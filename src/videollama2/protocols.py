@@ -35,7 +35,7 @@ class Protocol:
                           "whole" = all channels mixed, 16 kHz
         video_sound       of a video: "eight_windows" of 2 s; "whole"
         sound_in_range    cut sound to the asked range
-        absent_sound      a video without sound: "silence" is encoded as 30 s of zeros, or "skip"
+        absent_sound      a video without sound: "silence" encodes 30 s of zeros; "skip", also of digital silence
         sound_seconds     most seconds of sound that are used
         pad_sound         fill up to sound_seconds with zeros
         fbank_dtype       what the fbank is rounded to: "bfloat16" or "float32"

@@ -48,6 +48,8 @@ def sound_features(clip: Clip, protocol: Protocol) -> Sound:
     wave = clip.wave
     if wave is None:
         return _without(clip, protocol)
+    if clip.audio_state == "silent" and clip.frames and protocol.absent_sound == "skip":
+        return Sound(fbank=None, state="silent", decoded_seconds=wave.seconds)  # there is nothing to hear in zeros
     policy = protocol.file_sound if clip.kind == "audio" else protocol.video_sound
     if policy == "first_channel":
         return _first_channel(wave, protocol, clip.audio_state)
