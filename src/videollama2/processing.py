@@ -22,7 +22,8 @@ from transformers import BatchFeature, ProcessorMixin
 from .beats import patch_grid
 from .configuration import VideoLlama2Config
 from .conversations import Media, as_conversations, media_of, with_modalities
-from .errors import ConfigError, ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
+from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
+from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
 from .modeling import MEDIA_INPUTS, pooled_patches
 from .prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
@@ -32,14 +33,7 @@ from .stc import CONNECTORS
 from .tokenization import Modality, load_tokenizer
 
 logger = logging.getLogger(__name__)
-PREPROCESSOR = "preprocessor_config.json"
 MOST_CHARACTERS_PER_TOKEN = 100  # on average over a text; 4 is usual
-# transformers' processor class for each vision encoder, whose defaults hold where a checkpoint brings no file
-_IMAGE_PROCESSORS = {
-    "clip_vision_model": "CLIPImageProcessor",
-    "siglip_vision_model": "SiglipImageProcessor",
-    "dinov2": "BitImageProcessor",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +120,9 @@ class VideoLlama2Processor(ProcessorMixin):
         files = [str(f) for f in self.tokenizer.save_pretrained(folder)]
         if self.pixels is not None:
             path = folder / PREPROCESSOR
-            path.write_text(json.dumps(self._preprocessor(), indent=2) + "\n", encoding="utf-8")
+            path.write_text(
+                json.dumps(as_dict(self.pixels, self.config.vision_config), indent=2) + "\n", encoding="utf-8"
+            )
             files.append(str(path))
         if not (folder / "config.json").exists():  # a model's own, saved beside it, says more
             self.config.save_pretrained(folder)
@@ -354,11 +350,6 @@ class VideoLlama2Processor(ProcessorMixin):
         """What a batch can hold."""
         return ["input_ids", "attention_mask", *MEDIA_INPUTS]
 
-    def _preprocessor(self) -> dict[str, Any]:
-        vision = self.config.vision_config
-        assert self.pixels is not None
-        return {"image_processor_type": _IMAGE_PROCESSORS[vision.model_type], **self.pixels.to_dict()}
-
 
 def _name(source: Any) -> str:
     return str(source) if isinstance(source, str | PathLike) else f"<{type(source).__name__}>"
@@ -399,34 +390,3 @@ def media_tensors(media: Sequence[Prepared]) -> dict[str, Any]:
             features[i, : len(sound)], mask[i, : len(sound)] = sound, True
         tensors |= {"input_features": features, "input_features_mask": mask}
     return tensors
-
-
-def default_pixels(vision_config: Any) -> PixelSettings:
-    """Image settings of a vision encoder whose checkpoint brings no preprocessor_config.json."""
-    kind, side = _IMAGE_PROCESSORS[vision_config.model_type], vision_config.image_size
-    size = {"height": side, "width": side} if kind == "SiglipImageProcessor" else {"shortest_edge": side}
-    return PixelSettings.from_dict(
-        {"image_processor_type": kind, "size": size, "crop_size": {"height": side, "width": side}}
-    )
-
-
-def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None:
-    """Image settings from the checkpoint's folder, or the tower's inside it; else the encoder's defaults."""
-    if config.vision_config is None:
-        return None
-    raw = _read_json(folder / "config.json")
-    tower = str(raw.get("mm_vision_tower") or "")
-    for place in (folder, *([folder / tower, folder / Path(tower).name, Path(tower)] if tower else [])):
-        if (place / PREPROCESSOR).is_file():
-            return PixelSettings.from_dict(_read_json(place / PREPROCESSOR))
-    return default_pixels(config.vision_config)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is no JSON ({error}); fetch it again") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}; expected an object with settings")
-    return values

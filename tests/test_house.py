@@ -1,0 +1,231 @@
+"""House rules that a test can hold. Each failure says what to do."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "videollama2"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES, MOST_FUNCTION_LINES = 420, 80
+# Modules that may be longer, with the reason.
+LONGER: dict[str, str] = {}
+
+# What may be imported, by the first part of a module's name. A layer may import itself and what stands above it.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("protocols", "spm", "device", "receipt"),
+    ("configuration", "tokenization", "media", "phases"),
+    ("stc", "beats", "vision", "fusion", "prompts", "prompts_legacy", "conversations"),
+    ("modeling", "graphed", "packed", "generation", "image_settings"),
+    ("processing",),
+    ("weights", "data"),
+    ("request", "session", "batching", "engine", "train"),
+    ("loading", "registration"),
+    ("released_api",),
+    ("cli",),
+    ("__main__",),
+)
+# Imports against the direction that are made inside a function, with the reason.
+LATE = {
+    ("modeling", "weights"): "from_pretrained is a method of the class that weights loads",
+    ("processing", "weights"): "from_pretrained looks a folder up",
+    ("weights", "engine"): "the plan measures what answering takes",
+    ("weights", "loading"): "the plan locates a model as loading does",
+}
+NEVER = {
+    "torchvision",
+    "torchaudio",
+    "timm",
+    "decord",
+    "librosa",
+    "torchcodec",
+    "flash_attn",
+    "pickle",
+    "marshal",
+    "shelve",
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def nodes() -> tuple[tuple[str, ast.AST], ...]:
+    """Every node of the package, with its place."""
+    return tuple(
+        (f"{name_of(path)}:{getattr(node, 'lineno', 0)}", node) for path in MODULES for node in ast.walk(tree(path))
+    )
+
+
+def called(node: ast.AST) -> str:
+    """Name of what is called: `print`, `.cuda`."""
+    if not isinstance(node, ast.Call):
+        return ""
+    if isinstance(node.func, ast.Attribute):
+        return f".{node.func.attr}"
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_is_long(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES or name_of(path) in LONGER, f"{lines} lines: split it, or give a reason in LONGER"
+
+
+def test_no_function_is_long() -> None:
+    long = [
+        f"{where} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for where, node in nodes()
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
+    ]
+    assert not long, "make functions of its steps"
+
+
+def test_only_the_command_line_prints() -> None:
+    found = [where for where, node in nodes() if called(node) == "print" and not where.startswith("cli/")]
+    assert not found, "use a module logger"
+
+
+def test_no_place_is_hard_wired() -> None:
+    assert not [where for where, node in nodes() if called(node) == ".cuda"], "take tensors where they are"
+    asked = {id(part) for _, node in nodes() if isinstance(node, ast.Compare) for part in ast.walk(node)}
+    literal = [
+        where
+        for where, node in nodes()
+        if isinstance(node, ast.Constant) and node.value == "cuda" and id(node) not in asked
+    ]
+    assert all(where.startswith(("device.py", "weights/machine.py")) for where in literal), literal
+
+
+def test_no_code_from_data() -> None:
+    assert not [where for where, node in nodes() if called(node) in ("eval", "exec", "compile", "__import__")]
+    loads = [where for where, node in nodes() if called(node) == ".load" and "torch.load" in ast.unparse(node)]
+    assert all(where.startswith("weights/pickles.py") for where in loads), "tensors come from safetensors"
+    trusted = [
+        where
+        for where, node in nodes()
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False"
+    ]
+    assert not trusted, "no code of a checkpoint is ever run"
+
+
+def test_errors_are_named_when_caught() -> None:
+    bare = [where for where, node in nodes() if isinstance(node, ast.ExceptHandler) and node.type is None]
+    assert not bare, "name the exception"
+
+
+def test_no_star_and_no_path_tricks() -> None:
+    stars = [where for where, node in nodes() if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    paths = [where for where, node in nodes() if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path"]
+    assert not stars + paths
+
+
+def imports(path: Path, *, late: bool) -> Iterator[tuple[str, int]]:
+    """Modules that a file imports (at any depth, or only when it is itself imported): full names, and the line."""
+    here = ("videollama2", *path.relative_to(PACKAGE).with_suffix("").parts)
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Import | ast.ImportFrom) or (not late and node.lineno in inside(path)):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif node.level == 0:
+            yield node.module or "", node.lineno
+        else:
+            parent = [*here[: len(here) - node.level], *([node.module] if node.module else [])]
+            # `from . import x` and `from .. import x` name modules
+            yield from ((".".join([*parent, *([] if node.module else [a.name])]), node.lineno) for a in node.names)
+
+
+@cache
+def inside(path: Path) -> frozenset[int]:
+    """Lines of a file that don't run on import: bodies of functions, and what is for type checkers."""
+    lines: set[int] = set()
+    for node in ast.walk(tree(path)):
+        checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.FunctionDef | ast.Lambda) or checking:
+            lines |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return frozenset(lines)
+
+
+def layer(module: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if module in names)
+
+
+def test_every_module_has_its_layer() -> None:
+    found = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES} - {"__init__"}
+    assert found == {name for names in LAYERS for name in names}, "give a new module its place in LAYERS"
+
+
+def test_imports_go_one_way() -> None:
+    """The core never knows its faces; what is imported late against the direction stands in LATE with its reason."""
+    wrong = []
+    for path in MODULES:
+        own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
+        for late in (False, True):
+            for module, line in imports(path, late=late):
+                other = module.split(".")[1] if module.startswith("videollama2.") else ""
+                known = any(other in names for names in LAYERS)
+                against = known and layer(other) > layer(own) and not is_for_types(path, line)
+                if against and not (late and (own, other) in LATE):
+                    wrong.append(f"{name_of(path)}:{line} imports {module}")
+    assert not wrong, "turn the dependency round, or hand the thing in"
+
+
+def is_for_types(path: Path, line: int) -> bool:
+    checked = [n for n in ast.walk(tree(path)) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    return any(node.lineno <= line <= (node.end_lineno or 0) for node in checked)
+
+
+def test_what_is_never_imported() -> None:
+    found = [
+        f"{name_of(path)}:{line} {module}"
+        for path in MODULES
+        for module, line in imports(path, late=True)
+        if module.partition(".")[0] in NEVER
+    ]
+    assert not [f for f in found if not f.startswith("weights/pickles.py")], "the package works without it"
+
+
+def test_optional_packages_are_imported_where_they_are_used() -> None:
+    optional = {"peft", "accelerate", "bitsandbytes", "sentencepiece", "google"}
+    found = [
+        f"{name_of(path)}:{line} {module}"
+        for path in MODULES
+        for module, line in imports(path, late=False)
+        if module.partition(".")[0] in optional
+    ]
+    assert not found, "import it in the function that needs it, and name the pip line (MissingExtra)"
+
+
+def test_public_things_are_documented() -> None:
+    missing = [
+        f"{where} {node.name}"
+        for path in MODULES
+        for where, node in ((name_of(path), n) for n in tree(path).body)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node) is None
+    ]
+    assert not missing
+    assert not [name_of(p) for p in MODULES if p.stat().st_size and ast.get_docstring(tree(p)) is None]
+
+
+def test_nothing_speaks_of_where_it_was_made() -> None:
+    """No path of anyone's machine stands in the package, its tests or its documents."""
+    root, own = PACKAGE.parents[1], Path(__file__)
+    files = [p for folder in ("src", "tests", "docs", "benchmarks", "recipes") for p in (root / folder).rglob("*")]
+    read = [p for p in files if p.suffix in (".py", ".md", ".toml", ".txt", ".yaml") and p != own]
+    personal = re.compile(r"(?<![\w./])/(work|tmp|home|root)/")
+    assert not [str(p.relative_to(root)) for p in read if personal.search(p.read_text(encoding="utf-8"))]
