@@ -3,6 +3,7 @@
 A row is built lazily (`Case`), checked (do all variants give the same numbers?), measured, and freed.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -32,6 +33,7 @@ class Case:
     tokens:   tokens that one run makes, for a rate.
     goal:     how many times faster than "plain" ours should be (reference table), if there is such a goal.
     tolerance: largest difference between the variants' numbers, as a share of the largest number.
+    slow: the run that checks the numbers is timed, too, and at most one more follows.
     """
 
     variants: dict[str, Callable[[], Any]]
@@ -40,7 +42,7 @@ class Case:
     tokens: int = 0
     goal: float | None = None
     tolerance: float = 1e-3
-    warm: bool = True
+    slow: bool = False
     note: str = ""
 
 
@@ -52,7 +54,18 @@ class Timing:
     cpu: list[float] = field(default_factory=list)
     peak_mib: float | None = None
 
+    def of(self, work: Callable[[], Any], device: torch.device) -> Any:
+        """Run once more, and pass on what comes out."""
+        gc.collect()
+        cpu, wall = time.process_time(), time.perf_counter()
+        result = work()
+        sync(device)
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+        return result
+
     def summary(self) -> dict[str, Any]:
+        """Medians and minima."""
         return {
             "wall_median": statistics.median(self.wall),
             "wall_min": min(self.wall),
@@ -148,23 +161,20 @@ def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Ra
     """Check, then measure the variants in turn."""
     timings = {variant: Timing() for variant in case.variants}
     results = {}
-    if case.warm:
-        for variant, work in case.variants.items():
-            with peak_memory(device) as peak:
-                results[variant] = work()
-            timings[variant].peak_mib = peak[0]
+    for variant, work in case.variants.items():
+        with peak_memory(device) as peak:
+            results[variant] = timings[variant].of(work, device)
+        timings[variant].peak_mib = peak[0]
+    if not case.slow:
+        for timing in timings.values():
+            timing.wall.clear(), timing.cpu.clear()
     difference = _largest_difference(results)
     results.clear()
     if difference is not None and not difference <= case.tolerance:
         raise AssertionError(f"{name}: the variants differ by {difference:.3g}, more than {case.tolerance:g}")
-    for _ in range(repeat):
+    for _ in range(min(repeat - 1, 1) if case.slow else repeat):
         for variant, work in case.variants.items():
-            gc.collect()
-            cpu, wall = time.process_time(), time.perf_counter()
-            work()
-            sync(device)
-            timings[variant].wall.append(time.perf_counter() - wall)
-            timings[variant].cpu.append(time.process_time() - cpu)
+            timings[variant].of(work, device)
     ours = timings["ours"]
     seconds = statistics.median(_seconds(w, c, device) for w, c in zip(ours.wall, ours.cpu, strict=True))
     return Row(
@@ -219,9 +229,10 @@ def peak_memory(device: torch.device) -> Iterator[list[float | None]]:
         return
     reset = Path("/proc/self/clear_refs")  # writing 5 makes Linux forget the highest resident size so far
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps for later would hide what the block needs
         reset.write_text("5")
         before = _status_kib("VmRSS")
-    except OSError:
+    except (OSError, AttributeError):
         yield peak
         return
     yield peak

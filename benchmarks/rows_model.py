@@ -3,6 +3,7 @@
 8 frames of 336×336 → stc_connector → 845 positions, and 39 of text; then 32 tokens, greedy.
 """
 
+import copy
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,9 +20,9 @@ from rows_parts import CLIP_L, connector_flop, random_model, vision_flop, with_a
 Builder = Callable[[], Case]
 FRAMES, TEXT, NEW = 8, 39, 32
 QWEN2_05B = {
-    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
-    "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True,
-    "rope_theta": 1e6, "bos_token_id": None, "eos_token_id": None,
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+    "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768,
+    "tie_word_embeddings": True, "rope_theta": 1e6, "bos_token_id": None, "eos_token_id": None,
 }  # fmt: skip
 
 
@@ -66,7 +67,8 @@ class Pair:
         text.load_state_dict(state, assign=True)
         text.model.rotary_emb = trunk.rotary_emb
         self.text = text.eval().requires_grad_(False)  # sdpa, as the public implementation's default
-        pack(self.ours)  # as videollama2.load does; the plain models keep the float32 tensors
+        self.packed = copy.deepcopy(ours, {id(t): t for t in [*ours.parameters(), *ours.buffers()]})
+        pack(self.packed)  # as videollama2.load does with pack=True
         self.pixels = torch.randn(1, FRAMES, 3, 336, 336)
         self.words = torch.randint(0, 150000, (1, TEXT))
 
@@ -133,6 +135,7 @@ def _prefill() -> Case:
         },
         flop=sum(p.flops.values()),
         goal=1.3,
+        slow=True,
         note="pixels of 8 frames to the first token: vision tower, connector, 884 positions",
     )
 
@@ -141,7 +144,11 @@ def _language_prefill() -> Case:
     p = pair()
     embeds = p.embeds()
     return Case(
-        {"ours": lambda: first_tokens(p.ours, embeds, 1), "plain": lambda: plain.greedy(p.text, embeds, 1)},
+        {
+            "ours": lambda: first_tokens(p.ours, embeds, 1),
+            "plain": lambda: plain.greedy(p.text, embeds, 1),
+            "ours, packed": lambda: first_tokens(p.packed, embeds, 1),
+        },
         flop=p.flops["language"],
         goal=1.3,
         note="884 positions to the first token",
@@ -153,8 +160,9 @@ def _decode() -> Case:
 
     p = pair()
     embeds = p.embeds()
-    caches = [DynamicCache(config=p.text.config) for _ in range(2)]
-    first_tokens(p.ours, embeds, 1, caches[0]), plain.greedy(p.text, embeds, 1, caches[1])
+    caches = [DynamicCache(config=p.text.config) for _ in range(3)]
+    for cache in caches:
+        first_tokens(p.packed, embeds, 1, cache)
     start = p.ours.get_input_embeddings()(p.words[:, -1:])
 
     def run(generate: Callable[..., Tensor], model: Any, cache: Any) -> Tensor:
@@ -163,11 +171,15 @@ def _decode() -> Case:
         return ids
 
     return Case(
-        {"ours": partial(run, first_tokens, p.ours, caches[0]), "plain": partial(run, plain.greedy, p.text, caches[1])},
-        bytes=(NEW - 1) * step_bytes(p.ours),
+        {
+            "ours": partial(run, first_tokens, p.packed, caches[0]),
+            "plain": partial(run, plain.greedy, p.text, caches[1]),
+            "ours, not packed": partial(run, first_tokens, p.ours, caches[2]),
+        },
+        bytes=(NEW - 1) * step_bytes(p.packed),
         tokens=NEW - 1,
         goal=1.5,
-        note="31 tokens after 884 positions",
+        note="31 tokens after 884 positions; ours with pack=True",
     )
 
 
@@ -178,6 +190,7 @@ def _answer() -> Case:
             "ours": lambda: first_tokens(p.ours, p.embeds(), NEW),
             "plain": torch.inference_mode()(lambda: plain.greedy(p.text, p.plain_embeds(), NEW)),
         },
+        slow=True,
         note="pixels of 8 frames to 32 tokens",
     )
 
@@ -198,7 +211,7 @@ def _image() -> Case:
     return Case(
         {"ours": once, "plain": copies},
         flop=vision_flop(p.ours.config.vision_config, 1, 23) + connector,
-        tolerance=5e-3,
+        slow=True,
         note="an image stands for 8 frames: encoded once, plain encodes 8 copies; the same 845 features",
     )
 
@@ -218,6 +231,7 @@ def _session(scratch: Path, which: str) -> Case:
             "ours": lambda: str(session.ask("Which colour is it?", **options)) and None,
             "plain": lambda: str(engine.answer(clip, "Which colour is it?", **options)) and None,
         },
+        slow=which == "05b",
         note="ours: a further question to an open session; plain: a question from scratch; 4 tokens each",
     )
 

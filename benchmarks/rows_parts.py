@@ -162,7 +162,7 @@ def _vision(frames: int) -> Case:
     return Case(
         {"ours": ours, "plain": partial(plain.vision, theirs, pixels)},
         flop=vision_flop(config, frames, 23),
-        tolerance=5e-3,
+        slow=True,
     )
 
 

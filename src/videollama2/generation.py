@@ -7,6 +7,7 @@ Prompts of different lengths are padded on the left. Penalties count new tokens 
 implementation the prompt enters as embeddings. Choosing a token is transformers' own logits processors.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from transformers import (
 )
 
 from .errors import NumericsError, UsageError
+from .graphed import EAGER_STEPS, FixedStep, record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,31 +130,70 @@ def decode(
     if options.seed is not None:
         generators = [torch.Generator(embeds.device).manual_seed(options.seed) for _ in embeds]
     stops = torch.tensor(list(stop_ids), device=embeds.device, dtype=torch.long)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
     new = torch.empty(len(embeds), 0, dtype=torch.long, device=embeds.device)
     ended = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
-    # a mask of ones only makes the language model build and add one; without it attention is plainly causal
-    attention_mask = None if bool(mask.all()) else mask
-    for step in range(options.max_new_tokens):
-        out = model(
+    with contextlib.closing(_Steps(model, cache, mask, options.max_new_tokens)) as steps:
+        for step in range(options.max_new_tokens):
+            logits = steps.token(new[:, -1]) if step else steps.prompt(embeds)
+            token = _choose(logits, new, processors, options, generators)
+            token = torch.where(ended, new[:, -1] if step else token, token)
+            new = torch.cat([new, token[:, None]], 1)
+            ended = ended | torch.isin(token, stops)
+            yield token
+            if bool(ended.all()):
+                return
+
+
+class _Steps:
+    """The prompt, then one token after the other, through the model; each call gives the next logits, [B, V]."""
+
+    def __init__(self, model: Any, cache: DynamicCache, mask: Tensor, limit: int) -> None:
+        self._model, self._cache, self._mask, self._left = model, cache, mask, limit
+        # a mask of ones only makes the language model build and add one; without it attention is plainly causal
+        self._plain = bool(mask.all())
+        self._next = mask.sum(1, keepdim=True)  # position of the next token
+        self._eager = 0
+        self._fixed: FixedStep | None = None
+
+    def prompt(self, embeds: Tensor) -> Tensor:
+        """[B, L, D], the last L positions of the mask."""
+        positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+        return self._forward(embeds, positions)
+
+    def token(self, ids: Tensor) -> Tensor:
+        """int64 [B]."""
+        if self._fixed is not None and self._fixed.room == 0:
+            self.close()
+        if self._fixed is None and self._eager == EAGER_STEPS:
+            self._eager = 0
+            self._fixed = record(self._model, self._cache, self._mask, self._next, self._left)
+        self._left -= 1
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(ids), 1)], 1)
+        if self._fixed is not None:
+            logits = self._fixed(ids)
+        else:
+            self._eager += 1
+            logits = self._forward(self._model.get_input_embeddings()(ids[:, None]), self._next)
+        self._next = self._next + 1
+        return logits
+
+    def close(self) -> None:
+        """Leave in the cache what has been processed."""
+        if self._fixed is not None:
+            self._fixed.close()
+            self._fixed = None
+
+    def _forward(self, embeds: Tensor, positions: Tensor) -> Tensor:
+        out = self._model(
             inputs_embeds=embeds,
-            attention_mask=attention_mask,
+            attention_mask=None if self._plain else self._mask,
             position_ids=positions,
-            past_key_values=cache,
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        token = _choose(out.logits[:, -1], new, processors, options, generators)
-        token = torch.where(ended, new[:, -1] if step else token, token)
-        new = torch.cat([new, token[:, None]], 1)
-        ended = ended | torch.isin(token, stops)
-        yield token
-        if bool(ended.all()):
-            return
-        embeds = model.get_input_embeddings()(token[:, None])
-        positions = positions[:, -1:] + 1
-        if attention_mask is not None:
-            attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], 1)
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
 
 def _choose(
