@@ -32,16 +32,24 @@ def main() -> None:
     facts, rates = measure.machine(device), measure.machine_rates(device, dtype)
     say(f"{facts}\nmatrix product {rates.flop_per_s / 1e9:.1f} GFLOP/s, reading {rates.bytes_per_s / 1e9:.1f} GB/s\n")
     done: list[measure.Row] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, build in _rows(arguments, device, Path(scratch)).items():
             if not any(fnmatch.fnmatch(name, pattern) for pattern in arguments.rows):
                 continue
-            row = measure.run_case(name, build(), arguments.repeat, device, rates)
+            try:
+                row = measure.run_case(name, build(), arguments.repeat, device, rates)
+            except Exception as error:  # one row must not cost the others' minutes
+                say(f"| {name} | failed: {type(error).__name__}: {error} |")
+                failed.append(name)
+                continue
             done.append(row)
             shown = measure.table([row]).splitlines()
             say("\n".join(shown if len(done) == 1 else shown[2:]))
             measure.write_report(arguments.json, facts, rates, done)
             gc.collect()
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 def _rows(arguments: argparse.Namespace, device: torch.device, scratch: Path) -> dict[str, object]:

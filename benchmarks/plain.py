@@ -10,18 +10,20 @@ import math
 import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from PIL import Image  # the GPU rows run without it
 
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def frames_by_pyav(path: Path, indices: Sequence[int]) -> list[Image.Image]:
+def frames_by_pyav(path: Path, indices: Sequence[int]) -> "list[Image.Image]":
     """Decode from the start until the last frame asked for."""
     import av
 
@@ -35,16 +37,19 @@ def frames_by_pyav(path: Path, indices: Sequence[int]) -> list[Image.Image]:
     return [found[i] for i in indices]
 
 
-def frames_by_decord(path: Path, indices: Sequence[int]) -> list[Image.Image]:
+def frames_by_decord(path: Path, indices: Sequence[int]) -> "list[Image.Image]":
     """decord, one thread, as the public implementation calls it. Optional: only where decord is importable."""
     from decord import VideoReader, cpu
+    from PIL import Image
 
     reader = VideoReader(str(path), ctx=cpu(0), num_threads=1)
     return [Image.fromarray(frame) for frame in reader.get_batch(list(indices)).asnumpy()]
 
 
-def square(picture: Image.Image, fill: tuple[int, ...]) -> Image.Image:
+def square(picture: "Image.Image", fill: tuple[int, ...]) -> "Image.Image":
     """The picture in the middle of a square of that colour."""
+    from PIL import Image
+
     width, height = picture.size
     side = max(width, height)
     out = Image.new("RGB", (side, side), fill)
@@ -53,7 +58,7 @@ def square(picture: Image.Image, fill: tuple[int, ...]) -> Image.Image:
 
 
 def preprocess(
-    read: Callable[[Path, Sequence[int]], list[Image.Image]], path: Path, indices: Sequence[int], processor: Any
+    read: Callable[[Path, Sequence[int]], "list[Image.Image]"], path: Path, indices: Sequence[int], processor: Any
 ) -> Tensor:
     """float32 [T, 3, S, S]: padded to squares, then through transformers' processor."""
     fill = tuple(int(255 * m) for m in processor.image_mean)

@@ -40,6 +40,7 @@ def seeded(module: Any) -> Any:
     """
     block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(3)).mul_(0.02).to(torch.bfloat16)
     for parameter in module.parameters():
+        block = block.to(parameter.device)
         if parameter.dim() > 1:
             for piece in parameter.view(-1).split(len(block)):
                 piece.copy_(block[: len(piece)])

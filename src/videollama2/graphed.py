@@ -85,18 +85,18 @@ class FixedStep:
 
     def record(self) -> "FixedStep":
         """Make a CUDA graph of the step."""
-        start = [t.clone() for t in self._state]
+        start = [t.clone() for t in self.state]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # libraries allocate at first use, which a recording can't
             for _ in range(_WARM_UP):
                 self._run()
         torch.cuda.current_stream().wait_stream(side)
-        self._rewind(start)
+        self.rewind(start)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._run()
-        self._rewind(start)
+        self.rewind(start)
         self._graph = graph
         return self
 
@@ -108,11 +108,13 @@ class FixedStep:
         self._graph = None
 
     @property
-    def _state(self) -> list[Tensor]:
+    def state(self) -> list[Tensor]:
+        """What a step advances besides the cache: positions seen, the next one of each row, and where it is written."""
         return [self._seen, self._positions, self._cache.position]
 
-    def _rewind(self, start: list[Tensor]) -> None:
-        for tensor, before in zip(self._state, start, strict=True):
+    def rewind(self, start: list[Tensor]) -> None:
+        """Back to a copy of an earlier `state`."""
+        for tensor, before in zip(self.state, start, strict=True):
             tensor.copy_(before)
 
     def _run(self) -> None:
