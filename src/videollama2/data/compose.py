@@ -9,6 +9,8 @@ There is little labelled video to be had; here the truth is known exactly (what 
 and in which order), and a test clip can be made from pictures and recordings that training never saw. `batch_frames`
 is the same renderer for many scenes at once on any device, so that training needs no files.
 
+Only numpy, Pillow and torch are needed here, and PyAV for `write_clip`.
+
 Shapes: B scenes, K things per scene, T frames, S texture side, G background grid side.
 """
 
@@ -102,7 +104,9 @@ class Pictures:
     def load(cls, path: Path, split: str) -> "Pictures":
         """The `split` ("train" or "test") of a pack that recipes/nano/pictures.py wrote."""
         with _open_pack(path) as pack:
-            return cls(pack[f"photos_{split}"], pack[f"labels_{split}"], pack["stamps"], tuple(pack["stamp_names"].tolist()))
+            return cls(
+                pack[f"photos_{split}"], pack[f"labels_{split}"], pack["stamps"], tuple(pack["stamp_names"].tolist())
+            )
 
     def texture(self, picture: str) -> NDArray[np.uint8]:
         """u8[96, 96, 4] of "photo:i" or "stamp:i"."""
@@ -139,7 +143,7 @@ class Sounds:
         return cls(wave, tuple(i[0] for i in index), tuple((i[1], i[2]) for i in index), by_label)
 
     def cut(self, recording: int, offset: float, samples: int) -> NDArray[np.float32]:
-        """f32[samples] of a recording from `offset` (a fraction of what can be skipped), repeated if it is too short."""
+        """f32[samples] of a recording from `offset` (a fraction of what can be skipped), repeated if too short."""
         start, stop = self.spans[recording]
         begin = start + int(offset * max(0, stop - start - samples))
         piece = self.wave[begin : min(stop, begin + samples)].astype(np.float32) / 32768
@@ -166,6 +170,7 @@ def compose(
     stamps: float = 0.2,
     two: float = 0.2,
     still: float = 0.15,
+    close: float = 0.15,
     seconds: tuple[float, float] = (2.0, 10.0),
 ) -> Scene:
     """A random scene; the same seed gives the same scene.
@@ -176,6 +181,7 @@ def compose(
         stamps: chance that a thing is a cut-out instead of a photo.
         two: chance of two things one after the other; likewise, apart from that, of two sounds.
         still: chance that a thing does not move.
+        close: chance that a thing is so near that it fills the frame.
         seconds: shortest and longest clip.
     """
     rng = np.random.default_rng(seed)
@@ -184,7 +190,7 @@ def compose(
     if pictures is not None:
         halves = ((0.0, 0.5), (0.5, 1.0)) if rng.random() < two else ((0.0, 1.0),)
         for span in halves:
-            things.append(_thing(rng, pictures, span, stamps, still, {t.name for t in things}))
+            things.append(_thing(rng, pictures, span, (stamps, still, close), {t.name for t in things}))
     heard: list[Sound] = []
     if sounds is not None:
         choice = labels or tuple(sounds.by_label)
@@ -198,8 +204,13 @@ def compose(
 
 
 def _thing(
-    rng: np.random.Generator, pictures: Pictures, span: tuple[float, float], stamps: float, still: float, taken: set[str]
+    rng: np.random.Generator,
+    pictures: Pictures,
+    span: tuple[float, float],
+    chances: tuple[float, float, float],
+    taken: set[str],
 ) -> Thing:
+    stamps, still, close = chances
     while True:
         if pictures.stamps.shape[0] and rng.random() < stamps:
             index = int(rng.integers(len(pictures.stamp_names)))
@@ -211,14 +222,20 @@ def _thing(
         if name not in taken:
             break
     direction = "still" if rng.random() < still else DIRECTIONS[int(rng.integers(4))]
-    size = float(rng.uniform(0.5, 0.85))
+    size = float(rng.uniform(1.0, 1.5) if rng.random() < close else rng.uniform(0.5, 0.85))
     travel = float(rng.uniform(0.22, 0.5))
     step = np.array(STEPS[direction], float)
     centre = 0.5 + rng.uniform(-0.08, 0.08, 2)
     start, end = centre - step * travel / 2, centre + step * travel / 2
     grow = float(rng.uniform(0.9, 1.12))
     return Thing(
-        name, picture, direction, (float(start[0]), float(start[1])), (float(end[0]), float(end[1])), (size, size * grow), span
+        name,
+        picture,
+        direction,
+        (float(start[0]), float(start[1])),
+        (float(end[0]), float(end[1])),
+        (size, size * grow),
+        span,
     )
 
 
@@ -231,7 +248,7 @@ def backdrop_grid(scene: Scene) -> NDArray[np.uint8]:
     cells = int(rng.choice((2, 3, 4, 6, 12)))
     base, spread = rng.uniform(20, 235, 3), float(rng.uniform(5, 90))
     colours = np.clip(base + rng.normal(0, spread, (cells, cells, 3)), 0, 255).astype(np.uint8)
-    return np.asarray(Image.fromarray(colours).resize((GRID_SIDE, GRID_SIDE), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(colours).resize((GRID_SIDE, GRID_SIDE), Image.Resampling.BICUBIC))
 
 
 def poses(scene: Scene, times: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -246,12 +263,12 @@ def poses(scene: Scene, times: NDArray[np.float64]) -> NDArray[np.float32]:
     return out
 
 
-def batch_frames(textures: Tensor, poses: Tensor, grids: Tensor, drifts: Tensor, side: int) -> Tensor:
+def batch_frames(textures: Tensor, poses: Tensor, grids: Tensor, drifts: Tensor, times: Tensor, side: int) -> Tensor:
     """Draw many scenes at once.
 
     Args:
         textures: u8[B, K, S, S, 4]. poses: f32[B, K, T, 4] as from `poses`. grids: u8[B, G, G, 3].
-        drifts: f32[B, 2]. side: of the square frames, in pixels.
+        drifts: f32[B, 2]. times: f32[T] in 0..1, those of the poses. side: of the square frames, in pixels.
 
     Returns:
         f32[B, T, 3, side, side] in 0..255, on the inputs' device.
@@ -262,19 +279,19 @@ def batch_frames(textures: Tensor, poses: Tensor, grids: Tensor, drifts: Tensor,
     ys, xs = torch.meshgrid(axis, axis, indexing="ij")
     points = torch.stack([xs, ys], dim=-1)  # [side, side, 2] in 0..1
 
-    times = torch.linspace(0, 1, T, device=device).view(1, T, 1, 1, 1)
-    # the middle 60 % of the backdrop fills the frame, so that it has room to slide
-    slid = (points - 0.5) * 1.2 + (times - 0.5) * drifts.view(B, 1, 1, 1, 2) * 2
+    # the middle of the backdrop fills the frame, so that it has room to slide
+    slid = (points - 0.5) * 1.2 + (times.view(1, T, 1, 1, 1) - 0.5) * drifts.view(B, 1, 1, 1, 2) * 2
     wide = grids.permute(0, 3, 1, 2).float().unsqueeze(1).expand(B, T, 3, GRID_SIDE, GRID_SIDE).flatten(0, 1)
     canvas = F.grid_sample(wide, slid.flatten(0, 1), padding_mode="reflection", align_corners=False)
 
     for k in range(K):
         pose = poses[:, k].reshape(B * T, 1, 1, 4)
         grid = (points - pose[..., :2]) / pose[..., 2:3].clamp_min(1e-3) * 2
-        texture = textures[:, k].permute(0, 3, 1, 2).float().unsqueeze(1).expand(B, T, 4, *textures.shape[2:4]).flatten(0, 1)
-        drawn = F.grid_sample(texture, grid, padding_mode="zeros", align_corners=False)
-        cover = drawn[:, 3:] / 255 * pose[..., 3].unsqueeze(1)
-        canvas = canvas * (1 - cover) + drawn[:, :3] * cover
+        texture = textures[:, k].permute(0, 3, 1, 2).float() / 255
+        texture = torch.cat([texture[:, :3] * texture[:, 3:], texture[:, 3:]], dim=1)  # premultiplied: no dark rims
+        texture = texture.unsqueeze(1).expand(B, T, *texture.shape[1:]).flatten(0, 1)
+        drawn = F.grid_sample(texture, grid, padding_mode="zeros", align_corners=False) * pose[..., 3].unsqueeze(1)
+        canvas = canvas * (1 - drawn[:, 3:]) + drawn[:, :3] * 255
     return canvas.view(B, T, 3, side, side)
 
 
@@ -294,8 +311,9 @@ def scene_arrays(scene: Scene, pictures: Pictures | None, times: NDArray[np.floa
 
 def render_frames(scene: Scene, pictures: Pictures, count: int, side: int) -> NDArray[np.uint8]:
     """u8[count, side, side, 3]: frames at evenly spaced times, the first at the start and the last at the end."""
-    arrays = scene_arrays(scene, pictures, np.linspace(0, 1, count))
-    frames = batch_frames(*(torch.from_numpy(arrays[k])[None] for k in ("textures", "poses", "grids", "drifts")), side)
+    times = np.linspace(0, 1, count)
+    arrays = {k: torch.from_numpy(v)[None] for k, v in scene_arrays(scene, pictures, times).items()}
+    frames = batch_frames(**arrays, times=torch.from_numpy(times).float(), side=side)
     return frames[0].round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -321,7 +339,12 @@ def render_sound(scene: Scene, sounds: Sounds) -> NDArray[np.float32]:
 
 
 def write_clip(
-    path: Path, frames: NDArray[np.uint8] | None, wave: NDArray[np.float32] | None, *, seconds: float, rate_hz: int = SOUND_RATE_HZ
+    path: Path,
+    frames: NDArray[np.uint8] | None,
+    wave: NDArray[np.float32] | None,
+    *,
+    seconds: float,
+    rate_hz: int = SOUND_RATE_HZ,
 ) -> None:
     """Write frames u8[T, H, W, 3] (H and W even) and a mono wave f32[S] as one mp4 (H.264 where the build has it, AAC).
 

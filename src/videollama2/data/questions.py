@@ -58,12 +58,16 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Ask:
+    """A question of a kind, and the right answer."""
+
     kind: str
     question: str
     answer: str
 
 
-def ask(scene: Scene, kind: str, rng: np.random.Generator, *, names: tuple[str, ...] = (), wording: int | None = None) -> Ask:
+def ask(
+    scene: Scene, kind: str, rng: np.random.Generator, *, names: tuple[str, ...] = (), wording: int | None = None
+) -> Ask:
     """A question of this kind about a scene.
 
     Args:
@@ -101,9 +105,7 @@ def _answer(scene: Scene, kind: str, seen: list[str], heard: list[str]) -> str:
 
 
 def _description(scene: Scene, heard: list[str]) -> str:
-    parts = [
-        f"{t.name} {'stays in place' if t.direction == 'still' else f'moves {t.direction}'}" for t in scene.things
-    ]
+    parts = [f"{t.name} {'stays in place' if t.direction == 'still' else f'moves {t.direction}'}" for t in scene.things]
     picture = _sentence(", then ".join(parts)) if parts else NO_PICTURE
     sound = f"{_sentence(_join(heard))[:-1]} can be heard." if heard else NO_SOUND
     return f"{picture} {sound}"

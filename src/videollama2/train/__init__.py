@@ -1,0 +1,1 @@
+"""Training: the loop (loop.py), adapters (lora.py), running phases on composed clips (run.py)."""
