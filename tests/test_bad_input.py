@@ -237,6 +237,11 @@ def changed_config(copy: Path, **changes: Any) -> None:
     (copy / "config.json").write_text(json.dumps({**values, **changes}))
 
 
+def changed_text(copy: Path, **changes: Any) -> None:
+    values = json.loads((copy / "config.json").read_text())
+    changed_config(copy, text_config={**values["text_config"], **changes})
+
+
 def changed_tensors(copy: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     tensors = load_file(copy / "model.safetensors")
     change(tensors)
@@ -267,6 +272,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], type[VideoLlama2Error], str]] = {
         lambda p: (p / "preprocessor_config.json").write_text("{"), VideoLlama2Error, "preprocessor_config.json",
     ),
     "a wrong number of frames": (lambda p: changed_config(p, num_frames="many"), VideoLlama2Error, "num_frames"),
+    "an unknown language model": (lambda p: changed_text(p, model_type="x"), ConfigError, "no such model type"),
+    "sizes that contradict": (lambda p: changed_text(p, num_hidden_layers=10**5), ConfigError, "text_config"),
+    "no pooling": (lambda p: changed_config(p, audio_pool=[0, 1]), ConfigError, "audio_pool"),
+    # refused before memory is taken for it: a terabyte here
+    "a width beyond all memory": (lambda p: changed_text(p, hidden_size=10**6), TensorMismatch, "1000000"),
     "an unknown protocol": (lambda p: changed_config(p, protocol="fulll"), VideoLlama2Error, "fulll"),
 }  # fmt: skip
 

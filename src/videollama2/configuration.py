@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 
 from .errors import ConfigError
@@ -191,6 +192,8 @@ class VideoLlama2Config(PreTrainedConfig):
         self.text_config = _sub_config(self.text_config, "text_config") or AutoConfig.for_model("qwen2")
         if isinstance(self.audio_config, dict):
             self.audio_config = BeatsConfig(**self.audio_config)
+        if len(self.audio_pool) != 2 or not all(isinstance(n, int) and n >= 1 for n in self.audio_pool):
+            raise ConfigError(f"audio_pool is {self.audio_pool!r}; expected two whole numbers, time and frequency")
         self.audio_pool = (self.audio_pool[0], self.audio_pool[1])
         vocabulary = self.text_config.vocab_size
         self.image_token_id = vocabulary if self.image_token_id is None else self.image_token_id
@@ -258,7 +261,11 @@ def _sub_config(value: Any, name: str) -> Any:
     model_type = values.pop("model_type", None)
     if model_type is None:
         raise ConfigError(f"{name} has no model_type; expected one of transformers' names, such as 'qwen2'")
-    return AutoConfig.for_model(model_type, **values)
+    try:
+        return AutoConfig.for_model(model_type, **values)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        reason = "no such model type" if "Unrecognized model" in str(error) else " ".join(str(error).split())
+        raise ConfigError(f"{name} ({model_type!r}) can't be understood: {reason}") from error
 
 
 def _refuse_unknown(values: dict[str, Any], known: set[str] | frozenset[str], where: str) -> None:

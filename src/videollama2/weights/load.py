@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, TensorMismatch, VideoLlama2Error
 from .files import TensorInfo, read_headers, read_tensor, weight_files
-from .layouts import DERIVED_BUFFERS, key_mapping, shared_bias_copies
+from .layouts import DERIVED_BUFFERS, key_mapping, our_name, shared_bias_copies
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def load_strictly(
         if not (folder / "config.json").is_file():
             raise CheckpointNotFound(f"{folder} has no config.json; is it a checkpoint folder?")
         config = VideoLlama2Config.from_pretrained(folder, ignored_keys=ignored_keys)
+    refuse(folder, [], [], misshapen(cls, config, headers))
     with quiet():
         try:
             # the plain method, not the class's own, which leads here
@@ -103,6 +104,19 @@ def load_strictly(
         " in the original layout" if mapping else "",
     )
     return model
+
+
+def misshapen(
+    cls: type[PreTrainedModel], config: VideoLlama2Config, headers: dict[str, TensorInfo]
+) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """(our name, shape found, shape expected) of tensors that contradict the configuration.
+
+    Known before any memory is taken: transformers would first make room for what config.json claims.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
+    found = {our_name(name): header.shape for name, header in headers.items()}
+    return [(n, found[n], expected[n]) for n in sorted(found.keys() & expected.keys()) if found[n] != expected[n]]
 
 
 def equal_copies(headers: dict[str, TensorInfo]) -> set[str]:
