@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from videollama2 import Engine, GenerateOptions, Media, Request
+from videollama2 import Engine, GenerateOptions, Media, Request, generation
 from videollama2.batching import pad_left
 from videollama2.errors import (
     ContextOverflow,
@@ -22,6 +22,7 @@ from videollama2.errors import (
     UnsupportedModality,
     UsageError,
 )
+from videollama2.graphed import EAGER_STEPS, FixedStep
 from videollama2.processing import VideoLlama2Processor
 from videollama2.session import Session
 
@@ -234,6 +235,23 @@ def test_a_failed_step_leaves_no_broken_cache(engine: Engine, media: Path, monke
         with pytest.raises(NumericsError, match="not finite"):
             session.ask("red kite")
     assert session.ask(Q).text == expected
+
+
+def test_recorded_steps_leave_a_whole_cache(engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's recorded steps write elsewhere, and bring what they computed back when a stream ends or is left."""
+    questions = [Q, "left, right, up and down!"]
+    expected = [engine.answer(media / "clip.mp4", q, max_new_tokens=30).text for q in questions]
+    monkeypatch.setattr(generation, "record", FixedStep)
+    session = engine.open(media / "clip.mp4", max_new_tokens=30)
+    left = session.stream(Q)
+    for _ in left:
+        if len(left._step_seconds) > EAGER_STEPS + 5:
+            left.cancel()
+    said = left.answer.receipt
+    assert len(session._cached_ids) == said.prompt_tokens + said.generated_tokens - 1
+    assert [session.ask(q).text for q in questions] == expected
+    for answer in (session.chat(q) for q in questions):
+        assert answer.receipt.generated_tokens == 30
 
 
 def test_a_sliding_window_is_never_cut() -> None:

@@ -9,7 +9,7 @@ implementation the prompt enters as embeddings. Choosing a token is transformers
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,7 +106,7 @@ def decode(
     options: GenerateOptions,
     stop_ids: Sequence[int],
     cache: DynamicCache | None = None,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor]:
     """New tokens of a batch, position by position.
 
     Args:

@@ -243,7 +243,9 @@ class Stream:
                     ids.append(int(token))
                     self._step_seconds.append(time.perf_counter() - started)
                 yield ids[-1]
-        session.return_cache(cache, ids)
+        with engine.lock:
+            steps.close()  # what it holds back belongs in the cache
+            session.return_cache(cache, ids)
 
 
 def timings_of(media: dict[str, float], prefill: float, generate: float, tokens: int) -> dict[str, float]:

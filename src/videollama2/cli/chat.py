@@ -53,11 +53,14 @@ def run(args: argparse.Namespace) -> int:
         else:
             try:
                 answer = _say(session, line, args.json)
-            except (PromptError, KeyboardInterrupt) as error:
+            except KeyboardInterrupt:
                 if not someone_types:
                     raise
-                # too long, say, or interrupted: the conversation goes on without this turn
-                terminal.complain(str(error) or "interrupted")
+                terminal.say("\n(stopped; this turn is forgotten)", style="dim")
+            except PromptError as error:  # too long, say: the conversation can go on after /new
+                if not someone_types:
+                    raise
+                terminal.complain(str(error))
     return 0
 
 
