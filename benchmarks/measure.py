@@ -185,7 +185,7 @@ def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Ra
         floor_s=max(case.flop / rates.flop_per_s, case.bytes / rates.bytes_per_s) or None,
         matrix_share=case.flop / seconds / rates.flop_per_s if case.flop else None,
         memory_share=case.bytes / seconds / rates.bytes_per_s if case.bytes else None,
-        tokens_per_s=case.tokens / seconds if case.tokens else None,
+        tokens_per_s=case.tokens / statistics.median(ours.wall) if case.tokens else None,
         load=os.getloadavg()[0],
         note=case.note,
     )
