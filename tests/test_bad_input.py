@@ -177,7 +177,7 @@ def test_a_video_of_one_frame(engine: Engine, tmp_path: Path) -> None:
         assert seen is not None and seen.frames_total == 1 and seen.frames_used == 4
 
 
-def test_a_video_with_broken_sound_is_still_seen(engine: Engine, media: Path) -> None:
+def test_nothing_wanted_of_a_medium(engine: Engine, media: Path) -> None:
     with pytest.raises(UsageError, match="at least one"):
         engine.answer(media / "clip.mp4", Q, audio=False, video=False)
 
@@ -218,8 +218,9 @@ def test_arrays_that_are_no_pictures(engine: Engine) -> None:
 
 
 def test_lists_of_videos_are_told_how_to_be_given(engine: Engine, media: Path) -> None:
-    with pytest.raises(VideoLlama2Error):
+    with pytest.raises(UnreadableMedia) as caught:
         engine.answer([media / "clip.mp4", media / "long.mp4"], Q)
+    assert "list of Media" in caught.value.__notes__[0]
 
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────────────────────

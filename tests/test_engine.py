@@ -567,8 +567,9 @@ def test_the_answer_is_cut_where_the_context_ends(engine: Engine, monkeypatch: p
 @pytest.mark.parametrize(
     ("kwargs", "told"),
     [
-        ({}, "question or messages"),
-        ({"question": Q, "messages": [{"role": "user", "content": Q}]}, "not both"),
+        ({}, "no question"),
+        ({"media": "clip.mp4"}, "no question"),
+        ({"question": Q, "messages": [{"role": "user", "content": Q}]}, "both a question and messages"),
         ({"messages": [{"role": "user", "content": Q}], "system": "x"}, "system"),
         ({"messages": [{"role": "user", "content": Q}], "audio": False}, "audio"),
         ({"media": [Media(source="a.mp4")], "question": Q, "start": 1.0}, "start would have no effect"),

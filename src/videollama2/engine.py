@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from .batching import answer_batch
+from .conversations import Media
 from .device import Placement
-from .errors import ContextOverflow, UsageError
+from .errors import ContextOverflow, MediaError, UsageError
 from .generation import GenerateOptions
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import Encoded, Prepared, VideoLlama2Processor
@@ -108,7 +109,7 @@ class Engine:
         opened = self.prepare(request.conversation()[0], request, on_stage)
         return Session(self, opened, system=request.system, options=request.options, on_stage=on_stage)
 
-    def prepare(self, media: Sequence[Any], request: Request, on_stage: Stage | None = None) -> Opened:
+    def prepare(self, media: Sequence[Media], request: Request, on_stage: Stage | None = None) -> Opened:
         """Decode and encode `Media`, as the request's protocol and strictness say.
 
         Raises:
@@ -119,7 +120,7 @@ class Engine:
         started = time.perf_counter()
         if media and on_stage:
             on_stage("decoding")
-        prepared = [self.processor.prepare(m, chosen) for m in media]
+        prepared = [self._prepare_one(m, chosen) for m in media]
         losses = [loss for p in prepared for loss in p.losses]
         if request.strict:
             refuse_losses(losses)
@@ -132,6 +133,14 @@ class Engine:
             features = [self.encode(p) for p in prepared]
         timings = {"decode_seconds": decoded - started, "encode_seconds": time.perf_counter() - decoded}
         return Opened(prepared, features, chosen, timings)
+
+    def _prepare_one(self, media: Media, chosen: Protocol) -> Prepared:
+        try:
+            return self.processor.prepare(media, chosen)
+        except MediaError as error:
+            if isinstance(media.source, list | tuple):
+                error.add_note("a list is the frames of one video; several media are a list of Media")
+            raise
 
     @torch.inference_mode()
     def encode(self, prepared: Prepared) -> dict[str, Tensor]:

@@ -47,11 +47,10 @@ class Request:
             UsageError: both or neither of question and messages are given, or what belongs into the messages, or to
                 each `Media`, stands beside them.
         """
-        if (self.question is None) == (self.messages is None):
-            raise UsageError(
-                "give a question or messages, and not both: answer(media, question), where media may be None, or "
-                "answer(messages=[…])"
-            )
+        if self.question is None and self.messages is None:
+            raise UsageError("there is no question; expected answer(media, question), where media may be None")
+        if self.question is not None and self.messages is not None:
+            raise UsageError("there are both a question and messages; put the question into the messages")
         if self.messages is not None:
             self._refuse("media", "system", *_OF_MEDIA, where="in the messages, each with its part")
             return media_of(self.messages), list(self.messages)

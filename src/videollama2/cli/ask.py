@@ -20,10 +20,11 @@ def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "ask", help="a question about media", description="Ask a question about videos, sounds and pictures.",
+        usage="videollama2 ask [OPTION ...] [MEDIA ...] QUESTION",
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "words", nargs="+", metavar="MEDIA... QUESTION", help="files or folders of frames; last, the question"
+        "words", nargs="+", metavar="QUESTION", help="files or folders of frames, and last the question"
     )
     terminal.add_model_flags(parser)
     terminal.add_media_flags(parser)
