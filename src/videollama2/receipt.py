@@ -63,7 +63,10 @@ class AudioReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """Of one answer. `video` and `audio` are those of the first medium that has them; `media` lists every one."""
+    """Of one answer. `video` and `audio` are those of the first medium that has them; `media` lists every one.
+
+    `audio` is None where no sound can be expected: of text alone, and of still images.
+    """
 
     model: str
     protocol: str
@@ -84,7 +87,9 @@ class Answer:
     Attributes:
         text: what the model said, without control tokens, stripped.
         finish_reason: `stop`: it ended by itself; `length`: max_new_tokens or the context ran out; `cancelled`.
-        timings: seconds per stage, and `tokens_per_second` of generation.
+        timings: `decode_seconds` and `encode_seconds` of the media (zero from a session's second question on),
+            `prefill_seconds` to the first token, `generate_seconds` for the others, `total_seconds` of these four, and
+            `tokens_per_second` after the first. Time in which a stream's reader did something else counts nowhere.
     """
 
     text: str
