@@ -180,8 +180,9 @@ class VideoLlama2Processor(ProcessorMixin):
             sound = sound_features(clip, chosen)
             audio, lost = self._audio_receipt(clip, media, sound)
             losses += (*sound.losses, *lost)
+        named = tuple(f"{clip.source}: {loss}" for loss in losses)
         return Prepared(
-            pixels=pixels, still=clip.kind == "image", fbank=sound.fbank, video=video, audio=audio, losses=losses
+            pixels=pixels, still=clip.kind == "image", fbank=sound.fbank, video=video, audio=audio, losses=named
         )
 
     def _video_receipt(self, clip: Clip) -> VideoReceipt:
@@ -204,13 +205,13 @@ class VideoLlama2Processor(ProcessorMixin):
             return AudioReceipt(source=source, state="not_requested"), ()
         if self.config.audio_config is None:
             note = "this model has no audio encoder; the sound, if there is any, was not decoded"
-            return AudioReceipt(source=source, state="unsupported", notes=(note,)), ("the model can't hear",)
+            return AudioReceipt(source=source, state="unsupported", notes=(note,)), ("this model can't hear its sound",)
         notes = sound.notes if clip.frames else (*clip.notes, *sound.notes)
         if sound.state == "absent":
-            losses = (f"{source} has no sound",)
+            losses = ("it has no sound",)
             notes = (*notes, "the medium has no sound")
         elif sound.state == "silent":
-            losses = (f"the sound of {source} is digital silence",)
+            losses = ("its sound is digital silence",)
             notes = (*notes, "every sample is zero" + ("" if sound.fbank is not None else "; it was not encoded"))
         tokens = 0 if sound.fbank is None else self.audio_tokens(len(sound.fbank))
         receipt = AudioReceipt(
