@@ -42,8 +42,6 @@ def run(args: argparse.Namespace) -> int:
         from ..weights import adapters
 
         dtype = "auto" if args.dtype == "auto" else choose("cpu", args.dtype).dtype
-        made = adapters.merge(
-            args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype
-        )
+        made = adapters.merge(args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype)
     print(json.dumps({"folder": str(made)}) if args.json else f"{made} is a complete model")
     return 0

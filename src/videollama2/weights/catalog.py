@@ -96,9 +96,7 @@ QWEN2_72B = Part(
     },
 )
 CLIP_L_336 = Part("openai/clip-vit-large-patch14-336", "MIT", VISION_TOWERS["clip-vit-large-patch14-336"])
-SIGLIP_SO400M_384 = Part(
-    "google/siglip-so400m-patch14-384", "Apache-2.0", VISION_TOWERS["siglip-so400m-patch14-384"]
-)
+SIGLIP_SO400M_384 = Part("google/siglip-so400m-patch14-384", "Apache-2.0", VISION_TOWERS["siglip-so400m-patch14-384"])
 BEATS_ITER3_PLUS = Part("BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2", "MIT", {"model_type": "beats"})
 
 

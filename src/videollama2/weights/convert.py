@@ -220,7 +220,7 @@ def _beats_config(cfg: Any, file: Path) -> dict[str, Any]:
 def _tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
     """The state dict in a loaded file, which may be wrapped in {'state_dict': …} or {'model': …}."""
     if isinstance(loaded, dict) and len(loaded) == 1:
-        (key, inner), = loaded.items()
+        ((key, inner),) = loaded.items()
         if key in ("state_dict", "model", "module") and isinstance(inner, dict):
             loaded = inner
     if not isinstance(loaded, dict) or not loaded:

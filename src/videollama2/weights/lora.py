@@ -160,5 +160,3 @@ def _check_shapes(name: str, update: Factors, shape: tuple[int, ...]) -> None:
             f"the adapter's factors for {name} are {list(down)} and {list(up)}, "
             f"which do not make an update of {list(shape)}"
         )
-
-

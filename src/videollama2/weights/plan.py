@@ -1,9 +1,9 @@
 """What a model would need, before a single weight is read: `videollama2 check`.
 
-    configuration ──► the model on the meta device ──► parameters per part
-    safetensors headers ──► the loader itself, on the meta device ──► missing, unexpected, misshapen tensors
-    frames, sound, text ──► the stages, traced on the meta device ──► tokens, activations, KV cache
-    all of it ──► peak memory of loading and of answering, and whether it fits here
+configuration ──► the model on the meta device ──► parameters per part
+safetensors headers ──► the loader itself, on the meta device ──► missing, unexpected, misshapen tensors
+frames, sound, text ──► the stages, traced on the meta device ──► tokens, activations, KV cache
+all of it ──► peak memory of loading and of answering, and whether it fits here
 """
 
 from dataclasses import asdict, dataclass, field
@@ -241,5 +241,3 @@ def summary(config: Any) -> dict[str, Any]:
     if audio is not None:
         parts["audio_encoder"] = f"BEATs, {audio.encoder_layers} layers of {audio.encoder_embed_dim}"
     return parts
-
-

@@ -140,4 +140,3 @@ def _stage(name: str, parameters: Mapping[int, str], inputs: list[Tensor], run: 
         kept = live.now - given
     tokens = sum(len(x) for x in out) if isinstance(out, list) else inputs[0].shape[1]
     return Stage(name, live.peak, kept, frozenset(live.touched), tokens)
-
