@@ -48,6 +48,14 @@ def test_the_joined_folder_loads_and_holds_the_merged_weights(parts: tuple[Path,
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]  # and no unfinished folder is left
 
 
+def test_the_cache_outlives_the_installation(parts: tuple[Path, Path]) -> None:
+    shipped, base = parts
+    folder = nano.nano_folder(base, shipped=shipped)
+    assert not any(p.is_symlink() for p in folder.iterdir())
+    (folder / "config.json").unlink()  # a damaged cache is built again
+    assert nano.nano_folder(base, shipped=shipped) == folder and (folder / "config.json").is_file()
+
+
 def test_another_adapter_is_another_folder(parts: tuple[Path, Path]) -> None:
     shipped, base = parts
     first = nano.nano_folder(base, shipped=shipped)

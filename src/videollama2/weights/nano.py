@@ -64,6 +64,8 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
     work = Path(tempfile.mkdtemp(prefix=".nano-", dir=target.parent))
     try:
         _assemble(shipped, base_state_dict(base), work)
+        if target.exists() and not (target / "config.json").is_file():
+            shutil.rmtree(target, ignore_errors=True)  # a cache that was damaged
         try:
             work.rename(target)
         except OSError:  # another process was faster; its folder is as good
@@ -98,7 +100,7 @@ def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:
     for path in sorted(shipped.glob("*")):
         if path.suffix not in (".safetensors", ".json", ".jinja") or path.name == ADAPTERS:
             continue
-        _link_or_copy(path, target / path.name)
+        shutil.copyfile(path, target / path.name)  # no link: the cache outlives the installation it was built from
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 weight_map |= dict.fromkeys(file.keys(), path.name)
@@ -109,13 +111,6 @@ def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:
     weight_map |= dict.fromkeys(shard, "language_model.safetensors")
     index = {"metadata": {}, "weight_map": dict(sorted(weight_map.items()))}
     (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)
 
 
 def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> dict[str, Tensor]:
