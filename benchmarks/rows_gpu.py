@@ -139,7 +139,7 @@ def _decode_step(device: torch.device) -> Case:
     """One token after 1412 positions, 32 times: recorded against kernel by kernel."""
     from transformers import DynamicCache
 
-    from videollama2.graphed import record
+    from videollama2.answering.graphed import record
 
     m = model(device)
     embeds = m.some_embeds(1)
@@ -186,7 +186,7 @@ def _decode_step(device: torch.device) -> Case:
 
 
 def _answer(device: torch.device) -> Case:
-    from videollama2 import generation
+    from videollama2.answering import generation
 
     m = model(device)
     embeds = m.some_embeds(1)

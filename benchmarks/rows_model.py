@@ -48,8 +48,8 @@ class Pair:
     def __init__(self) -> None:
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
+        from videollama2.answering.packed import pack
         from videollama2.configuration import VideoLlama2Config
-        from videollama2.packed import pack
 
         torch.manual_seed(4)
         config = VideoLlama2Config(
@@ -102,7 +102,7 @@ def language_flop(text: dict[str, Any], positions: int) -> float:
 
 def step_bytes(model: Any) -> float:
     """Bytes of weights that one decoding step reads: every linear layer of the language model, and the head."""
-    from videollama2.packed import PackedLinear
+    from videollama2.answering.packed import PackedLinear
 
     linears = [m for m in [*model.model.language_model.modules(), model.lm_head] if hasattr(m, "in_features")]
     return float(
@@ -118,7 +118,7 @@ def pair() -> Pair:
 
 def first_tokens(model: Any, embeds: Tensor, count: int, cache: Any = None) -> Tensor:
     """Ids [B, count] by our decoding loop, greedy."""
-    from videollama2.generation import GenerateOptions, decode
+    from videollama2.answering.generation import GenerateOptions, decode
 
     options = GenerateOptions(max_new_tokens=count).with_defaults(None)
     length = embeds.shape[1] + (0 if cache is None else cache.get_seq_length())

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from videollama2 import Engine, GenerateOptions, Media, Request, generation
-from videollama2.batching import pad_left
+from videollama2 import Engine, GenerateOptions, Media, Request
+from videollama2.answering import generation
+from videollama2.answering.batching import pad_left
+from videollama2.answering.graphed import EAGER_STEPS, FixedStep
+from videollama2.answering.session import Session
 from videollama2.errors import (
     ContextOverflow,
     MediaLost,
@@ -22,9 +25,7 @@ from videollama2.errors import (
     UnsupportedModality,
     UsageError,
 )
-from videollama2.graphed import EAGER_STEPS, FixedStep
 from videollama2.processing import VideoLlama2Processor
-from videollama2.session import Session
 
 from . import tiny
 

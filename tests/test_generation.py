@@ -8,9 +8,9 @@ import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from videollama2 import Engine, GenerateOptions
+from videollama2.answering.generation import decode
+from videollama2.answering.session import Detokenizer
 from videollama2.errors import NumericsError, UsageError
-from videollama2.generation import decode
-from videollama2.session import Detokenizer
 
 from . import tiny
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from videollama2 import generation, graphed
-from videollama2.generation import GenerateOptions, decode
+from videollama2.answering import generation, graphed
+from videollama2.answering.generation import GenerateOptions, decode
 
 from .tiny import model
 

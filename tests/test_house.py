@@ -17,13 +17,13 @@ LONGER: dict[str, str] = {}
 # What may be imported, by the first part of a module's name. A layer may import itself and what stands above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("protocols", "spm", "device", "receipt"),
-    ("configuration", "tokenization", "media", "phases"),
-    ("stc", "beats", "vision", "fusion", "prompts", "prompts_legacy", "conversations"),
-    ("modeling", "graphed", "packed", "generation", "image_settings"),
+    ("protocols", "device", "receipt"),
+    ("configuration", "media", "phases"),
+    ("stc", "beats", "vision", "fusion", "text"),
+    ("modeling", "image_settings"),
     ("processing",),
     ("weights", "data"),
-    ("request", "session", "batching", "engine", "train"),
+    ("answering", "engine", "train"),
     ("loading", "registration"),
     ("released_api",),
     ("cli",),

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import videollama2
-from videollama2.generation import GenerateOptions, decode
+from videollama2.answering.generation import GenerateOptions, decode
+from videollama2.answering.packed import PackedLinear, pack
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.packed import PackedLinear, pack
 
 from .tiny import model, save
 

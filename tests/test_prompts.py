@@ -16,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from videollama2.data.collate import collate, truncate
 from videollama2.data.labels import IGNORE, Example, caption_example, chat_example
 from videollama2.errors import CheckpointNotFound, ConfigError, PromptError
-from videollama2.prompts import (
+from videollama2.text.prompts import (
     LLAMA_TEMPLATE,
     Span,
     build_prompt,
@@ -26,8 +26,8 @@ from videollama2.prompts import (
     render,
     stop_token_ids,
 )
-from videollama2.prompts_legacy import conversation_template
-from videollama2.tokenization import SLOT_MODALITIES, Segment, encode_pieces, load_tokenizer
+from videollama2.text.prompts_legacy import conversation_template
+from videollama2.text.tokenization import SLOT_MODALITIES, Segment, encode_pieces, load_tokenizer
 
 CORPUS = ["the user asks the assistant what is shown and heard in the video", "[INST] an instruction [/INST]"] * 20
 CHATML = (

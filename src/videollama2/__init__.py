@@ -7,9 +7,9 @@
     print(answer.text, answer.receipt)
 
 A tour, in the order in which an answer comes about: `media` (files to arrays), `processing` (arrays to model inputs),
-`vision`, `stc`, `beats` (encoders and connector), `fusion` and `modeling` (the model), `prompts` and `generation`,
-`engine` (all of it behind `answer`), and `receipt` (what was seen and heard). `phases` and `train` make models,
-`weights` reads and writes them.
+`vision`, `stc`, `beats` (encoders and connector), `fusion` and `modeling` (the model), `text` (words to ids and back),
+`answering` (requests, sessions, decoding), `engine` (all of it behind `answer`), and `receipt` (what was seen and
+heard). `phases` and `train` make models, `weights` reads and writes them.
 
 Names are imported when first used, so that `import videollama2` is quick.
 """
@@ -18,11 +18,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answering.generation import GenerateOptions
+    from .answering.request import Request
+    from .answering.session import Session
     from .configuration import BeatsConfig, VideoLlama2Config
-    from .conversations import Media
     from .engine import Engine
     from .errors import VideoLlama2Error
-    from .generation import GenerateOptions
     from .loading import load
     from .modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
     from .processing import VideoLlama2Processor
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from .receipt import Answer, Receipt
     from .registration import register
     from .released_api import mm_infer, model_init
-    from .request import Request
-    from .session import Session
+    from .text.conversations import Media
 
 __version__ = "0.1.0"
 
@@ -39,13 +39,13 @@ _HOMES = {
     "Answer": "receipt",
     "BeatsConfig": "configuration",
     "Engine": "engine",
-    "GenerateOptions": "generation",
-    "Media": "conversations",
+    "GenerateOptions": "answering.generation",
+    "Media": "text.conversations",
     "PROTOCOLS": "protocols",
     "Protocol": "protocols",
     "Receipt": "receipt",
-    "Request": "request",
-    "Session": "session",
+    "Request": "answering.request",
+    "Session": "answering.session",
     "VideoLlama2Config": "configuration",
     "VideoLlama2Error": "errors",
     "VideoLlama2ForConditionalGeneration": "modeling",

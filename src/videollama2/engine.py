@@ -18,18 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batching import answer_batch
-from .conversations import Media
+from .answering.batching import answer_batch
+from .answering.generation import GenerateOptions
+from .answering.request import Request, as_request
+from .answering.session import Opened, Session, Stage, Stream
 from .device import Placement
 from .errors import ContextOverflow, MediaError, UsageError
-from .generation import GenerateOptions
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import Encoded, Prepared, VideoLlama2Processor
-from .prompts import stop_token_ids
 from .protocols import Protocol, protocol
 from .receipt import Answer, AudioReceipt, Receipt, VideoReceipt, refuse_losses
-from .request import Request, as_request
-from .session import Opened, Session, Stage, Stream
+from .text.conversations import Media
+from .text.prompts import stop_token_ids
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from . import packed
+from .answering import packed
 from .device import choose
 from .engine import Engine
 from .errors import CheckpointNotFound, MissingExtra, VideoLlama2Error

@@ -21,16 +21,16 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .beats import patch_grid
 from .configuration import VideoLlama2Config
-from .conversations import Media, as_conversations, media_of, with_modalities
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
 from .modeling import MEDIA_INPUTS, pooled_patches
-from .prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
 from .protocols import Protocol, protocol
 from .receipt import AudioReceipt, VideoReceipt
 from .stc import CONNECTORS
-from .tokenization import Modality, load_tokenizer
+from .text.conversations import Media, as_conversations, media_of, with_modalities
+from .text.prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
+from .text.tokenization import Modality, load_tokenizer
 
 logger = logging.getLogger(__name__)
 MOST_CHARACTERS_PER_TOKEN = 100  # on average over a text; 4 is usual

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .answering.generation import GenerateOptions, decode
 from .errors import UnsupportedModality, UsageError
-from .generation import GenerateOptions, decode
 from .media import PixelSettings, open_clip, pixel_values, sound_features
 from .media.sampling import released_range
-from .prompts import Message, build_prompt, released_messages, stop_token_ids
 from .protocols import RELEASED
+from .text.prompts import Message, build_prompt, released_messages, stop_token_ids
 
 logger = logging.getLogger(__name__)
 DEFAULT_MODEL = "DAMO-NLP-SG/VideoLLaMA2-7B"

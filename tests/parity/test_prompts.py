@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from videollama2 import tokenization
 from videollama2.data.collate import collate
 from videollama2.data.labels import IGNORE, Example, caption_example, chat_example, move_tag_first
 from videollama2.errors import PromptError
-from videollama2.prompts import (
+from videollama2.text import tokenization
+from videollama2.text.prompts import (
     RELEASED_SYSTEM_PROMPT,
     build_prompt,
     chat_template,
@@ -18,8 +18,8 @@ from videollama2.prompts import (
     released_messages,
     stop_token_ids,
 )
-from videollama2.prompts_legacy import conversation_template
-from videollama2.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, encode_pieces, load_tokenizer
+from videollama2.text.prompts_legacy import conversation_template
+from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, encode_pieces, load_tokenizer
 
 from .recorded import FIXTURES, TOKENIZERS, need
 

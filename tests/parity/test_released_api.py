@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from videollama2 import mm_infer, model_init, released_api
-from videollama2.prompts import RELEASED_SYSTEM_PROMPT, stop_token_ids
-from videollama2.tokenization import SLOT_IDS, SLOT_MODALITIES
+from videollama2.text.prompts import RELEASED_SYSTEM_PROMPT, stop_token_ids
+from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES
 
 from .. import tiny
 from .recorded import FIXTURES, need, tensors

@@ -1,5 +1,7 @@
 """A phase trains exactly the parts that it names."""
 
+import logging
+
 import pytest
 import torch
 
@@ -34,8 +36,11 @@ def test_adapters_learn_in_place_of_the_language_model() -> None:
     assert len(learning["language_model"]) == len(learns)
 
 
-def test_the_log_says_what_learns_and_what_is_frozen(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
+def test_the_log_says_what_learns_and_what_is_frozen(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("videollama2"), "propagate", True)  # the command line keeps it to itself
+    with caplog.at_level("INFO", logger="videollama2"):
         PHASES["audio_align"].apply(small_model())
     lines = [r.getMessage() for r in caplog.records]
     assert sum("learns" in line for line in lines) == 1 and "audio_projector" in next(x for x in lines if "learns" in x)

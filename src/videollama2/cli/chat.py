@@ -10,8 +10,8 @@ from . import terminal
 from .ask import summary
 
 if TYPE_CHECKING:
+    from ..answering.session import Session
     from ..receipt import Answer
-    from ..session import Session
 
 _EPILOG = """examples:
   videollama2 chat clip.mp4                    media are decoded and encoded once; each turn costs its own text only

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..errors import MediaNotFound, UsageError
 
 if TYPE_CHECKING:
-    from ..request import Request
+    from ..answering.request import Request
 
 STAGES = {"loading": "loading the model", "decoding": "decoding media", "encoding": "looking and listening"}
 
@@ -161,11 +161,11 @@ def request(paths: Sequence[str], question: str, args: argparse.Namespace) -> "R
         UsageError: an impossible value.
         MediaNotFound, UnreadableMedia: a path leads nowhere, or is a URL.
     """
-    from ..conversations import Media
-    from ..generation import GenerateOptions
+    from ..answering.generation import GenerateOptions
+    from ..answering.request import Request
     from ..media.source import local_path
     from ..protocols import protocol
-    from ..request import Request
+    from ..text.conversations import Media
 
     for path in paths:
         if not local_path(path).exists():

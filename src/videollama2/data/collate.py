@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PromptError
-from ..tokenization import SLOT_MODALITIES
+from ..text.tokenization import SLOT_MODALITIES
 from .labels import IGNORE, Example
 
 

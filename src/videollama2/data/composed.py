@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from ..configuration import VideoLlama2Config
 from ..media.fbank import BINS, num_frames
 from ..modeling import pooled_patches
-from ..prompts import encode_prompt
 from ..stc import CONNECTORS
+from ..text.prompts import encode_prompt
 from ..vision import num_patches
 from .compose import (
     PHOTO_CLASSES,

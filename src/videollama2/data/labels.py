@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PromptError
-from ..prompts import Prompt, Rendered, Role, Turn, render
-from ..tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
+from ..text.prompts import Prompt, Rendered, Role, Turn, render
+from ..text.tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
 
 IGNORE = -100
 """Label of a position that is not trained on."""

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
-from .errors import UsageError
+from ..errors import UsageError
+from ..processing import Encoded, Prepared, VideoLlama2Processor
+from ..protocols import Protocol
+from ..receipt import Answer, FinishReason
+from ..text.prompts import Message
 from .generation import GenerateOptions, decode
-from .processing import Encoded, Prepared, VideoLlama2Processor
-from .prompts import Message
-from .protocols import Protocol
-from .receipt import Answer, FinishReason
 from .request import changed_options
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from ..engine import Engine
 
 Stage = Callable[[str], None]  # told the name of each stage as it begins: "decoding", "encoding", "thinking"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import PromptError
+from ..errors import PromptError
 
 Style = Literal["SINGLE", "TWO", "LLAMA2", "QWEN", "PLAIN"]
 

@@ -25,7 +25,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from .errors import NumericsError, UsageError
+from ..errors import NumericsError, UsageError
 from .graphed import EAGER_STEPS, FixedStep, record
 
 

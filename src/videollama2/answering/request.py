@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from .conversations import Media, media_of
-from .errors import UsageError
+from ..errors import UsageError
+from ..protocols import Protocol
+from ..text.conversations import Media, media_of
+from ..text.prompts import Message
 from .generation import GenerateOptions
-from .prompts import Message
-from .protocols import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)

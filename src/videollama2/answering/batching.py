@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .errors import UsageError
+from ..errors import UsageError
+from ..processing import Encoded
+from ..receipt import Answer, FinishReason
 from .generation import decode
-from .processing import Encoded
-from .receipt import Answer, FinishReason
 from .request import Request
 from .session import Opened, timings_of
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from ..engine import Engine
 
 
 def answer_batch(engine: "Engine", requests: Sequence[Request]) -> list[Answer]:

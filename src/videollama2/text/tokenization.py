@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import CheckpointNotFound, ConfigError, PromptError, VideoLlama2Error
+from ..errors import CheckpointNotFound, ConfigError, PromptError, VideoLlama2Error
 
 Modality = Literal["image", "video", "audio"]
 Tokenizer = Any  # a transformers tokenizer with a `tokenizers` backend, as `load_tokenizer` returns it
@@ -253,7 +253,7 @@ def _encode_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool)
     if backend is None:
         raise PromptError(
             "the text holds what looks like a control token, and this slow tokenizer can't be kept from obeying it. "
-            "Load the tokenizer with videollama2.tokenization.load_tokenizer."
+            "Load the tokenizer with videollama2.text.tokenization.load_tokenizer."
         )
     normal = backend.normalizer.normalize_str(text) if backend.normalizer is not None else text
     splits = [normal]

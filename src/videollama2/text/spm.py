@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 _NORMAL, _BPE = 1, 2  # ModelProto.SentencePiece.Type.NORMAL, TrainerSpec.ModelType.BPE
 
