@@ -229,3 +229,14 @@ def test_nothing_speaks_of_where_it_was_made() -> None:
     read = [p for p in files if p.suffix in (".py", ".md", ".toml", ".txt", ".yaml") and p != own]
     personal = re.compile(r"(?<![\w./])/(work|tmp|home|root)/")
     assert not [str(p.relative_to(root)) for p in read if personal.search(p.read_text(encoding="utf-8"))]
+
+
+def test_the_readme_says_what_ci_runs_and_names_what_exists() -> None:
+    root = PACKAGE.parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
+    assert len(commands) == 2, "the README has two commands: to run, and to test"
+    assert commands[1] in (root / ".ci" / "run").read_text().splitlines(), "CI calls the README's test command"
+    named = re.findall(r"[├└]── ([a-z_0-9]+(?:\.py|/))", readme) + re.findall(r"\]\(([^)#:]+)\)", readme)
+    missing = [n for n in named if not (PACKAGE / n).exists() and not (root / n).exists()]
+    assert not missing, f"the README names what is not there: {missing}"

@@ -117,6 +117,8 @@ class Source:
                 f"{self.name} is a playlist or a script that could name other files. Give the media file itself."
             )
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+            options["probesize"] = "32768"  # else FFmpeg reads 5 MB to see whether the samples are DTS in disguise
         target: Any = BytesIO(self.data) if self.data is not None else f"file:{self._path.absolute()}"
         try:
             with av.open(target, options=options) as opened:
