@@ -1,6 +1,8 @@
 """One tiny model and one set of self-made media for the tests of the faces."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # before torch is imported: threads that wait must not spin on busy cores, and no test may reach for a hub
@@ -15,6 +17,15 @@ import videollama2
 from videollama2.engine import Engine
 
 from . import tiny
+
+
+@pytest.fixture(autouse=True)
+def logger_as_it_was() -> Iterator[None]:
+    """The command line keeps the package's log to itself, for the rest of its process; a test's process goes on."""
+    log = logging.getLogger("videollama2")
+    before = (log.handlers[:], log.level, log.propagate)
+    yield
+    log.handlers[:], log.level, log.propagate = before
 
 
 @pytest.fixture(scope="session")
