@@ -73,11 +73,6 @@ class BeatsModel(PreTrainedModel):
         self.predictor = nn.Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
         self.post_init()
 
-    @property
-    def grid_of(self) -> Any:
-        """`patch_grid` for this model's patch size."""
-        return lambda frames: patch_grid(frames, self.config.input_patch_size)
-
     def forward(self, input_features: Tensor, padding_mask: Tensor | None = None) -> BeatsOutput:
         """Encode log-mel filterbanks.
 

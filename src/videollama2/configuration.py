@@ -208,6 +208,11 @@ class VideoLlama2Config(PreTrainedConfig):
         return self.text_config
 
     @property
+    def placeholder_ids(self) -> dict[Any, int]:
+        """The placeholder id of each modality."""
+        return {"image": self.image_token_id, "video": self.video_token_id, "audio": self.audio_token_id}
+
+    @property
     def max_positions(self) -> int:
         """Longest sequence (text and media) that the language model has positions for."""
         return int(self.text_config.max_position_embeddings)
@@ -216,14 +221,11 @@ class VideoLlama2Config(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As transformers', and an original config.json comes back translated into ours.
-
-        `ignored_keys`: unknown keys of the file that the caller knows to be notes.
-        """
+        """As transformers', and an original's comes back as ours; `ignored_keys` are notes that nothing reads."""
         ignored = kwargs.pop("ignored_keys", ())
         local = Path(pretrained_model_name_or_path) / "config.json"
         if local.is_file():
-            _read_json(local)  # for an error that says where the mistake is
+            read_json(local)  # for an error that says where the mistake is
         values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         values = {k: v for k, v in values.items() if k not in ignored}
         if values.get("model_type") in LANGUAGE_MODELS:
@@ -247,11 +249,10 @@ class VideoLlama2Config(PreTrainedConfig):
                 f"config.json describes a model of type {found!r}; expected {VideoLlama2Config.model_type!r} with a "
                 f"text_config, or an original's ({', '.join(LANGUAGE_MODELS)})"
             )
-        # an alias hands over to the class itself, so that every model carries one configuration type
-        target = VideoLlama2Config if issubclass(cls, VideoLlama2Config) else cls
-        known = set(target.__dataclass_fields__) | _LIBRARY_KEYS | set(target.sub_configs)
+        known = set(VideoLlama2Config.__dataclass_fields__) | _LIBRARY_KEYS | set(cls.sub_configs)
         _refuse_unknown(config_dict, known, "config.json")
-        return super(VideoLlama2Config, target).from_dict(config_dict, **kwargs)
+        # an alias hands over to the class itself, so that every model carries one configuration type
+        return super(VideoLlama2Config, VideoLlama2Config).from_dict(config_dict, **kwargs)
 
 
 def _sub_config(value: Any, name: str) -> Any:
@@ -349,7 +350,7 @@ def _vision_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _audio_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     beside = folder / "beats_config.json"
-    audio = _read_json(beside) if beside.is_file() else {}
+    audio = read_json(beside) if beside.is_file() else {}
     known = set(BeatsConfig.__dataclass_fields__)
     audio = BeatsConfig(**{k: v for k, v in audio.items() if k in known}).to_dict()
     width = values.get("mm_hidden_size_a")
@@ -376,7 +377,7 @@ def vision_tower_config(name: str, folder: Path) -> dict[str, Any]:
     base = name.rstrip("/").rsplit("/", 1)[-1]
     for place in (folder / name, folder / base, Path(name)):
         if (place / "config.json").is_file():
-            return _vision_only(_read_json(place / "config.json"), str(place))
+            return _vision_only(read_json(place / "config.json"), str(place))
     if base in VISION_TOWERS:
         return dict(VISION_TOWERS[base])
     try:
@@ -399,11 +400,12 @@ def _vision_only(values: dict[str, Any], where: str) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in dropped}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a checkpoint's JSON file; raises ConfigError where it can't be read or holds no object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; expected a JSON object")
     return values

@@ -1,11 +1,9 @@
 """How a checkpoint wants its pictures: preprocessor_config.json, or the defaults of its vision encoder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from .configuration import VideoLlama2Config
-from .errors import ConfigError
+from .configuration import VideoLlama2Config, read_json
 from .media import PixelSettings
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -30,22 +28,12 @@ def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None
     """Image settings from the checkpoint's folder, or the tower's inside it; else the encoder's defaults."""
     if config.vision_config is None:
         return None
-    raw = _read_json(folder / "config.json")
+    raw = read_json(folder / "config.json")
     tower = str(raw.get("mm_vision_tower") or "")
     for place in (folder, *([folder / tower, folder / Path(tower).name, Path(tower)] if tower else [])):
         if (place / PREPROCESSOR).is_file():
-            return PixelSettings.from_dict(_read_json(place / PREPROCESSOR))
+            return PixelSettings.from_dict(read_json(place / PREPROCESSOR))
     return default_pixels(config.vision_config)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is no JSON ({error}); fetch it again") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}; expected an object with settings")
-    return values
 
 
 def as_dict(settings: PixelSettings, vision_config: Any) -> dict[str, Any]:

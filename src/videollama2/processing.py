@@ -254,15 +254,14 @@ class VideoLlama2Processor(ProcessorMixin):
             ContextOverflow: the text alone can't fit.
         """
         config = self.config
-        ids: dict[Modality, int] = {
-            "image": config.image_token_id,
-            "video": config.video_token_id,
-            "audio": config.audio_token_id,
-        }
         conversation = with_modalities(messages, [m.modality for m in media])
         _refuse_endless(conversation, config.max_positions)
         prompt = encode_prompt(
-            conversation, self.tokenizer, [m.counts for m in media], ids, system_prompt=config.system_prompt
+            conversation,
+            self.tokenizer,
+            [m.counts for m in media],
+            config.placeholder_ids,
+            system_prompt=config.system_prompt,
         )
         return Encoded(prompt, list(media))
 

@@ -138,10 +138,8 @@ def mm_infer(
         tokenizer,
         system_prompt=model.config.system_prompt,
     )
-    config = model.config
-    ids = {"image": config.image_token_id, "video": config.video_token_id, "audio": config.audio_token_id}
     counts = [{kind: len(f) for kind, f in features.items()}] if features else []
-    encoded = prompt.expand(counts, ids)  # type: ignore[arg-type]
+    encoded = prompt.expand(counts, model.config.placeholder_ids)  # type: ignore[arg-type]
     stop_ids = stop_token_ids(tokenizer, model.generation_config)
     with torch.inference_mode():
         input_ids = torch.tensor([encoded.input_ids], device=model.device)

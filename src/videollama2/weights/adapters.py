@@ -8,7 +8,6 @@ The base is a language model, or any of the three kinds itself. Where it lies, c
 caller; nothing is concluded from the name of a folder, and what is in no folder is an error, never a random tensor.
 """
 
-import json
 import logging
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from transformers import GenerationConfig
 
-from ..configuration import VideoLlama2Config
+from ..configuration import VideoLlama2Config, read_json
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from . import catalog
@@ -78,7 +77,7 @@ def kind(folder: str | Path) -> Kind:
     if named & set(STAGE_FILES):
         return "pretrain"
     config = folder / "config.json"
-    return "pretrain" if config.is_file() and _json(config).get("tune_mm_mlp_adapter") else "complete"
+    return "pretrain" if config.is_file() and read_json(config).get("tune_mm_mlp_adapter") else "complete"
 
 
 def resolve(name: str | Path) -> Path:
@@ -225,7 +224,7 @@ def collect(
     tensors = _without_absent_parts(below.tensors, config)
     tensors |= _tower(folder, config, tensors, vision) | _beats(config, tensors, audio)
     if found == "lora":
-        tensors = apply_lora(folder, _json(folder / LORA_CONFIG), tensors)
+        tensors = apply_lora(folder, read_json(folder / LORA_CONFIG), tensors)
     tensors |= _stage_tensors(folder, needed=found == "pretrain")
     return Collected(config, tensors, (folder, *below.folders))
 
@@ -233,7 +232,7 @@ def collect(
 def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
     headers = read_headers(weight_files(folder))
     equal_copies(headers)
-    values = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    values = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
     config = None if is_language_model else read_config(folder, ignored_keys)
     rename = our_name if is_language_model or is_original(headers) else lambda name: name
@@ -246,9 +245,9 @@ def named_base(folder: Path) -> str | None:
     found = kind(folder)
     if found == "complete":
         return None
-    base = _json(folder / "config.json").get("_name_or_path") if (folder / "config.json").is_file() else None
+    base = read_json(folder / "config.json").get("_name_or_path") if (folder / "config.json").is_file() else None
     if not base and found == "lora":
-        base = _json(folder / LORA_CONFIG).get("base_model_name_or_path")
+        base = read_json(folder / LORA_CONFIG).get("base_model_name_or_path")
     return str(base) if base else None
 
 
@@ -288,7 +287,7 @@ def _tower(
     if config.vision_config is None or (vision is None and any(n.startswith(prefix) for n in tensors)):
         return {}
     path = folder / "config.json"
-    named = vision if vision is not None else (_json(path).get("mm_vision_tower") if path.is_file() else None)
+    named = vision if vision is not None else (read_json(path).get("mm_vision_tower") if path.is_file() else None)
     if named is None:
         return {}
     try:
@@ -379,13 +378,3 @@ def read_config(folder: Path, ignored_keys: tuple[str, ...] = ()) -> VideoLlama2
     values.pop("quantization_config", None)
     config: VideoLlama2Config = VideoLlama2Config.from_dict(values)
     return config
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read as JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; expected a JSON object")
-    return values
