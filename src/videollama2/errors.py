@@ -10,7 +10,8 @@
     │   ├── EmptyMedia                                zero frames, zero samples, empty folder
     │   ├── MediaTooLarge
     │   ├── TimeRangeError                            start beyond the end, empty range
-    │   └── MediaLost                                 strict mode: something asked for was not used
+    │   ├── MediaLost                                 strict mode: something asked for was not used
+    │   └── DataError                                 training data that can't be read or learned from
     ├── WeightsError                         exit 4   something is wrong with a checkpoint
     │   ├── CheckpointNotFound
     │   ├── ConfigError                               unknown key, impossible value
@@ -74,6 +75,10 @@ class TimeRangeError(MediaError):
 
 class MediaLost(MediaError):
     """Strict mode: something that was asked for would not have been used."""
+
+
+class DataError(MediaError):
+    """A file of training records, or one of its records, can't be read or learned from."""
 
 
 class WeightsError(VideoLlama2Error, ValueError):
