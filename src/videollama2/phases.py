@@ -3,15 +3,15 @@
     video_align ─► video_tune ─► audio_align ─► audio_tune ─► av_joint
     connector      + language     projector      + BEATs       all but the vision encoder
 
-A phase says which parts learn and from what, and how fast; nothing else in the package decides that. The numbers of
-`PHASES` are the published recipe's. A recipe for another model is these with
-other numbers: `PHASES["av_joint"].but(…)`.
+A phase says which parts learn, from what, and how fast; nothing else in the package decides that. The numbers of
+`PHASES` are those of the released scripts; recipes/ has the printed ones beside them, for each released model. A recipe
+for another model is these with other numbers: `PHASES["av_joint"].but(…)`.
 """
 
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
@@ -30,33 +30,41 @@ PARTS = {
 }
 
 
+Schedule = Literal["cosine", "linear", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+Style = Literal["chat", "joined", "templated"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One phase of training.
+    """One phase of training: what learns, from what, how fast.
 
-    Attributes:
-        name: of the phase.
-        learns: the parts (keys of `PARTS`) that learn; all others are frozen. Where the language model carries
-            adapters, they learn in its place.
-        mixture: kind of sample ("video", "audio", "av", "image", "text") → its share of the batches.
-        learning_rate: peak; `rates` overrides it per part.
-        batch: samples per step, over all devices.
-        epochs: passes over the data; `steps` overrides it.
-        warmup: share of the steps in which the rate rises; after it a cosine falls to zero.
-        weight_decay: on matrices only; clip: largest norm of all gradients together.
+    Parts are the keys of `PARTS`. Where a part carries LoRA adapters, they learn in its place.
     """
 
-    name: str
-    learns: frozenset[str]
-    mixture: dict[str, float]
-    learning_rate: float
-    batch: int
-    epochs: int = 1
-    steps: int | None = None
-    rates: dict[str, float] = field(default_factory=dict)
-    warmup: float = 0.03
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    name: Annotated[str, "of the phase"]
+    learns: Annotated[frozenset[str], "the parts that learn; all others are frozen"]
+    starts_from: Annotated[str, "what the published phase starts from (a note; --model decides)"] = ""
+    mixture: Annotated[
+        dict[str, float],
+        "share of each pool (av, video, audio, image, text, or a name given to --data); none: all once an epoch",
+    ] = field(default_factory=dict)
+    sound: Annotated[bool, "whether a video's sound is used where its record does not say"] = False
+    style: Annotated[Style, "prompt: chat template, or the plain one of pre-training (joined, templated)"] = "chat"
+    frames: Annotated[int | None, "per video; none: the model's own number"] = None
+    protocol: Annotated[str | None, "how media are prepared (released, paper, full); none: the model's own"] = None
+    max_length: Annotated[int, "most positions of a sample, media included; a longer one is an error"] = 2048
+    learning_rate: Annotated[float, "peak, of every part that `rates` does not name"]
+    rates: Annotated[dict[str, float], "peak learning rate per part"] = field(default_factory=dict)
+    batch: Annotated[int, "samples per step, over all processes"]
+    epochs: Annotated[float, "passes over the data"] = 1.0
+    steps: Annotated[int | None, "of the optimiser; overrides epochs"] = None
+    schedule: Annotated[Schedule, "of the learning rate after the warm-up"] = "cosine"
+    warmup: Annotated[float, "share of the steps in which the rate rises"] = 0.03
+    weight_decay: Annotated[float, "on matrices only"] = 0.0
+    beta2: Annotated[float, "of AdamW"] = 0.999
+    clip: Annotated[float, "largest norm of all gradients together"] = 1.0
+    precision: Annotated[Precision, "of the arithmetic; what learns is kept in fp32 (auto: bf16 on GPUs)"] = "auto"
 
     def __post_init__(self) -> None:
         unknown = (set(self.learns) | set(self.rates)) - set(PARTS)
@@ -64,6 +72,13 @@ class Phase:
             raise UsageError(
                 f"phase {self.name!r} names the parts {sorted(unknown) or 'none'}; expected some of {', '.join(PARTS)}"
             )
+        for name, least in (("learning_rate", 0.0), ("batch", 1), ("epochs", 0.0), ("clip", 0.0), ("max_length", 2)):
+            if not getattr(self, name) >= least:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least:g}")
+        if not 0 <= self.warmup < 1:
+            raise UsageError(f"warmup is {self.warmup}; expected a share of the steps, 0 ≤ warmup < 1")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"steps is {self.steps}; expected at least 1")
 
     def but(self, **changes: Any) -> "Phase":
         """This phase with other values."""
@@ -91,7 +106,7 @@ class Phase:
             raise UsageError(f"phase {self.name!r} trains {', '.join(sorted(absent))}, which this model does not have")
         learning: dict[str, list[nn.Parameter]] = {}
         for part, named in members.items():
-            adapted = part == "language_model" and any("lora_" in name for name, _ in named)
+            adapted = any("lora_" in name for name, _ in named)
             for name, parameter in named:
                 parameter.requires_grad_(part in self.learns and (not adapted or "lora_" in name))
             chosen = [p for _, p in named if p.requires_grad]
@@ -130,37 +145,43 @@ def _phases(*phases: Phase) -> dict[str, Phase]:
 PHASES = _phases(
     Phase(
         name="video_align",
+        starts_from="a language model and a vision encoder",
         learns=frozenset({"connector"}),
-        mixture={"video": 703.0, "image": 558.0},  # thousands of samples
+        style="joined",
         learning_rate=1e-3,
         batch=256,
     ),
     Phase(
         name="video_tune",
+        starts_from="video_align",
         learns=frozenset({"connector", "language_model", "lm_head"}),
-        mixture={"video": 100.0, "image": 625.0, "text": 40.0},
+        protocol="paper",
         learning_rate=2e-5,
         batch=128,
     ),
     Phase(
         name="audio_align",
+        starts_from="video_tune and BEATs",
         learns=frozenset({"audio_projector"}),
-        mixture={"audio": 1.0},
+        style="templated",
         learning_rate=1e-3,
         batch=1024,
     ),
     Phase(
         name="audio_tune",
+        starts_from="audio_align",
         learns=frozenset({"audio_projector", "audio_encoder"}),
-        mixture={"audio": 1.0},
         learning_rate=2e-5,
         batch=128,
         epochs=2,
     ),
     Phase(
         name="av_joint",
+        starts_from="video_tune, with the audio encoder and projector of audio_tune",
         learns=frozenset({"connector", "audio_projector", "audio_encoder", "language_model", "lm_head"}),
         mixture={"av": 2.0, "audio": 1.0, "video": 1.0},
+        sound=True,
+        protocol="paper",
         learning_rate=2e-5,
         batch=128,
         epochs=2,

@@ -1,0 +1,209 @@
+"""The configuration of a run: the phase (phases.py) and how it is carried out, from three places.
+
+    PHASES[name]  ◄── a recipe's table  ◄── overrides of the command line      ──► settings.json
+
+All keys are flat and typed; what a key means stands at its field. An unknown key is an error that names the nearest.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..configuration import read_json
+from ..errors import UsageError
+from ..phases import PHASES, Phase
+
+Unreadable = Literal["error", "skip"]
+Save = Literal["whole", "parts"]
+NOTES = ("model", "starts_from")  # keys of a recipe that say what it is for and change nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a phase is carried out; nothing here changes what is learned, but for adapters and the seed."""
+
+    micro_batch: Annotated[int, "samples that go through the model at once, per process"] = 1
+    gradient_checkpointing: Annotated[bool, "recompute activations of the language model: less memory"] = False
+    lora_rank: Annotated[int, "of LoRA adapters; 0: the parts themselves learn"] = 0
+    lora_alpha: Annotated[float | None, "scale of the adapters; none: twice the rank"] = None
+    lora_dropout: Annotated[float, "before each adapter"] = 0.0
+    lora_parts: Annotated[tuple[str, ...], "parts that learn through adapters (language_model, audio_encoder)"] = (
+        "language_model"
+    )
+    quantise: Annotated[int | None, "bits of the frozen language model under adapters: 4 (QLoRA) or 8"] = None
+    seed: Annotated[int, "of initialisation, order of the data, and dropout"] = 0
+    workers: Annotated[int, "processes that read media, per process that trains"] = 0
+    on_unreadable: Annotated[Unreadable, "a sample that can't be read stops the run, or is left out"] = "error"
+    cache: Annotated[Path | None, "folder in which frozen encoders' features are kept"] = None
+    cache_gb: Annotated[float, "largest size of that folder"] = 50.0
+    save_every: Annotated[int, "steps between checkpoints; 0: only at the end"] = 500
+    keep: Annotated[int, "newest checkpoints that are kept (the best one is kept too)"] = 2
+    evaluate_every: Annotated[int, "steps between evaluations, where there is evaluation data"] = 100
+    patience: Annotated[int | None, "stop after so many evaluations without improvement"] = None
+    save: Annotated[Save, "the result as a whole model, or as the parts that learned (needs its base)"] = "whole"
+    trackers: Annotated[tuple[str, ...], "besides metrics.jsonl: tensorboard, wandb, trackio"] = ("tensorboard",)
+    deepspeed: Annotated[Path | None, "a DeepSpeed configuration (JSON), in place of FSDP"] = None
+
+    def __post_init__(self) -> None:
+        positive = ("micro_batch", "keep")
+        for name in (*positive, "lora_rank", "workers", "save_every", "evaluate_every"):
+            least = 1 if name in positive else 0
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"patience is {self.patience}; expected at least 1")
+        if self.quantise is not None and not self.lora_rank:
+            raise UsageError("a quantised language model can only learn through adapters; add lora_rank (e.g. 64)")
+        other = set(self.lora_parts) - {"language_model", "audio_encoder"}
+        if other or not self.lora_parts:
+            raise UsageError(f"lora_parts has {sorted(other)}; expected language_model, audio_encoder or both")
+
+    @property
+    def alpha(self) -> float:
+        """Scale of the adapters."""
+        return 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+
+
+def fields() -> dict[str, tuple[Any, str]]:
+    """Every key that can be set → its type and its sentence. The phase's name is not one."""
+    out = {}
+    for owner in (Phase, Settings):
+        for name, annotated in get_type_hints(owner, include_extras=True).items():
+            if name not in ("name", *NOTES):
+                out[name] = get_args(annotated)
+    return out
+
+
+def resolve(
+    phase: str, recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
+) -> tuple[Phase, Settings]:
+    """A phase's published numbers, then a recipe's, then the overrides.
+
+    Raises:
+        UsageError: an unknown phase or key (the nearest is named), or a value that its key can't have.
+    """
+    if phase not in PHASES:
+        raise UsageError(f"no phase is named {phase!r}{_nearest(phase, PHASES)}; expected one of {', '.join(PHASES)}")
+    values: dict[str, Any] = {}
+    known = fields()
+    for source in (recipe or {}, overrides or {}):
+        for key, value in source.items():
+            if key in NOTES:
+                continue
+            if key not in known:
+                raise UsageError(f"no setting is named {key!r}{_nearest(key, known)}")
+            values[key] = coerce(key, value, known[key][0])
+    own = {f.name for f in dataclasses.fields(Phase)}
+    changed = PHASES[phase].but(**{k: v for k, v in values.items() if k in own})
+    return changed, Settings(**{k: v for k, v in values.items() if k not in own})
+
+
+def read_recipe(path: Path, phase: str, setting: str | None) -> dict[str, Any]:
+    """The table of a recipe file for one phase: `[SETTING.PHASE]`, or `[PHASE]` where it has one setting only.
+
+    Raises:
+        UsageError: no such file, not TOML, or no such table.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not a readable recipe ({error}); see recipes/README.md") from None
+    where = tables
+    if setting is not None:
+        if not isinstance(tables.get(setting), dict):
+            raise UsageError(f"{path} has no setting {setting!r}; it has {', '.join(tables) or 'nothing'}")
+        where = tables[setting]
+    if phase in where and isinstance(where[phase], dict):
+        return dict(where[phase])
+    inside = [name for name, table in where.items() if isinstance(table, dict) and phase in table]
+    hint = f"; say --setting {' or '.join(inside)}" if inside else ""
+    raise UsageError(f"{path} has no table for {phase!r}{hint}; it has {', '.join(where) or 'nothing'}")
+
+
+def coerce(key: str, value: Any, kind: Any) -> Any:
+    """A value of a recipe or of the command line as its key's type.
+
+    Raises:
+        UsageError: it can't be one.
+    """
+    try:
+        return _coerce(value, kind)
+    except (TypeError, ValueError):
+        raise UsageError(f"{key} is {value!r}; expected {describe(kind)}") from None
+
+
+def describe(kind: Any) -> str:
+    """A type in words, for messages and help."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if k is type(None) else describe(k) for k in inside)
+    if origin is Literal:
+        return ", ".join(str(v) for v in inside)
+    if origin is dict:
+        return "name=number,…"
+    if origin in (tuple, frozenset):
+        return "name,…"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
+    return names[kind]
+
+
+def _coerce(value: Any, kind: Any) -> Any:
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        return _coerce(value, next(k for k in inside if k is not type(None)))
+    if origin is Literal:
+        if value not in inside:
+            raise ValueError
+        return value
+    if origin is dict:
+        items = value.items() if isinstance(value, Mapping) else (v.split("=", 1) for v in _split(value))
+        return {str(k).strip(): _coerce(v, float) for k, v in items}
+    if origin in (tuple, frozenset):
+        return origin(str(v).strip() for v in (_split(value) if isinstance(value, str) else value))
+    if kind is bool:
+        if isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else int("?")
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value != int(value)):
+        raise ValueError
+    if kind is float and not math.isfinite(float(value)):
+        raise ValueError
+    return kind(value)
+
+
+def _split(text: str) -> list[str]:
+    return [piece for piece in text.split(",") if piece.strip() and text.strip().lower() != "none"]
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def to_json(phase: Phase, settings: Settings, **run: Any) -> str:
+    """The resolved configuration, as it is saved with the run."""
+    values = {"phase": dataclasses.asdict(phase), "settings": dataclasses.asdict(settings), "run": run}
+    return json.dumps(values, indent=2, default=lambda v: sorted(v) if isinstance(v, frozenset) else str(v)) + "\n"
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    """The configuration that a run was started with.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    path = folder / "settings.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no training run (there is no settings.json); expected --output of a run")
+    return read_json(path)
