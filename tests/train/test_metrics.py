@@ -1,0 +1,130 @@
+"""The metrics of a run: whole lines, resumed runs, trackers, a full disk."""
+
+import json
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videollama2.errors import MissingExtra, UsageError
+from videollama2.train import metrics
+from videollama2.train.metrics import FILE, Metrics, read_metrics
+
+
+def three_steps(folder: Path, **more: Any) -> Metrics:
+    written = Metrics(folder, trackers=(), quiet=True, **more)
+    for step in range(3):
+        written.step(step, loss=3.0 - step, gradient_norm=1.0, tokens_per_second=10.0)
+    return written
+
+
+def test_every_event_is_on_disk_at_once(tmp_path: Path) -> None:
+    written = three_steps(tmp_path / "run")
+    written.evaluation(3, loss=0.5)
+    written.event("skip", record="a.jsonl:3", reason="unreadable")
+    events = read_metrics(tmp_path / "run")  # not closed: as a killed run leaves it
+    assert [e["event"] for e in events] == ["step"] * 3 + ["evaluation", "skip"]
+    assert events[1]["loss"] == 2.0 and events[1]["memory_bytes"] > 0
+    assert events[4] == {"event": "skip", "step": 2, "record": "a.jsonl:3", "reason": "unreadable"}
+    written.close()
+
+
+def test_a_resumed_run_forgets_what_it_does_again(tmp_path: Path) -> None:
+    three_steps(tmp_path).close()
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"event": "step", "st')  # killed while it wrote
+    assert len(read_metrics(tmp_path)) == 3
+    with Metrics(tmp_path, trackers=(), quiet=True, resume_step=2) as again:
+        again.step(2, loss=7.0)
+    assert [e["loss"] for e in read_metrics(tmp_path)] == [3.0, 2.0, 7.0]
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_new_run_does_not_mix_with_an_old_one(tmp_path: Path) -> None:
+    three_steps(tmp_path).close()
+    with pytest.raises(UsageError, match="holds the metrics of a run; resume it"):
+        Metrics(tmp_path, trackers=())
+
+
+def test_numbers_that_json_has_not(tmp_path: Path) -> None:
+    with Metrics(tmp_path, trackers=(), quiet=True) as written:
+        written.step(0, loss=float("nan"), gradient_norm=float("inf"))
+    (event,) = read_metrics(tmp_path)
+    assert (event["loss"], event["gradient_norm"]) == ("nan", "inf")
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 400 bytes, which fails as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, small_files: None) -> None:
+    written, steps = Metrics(tmp_path, trackers=(), quiet=True), 0
+    with pytest.raises(UsageError, match=r"can't be written .*what was written before is whole"):
+        for steps in range(100):
+            written.step(steps, loss=1.0)
+    written.close()
+    lines = (tmp_path / FILE).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(steps)) and steps > 2
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be written"):
+        Metrics(tmp_path / "file" / "run", trackers=())
+
+
+def test_tensorboard_has_the_same_numbers_and_forgets_too(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with Metrics(tmp_path, settings={"seed": 1}, quiet=True) as written:
+        for step in range(4):
+            written.step(step, loss=float(step))
+    with Metrics(tmp_path, resume_step=2, quiet=True) as again:
+        again.step(2, loss=9.0)
+        again.evaluation(3, loss=0.25)
+    read = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(s.step, s.value) for s in read.Scalars("loss")] == [(0, 0.0), (1, 1.0), (2, 9.0)]
+    assert [s.value for s in read.Scalars("evaluation/loss")] == [0.25]
+
+
+def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="'wandb' is not installed; run `pip install wandb`"):
+        Metrics(tmp_path / "a", trackers=("wandb",))
+    with pytest.raises(UsageError, match="there is no tracker 'tensorbord'"):
+        Metrics(tmp_path / "a", trackers=("tensorbord",))  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
+    three = Metrics(tmp_path / "b", quiet=True)  # by default only where it is installed
+    three.step(0, loss=1.0)
+    three.close()
+    assert [p.name for p in (tmp_path / "b").iterdir()] == [FILE]
+
+
+def test_progress_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    with Metrics(tmp_path, trackers=()) as written:
+        written.begin(10, 110)
+        for step in range(10, 20):
+            now += 30
+            written.step(step, loss=1.5, tokens_per_second=1234.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("step 12 of 110  loss 1.5  1,234 tokens/s  ") and lines[0].endswith(" 0:49 h left")
+
+
+@pytest.mark.parametrize(("text", "found"), [(None, "no readable metrics"), ("{}\n", "line 1 of .* is no event")])
+def test_no_run(tmp_path: Path, text: str | None, found: str) -> None:
+    if text is not None:
+        (tmp_path / FILE).write_text(text)
+    with pytest.raises(UsageError, match=found):
+        read_metrics(tmp_path)
