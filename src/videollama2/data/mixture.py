@@ -1,0 +1,162 @@
+"""Which record is seen when: a pure function of the seed and the step.
+
+    position = step · batch + place ─► pool, by weight ─► the pool's next record, in the order of its epoch
+
+Nothing is drawn one after the other, so any step can be asked for at any time, by any number of processes, and a
+resumed run goes on with exactly the sample that was next.
+"""
+
+import zlib
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import gcd, lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+
+MOST_PERIOD = 100_000  # positions after which the pattern of pools repeats; finer weights are rounded to this
+ORDERS_KEPT = 16  # shuffled orders in memory; each pool needs one, and two around the end of its epoch
+
+
+class Plan:
+    """The order of a run's records.
+
+    Without weights there is one endless sequence of epochs, each of which shows every record once in an order of its
+    own; a batch may hold the end of one epoch and the beginning of the next, so batches are always full and nothing is
+    left out. With weights, each pool is such a sequence, and positions are dealt to the pools so that after any number
+    of samples no pool is a whole sample away from its share: a batch of 128 at 2:1:1 holds 64, 32 and 32.
+
+    Attributes:
+        steps_per_epoch: steps after which every record was seen; with weights, every record of the pool with the
+            largest weight (the first such), while smaller pools repeat and larger ones are not seen to their end.
+    """
+
+    def __init__(
+        self, pools: Mapping[str, Sequence[int]], *, batch: int, seed: int, weights: Mapping[str, float] | None = None
+    ) -> None:
+        """Make the plan.
+
+        Args:
+            pools: name → indices of its records.
+            batch: samples per step, over all processes.
+            seed: ≥ 0; another seed is another order.
+            weights: name → share, in any unit; 0 leaves a pool out. None: every record once per epoch.
+
+        Raises:
+            UsageError: no records, a pool that is empty, or weights that do not match the pools.
+        """
+        if batch < 1 or seed < 0:
+            raise UsageError(f"batch is {batch} and seed {seed}; expected a batch of at least 1 and a seed from 0")
+        self.batch, self.seed = batch, seed
+        self.shares = None if weights is None else _whole_shares(weights, pools)
+        if self.shares is None:
+            pools = {"": [index for pool in pools.values() for index in pool]}
+        self._pools = {n: np.asarray(pools[n], np.int64) for n in (pools if self.shares is None else self.shares)}
+        empty = [name for name, pool in self._pools.items() if not len(pool)]
+        if empty or not self._pools:
+            kinds = f" of kind {', '.join(empty)}" if any(empty) else ""
+            raise UsageError(f"there are no records{kinds} to train on; give some, or take the kind out of the mixture")
+        self._names = list(self._pools)
+        self._pattern = spread([1] if self.shares is None else list(self.shares.values()))
+        ones = self._pattern[:, None] == np.arange(len(self._names))
+        self._before = np.concatenate([np.zeros((1, len(self._names)), np.int64), ones.cumsum(0)])
+        self._orders: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
+        self.steps_per_epoch = self._steps_to_cover(int(np.argmax(self._before[-1])))
+
+    def step(self, n: int) -> list[int]:
+        """The `batch` record indices of optimiser step n ≥ 0."""
+        return [self._record(position) for position in range(n * self.batch, (n + 1) * self.batch)]
+
+    def describe(self) -> str:
+        """One line per pool, in words."""
+        total = int(self._before[-1].sum())
+        if self.shares is None:
+            return (
+                f"{len(self._pools[''])} records, each once per epoch of {self.steps_per_epoch} steps of {self.batch}"
+            )
+        lines = []
+        seen = self.steps_per_epoch * self.batch
+        for k, (name, pool) in enumerate(self._pools.items()):
+            share = int(self._before[-1][k]) / total
+            lines.append(
+                f"{name}: {share:.1%} of each batch; {len(pool)} records, seen {self._count(k, seen) / len(pool):.2f} "
+                f"times per epoch of {self.steps_per_epoch} steps of {self.batch}"
+            )
+        return "\n".join(lines)
+
+    def _record(self, position: int) -> int:
+        period = len(self._pattern)
+        k = int(self._pattern[position % period])
+        pool = self._pools[self._names[k]]
+        epoch, place = divmod(self._count(k, position), len(pool))
+        return int(pool[self._order(k, epoch)[place]])
+
+    def _count(self, k: int, position: int) -> int:
+        """How many of the positions before this one are the pool's."""
+        rounds, rest = divmod(position, len(self._pattern))
+        return rounds * int(self._before[-1][k]) + int(self._before[rest][k])
+
+    def _order(self, k: int, epoch: int) -> NDArray[np.int64]:
+        """A pool's order in an epoch."""
+        key = (k, epoch)
+        if key not in self._orders:
+            # raw random bits are the one thing that numpy promises never to change between versions
+            source = np.random.Philox(np.random.SeedSequence([self.seed, zlib.crc32(self._names[k].encode()), epoch]))
+            bits = source.random_raw(len(self._pools[self._names[k]]))
+            self._orders[key] = np.argsort(bits, kind="stable")
+            while len(self._orders) > ORDERS_KEPT:
+                self._orders.popitem(last=False)
+        self._orders.move_to_end(key)
+        return self._orders[key]
+
+    def _steps_to_cover(self, k: int) -> int:
+        """Steps until pool k was seen once."""
+        rounds, rest = divmod(len(self._pools[self._names[k]]), int(self._before[-1][k]))
+        positions = rounds * len(self._pattern) + bisect_left(self._before[:, k], rest)
+        return -(-positions // self.batch)
+
+
+def spread(shares: Sequence[int]) -> NDArray[np.int64]:
+    """Which pool each of sum(shares) positions belongs to, so that pools are mixed as evenly as can be.
+
+    After any number of positions each pool's count is less than one from its exact share. Choosing the pool that is
+    furthest behind does not keep that with many pools; choosing, of those that may have a turn, the one that would
+    first be too late, does (Tijdeman 1980, The chairman assignment problem).
+    """
+    total, bound = sum(shares), max(2 * len(shares) - 2, 1)
+    scale = [lcm(*shares) // share for share in shares]
+    behind = [0] * len(shares)  # total · (exact share − count)
+    chosen = np.empty(total, np.int64)
+    for position in range(total):
+        behind = [b + share for b, share in zip(behind, shares, strict=True)]
+        # with one pool there is no choice, and the bound says nothing
+        able = [k for k, b in enumerate(behind) if b * bound >= total] if len(shares) > 1 else [0]
+        k = min(able, key=lambda k: ((total * (bound - 1) - bound * behind[k]) * scale[k], k))
+        behind[k] -= total
+        chosen[position] = k
+    return chosen
+
+
+def _whole_shares(weights: Mapping[str, float], pools: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The weights as whole numbers without a common divisor, zeros left out."""
+    if set(weights) != set(pools):
+        raise UsageError(
+            f"the mixture names {', '.join(weights) or 'nothing'}, but the records are of {', '.join(pools) or 'none'};"
+            " give each kind of record a weight, 0 to leave it out"
+        )
+    wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
+    if wrong or not any(weights.values()):
+        raise UsageError(f"the weights are {dict(weights)}; expected numbers from 0, at least one of them above it")
+    exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight}
+    unit = lcm(*(w.denominator for w in exact.values()))
+    whole = {name: int(weight * unit) for name, weight in exact.items()}
+    total = sum(whole.values()) // gcd(*whole.values())
+    if total > MOST_PERIOD:
+        total = sum(whole.values())
+        whole = {name: max(round(Fraction(w * MOST_PERIOD, total)), 1) for name, w in whole.items()}
+    divisor = gcd(*whole.values())
+    return {name: w // divisor for name, w in whole.items()}
