@@ -1,0 +1,197 @@
+"""Files of training records, of any format, as mappings and the places where they stand.
+
+    .json     a list of records                 .jsonl   one record per line
+    .parquet  one record per row                .csv     one question and its answer per row
+    .tar      one record and its medium per WebDataset sample (shards.py)
+
+What one record is, records.py knows. A line, row or sample that can't be understood is yielded as a DataError in the
+place of its mapping, so that a caller can name all that are bad.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import DataError, MissingExtra
+from .shards import samples_of_shard
+
+Found = Any  # a mapping, a DataError that says what is wrong with the line, or what else a file may hold
+_ROWS = 4096  # of a Parquet file that are held at once
+_COLUMNS = ("question", "answer", "video", "image", "audio", "id", "start", "end", "sound")
+_YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class Place(NamedTuple):
+    """Where a record stands: its number or name in the file, file and number, and the same in words."""
+
+    key: str
+    origin: str
+    words: str
+
+
+def mappings(path: Path, name: str, cache: Path | None = None) -> Iterator[tuple[Place, Found]]:
+    """Every record of a file, unchecked, with its place. Media keys of a shard's samples are absolute paths.
+
+    Args:
+        name: what the file is called in origins.
+        cache: where media of shards are unpacked; None: beside the shard.
+
+    Raises:
+        DataError: the file is missing, of no known format, or broken as a whole.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        sheet = ": save the sheet as CSV (UTF-8)" if suffix in (".xlsx", ".xls", ".ods") else ""
+        raise DataError(f"{path} is no file of records{sheet}; expected one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; expected a file of records")
+    word = {".json": "record", ".parquet": "row", ".tar": "sample"}.get(suffix, "line")
+    try:
+        found: Iterator[tuple[Any, Found]]
+        found = samples_of_shard(path, cache) if suffix == ".tar" else _READERS[suffix](path)
+        for key, raw in found:
+            yield Place(str(key), f"{name}:{key}", f"{word} {key}"), raw
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _json(path: Path) -> Iterator[tuple[int, Found]]:
+    data = path.read_bytes()
+    text = _text(data, str(path))
+    if text.lstrip()[:1] == "{":
+        raise DataError(
+            f"{path} holds an object; expected a list of records, [{{…}}, …]. A file with one record per line is named "
+            ".jsonl"
+        )
+    try:
+        records = json.loads(text) if text.strip() else []
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: it is no JSON: {error.msg}") from error
+    except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
+        raise DataError(f"{path} is no JSON that can be read: {error}") from error
+    if not isinstance(records, list):
+        raise DataError(f"{path} holds {records!r:.60}; expected a list of records, [{{…}}, …]")
+    yield from enumerate(records, 1)
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, Found]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield number, _parsed(line)
+
+
+def _parsed(line: bytes | str) -> Found:
+    try:
+        return json.loads(line if isinstance(line, str) else line.decode())
+    except json.JSONDecodeError as error:
+        return DataError(f"column {error.colno}: it is no JSON: {error.msg}")
+    except UnicodeDecodeError as error:
+        return DataError(f"byte {error.start + 1}: it is not UTF-8 text")
+    except (RecursionError, ValueError) as error:
+        return DataError(f"it is no JSON that can be read: {error}")
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra(f"{path}: Parquet is read by pyarrow: pip install 'videollama2[train]'") from error
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, _unpacked(row)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}, after row {number}: it is no Parquet that can be read: {error}") from error
+
+
+def _unpacked(row: dict[str, Any]) -> Found:
+    """The row, with conversations that a column holds as JSON text read."""
+    for key in ("conversations", "messages"):
+        value = row.get(key)
+        if isinstance(value, str):
+            value = _parsed(value)
+            if isinstance(value, DataError):
+                return DataError(f"{key}, {value}")
+            row[key] = value
+    return row
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Found]]:
+    text = _text(path.read_bytes(), str(path), " Save the sheet as CSV UTF-8.")
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            if header is None:
+                header = _header(path, [cell.strip().lower() for cell in row])
+            else:
+                yield rows.line_num, _question(header, row)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}: it is no CSV: {error}") from error
+
+
+def _header(path: Path, columns: list[str]) -> list[str]:
+    unknown = [column for column in columns if column not in _COLUMNS and not column.startswith("_")]
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if unknown or twice or not {"question", "answer"} <= set(columns):
+        what = f"unknown: {', '.join(map(repr, unknown))}" if unknown else f"twice: {', '.join(twice)}" if twice else ""
+        raise DataError(
+            f"{path}: its first line is {', '.join(columns):.120}{f' ({what})' if what else ''}; expected the columns "
+            f"question, answer and video, image or audio, and if you like {', '.join(_COLUMNS[5:])}; a column of your "
+            "own begins with '_'"
+        )
+    return columns
+
+
+def _question(header: list[str], row: list[str]) -> Found:
+    if len(row) != len(header):
+        return DataError(f"it has {len(row)} cells; expected {len(header)}, as in the first line")
+    cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
+    question, answer = cells.pop("question"), cells.pop("answer")
+    if not question or not answer:
+        return DataError(f"the {'answer' if question else 'question'} is empty; expected both")
+    record: dict[str, Any] = {column: cell for column, cell in cells.items() if cell}
+    record["conversations"] = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    for column in record.keys() & {"start", "end"}:
+        try:
+            record[column] = float(record[column])
+        except ValueError:
+            return DataError(f"{column} is {record[column]!r:.60}; expected seconds, such as 12.5")
+    if "sound" in record:
+        record["sound"] = _YES_NO.get(record["sound"].lower(), record["sound"])
+    return record
+
+
+def _text(data: bytes, name: str, hint: str = "") -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{name}, line {line}: it is not UTF-8 text.{hint}") from error
+
+
+_READERS = {
+    ".json": _json,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".tsv": _csv,
+}
+SUFFIXES = (*_READERS, ".tar")
+"""Of files of records."""

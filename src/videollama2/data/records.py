@@ -1,0 +1,342 @@
+"""Training records: what was said about which medium, read from files of several formats (spec §6.4, §6.5).
+
+    files ── record_files.py, shards.py ──► (place, mapping) ── of_mapping ──► Record
+
+A record is a mapping with
+
+    conversations   [{"from": "human" | "gpt", "value": text}, …]; `messages` with role and content is taken too
+    video | image | audio   one of them, or none: a path relative to the records file, or a list of frames as the video
+    sound           whether a video's sound is used too (true, false)
+    start, end      seconds of the medium
+    id              a text or a number
+    source, type, metadata, … and keys that begin with "_" are notes, and left alone
+
+Any other key is refused. Whether media exist is asked by `missing_media`, not on reading.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import DataError
+from ..text.conversations import Media
+from ..text.tokenization import Modality
+from .labels import move_tag_first
+from .record_files import Place, mappings
+
+Kind = Literal["av", "video", "audio", "image", "text"]
+OnBad = Callable[[str, str], None]  # takes the record's origin and what is wrong with it
+
+MEDIA_KEYS: tuple[Modality, ...] = ("image", "video", "audio")
+KNOWN = (*MEDIA_KEYS, "id", "conversations", "messages", "sound", "start", "end")
+NOTES = frozenset(
+    "source type metadata meta dataset category task split license licence model duration url note notes comment "
+    "comments tags language width height question_id question_type".split()
+)
+"""Keys that other people's files carry, and that change nothing here."""
+
+PICTURE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .ppm .pgm .avif".split())
+SOUND_SUFFIXES = frozenset(".wav .mp3 .flac .ogg .opus .m4a .aac .aif .aiff .wma .au .caf .amr".split())
+VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .wmv .flv .ts .3gp .mxf".split())
+_SUFFIXES: dict[str, Modality] = {
+    **dict.fromkeys(PICTURE_SUFFIXES, "image"),
+    **dict.fromkeys(SOUND_SUFFIXES, "audio"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "video"),
+}
+_SPEAKERS = {"from": {"human": "human", "gpt": "gpt"}, "role": {"user": "human", "assistant": "gpt"}}
+_SAID = {"from": "value", "role": "content"}
+_TAG = {modality: f"<{modality}>" for modality in MEDIA_KEYS}
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One sample of training data. In the text, its medium's tag stands at the front of one human turn.
+
+    Attributes:
+        id: the file's own id, else the record's place in the file.
+        origin: file and place ("train.jsonl:17"); unique among the records that were read together.
+        conversation: turns {"from": "human" | "gpt", "value": text}.
+        media: its medium and what is wanted of it; None for text alone.
+    """
+
+    id: str
+    origin: str
+    conversation: tuple[dict[str, str], ...]
+    media: Media | None
+
+    @property
+    def modality(self) -> Modality | None:
+        """The kind of its medium's place in the text: whose tag stands there; None for text alone."""
+        if self.media is None:
+            return None
+        if not self.media.video:
+            return "audio"
+        return "image" if any(turn["value"].startswith("<image>") for turn in self.conversation) else "video"
+
+    @property
+    def kind(self) -> Kind:
+        """What is learned from: "av" is a video whose sound is used too."""
+        modality = self.modality
+        if modality is None:
+            return "text"
+        return "av" if modality == "video" and self.media is not None and self.media.audio else modality
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files of its medium: none, one, or one for each frame."""
+        source = None if self.media is None else self.media.source
+        return () if source is None else source if isinstance(source, tuple) else (str(source),)
+
+
+def read_records(
+    paths: Sequence[Path | str],
+    *,
+    media_root: Path | None = None,
+    sound: bool = False,
+    cache: Path | None = None,
+    on_bad: OnBad | None = None,
+) -> list[Record]:
+    """All records of these files, in order: .json, .jsonl, .parquet, .csv (questions and answers), .tar (WebDataset).
+
+    Args:
+        media_root: what media paths are relative to; None: the folder of each records file.
+        sound: whether the sound of a video is used where its record doesn't say.
+        cache: where media of .tar shards are unpacked; None: in a folder beside each shard.
+        on_bad: called for each bad record, which is then left out; None: the first is an error. What is wrong with a
+            whole file is always an error.
+
+    Raises:
+        DataError: a file or a record that can't be understood; file, place and what was expected are named.
+    """
+    named = _names([Path(path) for path in paths])
+    records: list[Record] = []
+    for path, name in named.items():
+        records += _read(path, name, str(media_root or path.parent), sound, cache, on_bad)
+    return records
+
+
+def missing_media(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """(origin, path) of every medium that is neither a file nor a folder."""
+    there: dict[str, bool] = {}
+    missing = []
+    for record in records:
+        for path in record.paths:
+            if path not in there:
+                there[path] = _exists(path)
+            if not there[path]:
+                missing.append((record.origin, path))
+    return missing
+
+
+def of_mapping(raw: Mapping[str, Any], place: Place, root: str, sound: bool) -> Record:
+    """A record of a mapping, as the module's docstring describes it.
+
+    Raises:
+        DataError: it can't be understood. The message doesn't name the place: the caller knows it.
+    """
+    given = {key: value for key, value in raw.items() if value is not None}  # columns of a table are often empty
+    if not given.keys() <= _KNOWN_KEYS:
+        _refuse_unknown(given)
+    conversation = _conversation(given)
+    modality, source = _medium(given, root)
+    media = _media(given, modality, source, sound)
+    id_ = given.get("id", place.key)
+    if isinstance(id_, bool) or not isinstance(id_, str | int):
+        raise DataError(f"id is {id_!r:.60}; expected a text or a whole number")
+    return Record(id=str(id_), origin=place.origin, conversation=_tagged(conversation, modality), media=media)
+
+
+# ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(path: Path, name: str, root: str, sound: bool, cache: Path | None, on_bad: OnBad | None) -> Iterator[Record]:
+    found = 0
+    for place, raw in mappings(path, name, cache):
+        found += 1
+        try:
+            if not isinstance(raw, Mapping):
+                raise raw if isinstance(raw, DataError) else DataError(f"it is {raw!r:.60}; expected an object")
+            yield of_mapping(raw, place, root, sound)
+        except DataError as error:
+            if on_bad is None:
+                raise DataError(f"{path}, {place.words}: {error}") from error
+            on_bad(place.origin, str(error))
+    if not found:
+        raise DataError(f"{path} holds no records; expected at least one")
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Each file's shortest name that no other has."""
+    resolved = [path.resolve() for path in paths]
+    twice = next((path for path in resolved if resolved.count(path) > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice} is given twice; to show its records more often, give it a larger weight")
+    if not paths:
+        raise DataError("no file of records is given; expected at least one .json, .jsonl, .parquet, .csv or .tar")
+    names = {}
+    for path, full in zip(paths, resolved, strict=True):
+        parts = 1
+        while sum(other.parts[-parts:] == full.parts[-parts:] for other in resolved) > 1:
+            parts += 1
+        names[path] = "/".join(full.parts[-parts:])
+    return names
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name too long or too odd for any file
+        return False
+
+
+# ── parts of a record ──────────────────────────────────────────────────────────────────────────────────────────
+
+_KNOWN_KEYS = frozenset(KNOWN) | NOTES
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for key in given:
+        if key in _KNOWN_KEYS or (isinstance(key, str) and key.startswith("_")):
+            continue
+        near = difflib.get_close_matches(str(key).lower(), KNOWN, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise DataError(
+            f"no key is named {key!r:.60}{hint} Known: {', '.join(KNOWN)}. A note of your own begins with '_'."
+        )
+
+
+def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The turns, each {"from", "value"}."""
+    if ("conversations" in given) == ("messages" in given):
+        found = "both conversations and messages" if "messages" in given else "no conversations"
+        raise DataError(f'it has {found}; expected "conversations": [{{"from": "human", "value": …}}, …]')
+    turns = given.get("conversations", given.get("messages"))
+    if not isinstance(turns, list | tuple) or not turns:
+        raise DataError(f"conversations is {turns!r:.60}; expected a list of turns that is not empty")
+    style = "role" if isinstance(turns[0], Mapping) and "role" in turns[0] else "from"
+    return [_turn(turn, k, style) for k, turn in enumerate(turns, 1)]
+
+
+def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
+    said, speakers = _SAID[style], _SPEAKERS[style]
+    if not isinstance(turn, Mapping) or turn.keys() != {style, said}:
+        found = ", ".join(map(str, turn)) if isinstance(turn, Mapping) else f"{turn!r:.60}"
+        raise DataError(
+            f"turn {k} has {found}; expected {style!r} and {said!r}, as in the first turn, and nothing else"
+        )
+    speaker, text = turn[style], turn[said]
+    if not isinstance(text, str):
+        raise DataError(f"turn {k}: {said!r} is {text!r:.60}; expected text")
+    if not isinstance(speaker, str) or speaker not in speakers:
+        why = " (a system turn is the model's own matter)" if speaker == "system" else ""
+        raise DataError(f"turn {k} is from {speaker!r:.60}{why}; expected {' or '.join(map(repr, speakers))}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"turn {k} holds half of a character (a lone surrogate): {error.reason}") from error
+    return {"from": speakers[speaker], "value": text}
+
+
+def _medium(given: Mapping[str, Any], root: str) -> tuple[Modality | None, str | tuple[str, ...] | None]:
+    named = [key for key in MEDIA_KEYS if key in given]
+    if not named:
+        return None, None
+    if len(named) > 1:
+        raise DataError(
+            f'it has {" and ".join(named)}; expected one medium (of a video, its sound too, is "sound": true)'
+        )
+    key = named[0]
+    value = given[key]
+    if isinstance(value, list | tuple):
+        if key != "video":
+            raise DataError(f"{key} is a list; expected one path (a list of pictures is the frames of a video)")
+        if not value:
+            raise DataError("video is an empty list; expected a path, or the paths of its frames")
+        return key, tuple(_path(frame, key, root) for frame in value)
+    path = _path(value, key, root)
+    _check_suffix(path, key)
+    return key, path
+
+
+def _path(value: Any, key: str, root: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise DataError(f"{key} is {value!r:.60}; expected the path of a file (media are not stored inside records)")
+    if "://" in value and _URL.match(value):
+        raise DataError(f"{key} is the URL {value:.80}; only local files are read: download it and give the path")
+    return value if _ABSOLUTE.match(value) else f"{root}/{value}"  # a Path for each of a million is slow
+
+
+def _check_suffix(path: str, key: Modality) -> None:
+    """Refuse a picture under "video", as the example of the public README has it, and the like."""
+    right = _SUFFIXES.get(path[path.rfind(".") :].lower(), key)
+    if right != key and (right, key) != ("video", "audio"):  # of a video, the sound alone may be wanted
+        raise DataError(f"{path[path.rfind('/') + 1 :]!r:.80} is given as {key}; expected the key {right!r} for it")
+
+
+def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sound: bool) -> Media | None:
+    wanted = given.get("sound")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise DataError(f"sound is {wanted!r:.60}; expected true or false")
+    start, end = _seconds(given, "start"), _seconds(given, "end")
+    if (start is not None or end is not None) and (modality in (None, "image") or isinstance(source, tuple)):
+        what = "a list of frames" if isinstance(source, tuple) else modality or "text"
+        raise DataError(f"start and end are seconds of a video or sound, and this is {what}; leave them out")
+    if end is not None and end <= (start or 0.0):
+        raise DataError(f"the range from {start or 0.0:g} to {end:g} s is empty; expected start < end")
+    if modality is None:
+        if wanted:
+            raise DataError("sound is true, but there is no video")
+        return None
+    hears = modality == "audio"
+    if hears and wanted is False:
+        raise DataError("sound is false, but it has nothing else: it is a sound")
+    if modality == "video" and not isinstance(source, tuple):
+        hears = sound if wanted is None else wanted
+    elif wanted and not hears:
+        raise DataError(f"sound is true, but {'a list of frames' if modality == 'video' else 'a picture'} has none")
+    return Media(source=source, start=start, end=end, video=modality != "audio", audio=hears)
+
+
+def _seconds(given: Mapping[str, Any], key: str) -> float | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise DataError(f"{key} is {value!r:.60}; expected seconds from the beginning, 0 or more")
+    return float(value)
+
+
+def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tuple[dict[str, str], ...]:
+    """The conversation with its medium's tag in front of one human turn (the first, if the file has it nowhere)."""
+    asked = [turn for turn in conversation if turn["from"] == "human"]
+    for other in MEDIA_KEYS if any("<" in turn["value"] for turn in asked) else ():
+        if other != modality and any(_stands(_TAG[other], turn["value"]) for turn in asked):
+            found = "there is no medium" if modality is None else f"the medium is given as {modality!r}"
+            raise DataError(f"the text has {_TAG[other]}, but {found}; expected the key {other!r}, or no such tag")
+    if modality is None:
+        return tuple(conversation)
+    tag = _TAG[modality]
+    holders = [turn for turn in conversation if tag in turn["value"]]
+    if len(holders) > 1 or any(turn["from"] != "human" for turn in holders):
+        raise DataError(
+            f"{tag} stands in the turns of {', '.join(turn['from'] for turn in holders)}; there is one medium, so "
+            "expected it in one turn of human, or in none"
+        )
+    if holders:
+        return tuple(move_tag_first(conversation, modality))
+    if not asked:
+        raise DataError("no turn is from human; expected a question before the answer")
+    asked[0]["value"] = f"{tag}\n{asked[0]['value']}".strip()
+    return tuple(conversation)
+
+
+def _stands(tag: str, text: str) -> bool:
+    """Whether the tag is at an end of the text, where data files put it; inside a text it is talk about tags."""
+    return tag in text and (text.strip().startswith(tag) or text.strip().endswith(tag))

@@ -1,0 +1,175 @@
+"""WebDataset shards: .tar files whose members of one stem are one sample, `000017.json` and `000017.mp4`.
+
+The JSON is the record; its medium is unpacked once, into a folder beside the shard, and only by names that were
+checked. A tar can hold links, devices, names that leave the folder and sizes that are lies: a shard with any of them is
+refused as a whole. Only plain .tar is read, so what is unpacked is never larger than the shard; no pickle is.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import DataError
+
+MOST_RECORD_BYTES = 16 << 20
+MOST_MEDIUM_BYTES = 16 << 30
+_KEY_OF = {
+    "video": "mp4 mkv webm avi mov m4v mpg mpeg wmv flv ts 3gp mxf gif".split(),
+    "image": "jpg jpeg png webp bmp tif tiff ppm avif".split(),
+    "audio": "wav mp3 flac ogg opus m4a aac aif aiff wma au caf amr".split(),
+}
+_KEYS = {suffix: key for key, suffixes in _KEY_OF.items() for suffix in suffixes}
+_STAMP = "shard.json"
+
+
+def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
+    """Every sample's stem and record; its media are unpacked, and their keys name them by absolute path.
+
+    Args:
+        cache: the folder in which a folder for the shard is made; None: the shard's own.
+
+    Raises:
+        DataError: no readable tar, a member that no shard of data has, or no room to unpack.
+    """
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            samples = _samples(tar, shard)
+            folder = _folder(shard, cache)
+            for stem, members in samples.items():
+                yield stem, _sample(tar, stem, members, folder)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{shard} is no tar that can be read ({error}); expected a plain, uncompressed .tar") from error
+
+
+def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Stem -> extension -> member, in the shard's order, after everything about the members was checked."""
+    size = shard.stat().st_size
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in tar:
+        if member.isdir():
+            continue
+        stem, extension = _checked_name(shard, member)
+        most = MOST_RECORD_BYTES if extension == "json" else MOST_MEDIUM_BYTES
+        if member.size > most or member.offset_data + member.size > size:
+            limit = f"at most {most:,}" if member.size > most else f"no more than the shard's own {size:,}"
+            raise DataError(f"{shard}: {member.name:.80} claims {member.size:,} bytes; expected {limit}")
+        sample = samples.setdefault(stem, {})
+        if extension in sample:
+            raise DataError(f"{shard}: {member.name:.80} is in it twice; expected one member of each name")
+        sample[extension] = member
+    return samples
+
+
+def _checked_name(shard: Path, member: tarfile.TarInfo) -> tuple[str, str]:
+    """Stem (with folders) and extension: what stands before and after the first dot of the name."""
+    name = PurePosixPath(member.name)
+    odd = any(part == ".." or not part.isprintable() or "\\" in part or ":" in part for part in name.parts)
+    if not member.isreg() or member.issparse() or name.is_absolute() or odd:
+        what = "leads out of its folder, or is no name" if odd or name.is_absolute() else "is no plain file"
+        raise DataError(f"{shard}: member {member.name!r:.80} {what}; nothing of this shard is used")
+    stem, dot, extension = name.name.partition(".")
+    last = extension.lower().rpartition(".")[2]
+    if not stem or not dot or (last != "json" and last not in _KEYS):
+        raise DataError(
+            f"{shard}: member {member.name!r:.80} is neither a record (.json) nor a medium; expected samples such as "
+            "000017.json with 000017.mp4"
+        )
+    return str(name.parent / stem), extension.lower()
+
+
+def _folder(shard: Path, cache: Path | None) -> Path:
+    """The folder of the shard's media; emptied if the shard is no longer the one that was unpacked there."""
+    folder = (shard.parent if cache is None else cache).absolute() / f"{shard.name}.media"
+    stat = shard.stat()
+    stamp = json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+    try:
+        marker = folder / _STAMP
+        if folder.is_symlink() or (folder.exists() and not marker.is_file() and any(folder.iterdir())):
+            raise DataError(f"{folder} is there, but was not made from this shard; move it away")
+        if marker.is_file() and marker.read_text(encoding="utf-8") != stamp:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text(stamp, encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{folder} can't be made for the media of {shard.name} ({error.strerror or error}); name another place "
+            "for unpacked media, or unpack the shard yourself"
+        ) from error
+    return folder
+
+
+def _sample(
+    tar: tarfile.TarFile, stem: str, members: dict[str, tarfile.TarInfo], folder: Path
+) -> dict[str, Any] | DataError:
+    """The record of one sample."""
+    if "json" not in members:
+        return DataError(f"it has {', '.join(m.name for m in members.values()):.120} and no .json; expected its record")
+    try:
+        record = json.loads(_bytes(tar, members["json"]).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return DataError(f"{members['json'].name}: it is no JSON that can be read: {error}")
+    if not isinstance(record, dict):
+        return DataError(f"{members['json'].name} holds {record!r:.60}; expected an object")
+    media = {extension: member for extension, member in members.items() if extension != "json"}
+    named = [key for key in _KEY_OF if record.get(key) is not None]
+    if not media or len(named) > 1:
+        if named and not media:
+            return DataError(f"its record names a {named[0]}, but the shard has no member {stem}.… with it")
+        return record  # text alone, or for records.py to complain about
+    problem = _name_media(record, named, stem, media, folder)
+    if problem is not None:
+        return problem
+    for extension, member in media.items():
+        _unpack(tar, member, folder / f"{stem}.{extension}")
+    return record
+
+
+def _name_media(
+    record: dict[str, Any], named: list[str], stem: str, media: dict[str, tarfile.TarInfo], folder: Path
+) -> DataError | None:
+    """Let the record's media key name the files that will be unpacked."""
+    if len(media) == 1 and not (named and isinstance(record[named[0]], list)):
+        extension = next(iter(media))
+        record[named[0] if named else _KEYS[extension.rpartition(".")[2]]] = str(folder / f"{stem}.{extension}")
+        return None
+    names = record[named[0]] if named else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return DataError(f'it has {len(media)} media; expected one, or "video": ["0.jpg", "1.jpg", …] in its record')
+    short = PurePosixPath(stem).name
+    wanted = [name.rpartition("/")[2].removeprefix(f"{short}.").lower() for name in names]
+    if sorted(wanted) != sorted(media):
+        return DataError(f"its record names {', '.join(wanted):.80}; the shard has {', '.join(media):.80} of it")
+    record[named[0]] = [str(folder / f"{stem}.{extension}") for extension in wanted]
+    return None
+
+
+def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None, "only plain files are asked for"
+    with file:
+        return file.read()
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """Write a member's bytes, unless they are there; all at once, so that several processes may do it together."""
+    if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = tar.extractfile(member)
+        assert source is not None, "only plain files are asked for"
+        with source, part.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        part.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise DataError(
+            f"{target} can't be written ({error.strerror or error}); {member.size:,} bytes are to be unpacked there"
+        ) from error
