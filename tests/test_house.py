@@ -23,9 +23,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("modeling", "image_settings"),
     ("processing",),
     ("weights", "data"),
-    ("answering", "engine", "train"),
+    ("answering", "engine"),
     ("loading", "registration"),
-    ("released_api",),
+    ("released_api", "train"),
     ("cli",),
     ("__main__",),
 )

@@ -21,7 +21,8 @@
     │   ├── UnsupportedModality
     │   └── ContextOverflow
     ├── NumericsError                        exit 6   NaN or infinity where a number must be
-    └── MissingExtra                         exit 7   an optional package is not installed
+    ├── MissingExtra                         exit 7   an optional package is not installed
+    └── StorageError                         exit 8   output can't be written: disk full, read-only, no permission
 
 Each message says what was found, what was expected, and the next move.
 """
@@ -127,3 +128,9 @@ class MissingExtra(VideoLlama2Error, ImportError):
     """An optional package is not installed; the message has the pip line."""
 
     exit_code = 7
+
+
+class StorageError(VideoLlama2Error, OSError):
+    """Output can't be written: the disk is full, or the folder read-only."""
+
+    exit_code = 8

@@ -11,9 +11,10 @@ for another model is these with other numbers: `PHASES["av_joint"].but(…)`.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from torch import nn
+if TYPE_CHECKING:  # the command line reads this module for its help, without waiting for torch
+    from torch import nn
 
 from .errors import UsageError
 
@@ -90,7 +91,7 @@ class Phase:
         """Peak learning rate of a part."""
         return self.rates.get(part, self.learning_rate)
 
-    def apply(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    def apply(self, model: "nn.Module") -> dict[str, list["nn.Parameter"]]:
         """Set `requires_grad` everywhere and log one line per part.
 
         Returns:
@@ -104,7 +105,7 @@ class Phase:
         absent = [p for p in self.learns if not members.get(p) and p != "lm_head"]
         if absent:
             raise UsageError(f"phase {self.name!r} trains {', '.join(sorted(absent))}, which this model does not have")
-        learning: dict[str, list[nn.Parameter]] = {}
+        learning: dict[str, list[Any]] = {}
         for part, named in members.items():
             adapted = any("lora_" in name for name, _ in named)
             for name, parameter in named:
@@ -131,8 +132,8 @@ def part_of(name: str) -> str:
     raise UsageError(f"the parameter {name!r} belongs to no part of the model; expected one of {', '.join(PARTS)}")
 
 
-def _by_part(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    members: dict[str, list[tuple[str, nn.Parameter]]] = {}
+def _by_part(named: Iterable[tuple[str, "nn.Parameter"]]) -> dict[str, list[tuple[str, "nn.Parameter"]]]:
+    members: dict[str, list[tuple[str, Any]]] = {}
     for name, parameter in named:
         members.setdefault(part_of(name), []).append((name, parameter))
     return members

@@ -3,14 +3,17 @@
     ask      a question about media          check    files, keys, tokens and memory of a model
     chat     a conversation about media      info     model card, licence, provenance
     convert  pickles → safetensors           merge    a training stage and its base → one folder
-    fetch    what a model needs, once
+    fetch    what a model needs, once         train    one of the five phases, on your own records
 
 Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
-number; 7 a missing extra; 130 interrupted. Answers go to standard output, everything else to standard error.
+number; 7 a missing extra; 8 output that can't be written; 130 interrupted. Answers go to standard
+output, everything else to standard error.
 """
 
 import argparse
+import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from ..errors import UsageError, VideoLlama2Error
 from . import terminal
 
 _EPILOG = """exit codes: 0 done, 1 other error, 2 usage, 3 media, 4 weights, 5 prompt, 6 not a number,
-7 missing extra, 130 interrupted
+7 missing extra, 8 output can't be written, 130 interrupted
 
 examples:
   videollama2 ask clip.mp4 "What do you see and hear?"
@@ -36,15 +39,27 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; but what a sub-command does not know is said by it, with the nearest flag that it has."""
+        found, unknown = super().parse_known_args(args, namespace)
+        flags = [word.split("=")[0] for word in unknown if word.startswith("--")]
+        if flags:
+            near = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         hint = " (a file name that begins with '-' is given as ./-name)" if "unrecognized" in message else ""
+        if wrong := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message):
+            near = difflib.get_close_matches(wrong[1], re.findall(r"'(.+?)'", wrong[2]), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
         terminal.complain(f"{message}{hint}; see {self.prog} --help")
         sys.exit(UsageError.exit_code)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, chat, check, convert, fetch, info, merge
+    from . import ask, chat, check, convert, fetch, info, merge, train
 
     parser = _Parser(
         prog="videollama2",
@@ -54,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, check, info, fetch, convert, merge):
+    for command in (ask, chat, check, info, fetch, convert, merge, train):
         command.register(commands)
     return parser
 

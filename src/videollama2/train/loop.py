@@ -1,45 +1,59 @@
-"""The training loop, whole and visible: one phase, one device.
+"""The training loop, whole and visible: one phase, any number of processes.
 
-    batches ──► model(**batch) → loss ──► backward ──► clip ──► AdamW ──► cosine
+    source.steps ──► micro-batches ──► model → loss ──► backward ─┐ (summed over micro-batches and processes)
+                                                                  └──► clip ──► AdamW ──► cosine ──► StepReport
 
-Weights and optimiser state stay float32; on a GPU the arithmetic runs in bfloat16 through autocast.
+A step is a function of the weights, the optimiser's state and the step's number: the order of the data, dropout and
+the learning rate follow from the number alone, so a run that is resumed goes on as if it had never stopped. The loss of
+a step is the mean over all its supervised tokens, however they are spread over micro-batches and processes.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data.batches import MicroBatch, StepBatch, StepSource
 from ..errors import NumericsError, UsageError
-from ..phases import Phase
+from ..phases import PARTS, Phase
+from .parallel import Processes
 
 logger = logging.getLogger(__name__)
 
-BETAS = (0.9, 0.98)
 
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one step did, over all processes.
 
-@dataclass(frozen=True)
-class Step:
-    """What one step did. `rate` is the fraction of the peak learning rate."""
+    `loss` is the mean over supervised tokens; `rate` the fraction of the peak learning rate; `positions` and `padding`
+    count what went through the language model; `skipped` are the samples that could not be read (of this process).
+    """
 
     step: int
     loss: float
     gradient_norm: float
     rate: float
     seconds: float
+    supervised: int
+    positions: int
+    padding: int
+    skipped: tuple[Any, ...] = ()
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Fraction of the peak rate at a step: a linear rise, then half a cosine down to zero."""
-    rise = max(1, round(steps * warmup))
+def schedule(step: int, steps: int, phase: Phase) -> float:
+    """Fraction of the peak rate at a step: a linear rise, then half a cosine (or a line) down to zero, or neither."""
+    rise = max(1, round(steps * phase.warmup))
     if step < rise:
         return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    left = (steps - step) / max(1, steps - rise)
+    if phase.schedule == "constant":
+        return 1.0
+    return left if phase.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))
 
 
 def optimiser(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) -> torch.optim.AdamW:
@@ -51,70 +65,150 @@ def optimiser(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) -> torch
             rate, decay = phase.rate(part), phase.weight_decay if decays else 0.0
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
-    fused = all(p.is_cuda for ps in learning.values() for p in ps)
-    return torch.optim.AdamW(groups, betas=BETAS, fused=fused)
+    return torch.optim.AdamW(
+        groups, betas=(0.9, phase.beta2), fused=all(p.is_cuda for g in groups for p in g["params"])
+    )
 
 
-def fit(
+def learning_mode(model: nn.Module, phase: Phase) -> None:
+    """`train()`, except that what is frozen drops nothing out: its output is the same every time."""
+    model.train()
+    for part, prefix in PARTS.items():
+        if part not in phase.learns and part != "lm_head":
+            frozen = dict(model.named_modules()).get(prefix.rstrip("."))
+            if frozen is not None and not (part == "language_model" and frozen.is_gradient_checkpointing):
+                frozen.eval()
+
+
+def optimise(
     model: nn.Module,
     phase: Phase,
-    batches: Iterable[Mapping[str, Any]],
+    optimizer: torch.optim.Optimizer,
+    source: StepSource,
     *,
     steps: int,
-    report: Callable[[Step], None] | None = None,
-    every: int = 50,
-    loss_of: Callable[[nn.Module, Mapping[str, Any]], Tensor] | None = None,
-    seconds: float | None = None,
-) -> Step:
-    """Train a model for one phase.
+    start: int = 0,
+    seed: int = 0,
+    processes: Processes | None = None,
+    autocast: torch.dtype | None = None,
+) -> Iterator[StepReport]:
+    """Train from step `start` to `steps`; a report after each, and whatever the caller does between them.
 
     Args:
-        batches: keyword arguments of the model, on its device; at least `steps` of them.
-        report: called every `every` steps and after the last.
-        loss_of: how a batch becomes a loss (default: `model(**batch).loss`).
-        seconds: when this much time has passed the schedule is cut short: the rate falls to zero over the rest of
-            what time allows. The schedule then follows time instead of steps.
-
-    Returns:
-        The last step.
+        model: VideoLlama2ForConditionalGeneration, on its device; `phase.apply` says what of it learns.
+        optimizer: of the learning parameters, in groups that have a "peak" rate (`optimiser`).
+        source: of the steps' micro-batches.
+        seed: of dropout; mixed with the step's number and the process's.
+        processes: those that train together (None: this one alone).
+        autocast: number format of the arithmetic (None: that of the weights).
 
     Raises:
-        NumericsError: a loss that is not finite.
-        UsageError: no batches.
+        NumericsError: a loss or a gradient is not finite; the message names the samples. The weights are as before.
+        UsageError: there is nothing to train on.
     """
-    learning = phase.apply(model)
-    optimizer = optimiser(phase, learning)
-    parameters = [p for ps in learning.values() for p in ps]
-    device = parameters[0].device
-    model.train()
-    started, last = time.perf_counter(), None
-    recent: list[Tensor] = []
-    for step, batch in enumerate(batches):
-        elapsed = time.perf_counter() - started
-        if step >= steps or (seconds is not None and elapsed >= seconds):
-            break
-        # the position in the schedule: whichever of the two limits is nearer to its end
-        done = max(step / steps, elapsed / seconds if seconds is not None else 0.0)
-        rate = schedule(round(done * steps), steps, phase.warmup)
+    processes = processes or Processes.alone(next(model.parameters()).device)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    learning_mode(model, phase)
+    at, began = start, time.perf_counter()
+    for batch in source.steps(start, steps):
+        torch.manual_seed(_mixed(seed, batch.step, processes.rank))
+        ready = [micro for micro in batch.micro if micro is not None]
+        counts = [[m.supervised, m.positions, m.padding] for m in ready]
+        supervised, positions, padding = processes.sum([sum(c) for c in zip(*counts, strict=True)] or [0, 0, 0])
+        losses = [_backward(model, micro, supervised, processes, autocast) for micro in batch.micro]
+        loss = processes.sum([float(torch.stack(losses).sum())])[0]
+        norm = processes.clip(parameters, phase.clip)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            optimizer.zero_grad(set_to_none=True)
+            raise _not_finite(phase, batch, losses, loss, norm)
+        rate = schedule(batch.step, steps, phase)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = model(**batch).loss if loss_of is None else loss_of(model, batch)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, phase.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        recent.append(loss.detach())
-        if step % every == 0 or step + 1 == steps:
-            last = Step(step, float(torch.stack(recent).mean()), float(norm), rate, time.perf_counter() - started)
-            recent.clear()
-            if not math.isfinite(last.loss):
-                raise NumericsError(f"{phase.name}: the loss is {last.loss} at step {step}; lower the learning rate")
-            logger.info(
-                "%s %5d  loss %.4f  |g| %.2f  rate %.2f  %.0f s", phase.name, step, last.loss, norm, rate, last.seconds
-            )
-            if report is not None:
-                report(last)
-    if last is None:
-        raise UsageError(f"{phase.name}: there were no batches to train on")
-    return last
+        seconds = time.perf_counter() - began
+        at = batch.step + 1
+        yield StepReport(
+            step=batch.step,
+            loss=loss,
+            gradient_norm=norm,
+            rate=rate,
+            seconds=seconds,
+            supervised=int(supervised),
+            positions=int(positions),
+            padding=int(padding),
+            skipped=batch.skipped,
+        )
+        began = time.perf_counter()
+        learning_mode(model, phase)  # whoever looked at the report may have measured the model
+    if at == start < steps:
+        raise UsageError(f"{phase.name}: there was nothing to train on")
+
+
+def _backward(
+    model: nn.Module,
+    micro: MicroBatch | None,
+    supervised: float,
+    processes: Processes,
+    autocast: torch.dtype | None,
+) -> Tensor:
+    """Add a micro-batch's gradients to the step's; returns its share of the step's loss."""
+    device = processes.device
+    with torch.autocast(device.type, autocast, enabled=autocast is not None):
+        if micro is None:  # every sample was left out; the other processes still expect this one in every layer
+            if processes.world == 1:
+                return torch.zeros((), device=device)
+            ids = torch.zeros((1, 2), dtype=torch.long, device=device)
+            loss = model(input_ids=ids, labels=ids, num_items_in_batch=1).loss * 0
+        else:
+            inputs = {name: to_device(value, device) for name, value in micro.inputs.items()}
+            loss = model(**inputs, num_items_in_batch=supervised).loss
+    # FSDP takes the mean of the processes' gradients where the step wants their sum
+    (loss * processes.world).backward()
+    return loss.detach().float()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, source: StepSource, steps: int, processes: Processes, autocast: torch.dtype | None = None
+) -> float:
+    """Mean loss over the supervised tokens of the first `steps` steps; nothing is dropped out, nothing learns."""
+    model.eval()
+    total = count = 0.0
+    for batch in source.steps(0, steps):
+        for micro in batch.micro:
+            with torch.autocast(processes.device.type, autocast, enabled=autocast is not None):
+                inputs = {"input_ids": torch.zeros((1, 2), dtype=torch.long)} if micro is None else micro.inputs
+                inputs = {name: to_device(value, processes.device) for name, value in inputs.items()}
+                # the head runs where labels are; of the other positions only the last one's logits are made
+                out = model(**inputs, num_items_in_batch=1, logits_to_keep=1)
+            if micro is not None:
+                total += float(out.loss)
+                count += micro.supervised
+    total, count = processes.sum([total, count])
+    if not count:
+        raise UsageError("the evaluation data has no sample that could be read")
+    return total / count
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """A tensor, or a list of them, on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    return [to_device(v, device) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _mixed(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step) * 4_099 + rank & (2**63 - 1)
+
+
+def _not_finite(phase: Phase, batch: StepBatch, losses: list[Tensor], loss: float, norm: float) -> NumericsError:
+    """Names the samples of the micro-batches whose loss is not finite, or of all where it is the gradients."""
+    pairs = [(m, bool(v.isfinite())) for m, v in zip(batch.micro, losses, strict=True) if m is not None]
+    blamed = [m for m, finite in pairs if not finite] or [m for m, _ in pairs]
+    names = ", ".join(name for micro in blamed for name in micro.records)
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
+    return NumericsError(
+        f"{phase.name}: {what} at step {batch.step}; its samples here: {names or 'none'}. The weights are those of the "
+        "step before. Look at these samples, or lower the learning rate"
+    )

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..configuration import read_json
 from ..errors import UsageError
 from ..phases import PHASES, Phase
 
 Unreadable = Literal["error", "skip"]
 Save = Literal["whole", "parts"]
+Finish = Literal["best", "last"]
 NOTES = ("model", "starts_from")  # keys of a recipe that say what it is for and change nothing
 
 
@@ -35,7 +35,7 @@ class Settings:
     lora_alpha: Annotated[float | None, "scale of the adapters; none: twice the rank"] = None
     lora_dropout: Annotated[float, "before each adapter"] = 0.0
     lora_parts: Annotated[tuple[str, ...], "parts that learn through adapters (language_model, audio_encoder)"] = (
-        "language_model"
+        "language_model",
     )
     quantise: Annotated[int | None, "bits of the frozen language model under adapters: 4 (QLoRA) or 8"] = None
     seed: Annotated[int, "of initialisation, order of the data, and dropout"] = 0
@@ -48,7 +48,10 @@ class Settings:
     evaluate_every: Annotated[int, "steps between evaluations, where there is evaluation data"] = 100
     patience: Annotated[int | None, "stop after so many evaluations without improvement"] = None
     save: Annotated[Save, "the result as a whole model, or as the parts that learned (needs its base)"] = "whole"
-    trackers: Annotated[tuple[str, ...], "besides metrics.jsonl: tensorboard, wandb, trackio"] = ("tensorboard",)
+    finish: Annotated[Finish, "the result is the best checkpoint (where there is evaluation data) or the last"] = "best"
+    trackers: Annotated[
+        tuple[str, ...] | None, "besides metrics.jsonl: tensorboard, wandb, trackio; none: tensorboard if installed"
+    ] = None
     deepspeed: Annotated[Path | None, "a DeepSpeed configuration (JSON), in place of FSDP"] = None
 
     def __post_init__(self) -> None:
@@ -206,4 +209,6 @@ def saved(folder: Path) -> dict[str, Any]:
     path = folder / "settings.json"
     if not path.is_file():
         raise UsageError(f"{folder} holds no training run (there is no settings.json); expected --output of a run")
+    from ..configuration import read_json
+
     return read_json(path)

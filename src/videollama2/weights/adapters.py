@@ -28,6 +28,7 @@ from .lazy import LazyTensor, on_disk
 from .load import equal_copies, find_folder, quiet
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name
+from .nano import nano_folder
 
 logger = logging.getLogger(__name__)
 
@@ -81,13 +82,15 @@ def kind(folder: str | Path) -> Kind:
 
 
 def resolve(name: str | Path) -> Path:
-    """The folder of a path, a hub id or a released checkpoint's name.
+    """The folder of a path, a hub id, a released checkpoint's name, or nano.
 
     Raises:
         CheckpointNotFound: there is none on this machine, and none to be fetched.
     """
     if Path(name).exists():
         return find_folder(name)
+    if str(name) == "nano":
+        return nano_folder()
     try:
         return find_folder(catalog.find(str(name)).hub_id)
     except CheckpointNotFound as unknown:
@@ -132,10 +135,11 @@ def load(
         )
         return whole.eval()
     collected = collect(folder, base, vision=vision, audio=audio, ignored_keys=ignored_keys)
-    return _build(collected, dtype, kwargs)
+    return build(collected, dtype, kwargs)
 
 
-def _build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlama2ForConditionalGeneration:
+def build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlama2ForConditionalGeneration:
+    """The model of what was collected; every tensor is accounted for. See `load` for arguments and errors."""
     folder, config = collected.folders[0], collected.config
     assert config is not None  # a stage without one is refused when it is collected
     _check_parts(folder, config, collected.tensors)
@@ -184,7 +188,7 @@ def merge(
     if kind(folder) == "complete":
         raise UsageError(f"{folder} is a complete model already; there is nothing to merge")
     collected = collect(folder, base, vision=vision, audio=audio)
-    model = _build(collected, dtype, {})
+    model = build(collected, dtype, {})
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as work:
         new = Path(work) / "new"
@@ -292,22 +296,37 @@ def _tower(
         return {}
     try:
         place = folder / str(named)
-        headers = read_headers(weight_files(place if place.is_dir() else _local(str(named))))
+        return tower_tensors(place if place.is_dir() else _local(str(named)))
     except CheckpointNotFound as error:
         raise CheckpointNotFound(
             f"the vision tower's weights are neither in {folder} nor in its base, and {str(named)!r} can't be used "
             f"({error}). Give its folder as vision= (in Python, or --vision of `videollama2 merge`)"
         ) from None
+
+
+def tower_tensors(folder: Path) -> dict[str, LazyTensor]:
+    """A vision tower's tensors under our names, without the text half that a CLIP or SigLIP may come with.
+
+    Raises:
+        CheckpointNotFound: the folder has no safetensors.
+    """
+    headers = read_headers(weight_files(folder))
     mine = {n: h for n, h in headers.items() if not n.startswith(_OTHER_HALF) and not DERIVED_BUFFERS.search(n)}
-    return on_disk(mine, lambda name: prefix + name.removeprefix("vision_model."))
+    return on_disk(mine, lambda name: _PARTS["vision encoder"][0] + name.removeprefix("vision_model."))
 
 
 def _beats(
     config: VideoLlama2Config, tensors: dict[str, LazyTensor], audio: str | Path | None
 ) -> dict[str, LazyTensor]:
-    if audio is None or config.audio_config is None:
-        return {}
-    path = Path(audio)
+    return {} if audio is None or config.audio_config is None else beats_tensors(Path(audio))
+
+
+def beats_tensors(path: Path) -> dict[str, LazyTensor]:
+    """A converted BEATs' tensors under our names.
+
+    Raises:
+        CheckpointNotFound: there is none, or a pickle still.
+    """
     if path.is_file() and path.suffix != ".safetensors":
         raise CheckpointNotFound(f"{path} is a pickle; run `videollama2 convert {path} DST` once and give DST")
     file = path if path.is_file() else path / "audio_tower.safetensors"

@@ -1,0 +1,236 @@
+"""Checkpoints of a run: what has learned, the optimiser's state, and the step; whole or not there at all.
+
+    checkpoints/step-000200/
+        trained-0-of-2.safetensors, …      this process's rows of every tensor that learns
+        optimizer-0-of-2.safetensors, …    its rows of AdamW's two moments
+        state.json                         step, run, and what was best; written last
+
+A checkpoint is written under another name, forced to the disk, and renamed; a kill at any moment leaves the one before.
+Each file says which rows of which shape it holds, so that any number of processes can read what any other number wrote.
+Nothing in it is a pickle (torch's own sharded format has a pickled index).
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..configuration import read_json
+from ..errors import CheckpointNotFound, StorageError, TensorMismatch
+from .parallel import Processes
+
+logger = logging.getLogger(__name__)
+
+STATE, UNFINISHED = "state.json", ".unfinished"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The finished checkpoints of a run, oldest first."""
+    return sorted(p for p in (run / "checkpoints").glob("step-*") if (p / STATE).is_file() and p.suffix != UNFINISHED)
+
+
+def learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name → parameter, of all that learn."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save(
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    processes: Processes,
+) -> Path:
+    """Write a checkpoint at `state["step"]`; every process calls this.
+
+    Raises:
+        StorageError: it can't be written; earlier checkpoints are untouched.
+    """
+    target = run / "checkpoints" / f"step-{state['step']:06}"
+    unfinished = target.with_name(target.name + UNFINISHED)
+    with writing(target):
+        if processes.first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        processes.wait()
+        mine = f"{processes.rank}-of-{processes.world}.safetensors"
+        named = learning(model)
+        moments = {
+            f"{moment}/{name}": optimizer.state[p][moment]
+            for name, p in named.items()
+            for moment in MOMENTS
+            if moment in optimizer.state.get(p, {})
+        }
+        _write(unfinished / f"trained-{mine}", dict(named))
+        _write(unfinished / f"optimizer-{mine}", moments)
+        processes.wait()
+        if processes.first:
+            _write_text(unfinished / STATE, json.dumps({**state, "world": processes.world}, indent=1))
+            _to_disk(unfinished)
+            shutil.rmtree(target, ignore_errors=True)
+            unfinished.rename(target)
+            _to_disk(target.parent)
+        processes.wait()
+    logger.info("checkpoint %s", target)
+    return target
+
+
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a checkpoint into the model and the optimiser; returns its state. Any number of processes may call this.
+
+    Raises:
+        CheckpointNotFound: files of it are missing or damaged.
+        TensorMismatch: it belongs to another model, or another phase learned in it.
+    """
+    state = read_json(folder / STATE)
+    named, step = learning(model), float(state["step"])
+    with _Rows(folder, "trained", state["world"]) as rows:
+        if rows.shapes.keys() != named.keys():
+            other = sorted(rows.shapes.keys() ^ named.keys())
+            raise TensorMismatch(
+                f"{folder} was written while {len(rows.shapes)} tensors learned, here {len(named)} do; different are "
+                f"{', '.join(other[:3])}{' …' if len(other) > 3 else ''}. Resume with that run's model and settings"
+            )
+        with torch.no_grad():
+            for name, parameter in named.items():
+                rows.fill(name, parameter)
+    with _Rows(folder, "optimizer", state["world"]) as rows:
+        for name, parameter in named.items():
+            if f"{MOMENTS[0]}/{name}" not in rows.shapes:
+                continue
+            optimizer.state[parameter] = {"step": torch.tensor(step)}
+            for moment in MOMENTS:
+                optimizer.state[parameter][moment] = torch.zeros_like(parameter)
+                rows.fill(f"{moment}/{name}", optimizer.state[parameter][moment])
+    return state
+
+
+def prune(run: Path, keep: int, best: str | None) -> None:
+    """Remove all but the newest `keep` checkpoints and the best one."""
+    for old in checkpoints(run)[:-keep]:
+        if old.name != best:
+            shutil.rmtree(old)
+
+
+def clean(run: Path) -> None:
+    """Remove what a killed run left unfinished."""
+    for left in (run / "checkpoints").glob(f"*{UNFINISHED}"):
+        shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Errors of the disk as one of ours, and nothing half-written left behind.
+
+    Raises:
+        StorageError: the disk is full, the folder read-only, or the like.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(what.with_name(what.name + UNFINISHED), ignore_errors=True)
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        move = "Free some space" if full else "Give another --output, or make it writable"
+        raise StorageError(
+            f"{what} can't be written ({error}); what was saved before is untouched. {move}, and go on with --resume"
+        ) from None
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """This process's rows of each tensor, and where they lie in the whole."""
+    mine, places = {}, {}
+    for name, tensor in tensors.items():
+        local, begin = _local(tensor.detach())
+        places[name] = json.dumps([begin, list(tensor.shape)])
+        if local.numel():
+            mine[name] = local.cpu().contiguous()
+    save_file(mine, path, metadata=places)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _local(tensor: Tensor) -> tuple[Tensor, int]:
+    """The rows that this process holds of a tensor, and the index of the first."""
+    if not hasattr(tensor, "to_local"):
+        return tensor, 0
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)[1]
+    return tensor.to_local(), offset[0] if offset else 0
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _to_disk(folder: Path) -> None:
+    """The folder's own entries, where the system can force them out."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _Rows:
+    """The rows of tensors that are spread over the files of several processes."""
+
+    def __init__(self, folder: Path, stem: str, world: int) -> None:
+        self.folder, self.files = folder, [f"{stem}-{rank}-of-{world}.safetensors" for rank in range(world)]
+        self.stack = contextlib.ExitStack()
+        self.shapes: dict[str, list[int]] = {}
+        self.pieces: dict[str, list[tuple[int, Any]]] = {}
+
+    def __enter__(self) -> "_Rows":
+        for name in self.files:
+            try:
+                file = self.stack.enter_context(safe_open(self.folder / name, framework="pt"))
+            except (OSError, SafetensorError) as error:
+                self.stack.close()
+                raise CheckpointNotFound(
+                    f"{self.folder / name} can't be read ({error}); resume from another checkpoint of the run, or "
+                    "start a new one"
+                ) from None
+            held = set(file.keys())
+            for key, place in (file.metadata() or {}).items():
+                begin, shape = json.loads(place)
+                self.shapes[key] = shape
+                if key in held:
+                    self.pieces.setdefault(key, []).append((begin, file.get_slice(key)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def fill(self, name: str, tensor: Tensor) -> None:
+        """Copy into `tensor` (or into the rows of it that this process holds)."""
+        if list(tensor.shape) != self.shapes[name]:
+            raise TensorMismatch(
+                f"{self.folder}: {name} is {self.shapes[name]}, the model's is {list(tensor.shape)}; it is a "
+                "checkpoint of another model"
+            )
+        local, first = _local(tensor.detach())
+        if not tensor.ndim:
+            local.copy_(self.pieces[name][0][1][...])
+            return
+        for begin, piece in self.pieces.get(name, ()):
+            count = piece.get_shape()[0]
+            low, high = max(first, begin), min(first + local.shape[0], begin + count)
+            if low < high:
+                local[low - first : high - first].copy_(piece[low - begin : high - begin])

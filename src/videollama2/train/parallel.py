@@ -1,0 +1,133 @@
+"""The processes that train together: one alone, or several under torchrun that share the model (FSDP2).
+
+Every process goes through the same layers in every micro-batch, whatever its samples hold, or the others would wait
+for it for ever. So a layer of the language model is the only thing that is gathered on its own; everything else that
+learns is gathered once a step, with the root, and `anchor` ties it to the embeddings, so that a process that has only
+text in hand sends zeros for the connector's gradients instead of nothing. Frozen encoders are whole on each process.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One of the processes of a run."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @classmethod
+    def alone(cls, device: torch.device) -> "Processes":
+        """The only one."""
+        return cls(0, 1, device)
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Processes":
+        """The one that torchrun started here, joined with the others; the only one without torchrun."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return cls.alone(device)
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        logger.info("process %d of %d on %s", dist.get_rank(), world, device)
+        return cls(dist.get_rank(), world, device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes what is written once."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over all processes."""
+        if self.world == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        total = total.to(self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def leave(self) -> None:
+        """End the group, if there is one."""
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def shard(self, model: nn.Module, dtype: torch.dtype | None) -> None:
+        """Spread the model over the processes, in place: FSDP2, one unit per layer of the language model and the root.
+
+        Args:
+            model: VideoLlama2ForConditionalGeneration; `requires_grad` says what learns.
+            dtype: of the gathered weights and the arithmetic; None: as they are.
+        """
+        if self.world == 1:
+            return
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype is not None else None)
+        whole: set[nn.Parameter] = set()
+        inner: Any = model.model
+        for encoder in (inner.vision_encoder, inner.audio_encoder):
+            if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
+                whole |= set(encoder.parameters())
+        whole |= {p for p in model.parameters() if not p.is_floating_point()}  # quantised weights can't be cut
+        for layer in inner.language_model.layers:
+            fully_shard(layer, mp_policy=policy, ignored_params=whole & set(layer.parameters()))
+        fully_shard(model, mp_policy=policy, ignored_params=whole)
+        inner.get_input_embeddings().register_forward_hook(_Anchor(model))
+
+    def clip(self, parameters: Iterable[nn.Parameter], largest: float) -> float:
+        """Scale all gradients together to a norm of at most `largest`; returns what it was."""
+        norm = nn.utils.clip_grad_norm_(list(parameters), largest)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+class _Anchor:
+    """Adds nothing to the embeddings, and with it a path from everything that learns outside the layers to the loss."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = [m for m in model.modules() if any(True for _ in m.parameters(recurse=False))]
+        inner: Any = model.model
+        inside = {id(m) for layer in inner.language_model.layers for m in layer.modules()}
+        self.modules = [m for m in self.modules if id(m) not in inside]
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return output
+        learning = [p for m in self.modules for p in m.parameters(recurse=False) if p.requires_grad]
+        return output + sum((p.sum() for p in learning), output.new_zeros(())).to(output.dtype) * 0
+
+
+def divide(batch: int, micro_batch: int, processes: Processes) -> int:
+    """How many micro-batches each process has in a step.
+
+    Raises:
+        UsageError: the batch can't be divided so.
+    """
+    share = micro_batch * processes.world
+    if batch % share:
+        near = max(share, batch // share * share)
+        raise UsageError(
+            f"a batch of {batch} can't be divided into micro-batches of {micro_batch} on {processes.world} "
+            f"process(es); expected a multiple of {share}, e.g. --batch {near}, or another --micro-batch"
+        )
+    return batch // share

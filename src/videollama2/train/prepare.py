@@ -1,0 +1,170 @@
+"""What a run needs before its first step: records in an order, and a model whose parts learn."""
+
+import hashlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.mixture import Plan
+from ..data.records import Record, missing_media, read_records
+from ..device import Placement, choose
+from ..errors import MediaNotFound, UsageError
+from ..loading import DEFAULT_MODEL, load_network, locate
+from ..phases import Phase
+from ..processing import VideoLlama2Processor
+from ..weights import adapters
+from ..weights.grow import grow
+from ..weights.quantise import quantisation_config
+from .adapters import add_lora
+from .parallel import Processes
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where a run takes things from.
+
+    Attributes:
+        model: name or folder of the model to start from; `base` of it, where it is a stage.
+        vision, audio: encoders' folders, where the model has none.
+        data: records files, each perhaps with a pool's name in front ("chat=talk.jsonl").
+        evaluation: records files that are only measured on.
+        media_root: what media paths are relative to; None: the folder of each file.
+    """
+
+    model: str
+    data: tuple[str, ...]
+    evaluation: tuple[str, ...] = ()
+    base: str | None = None
+    vision: str | None = None
+    audio: str | None = None
+    media_root: Path | None = None
+
+
+@dataclass
+class Data:
+    """The records of a run, the order in which they are seen, and those that are measured on."""
+
+    records: list[Record]
+    evaluation: list[Record]
+    plan: Plan
+    steps: int
+    digest: str
+
+
+@dataclass
+class Network:
+    """The model of a run, ready to learn."""
+
+    model: Any
+    processor: VideoLlama2Processor
+    name: str
+    learning: dict[str, list[torch.nn.Parameter]]
+    placement: Placement
+
+
+def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
+    """Read the records and plan their order.
+
+    Raises:
+        DataError: a file or record can't be understood.
+        MediaNotFound: media of records are not there (an error only where `on_unreadable` is "error").
+        UsageError: the mixture names a pool that the data does not have.
+    """
+    records: list[Record] = []
+    pools: dict[str, list[int]] = {}
+    for given in sources.data:
+        name, _, path = given.rpartition("=")
+        for record in read_records([Path(path)], media_root=sources.media_root, sound=phase.sound):
+            pools.setdefault(name or record.kind, []).append(len(records))
+            records.append(record)
+    evaluation = []
+    if sources.evaluation:
+        files = [Path(path) for path in sources.evaluation]
+        evaluation = read_records(files, media_root=sources.media_root, sound=phase.sound)
+    refuse_missing([*records, *evaluation], settings)
+    weights = _weights(phase, pools)
+    plan = Plan(pools, batch=phase.batch, seed=settings.seed, weights=weights)
+    steps = phase.steps or max(1, math.ceil(phase.epochs * plan.steps_per_epoch))
+    told = hashlib.sha256(f"{phase.batch} {settings.seed} {weights}".encode())
+    for record in records:
+        told.update(repr((record.origin, record.conversation, record.media)).encode())
+    return Data(records, evaluation, plan, steps, told.hexdigest())
+
+
+def refuse_missing(records: Sequence[Record], settings: Settings) -> None:
+    """Raise MediaNotFound for media that are not there, unless unreadable samples are to be skipped."""
+    lost = missing_media(records)
+    if not lost:
+        return
+    listed = ", ".join(f"{path} ({origin})" for origin, path in lost[:3])
+    message = f"{len(lost)} of {len(records)} records name media that are not there: {listed}{' …' if lost[3:] else ''}"
+    if settings.on_unreadable == "error":
+        raise MediaNotFound(
+            f"{message}. Give --media-root, take them out (`videollama2 data doctor` writes a clean list), or say "
+            "--on-unreadable skip"
+        )
+    logger.warning("%s; they will be skipped and counted", message)
+
+
+def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] | None:
+    if not phase.mixture:
+        return None
+    present = {name: share for name, share in phase.mixture.items() if pools.get(name)}
+    absent, left = sorted(phase.mixture.keys() - present.keys()), sorted(pools.keys() - phase.mixture.keys())
+    if not present or left:
+        found = ", ".join(f"{name} ({len(pool)})" for name, pool in pools.items())
+        raise UsageError(
+            f"the mixture has {', '.join(phase.mixture)}, the data {found}; say how much of each there should be, e.g. "
+            f"--mixture {','.join(f'{n}=1' for n in pools)}, or --mixture none"
+        )
+    if absent:
+        logger.warning("the data has no %s; the mixture is of %s", ", ".join(absent), ", ".join(present))
+    return present
+
+
+def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Processes) -> Network:
+    """Load the model, put adapters on it, and let the phase's parts learn, in float32.
+
+    Raises:
+        WeightsError: the model can't be loaded.
+        UsageError: the phase trains what the model does not have.
+    """
+    placement = choose(str(processes.device), PRECISIONS[phase.precision])
+    options: dict[str, Any] = {}
+    if settings.quantise is not None:
+        options["quantization_config"] = quantisation_config(settings.quantise)
+    folder, name = locate(sources.model, sources.base)
+    base = None if name == DEFAULT_MODEL else sources.base
+    if sources.vision is None and sources.audio is None:
+        model, tokenizer = load_network(folder, base, placement.dtype, **options)
+    else:
+        tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, base)
+        added = {"vision": sources.vision, "audio": sources.audio, "seed": settings.seed}
+        model = grow(folder, base=base, dtype=placement.dtype, **added, **options)
+    if settings.quantise is None:
+        model.to(placement.device)
+    looked_with = folder if sources.vision is None else adapters.resolve(sources.vision)
+    processor = VideoLlama2Processor.from_pretrained(looked_with, config=model.config, tokenizer_folder=tokenizer)
+    if settings.lora_rank:
+        add_lora(model, settings)
+    learning = phase.apply(model)
+    for parameters in learning.values():
+        for parameter in parameters:
+            parameter.data = parameter.data.float()
+    if settings.gradient_checkpointing:
+        model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    autocast = placement.dtype if placement.dtype is not torch.float32 else None
+    processes.shard(model, autocast)
+    if processes.world > 1:  # sharding replaced the parameters
+        learning = phase.apply(model)
+    return Network(model, processor, str(sources.model), learning, placement)

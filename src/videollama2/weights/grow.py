@@ -1,0 +1,122 @@
+"""A model as a first phase starts it: pretrained encoders and language model, and fresh parts between them.
+
+    language model + vision encoder          ──► + a fresh connector           (video_align)
+    VideoLLaMA 2 without ears + BEATs        ──► + a fresh audio projector     (audio_align)
+
+Only the connector and the audio projector are ever initialised here; an encoder or language model that is in no folder
+is an error, as in `adapters.load`.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from ..configuration import LANGUAGE_MODELS, RELEASED_SYSTEM_PROMPT, BeatsConfig, VideoLlama2Config, read_json
+from ..errors import ConfigError, UsageError
+from ..modeling import VideoLlama2ForConditionalGeneration
+from ..stc import build_connector, build_mlp
+from . import adapters
+
+logger = logging.getLogger(__name__)
+
+CONNECTOR, PROJECTOR = "stc_connector_v35", "mlp2x_gelu"  # of the released 2.1 models
+
+
+def grow(
+    folder: str | Path,
+    *,
+    base: str | Path | None = None,
+    vision: str | Path | None = None,
+    audio: str | Path | None = None,
+    connector: str = CONNECTOR,
+    num_frames: int = 16,
+    seed: int = 0,
+    dtype: Any = "auto",
+    **kwargs: Any,
+) -> VideoLlama2ForConditionalGeneration:
+    """The model of `folder` with the encoders that are given, and fresh parts to join them to the language model.
+
+    Args:
+        folder: folder or hub id of a language model, or of a VideoLLaMA 2.
+        base: of `folder`, where it is a training stage.
+        vision: folder or hub id of a CLIP, SigLIP or DINOv2, for a model that has no vision encoder.
+        audio: folder of a converted BEATs (`videollama2 convert`), for a model that has no audio encoder.
+        connector, num_frames: of a model that gets a vision encoder.
+        seed: of the fresh parts.
+        dtype: of the model; "auto": as the files are.
+        kwargs: as for `from_pretrained`.
+
+    Raises:
+        UsageError: the model has such an encoder already, or neither is given.
+        WeightsError: files are missing, or do not fit.
+    """
+    if vision is None and audio is None:
+        raise UsageError("nothing to add to the model; give a vision encoder, an audio encoder, or both")
+    folder = adapters.resolve(folder)
+    collected = adapters.collect(folder, base)
+    config = collected.config or _bare(folder)
+    tensors: dict[str, Any] = dict(collected.tensors)
+    torch.manual_seed(seed)
+    if vision is not None:
+        if config.vision_config is not None:
+            raise UsageError(f"{folder} has a vision encoder already; leave --vision out")
+        place = adapters.resolve(vision)
+        config = _with_vision(config, place, connector, num_frames)
+        width = config.vision_config.hidden_size
+        tensors |= adapters.tower_tensors(place)
+        tensors |= _fresh("model.connector.", build_connector(connector, width, config.text_config.hidden_size), config)
+    if audio is not None:
+        if config.audio_config is not None:
+            raise UsageError(f"{folder} has an audio encoder already; leave --audio out")
+        config = _with_audio(config, Path(audio))
+        width = config.audio_config.encoder_embed_dim
+        projector = build_mlp(config.audio_projector_type, width, config.text_config.hidden_size)
+        tensors |= adapters.beats_tensors(Path(audio)) | _fresh("model.audio_projector.", projector, config)
+    whole = adapters.Collected(config, tensors, collected.folders)
+    return adapters.build(whole, dtype, kwargs)
+
+
+def _bare(folder: Path) -> VideoLlama2Config:
+    """The configuration of a language model alone."""
+    text = AutoConfig.from_pretrained(folder)
+    if text.model_type not in LANGUAGE_MODELS.values():
+        raise ConfigError(f"{folder} holds a {text.model_type!r}; expected a causal language model, or a VideoLLaMA 2")
+    prompted = text.model_type in ("mistral", "mixtral")  # the released ones were tuned with this prompt
+    return VideoLlama2Config(
+        text_config=text.to_dict(),
+        vision_config=None,
+        audio_config=None,
+        tie_word_embeddings=bool(text.tie_word_embeddings),
+        system_prompt=RELEASED_SYSTEM_PROMPT if prompted else None,
+    )
+
+
+def _with_vision(config: VideoLlama2Config, place: Path, connector: str, num_frames: int) -> VideoLlama2Config:
+    found = AutoConfig.from_pretrained(place)
+    vision = getattr(found, "vision_config", found)  # a CLIP of both halves, or a tower alone
+    values = {**config.to_dict(), "vision_config": vision.to_dict(), "connector_type": connector}
+    return VideoLlama2Config.from_dict(values | {"num_frames": num_frames, "vision_feature_layer": -2})
+
+
+def _with_audio(config: VideoLlama2Config, place: Path) -> VideoLlama2Config:
+    file = place / "beats_config.json"
+    given = read_json(file) if file.is_file() else {}
+    known = {k: v for k, v in given.items() if k in BeatsConfig.__dataclass_fields__}
+    audio = BeatsConfig(**known).to_dict()
+    return VideoLlama2Config.from_dict({**config.to_dict(), "audio_config": audio, "audio_projector_type": PROJECTOR})
+
+
+def _fresh(prefix: str, part: nn.Module, config: VideoLlama2Config) -> dict[str, Tensor]:
+    """A part's tensors as training starts them: linear layers N(0, initializer_range), the rest as torch does it."""
+    for module in part.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    made = {prefix + name: tensor.detach() for name, tensor in part.state_dict().items()}
+    logger.info("%s is fresh: %.1f M parameters", prefix.split(".")[1], sum(t.numel() for t in made.values()) / 1e6)
+    return made
