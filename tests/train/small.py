@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from videollama2.configuration import VideoLlama2Config
 from videollama2.data.compose import PHOTO_CLASSES, Pictures, Sounds
 from videollama2.data.composed import ComposedBatches
-from videollama2.data.questions import MOVES, NO_PICTURE, NO_SOUND, WORDINGS
+from videollama2.data.questions import FOLLOW_UPS, MOVES, NO_PICTURE, NO_SOUND, NUMBERS, WORDINGS
 from videollama2.data.rendering import to_inputs
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 
@@ -25,7 +25,8 @@ TEMPLATE = (
 def tokenizer() -> PreTrainedTokenizerFast:
     """Words and punctuation, one id each."""
     said = [*PHOTO_CLASSES, *SOUND_LABELS, NO_PICTURE, NO_SOUND, *MOVES.values()]
-    said += [w for wordings in WORDINGS.values() for w in wordings]
+    said += [w for wordings in WORDINGS.values() for w in wordings] + list(NUMBERS)
+    said += [question for pairs in FOLLOW_UPS.values() for question, _ in pairs]
     said += ["I see nothing and hear then stays in place be heard can Yes No user assistant system moves left right up"]
     splitter = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     words = {w for s in said for w, _ in splitter.pre_tokenize_str(s)}

@@ -23,30 +23,27 @@ from ..modeling import pooled_patches
 from ..stc import CONNECTORS
 from ..text.prompts import encode_prompt
 from ..vision import num_patches
-from .compose import (
-    PHOTO_CLASSES,
-    SOUND_RATE_HZ,
-    TEXTURE_SIDE,
-    Pictures,
-    Scene,
-    Sounds,
-    compose,
-    render_sound,
-    scene_arrays,
-)
-from .questions import Ask, ask
+from .clips import SOUND_RATE_HZ, render_sound
+from .drawing import scene_arrays
+from .packs import PHOTO_CLASSES, TEXTURE_SIDE, Pictures, Sounds
+from .questions import Ask, ask, follow_up, kinds_for
+from .scenes import Scene, compose
 
-# kind of sample -> kind of question -> weight
+# kind of sample -> kind of question -> weight; only kinds that fit the scene are asked
 QUESTIONS: dict[str, dict[str, float]] = {
     "video": {
-        "object": 8, "direction": 7, "describe": 2, "first_seen": 1, "last_seen": 1, "is_seen": 2, "sound": 1,
-        "both": 1,
+        "object": 8, "direction": 6, "colour": 6, "count": 6, "describe": 1, "caption": 3, "first_seen": 2,
+        "last_seen": 2, "order_seen": 6, "is_seen": 2, "sound": 1, "both": 1, "match": 0.5, "then": 4,
     },
-    "image": {"object": 8, "describe": 1, "is_seen": 1},
-    "audio": {"sound": 8, "first_heard": 1, "last_heard": 1, "is_heard": 2, "object": 1, "describe": 1, "both": 1},
+    "image": {"object": 8, "colour": 5, "count": 5, "is_seen": 2, "sound": 0.5},
+    "audio": {
+        "sound": 8, "first_heard": 2, "last_heard": 2, "order_heard": 6, "is_heard": 2, "object": 1, "describe": 1,
+        "both": 1, "caption": 1, "direction": 1, "colour": 0.7, "count": 0.7, "match": 0.5, "then": 1,
+    },
     "av": {
-        "object": 4, "direction": 4, "sound": 6, "both": 4, "describe": 2, "first_seen": 0.5, "last_seen": 0.5,
-        "first_heard": 1, "last_heard": 1, "is_seen": 1, "is_heard": 1,
+        "object": 6, "direction": 3, "colour": 4, "count": 5, "sound": 8, "both": 4, "describe": 1, "caption": 3,
+        "first_seen": 1, "last_seen": 1, "order_seen": 4, "first_heard": 2, "last_heard": 1, "order_heard": 5,
+        "order_both": 6, "is_seen": 1, "is_heard": 2, "match": 8, "then": 5,
     },
 }  # fmt: skip
 IGNORED = -100
@@ -148,7 +145,12 @@ class ComposedBatches(Dataset[dict[str, Any]]):
         counts = self._counts(kind, samples)
         asked = [self._ask(kind, s, rng) for s in scenes]
         encoded = [
-            shared([encode_sample(self.tokenizer, a.question, a.answer, *counts, self.config) for a in asks])
+            shared(
+                [
+                    encode_sample(self.tokenizer, a.question, a.answer, *counts, self.config, earlier=a.earlier)
+                    for a in asks
+                ]
+            )
             for asks in asked
         ]
         return batch | {"asked": [a.kind for asks in asked for a in asks]} | collate(encoded, self._pad())
@@ -162,15 +164,18 @@ class ComposedBatches(Dataset[dict[str, Any]]):
         return kind if kind in ("image", "audio") else "video", tuple(found.items())
 
     def _ask(self, kind: str, scene: Scene, rng: np.random.Generator) -> list[Ask]:
-        """`asks` questions of different kinds."""
-        weights = dict(QUESTIONS[kind])
-        if len(scene.things) > 1:
-            weights.pop("direction", None)  # whose?
+        """`asks` questions of different kinds; "then" is one with a question before it."""
+        fit = kinds_for(scene) | {"then"}
+        weights = {k: w for k, w in QUESTIONS[kind].items() if k in fit}
         kinds = list(weights)
         shares = np.array([weights[k] for k in kinds])
         chosen = rng.choice(len(kinds), min(self.asks, len(kinds)), replace=False, p=shares / shares.sum())
+        names = {
+            "is_heard": tuple(self.sounds.by_label),
+            "is_seen": (*PHOTO_CLASSES, *self.pictures.by_drawing) if scene.things else PHOTO_CLASSES,
+        }
         return [
-            ask(scene, kinds[i], rng, names=tuple(self.sounds.by_label) if kinds[i] == "is_heard" else PHOTO_CLASSES)
+            follow_up(scene, rng) if kinds[i] == "then" else ask(scene, kinds[i], rng, names=names.get(kinds[i], ()))
             for i in chosen
         ]
 
@@ -204,14 +209,20 @@ def _stretch(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=100_000)
 def _prompt_ids(
-    tokenizer: Any, question: str, slot: str, counts: tuple[tuple[str, int], ...], ids: Any
+    tokenizer: Any, turns: tuple[str, ...], slot: str, counts: tuple[tuple[str, int], ...], ids: Any
 ) -> tuple[int, ...]:
-    content: list[dict[str, str]] = [{"type": "text", "text": question}]
+    """Ids up to where the assistant answers the last of `turns` (user, assistant, …, user)."""
+    content: list[dict[str, str]] = [{"type": "text", "text": turns[0]}]
     if counts:
         content.insert(0, {"type": slot})
+    messages: list[Any] = [{"role": "user", "content": content}]
+    messages += [
+        {"role": ("assistant", "user")[i % 2], "content": [{"type": "text", "text": text}]}
+        for i, text in enumerate(turns[1:])
+    ]
     media: Any = [dict(counts)] if counts else []
     token_ids: Any = dict(ids)
-    return encode_prompt([{"role": "user", "content": content}], tokenizer, media, token_ids).input_ids
+    return encode_prompt(messages, tokenizer, media, token_ids).input_ids
 
 
 def encode_sample(
@@ -221,14 +232,24 @@ def encode_sample(
     slot: str = "",
     counts: tuple[tuple[str, int], ...] = (),
     config: VideoLlama2Config | None = None,
+    *,
+    earlier: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[int], list[int]]:
-    """(ids, labels) of one question about one medium and its answer; the answer and its end marker are supervised."""
+    """(ids, labels) of questions about one medium and their answers, which are supervised with their end markers."""
     ids: tuple[tuple[str, Any], ...] = ()
     if config is not None:
         ids = (("image", config.image_token_id), ("video", config.video_token_id), ("audio", config.audio_token_id))
-    prompt = list(_prompt_ids(tokenizer, question, slot, counts, ids))
-    reply = [*tokenizer.encode(answer, add_special_tokens=False), tokenizer.eos_token_id]
-    return prompt + reply, [IGNORED] * len(prompt) + reply
+    out: list[int] = []
+    labels: list[int] = []
+    turns: tuple[str, ...] = ()
+    for asked, answered in (*earlier, (question, answer)):
+        turns += (asked,)
+        prompt = _prompt_ids(tokenizer, turns, slot, counts, ids)
+        reply = [*tokenizer.encode(answered, add_special_tokens=False), tokenizer.eos_token_id]
+        labels += [IGNORED] * (len(prompt) - len(out)) + reply
+        out = [*prompt, *reply]
+        turns += (answered,)
+    return out, labels
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .compose import Scene
+from .captions import caption, noun, title
+from .scenes import Scene, sound_of
 
 NO_PICTURE = "There is no picture."
 NO_SOUND = "There is no sound."
@@ -20,6 +21,7 @@ MOVES = {
     "down": "It moves down.",
     "still": "It does not move.",
 }
+NUMBERS = ("None.", "One.", "Two.", "Three.")
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "object": (
@@ -53,16 +55,65 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "last_heard": ("What is heard last?", "Which sound comes last?"),
     "is_seen": ("Is there {} in the video?", "Do you see {}?"),
     "is_heard": ("Do you hear {}?", "Can {} be heard?"),
+    "colour": ("What colour is it?", "Which colour does it have?", "What color is it?", "What is its colour?"),
+    "count": ("How many are there?", "How many are shown?", "How many of them do you see?"),
+    "order_seen": ("Which is shown first, {} or {}?", "What comes first in the picture, {} or {}?"),
+    "order_heard": ("Which is heard first, {} or {}?", "Which sound comes first, {} or {}?"),
+    "order_both": ("What comes first, the picture or the sound?", "Which begins first, the picture or the sound?"),
+    "match": (
+        "Does the sound match the picture?",
+        "Does the sound belong to what is shown?",
+        "Do picture and sound fit together?",
+    ),
+    "caption": (
+        "Write a caption for this clip.",
+        "Tell me what happens here.",
+        "Summarise the clip in one sentence.",
+        "Describe the clip in your own words.",
+    ),
+}
+# first question -> second question, and the kind that it is
+FOLLOW_UPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "object": (
+        ("And which way does it go?", "direction"),
+        ("And how does it move?", "direction"),
+        ("And what colour is it?", "colour"),
+        ("And how many are there?", "count"),
+        ("And what do you hear?", "sound"),
+    ),
+    "sound": (("And what do you see?", "object"), ("Does that match the picture?", "match")),
+    "direction": (("And what is it?", "object"), ("What was it again?", "object")),
+    "count": (("What are they?", "object"), ("And what colour?", "colour")),
+    "first_seen": (("And then?", "last_seen"), ("And after that?", "last_seen")),
+    "first_heard": (("And then?", "last_heard"), ("And after that?", "last_heard")),
 }
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A question of a kind, and the right answer."""
+    """A question of a kind, and the right answer; `earlier` are the questions and answers before it."""
 
     kind: str
     question: str
     answer: str
+    earlier: tuple[tuple[str, str], ...] = ()
+
+
+def kinds_for(scene: Scene) -> set[str]:
+    """The kinds of question that have one right answer about this scene."""
+    things, sounds = scene.things, scene.sounds
+    fit = {"object", "sound", "both", "describe", "is_seen", "is_heard", "caption"}
+    if len(things) < 2:
+        fit |= {"direction", "count"}
+        fit |= {"colour"} if not things or things[0].colour else set()
+        fit |= {"match"} if len(sounds) < 2 else set()
+    else:
+        fit |= {"first_seen", "last_seen", "order_seen"}
+    if len(sounds) == 2:
+        fit |= {"first_heard", "last_heard", "order_heard"}
+    if things and sounds and things[0].seconds[0] != sounds[0].at:
+        fit |= {"order_both"}
+    return fit
 
 
 def ask(
@@ -71,7 +122,7 @@ def ask(
     """A question of this kind about a scene.
 
     Args:
-        kind: a key of `WORDINGS`.
+        kind: a key of `WORDINGS`, one of `kinds_for(scene)`.
         names: what a yes-or-no question may ask about besides what is there.
         wording: which wording to take (default: any).
     """
@@ -83,32 +134,67 @@ def ask(
         absent = [n for n in names if n not in there]
         asked = there[0] if there and (not absent or rng.random() < 0.5) else str(rng.choice(absent))
         return Ask(kind, question.format(asked), _yes_or_no(asked, there, "see" if kind == "is_seen" else "hear"))
-    return Ask(kind, question, _answer(scene, kind, seen, heard))
+    if kind in ("order_seen", "order_heard"):
+        two = seen if kind == "order_seen" else heard
+        question = question.format(*(str(n) for n in rng.permutation(two)))
+    return Ask(kind, question, caption(scene, rng) if kind == "caption" else _answer(scene, kind, seen, heard))
+
+
+def follow_up(scene: Scene, rng: np.random.Generator) -> Ask:
+    """Two questions in turn, of which the second needs the first."""
+    fit = kinds_for(scene)
+    pairs = [(a, q, b) for a, seconds in FOLLOW_UPS.items() if a in fit for q, b in seconds if b in fit]
+    first, question, kind = pairs[int(rng.integers(len(pairs)))]
+    before = ask(scene, first, rng)
+    return Ask(f"then_{kind}", question, ask(scene, kind, rng).answer, ((before.question, before.answer),))
 
 
 def _answer(scene: Scene, kind: str, seen: list[str], heard: list[str]) -> str:
     match kind:
         case "object":
-            return _sentence(_join(seen)) if seen else NO_PICTURE
+            return title(_join(seen)) if seen else NO_PICTURE
         case "direction":
             return MOVES[scene.things[0].direction] if seen else NO_PICTURE
         case "sound":
-            return _sentence(_join(heard)) if heard else NO_SOUND
-        case "first_seen" | "last_seen":
-            return _sentence(seen[0 if kind == "first_seen" else -1]) if seen else NO_PICTURE
-        case "first_heard" | "last_heard":
-            return _sentence(heard[0 if kind == "first_heard" else -1]) if heard else NO_SOUND
+            return title(_join(heard)) if heard else NO_SOUND
+        case "first_seen" | "last_seen" | "order_seen":
+            return title(seen[-1 if kind == "last_seen" else 0]) if seen else NO_PICTURE
+        case "first_heard" | "last_heard" | "order_heard":
+            return title(heard[-1 if kind == "last_heard" else 0]) if heard else NO_SOUND
+        case "order_both":
+            return "The picture." if scene.things[0].seconds[0] < scene.sounds[0].at else "The sound."
         case "both":
             first = f"I see {_join(seen)}" if seen else "I see nothing"
             return f"{first}, and I hear {_join(heard)}." if heard else f"{first}, and I hear nothing."
+        case "colour":
+            return f"It is {scene.things[0].colour}." if seen else NO_PICTURE
+        case "count":
+            return NUMBERS[scene.things[0].count] if seen else NO_PICTURE
+        case "match":
+            return _match(seen, heard)
     return _description(scene, heard)
 
 
+def _match(seen: list[str], heard: list[str]) -> str:
+    """What is seen and heard before the verdict, which follows from it."""
+    if not seen or not heard:
+        return NO_SOUND if seen else NO_PICTURE
+    verdict = "yes" if heard[0] == sound_of(seen[0]) else "no"
+    return f"I see {seen[0]} and hear {heard[0]}, so {verdict}."
+
+
 def _description(scene: Scene, heard: list[str]) -> str:
-    parts = [f"{t.name} {'stays in place' if t.direction == 'still' else f'moves {t.direction}'}" for t in scene.things]
-    picture = _sentence(", then ".join(parts)) if parts else NO_PICTURE
-    sound = f"{_sentence(_join(heard))[:-1]} can be heard." if heard else NO_SOUND
+    parts = [f"{noun(t)} {_moves(t.direction, t.count)}" for t in scene.things]
+    picture = title(", then ".join(parts)) if parts else NO_PICTURE
+    sound = f"{title(_join(heard))[:-1]} can be heard." if heard else NO_SOUND
     return f"{picture} {sound}"
+
+
+def _moves(direction: str, count: int) -> str:
+    several = count > 1
+    if direction == "still":
+        return "stay in place" if several else "stays in place"
+    return f"{'move' if several else 'moves'} {direction}"
 
 
 def _yes_or_no(asked: str, there: list[str], verb: str) -> str:
@@ -119,10 +205,6 @@ def _yes_or_no(asked: str, there: list[str], verb: str) -> str:
 
 def _join(names: list[str]) -> str:
     return ", then ".join(names)
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
 
 
 def normalise(text: str) -> str:

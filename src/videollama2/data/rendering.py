@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..media.fbank import BINS, FFT, FRAME, SHIFT
-from .compose import SOUND_RATE_HZ, batch_frames
+from .clips import SOUND_RATE_HZ
+from .drawing import batch_frames
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DRAWN_SIDE = 224  # clips are drawn at a video's size and then scaled as a processor does

@@ -1,0 +1,222 @@
+"""What happens in a composed clip: which things are seen where and when, and what is heard. One seed, one scene."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .packs import COLOURS, PHOTO_CLASSES, SHAPES, Pictures, Sounds
+
+STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "still": (0, 0)}
+DIRECTIONS = ("left", "right", "up", "down")
+MAX_THINGS = 2
+MOST_OF_A_KIND = 3
+
+# A picture's sound, where it is not called as the picture is.
+SOUND_OF = {"a bird": "birds", "a drum": "drums", "a bell": "bells", "a fire truck": "a siren"}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A picture and its path. Places and sizes are fractions of the frame, times fractions of the clip.
+
+    Attributes:
+        picture: "photo:17", "stamp:3", "drawing:5" or "shape:a star".
+        size: side of the square that holds it, at the start and at the end.
+        count: how many of it there are, side by side; they move together.
+        colour: it is drawn in shades of this one of `COLOURS`; None leaves it as it is.
+    """
+
+    name: str
+    picture: str
+    direction: str
+    start: tuple[float, float]
+    end: tuple[float, float]
+    size: tuple[float, float]
+    seconds: tuple[float, float] = (0.0, 1.0)
+    count: int = 1
+    colour: str | None = None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A stretch of a recording. `at` and `length` are fractions of the clip, `offset` a fraction of the recording."""
+
+    name: str
+    recording: int
+    offset: float
+    at: float = 0.0
+    length: float = 1.0
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that happens in a clip, which is also its ground truth.
+
+    Attributes:
+        things, sounds: in order of appearance.
+        backdrop: seed of the background's colours.
+        drift: how far the background slides in the clip, in frame widths (it says nothing about the things).
+    """
+
+    seed: int
+    seconds: float
+    things: tuple[Thing, ...] = ()
+    sounds: tuple[Sound, ...] = ()
+    backdrop: int = 0
+    drift: tuple[float, float] = (0.0, 0.0)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chances:
+    """How often what happens.
+
+    Attributes:
+        stamps, drawings, shapes: a thing is a cut-out, a drawing or a shape; a photo otherwise, and where a pack has
+            none of these.
+        two: of two things one after the other; likewise, apart from that, of two sounds.
+        several: of two or three of one thing instead of one.
+        coloured: a drawing is tinted. Shapes always are; cut-outs, whose names may hold a colour, never.
+        matched: the sound is the thing's own, where it has one.
+        late: one of picture and sound begins halfway.
+        still: a thing does not move.
+        close: a thing is so near that it fills the frame.
+    """
+
+    stamps: float = 0.1
+    drawings: float = 0.35
+    shapes: float = 0.12
+    two: float = 0.2
+    several: float = 0.45
+    coloured: float = 0.3
+    matched: float = 0.4
+    late: float = 0.15
+    still: float = 0.15
+    close: float = 0.15
+
+
+def compose(
+    seed: int,
+    pictures: Pictures | None,
+    sounds: Sounds | None,
+    *,
+    labels: tuple[str, ...] | None = None,
+    seconds: tuple[float, float] = (2.0, 10.0),
+    **chances: float,
+) -> Scene:
+    """A random scene; the same seed gives the same scene.
+
+    Args:
+        pictures, sounds: what to draw from; None leaves that modality out.
+        labels: sounds to choose among (default: all that `sounds` has), each as likely as any other.
+        seconds: shortest and longest clip.
+        chances: fields of `Chances` with other values.
+    """
+    rng = np.random.default_rng(seed)
+    odds = Chances(**chances)
+    length = float(rng.uniform(*seconds))
+    late = ("picture", "sound")[int(rng.integers(2))] if pictures and sounds and rng.random() < odds.late else None
+    things: list[Thing] = []
+    if pictures is not None:
+        halves = ((0.0, 0.5), (0.5, 1.0)) if late is None and rng.random() < odds.two else ((0.0, 1.0),)
+        for span in ((0.5, 1.0),) if late == "picture" else halves:
+            things.append(_thing(rng, pictures, span, odds, len(halves) == 1, {t.name for t in things}))
+    heard: list[Sound] = []
+    if sounds is not None:
+        choice = labels or tuple(sounds.by_label)
+        count = 2 if late is None and rng.random() < odds.two and len(choice) > 1 else 1
+        names = [choice[i] for i in rng.choice(len(choice), count, replace=False)]
+        own = sound_of(things[0].name) if len(things) == 1 else ""
+        if own in choice and rng.random() < odds.matched and own not in names[1:]:
+            names[0] = own
+        for i, name in enumerate(names):
+            recording, gain = int(rng.choice(sounds.by_label[name])), float(10 ** rng.uniform(-1.0, 0.0))
+            at, share = (0.5, 0.5) if late == "sound" else (i / count, 1 / count)
+            heard.append(Sound(name, recording, float(rng.random()), at, share, gain))
+    drift = tuple(float(d) for d in rng.uniform(-0.25, 0.25, 2))
+    return Scene(seed, length, tuple(things), tuple(heard), int(rng.integers(2**31)), (drift[0], drift[1]))
+
+
+def sound_of(name: str) -> str:
+    """What a thing of that name sounds like, if any recording of it exists."""
+    return SOUND_OF.get(name, name)
+
+
+def _thing(
+    rng: np.random.Generator, pictures: Pictures, span: tuple[float, float], odds: Chances, alone: bool, taken: set[str]
+) -> Thing:
+    name = picture = ""
+    while not name or name in taken:
+        name, picture = _choose(rng, pictures, odds)
+    kind = picture.partition(":")[0]
+    tinted = kind == "shape" or (kind == "drawing" and rng.random() < odds.coloured)
+    colour = str(rng.choice(list(COLOURS))) if tinted else None
+    many = alone and countable(name) and rng.random() < odds.several * MOST_OF_A_KIND / (MOST_OF_A_KIND - 1)
+    count = int(rng.integers(1, MOST_OF_A_KIND + 1)) if many else 1
+    direction = "still" if rng.random() < odds.still else DIRECTIONS[int(rng.integers(4))]
+    size = float(rng.uniform(1.0, 1.5) if rng.random() < odds.close else rng.uniform(0.5, 0.85))
+    if count > 1:
+        size = float(rng.uniform(0.75, 1.05))  # each of them is half as large
+    travel = float(rng.uniform(0.22, 0.5))
+    step = np.array(STEPS[direction], float)
+    centre = 0.5 + rng.uniform(-0.08, 0.08, 2)
+    start, end = centre - step * travel / 2, centre + step * travel / 2
+    path = (float(start[0]), float(start[1])), (float(end[0]), float(end[1]))
+    grow = float(rng.uniform(0.9, 1.12))
+    return Thing(name, picture, direction, *path, (size, size * grow), span, count, colour)
+
+
+def _choose(rng: np.random.Generator, pictures: Pictures, odds: Chances) -> tuple[str, str]:
+    """(name, picture) of a random thing."""
+    at = rng.random()
+    if at < odds.stamps and pictures.stamp_names:
+        index = int(rng.integers(len(pictures.stamp_names)))
+        return pictures.stamp_names[index], f"stamp:{index}"
+    at -= odds.stamps
+    if 0 <= at < odds.drawings and pictures.drawing_names:
+        name = list(pictures.by_drawing)[int(rng.integers(len(pictures.by_drawing)))]
+        return name, f"drawing:{rng.choice(pictures.by_drawing[name])}"
+    at -= odds.drawings
+    if 0 <= at < odds.shapes:
+        name = list(SHAPES)[int(rng.integers(len(SHAPES)))]
+        return name, f"shape:{name}"
+    present = [n for n in PHOTO_CLASSES if pictures.by_label[n].size]
+    name = present[int(rng.integers(len(present)))]
+    return name, f"photo:{rng.choice(pictures.by_label[name])}"
+
+
+def countable(name: str) -> bool:
+    """Does the name have a plural that `plural` can make?"""
+    words = name.split()
+    return words[0] in ("a", "an") and len(words) <= 3 and not {"of", "in", "with", "at"} & set(words)
+
+
+def plural(name: str) -> str:
+    """ "a light bulb" → "light bulbs"."""
+    *before, last = name.split()[1:]
+    if last in ("sheep", "fish", "deer"):
+        many = last
+    elif last == "mouse":
+        many = "mice"
+    elif last.endswith("y") and last[-2] not in "aeiou":
+        many = f"{last[:-1]}ies"
+    else:
+        many = last + ("es" if last.endswith(("s", "x", "sh", "ch", "tomato")) else "s")
+    return " ".join([*before, many])
+
+
+def poses(scene: Scene, times: NDArray[np.float64]) -> NDArray[np.float32]:
+    """f32[K, T, 4]: x, y and side of every thing at times 0..1, and 1.0 where it is in the picture."""
+    out = np.zeros((MAX_THINGS, times.size, 4), np.float32)
+    for k, thing in enumerate(scene.things):
+        begin, stop = thing.seconds
+        done = np.clip((times - begin) / (stop - begin), 0, 1)[:, None]
+        out[k, :, :2] = np.array(thing.start) * (1 - done) + np.array(thing.end) * done
+        out[k, :, 2:3] = thing.size[0] * (1 - done) + thing.size[1] * done
+        out[k, :, 3] = (times >= begin) & (times < stop if stop < 1 else times <= stop)
+    return out
