@@ -7,9 +7,13 @@
 Shapes: B prompts of L ids, D language width. Media of all prompts come in one tensor (or list) per kind, in prompt
 order: `pixel_values` [images, 3, S, S], `pixel_values_videos` [videos, T, 3, S, S], `input_features`
 [sounds, frames, 128] with `input_features_mask` [sounds, frames], 1 where a frame is sound and 0 where it is padding.
+
+What the encoders made of media before can stand in their place: `image_patches` (per image [1, P, C]) and
+`video_patches` (per video [T, P, C]) from `encode_frames`, `sound_patches` (per sound [n, C]) from `encode_sounds`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,14 +22,15 @@ from torch.nn import functional as F
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from .beats import BeatsModel
+from .beats import MEL_BINS, BeatsModel
 from .configuration import VideoLlama2Config
-from .errors import ConfigError, UnsupportedModality
+from .errors import ConfigError, UnsupportedModality, UsageError
 from .fusion import splice
 from .stc import build_connector, build_mlp
-from .vision import encode_frames
+from .vision import encode_frames, is_frozen
 
 MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
+PATCH_INPUTS = ("image_patches", "video_patches", "sound_patches")
 
 
 class VideoLlama2PreTrainedModel(PreTrainedModel):
@@ -76,7 +81,8 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 class VideoLlama2Model(VideoLlama2PreTrainedModel):
     """Encoders, connector, projector and the language model's trunk.
 
-    1. `get_image_features`, `get_video_features`, `get_audio_features`: media → [tokens, D] each
+    1. `get_image_features`, `get_video_features`, `get_audio_features`: media → [tokens, D] each, which are
+       `encode_frames`, `encode_sounds`: media → patches, then `connect_…`: patches → [tokens, D]
     2. `embed`: prompt ids and features → embeddings [B, L, D]
     3. `language_model`: embeddings → hidden states [B, L, D]
     """
@@ -108,26 +114,42 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         """Replace the language model's token embedding."""
         self.language_model.set_input_embeddings(value)
 
+    def train(self, mode: bool = True) -> "VideoLlama2Model":
+        """Training mode, in which an encoder that learns nothing stays as it is for answering, without dropout."""
+        super().train(mode)
+        for encoder in (self.vision_encoder, self.audio_encoder):
+            if encoder is not None and is_frozen(encoder):
+                encoder.eval()
+        return self
+
     def get_image_features(self, pixel_values: Tensor) -> list[Tensor]:
         """[images, 3, S, S] → per image [tokens, D]; the same numbers as `num_frames` copies of it, computed once."""
-        frames = self._encode_frames(pixel_values)
-        return list(self.connector.forward_still(frames, self.config.num_frames))
+        return self.connect_images(self.encode_frames(pixel_values)[:, None])
 
     def get_video_features(self, pixel_values_videos: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """[videos, T, 3, S, S], or a list of [T, 3, S, S] of any lengths → per video [tokens, D]."""
         if isinstance(pixel_values_videos, Tensor):
-            frames = self._encode_frames(pixel_values_videos.flatten(0, 1))
-            return list(self.connector(frames.unflatten(0, pixel_values_videos.shape[:2])))
-        return [self.connector(self._encode_frames(video)[None])[0] for video in pixel_values_videos]
+            frames = self.encode_frames(pixel_values_videos.flatten(0, 1))
+            return self.connect_videos(frames.unflatten(0, pixel_values_videos.shape[:2]))
+        return self.connect_videos([self.encode_frames(video) for video in pixel_values_videos])
 
     def get_audio_features(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
-        """[sounds, frames, 128] → per sound [tokens, D], without the patches that are padding.
+        """[sounds, frames, 128] → per sound [tokens, D], without the patches that are padding."""
+        return self.connect_sounds(self.encode_sounds(input_features, input_features_mask))
+
+    def encode_frames(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] → [N, P, C]: what the vision encoder sees, before the connector."""
+        config = self.config
+        self._must_see()
+        return encode_frames(self.vision_encoder, pixels, config.vision_feature_layer, config.vision_feature_select)
+
+    def encode_sounds(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
+        """[sounds, frames, 128] → per sound [n, C]: what BEATs hears, before pooling; no gradient where it is frozen.
 
         A last part of a patch is dropped from each sound, as if it were alone: batching changes no number.
         """
-        if self.audio_encoder is None or self.audio_projector is None:
-            raise UnsupportedModality("this model has no audio encoder; leave the sound out, or load one that hears")
-        patch = self.audio_encoder.config.input_patch_size
+        encoder = self._must_hear()
+        patch = encoder.config.input_patch_size
         frames = input_features.shape[1]
         steps = [frames // patch] * len(input_features)
         padding = None
@@ -137,11 +159,28 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
             longest = max(steps) * patch  # nothing beyond the longest sound's whole patches is anybody's
             input_features = input_features[:, :longest]
             padding = torch.arange(longest, device=whole.device) >= whole[:, None]
-        out = self.audio_encoder(input_features, padding)
-        rows = out.grid[1]
-        sounds = [_pool(x[: n * rows], rows, self.config.audio_pool) for x, n in zip(out.features, steps, strict=True)]
-        projected = self.audio_projector(torch.cat(sounds))
-        return list(projected.split([len(s) for s in sounds]))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
+            out = encoder(input_features, padding)
+        return [x[: n * out.grid[1]] for x, n in zip(out.features, steps, strict=True)]
+
+    def connect_images(self, patches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Per image [1, P, C] → [tokens, D]."""
+        self._must_see()
+        frames = patches.flatten(0, 1) if isinstance(patches, Tensor) else torch.cat(list(patches))
+        return list(self.connector.forward_still(frames, self.config.num_frames))
+
+    def connect_videos(self, patches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Per video [T, P, C] → [tokens, D]; all at once where they are equally long."""
+        self._must_see()
+        if len({len(video) for video in patches}) > 1:
+            return [self.connector(video[None])[0] for video in patches]
+        return list(self.connector(patches if isinstance(patches, Tensor) else torch.stack(list(patches))))
+
+    def connect_sounds(self, patches: Sequence[Tensor]) -> list[Tensor]:
+        """Per sound [n, C] → [tokens, D]."""
+        rows = MEL_BINS // self._must_hear().config.input_patch_size
+        pooled = [_pool(sound, rows, self.config.audio_pool) for sound in patches]
+        return list(self.audio_projector(torch.cat(pooled)).split([len(sound) for sound in pooled]))
 
     def embed(
         self,
@@ -150,11 +189,19 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
+        image_patches: Sequence[Tensor] | None = None,
+        video_patches: Sequence[Tensor] | None = None,
+        sound_patches: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Prompt ids [B, L] and their media → embeddings [B, L, D]."""
-        images = [] if pixel_values is None else self.get_image_features(pixel_values)
-        videos = [] if pixel_values_videos is None else self.get_video_features(pixel_values_videos)
-        sounds = [] if input_features is None else self.get_audio_features(input_features, input_features_mask)
+        """Prompt ids [B, L] and their media, or patches of these → embeddings [B, L, D].
+
+        Raises:
+            UsageError: media of one kind and patches of the same, whose order nobody could know.
+        """
+        hear = partial(self.get_audio_features, input_features_mask=input_features_mask)
+        images = _either(pixel_values, self.get_image_features, image_patches, self.connect_images)
+        videos = _either(pixel_values_videos, self.get_video_features, video_patches, self.connect_videos)
+        sounds = _either(input_features, hear, sound_patches, self.connect_sounds)
         return self.embed_features(input_ids, images, videos, sounds)
 
     def embed_features(
@@ -180,6 +227,9 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
+        image_patches: Sequence[Tensor] | None = None,
+        video_patches: Sequence[Tensor] | None = None,
+        sound_patches: Sequence[Tensor] | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
@@ -187,9 +237,8 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
-            inputs_embeds = self.embed(
-                input_ids, pixel_values, pixel_values_videos, input_features, input_features_mask
-            )
+            media = (pixel_values, pixel_values_videos, input_features, input_features_mask)
+            inputs_embeds = self.embed(input_ids, *media, image_patches, video_patches, sound_patches)
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -199,11 +248,23 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
             **kwargs,
         )
 
-    def _encode_frames(self, pixels: Tensor) -> Tensor:
+    def _must_see(self) -> None:
         if self.vision_encoder is None or self.connector is None:
             raise UnsupportedModality("this model has no vision encoder; it can be asked about text and sound only")
-        config = self.config
-        return encode_frames(self.vision_encoder, pixels, config.vision_feature_layer, config.vision_feature_select)
+
+    def _must_hear(self) -> BeatsModel:
+        if self.audio_encoder is None or self.audio_projector is None:
+            raise UnsupportedModality("this model has no audio encoder; leave the sound out, or load one that hears")
+        return self.audio_encoder
+
+
+def _either(media: Any, get: Callable[..., Any], patches: Any, connect: Callable[..., Any]) -> list[Tensor]:
+    """Features of media, or of their patches; none where there is neither."""
+    if media is not None and patches is not None:
+        raise UsageError("media were given both as they are and as patches; expected one or the other for each kind")
+    if patches is not None:
+        return list(connect(patches))
+    return [] if media is None else list(get(media))
 
 
 def pooled_patches(time: int, frequency: int, pool: Sequence[int]) -> int:
@@ -257,6 +318,9 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
+        image_patches: Sequence[Tensor] | None = None,
+        video_patches: Sequence[Tensor] | None = None,
+        sound_patches: Sequence[Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -282,6 +346,9 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             pixel_values_videos=pixel_values_videos,
             input_features=input_features,
             input_features_mask=input_features_mask,
+            image_patches=image_patches,
+            video_patches=video_patches,
+            sound_patches=sound_patches,
             use_cache=use_cache,
             **{k: v for k, v in kwargs.items() if k != "num_items_in_batch"},
         )
@@ -324,7 +391,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         `inputs_embeds` only the new ones.
         """
         input_ids = kwargs.pop("input_ids", inputs)
-        media = {name: kwargs.pop(name) for name in MEDIA_INPUTS if name in kwargs}
+        media = {name: kwargs.pop(name) for name in (*MEDIA_INPUTS, *PATCH_INPUTS) if name in kwargs}
         if input_ids is None or all(value is None for value in media.values()):
             return super().generate(input_ids, **kwargs)
         embeds = self.model.embed(input_ids, **media)

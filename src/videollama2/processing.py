@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
@@ -371,7 +372,18 @@ def _refuse_endless(messages: Sequence[Message], positions: int) -> None:
         )
 
 
-def media_tensors(media: Sequence[Prepared]) -> dict[str, Any]:
+class HasMedia(Interface):
+    """Anything with a medium's `pixels`, `still` and `fbank`, as in `Prepared`."""
+
+    @property
+    def pixels(self) -> Tensor | None: ...
+    @property
+    def still(self) -> bool: ...
+    @property
+    def fbank(self) -> Tensor | None: ...
+
+
+def media_tensors(media: Sequence[HasMedia]) -> dict[str, Any]:
     """The model's media inputs for all media of a batch, in prompt order."""
     tensors: dict[str, Any] = {}
     images = [m.pixels[0] for m in media if m.still and m.pixels is not None]

@@ -59,10 +59,14 @@ def encode_frames(tower: nn.Module, pixels: Tensor, feature_layer: int, select: 
             + (" or 'cls_patch'" if has_class_token else "")
         )
     blocks = _blocks(tower)[: blocks_needed(len(_blocks(tower)), feature_layer)]
-    frozen = not any(p.requires_grad for p in tower.parameters())
-    with torch.no_grad() if frozen else contextlib.nullcontext():
+    with torch.no_grad() if is_frozen(tower) else contextlib.nullcontext():
         features = torch.cat([_run(tower, blocks, part) for part in pixels.split(FRAMES_PER_PASS)])
     return features[:, 1:] if has_class_token and select == "patch" else features
+
+
+def is_frozen(encoder: nn.Module) -> bool:
+    """Whether nothing in it learns, so that no activations need be kept."""
+    return not any(p.requires_grad for p in encoder.parameters())
 
 
 def _blocks(tower: nn.Module) -> Sequence[nn.Module]:

@@ -120,6 +120,20 @@ class Plan:
         return -(-positions // self.batch)
 
 
+class InOrder:
+    """Every record once, in order, for evaluation; the last step holds what is left."""
+
+    def __init__(self, records: Sequence[int], *, batch: int) -> None:
+        if batch < 1 or not len(records):
+            raise UsageError(f"{len(records)} records in batches of {batch}; expected at least one of each")
+        self.records, self.batch = records, batch
+        self.steps_per_epoch = -(-len(records) // batch)
+
+    def step(self, n: int) -> list[int]:
+        """At most `batch` record indices of step n; none after the last."""
+        return list(self.records[n * self.batch : (n + 1) * self.batch])
+
+
 def spread(shares: Sequence[int]) -> NDArray[np.int64]:
     """Which pool each of sum(shares) positions belongs to, so that pools are mixed as evenly as can be.
 

@@ -1,10 +1,40 @@
-"""Records to samples: what one record gives the model."""
+"""Records to samples: what one record gives the model.
 
-from dataclasses import dataclass
+    Record ── media: the cache's features, or decoded pixels and fbank  ─┐
+           ── conversation: ids and labels, one slot for the medium     ─┴─► Sample, one placeholder id per feature
+
+Training sees a medium exactly as answering does: through `VideoLlama2Processor.prepare`, under a protocol. What can't
+be had is an error or a skip that names the record; another sample never takes its place.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from .labels import Example
+from ..beats import MEL_BINS
+from ..errors import DataError, MediaError, NoAudioStream, PromptError, UnreadableMedia, UsageError
+from ..processing import VideoLlama2Processor, media_tensors
+from ..protocols import Protocol
+from ..protocols import protocol as named_protocol
+from ..stc import CONNECTORS
+from ..text.conversations import Media
+from ..text.tokenization import Modality
+from .collate import collate, truncate
+from .labels import CaptionStyle, Example, caption_example, chat_example
+from .records import Record
+
+if TYPE_CHECKING:
+    from .features import FeatureCache, Keys
+
+logger = logging.getLogger(__name__)
+
+Style = Literal["chat"] | CaptionStyle
+STYLES: tuple[Style, ...] = ("chat", "joined", "templated")
+_WORDS: dict[Modality, str] = {"image": "a picture", "video": "a video", "audio": "a sound without pictures"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +49,7 @@ class Sample:
         fbank: [frames, 128]; None without sound.
         patches: what the frozen vision encoder makes of the pixels, [T, P, C], in their place.
         sound_patches: what the frozen audio encoder makes of the fbank, [n, C] before pooling, in its place.
+        keys: where the cache would keep the patches; None without a cache.
     """
 
     record: str
@@ -28,6 +59,7 @@ class Sample:
     fbank: Tensor | None
     patches: Tensor | None = None
     sound_patches: Tensor | None = None
+    keys: "Keys | None" = None
 
 
 @dataclass(frozen=True)
@@ -36,3 +68,186 @@ class Skipped:
 
     record: str
     reason: str
+
+
+class Samples(Dataset[Sample | Skipped]):
+    """The samples of these records; any of them can be asked for at any time, in any process."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        processor: VideoLlama2Processor,
+        *,
+        protocol: str | Protocol,
+        frames: int | None,
+        style: Style,
+        max_length: int,
+        cache: "FeatureCache | None" = None,
+        on_unreadable: Literal["error", "skip"] = "error",
+    ) -> None:
+        """What is made of the records.
+
+        Args:
+            protocol: how media are prepared (protocols.py).
+            frames: frames to sample of a video; None: the model's own number.
+            style: "chat": the conversation through the chat template; "joined", "templated": captions, as
+                `labels.caption_example` has them.
+            max_length: ids of a conversation that are kept, where a medium counts as one, as in the public
+                implementation. A longer one loses its end, never its medium; the first such is warned of.
+            cache: features of frozen encoders; what is in it is not decoded.
+            on_unreadable: a medium that can't be used is an error, or gives a `Skipped`.
+
+        Raises:
+            UsageError: an unknown style or protocol, or lengths that make no sense.
+        """
+        if style not in STYLES or on_unreadable not in ("error", "skip") or max_length < 1:
+            raise UsageError(
+                f"style is {style!r}, on_unreadable {on_unreadable!r} and max_length {max_length}; expected one of "
+                f"{', '.join(STYLES)}; error or skip; and at least 1"
+            )
+        self.records, self.processor, self.cache = records, processor, cache
+        self.protocol, self.frames = named_protocol(protocol), frames
+        self.style, self.max_length, self.on_unreadable = style, max_length, on_unreadable
+        kind = processor.config.connector_type
+        self._fewest = CONNECTORS[kind].downsample[0] if kind in CONNECTORS else 1
+        self._warned = False
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample | Skipped:
+        """The sample of a record, or, where `on_unreadable` says so, that it was skipped.
+
+        Raises:
+            DataError: the record can't be learned from, or, where `on_unreadable` is "error", its medium not be used.
+        """
+        record = self.records[index]
+        try:
+            return self._sample(record)
+        except (MediaError, UsageError) as error:  # a range asked of a picture is a UsageError
+            if self.on_unreadable == "skip":
+                return Skipped(record.origin, str(error))
+            raise DataError(
+                f"record {record.origin}: {error} Mend the file, leave the record out (`videollama2 data doctor` "
+                "writes a list without such), or train with on_unreadable = skip."
+            ) from error
+        except PromptError as error:
+            raise DataError(f"record {record.origin}: {error}") from error
+
+    def _sample(self, record: Record) -> Sample:
+        example, modality = self._example(record), record.modality
+        textual = Sample(record=record.origin, example=example, pixels=None, still=False, fbank=None)
+        if record.media is None or modality is None:
+            return textual
+        media = record.media if self.frames is None else replace(record.media, num_frames=self.frames)
+        sample = self._with_media(textual, media, modality)
+        whole = example.expand([self._counts(sample)], self.processor.config.placeholder_ids)
+        room = self.processor.config.max_positions
+        if len(whole.ids) > room:
+            raise PromptError(
+                f"with its medium it takes {len(whole.ids)} positions, but the model has {room}; use fewer frames, or "
+                "a shorter part of the medium"
+            )
+        return replace(sample, example=whole)
+
+    def _example(self, record: Record) -> Example:
+        """Ids and labels, with one negative id for the medium."""
+        tokenizer, modality = self.processor.tokenizer, record.modality
+        if self.style == "chat":
+            example = chat_example(record.conversation, tokenizer, modality)
+        elif modality is None:
+            raise PromptError(f"it is text alone, and prompts of style {self.style!r} are captions of a medium")
+        else:
+            example = caption_example(record.conversation, tokenizer, modality, self.style)
+        if len(example.ids) > self.max_length and not self._warned:
+            logger.warning(
+                "record %s has %d ids; those after the first %d are left off. Others may be as long: `videollama2 data "
+                "doctor` counts them",
+                record.origin, len(example.ids), self.max_length,
+            )  # fmt: skip
+            self._warned = True
+        return truncate(example, self.max_length)
+
+    def _with_media(self, sample: Sample, media: Media, modality: Modality) -> Sample:
+        """The sample with its medium, decoded only as far as the cache does not have it."""
+        deaf = self.processor.config.audio_config is None
+        hears = media.audio and not (deaf and media.video)  # a sound alone is for `prepare` to refuse
+        keys = None if self.cache is None else self.cache.keys(media)
+        patches = sound = None
+        if self.cache is not None and keys is not None:
+            patches = self.cache.look_up(keys.vision) if media.video else None
+            sound = self.cache.look_up(keys.sound) if hears else None
+        pixels = fbank = None
+        still = modality == "image"
+        if (media.video and patches is None) or (hears and sound is None):
+            if patches is not None:
+                media = replace(media, num_frames=self._fewest)  # the sound is the same with any number of pictures
+            prepared = self.processor.prepare(replace(media, audio=media.audio and sound is None), self.protocol)
+            _check(prepared, modality, hears=hears and sound is None)
+            pixels = prepared.pixels if patches is None else None
+            fbank = prepared.fbank if sound is None else None
+        return replace(sample, pixels=pixels, still=still, fbank=fbank, patches=patches, sound_patches=sound, keys=keys)
+
+    def _counts(self, sample: Sample) -> dict[Modality, int]:
+        """Features per kind, as `Example.expand` needs them."""
+        processor = self.processor
+        counts: dict[Modality, int] = {}
+        seen = sample.pixels if sample.patches is None else sample.patches
+        if seen is not None and sample.still:
+            counts["image"] = processor.video_tokens(processor.config.num_frames)
+        elif seen is not None:
+            counts["video"] = processor.video_tokens(len(seen))
+        if sample.sound_patches is not None:
+            patch = processor.config.audio_config.input_patch_size
+            counts["audio"] = processor.audio_tokens(len(sample.sound_patches) // (MEL_BINS // patch) * patch)
+        elif sample.fbank is not None:
+            counts["audio"] = processor.audio_tokens(len(sample.fbank))
+        return counts
+
+
+def collate_samples(samples: Sequence[Sample], pad_token_id: int) -> dict[str, Any]:
+    """A batch as keyword arguments of the model, padded on the right.
+
+    Returns:
+        `input_ids`, `labels`, `attention_mask` int64 [B, L], and of the media that there are: `pixel_values`,
+        `pixel_values_videos`, `input_features` with `input_features_mask`, as `processing.media_tensors` has them;
+        or lists `image_patches`, `video_patches`, `sound_patches`.
+
+    Raises:
+        UsageError: of two media of a kind one comes with its features and one without.
+    """
+    batch: dict[str, Any] = collate([sample.example for sample in samples], pad_token_id)
+    patches: dict[str, list[Tensor]] = {"image_patches": [], "video_patches": [], "sound_patches": []}
+    for sample in samples:
+        if sample.patches is not None:
+            patches["image_patches" if sample.still else "video_patches"].append(sample.patches)
+        if sample.sound_patches is not None:
+            patches["sound_patches"].append(sample.sound_patches)
+    features = {name: tensors for name, tensors in patches.items() if tensors}
+    media = media_tensors(samples)
+    for whole, part in _SAME.items():
+        if whole in media and part in features:
+            raise UsageError(
+                f"a batch holds both {whole} and {part}, whose order the model can't know; encode all samples of a "
+                "batch, or none"
+            )
+    return {**batch, **media, **features}
+
+
+_SAME = {
+    "pixel_values": "image_patches",
+    "pixel_values_videos": "video_patches",
+    "input_features": "sound_patches",
+}
+
+
+def _check(prepared: Any, modality: Modality, *, hears: bool) -> None:
+    """Refuse a medium that is not what its record says.
+
+    Digital silence is sound: what becomes of it is the protocol's matter, as in answering.
+    """
+    if prepared.modality != modality:
+        raise UnreadableMedia(f"it is {_WORDS[prepared.modality]}, but the record says {modality}.")
+    if hears and prepared.audio is not None and prepared.audio.state == "absent":
+        why = "; ".join(note for note in prepared.audio.notes if note) or "it has none"
+        raise NoAudioStream(f"the record asks for the sound of {prepared.audio.source}, but there is none: {why}.")

@@ -1,0 +1,260 @@
+"""Features of frozen encoders, kept on disk: most of the cost of a phase that does not train them, paid once.
+
+    key = SHA-256(content of the file, range, frames, protocol, pixel settings, weights of the encoder)
+    folder/3f/3f…c1.safetensors: one tensor, [T, P, C] of pictures or [n, C] of a sound
+
+Workers look features up, so that what is there is never decoded; the main process, which has the model, encodes and
+stores the rest. A file appears whole or not at all, so any number of processes may share a folder.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..media import PixelSettings
+from ..modeling import VideoLlama2ForConditionalGeneration
+from ..protocols import Protocol, protocol
+from ..text.conversations import Media
+from ..vision import is_frozen
+
+if TYPE_CHECKING:
+    from .samples import Sample
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of keys and files; another number is another cache
+RECOUNT = 20  # other processes' files are counted when ours have grown by this part of the limit
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where a medium's features are kept; None where they are not, because the encoder learns or there is none."""
+
+    vision: str | None
+    sound: str | None
+
+
+class FeatureCache:
+    """A folder of features of one model's frozen encoders under one protocol."""
+
+    def __init__(
+        self,
+        folder: Path | str,
+        model: VideoLlama2ForConditionalGeneration,
+        protocol_name: str | Protocol,
+        pixels: PixelSettings | None,
+        *,
+        max_bytes: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Open or make the folder. The model is only looked at: which encoders are frozen, and their weights.
+
+        Args:
+            model: with `requires_grad` set as in training (`Phase.apply`), before it is sharded.
+            protocol_name: how media are prepared; `pixels`: how pictures are (`VideoLlama2Processor.pixels`).
+            max_bytes: the folder is not grown beyond this; None: no limit.
+            dtype: of the stored numbers; None: as the encoders make them.
+
+        Raises:
+            UsageError: the folder can't be made.
+        """
+        self.folder, self.max_bytes, self.dtype = Path(folder), max_bytes, dtype
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"no feature cache can be made in {folder}: {error.strerror or error}") from error
+        inner = model.model
+        config = model.config
+        layer = (config.vision_feature_layer, config.vision_feature_select)
+        self._vision = _fingerprint(inner.vision_encoder, *layer) if _usable(inner.vision_encoder) else None
+        self._sound = _fingerprint(inner.audio_encoder) if _usable(inner.audio_encoder) else None
+        self._settings = {
+            "format": FORMAT,
+            "protocol": {k: v for k, v in asdict(protocol(protocol_name)).items() if k not in ("name", "summary")},
+            "dtype": str(dtype),
+        }
+        self._pixels = None if pixels is None else asdict(pixels)
+        self._frames = int(config.num_frames)
+        self._digests: dict[tuple[str, int, int], str] = {}
+        self._used, self._since, self._storing = self._count(), 0, True
+
+    # ── looking up, in any process ─────────────────────────────────────────────────────────────────────────────
+
+    def keys(self, media: Media) -> Keys:
+        """Where the features of this medium are kept. Reads the file, once per process; None where it can't."""
+        content = self._content(media.source)
+        if content is None or media.times is not None:
+            return Keys(None, None)
+        asked = {**self._settings, "content": content, "start": media.start, "end": media.end, "video": media.video}
+        frames = self._frames if media.num_frames is None else media.num_frames
+        seen = {**asked, "frames": frames, "pixels": self._pixels, "encoder": self._vision}
+        heard = {**asked, "encoder": self._sound}
+        return Keys(
+            _digest(seen) if self._vision is not None and media.video else None,
+            _digest(heard) if self._sound is not None and media.audio else None,
+        )
+
+    def look_up(self, key: str | None) -> Tensor | None:
+        """The features, or None. A damaged file is warned of and counts as none; it is replaced by `encode`."""
+        if key is None:
+            return None
+        path = self._path(key)
+        try:
+            with safe_open(path, "pt") as file:
+                features: Tensor = file.get_tensor("features")
+                expected = (file.metadata() or {}).get("crc32")
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError) as error:
+            logger.warning("the cached features %s are damaged (%s); they are computed again", path, error)
+            return None
+        if expected != _crc(features):
+            logger.warning("the cached features %s are damaged (checksum); they are computed again", path)
+            return None
+        return features
+
+    # ── encoding and storing, where the model is ───────────────────────────────────────────────────────────────
+
+    def encode(self, model: VideoLlama2ForConditionalGeneration, samples: Sequence["Sample"]) -> list["Sample"]:
+        """The samples with patches for pixels and fbanks, as far as the encoders are frozen; new ones are stored.
+
+        Each medium is encoded alone, so its features do not depend on what else is in the batch.
+
+        Raises:
+            UsageError: an encoder learns that was frozen when the cache was opened.
+        """
+        inner = model.model
+        changed = [
+            name
+            for name, known in (("vision_encoder", self._vision), ("audio_encoder", self._sound))
+            if known is not None and not is_frozen(getattr(inner, name))
+        ]
+        if changed:
+            raise UsageError(
+                f"{' and '.join(changed)} learns now, so its cached features are wrong; open a new FeatureCache"
+            )
+        with torch.no_grad():
+            return [self._encode(inner, sample) for sample in samples]
+
+    def _encode(self, inner: Any, sample: "Sample") -> "Sample":
+        keys = sample.keys or Keys(None, None)
+        if self._vision is not None and sample.pixels is not None:
+            device = next(inner.vision_encoder.parameters()).device
+            patches = self._kept(keys.vision, inner.encode_frames(sample.pixels.to(device)))
+            sample = replace(sample, pixels=None, patches=patches)
+        if self._sound is not None and sample.fbank is not None:
+            device = next(inner.audio_encoder.parameters()).device
+            sound = self._kept(keys.sound, inner.encode_sounds(sample.fbank[None].to(device))[0])
+            sample = replace(sample, fbank=None, sound_patches=sound)
+        return sample
+
+    def _kept(self, key: str | None, features: Tensor) -> Tensor:
+        """The features on the CPU as they would come back, stored where there is room."""
+        features = features.to("cpu", self.dtype or features.dtype).contiguous()
+        if key is None or not self._storing:
+            return features
+        data = save({"features": features}, {"format": "pt", "crc32": _crc(features)})
+        if self.max_bytes is not None and self._since > self.max_bytes // RECOUNT:
+            self._used, self._since = self._count(), 0
+        if self.max_bytes is not None and self._used + len(data) > self.max_bytes:
+            self._stop(f"is at its limit of {self.max_bytes / 1e9:.3g} GB")
+            return features
+        path = self._path(key)
+        unfinished = path.with_name(f".{key}.{secrets.token_hex(4)}")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            unfinished.write_bytes(data)
+            unfinished.replace(path)
+        except OSError as error:
+            self._stop(f"can't be written to ({error.strerror or error})")
+            unfinished.unlink(missing_ok=True)
+        self._used, self._since = self._used + len(data), self._since + len(data)
+        return features
+
+    def _stop(self, why: str) -> None:
+        self._storing = False
+        logger.warning(
+            "the feature cache %s %s: what is not in it yet is computed each time. Training goes on", self.folder, why
+        )
+
+    def _count(self) -> int:
+        """Bytes in the folder."""
+        total = 0
+        for place, _, names in os.walk(self.folder):
+            for name in names:
+                try:
+                    total += (Path(place) / name).stat().st_size
+                except FileNotFoundError:  # another process has just given it its name
+                    continue
+        return total
+
+    # ── names ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _content(self, source: Any) -> str | None:
+        """Hash of what a medium's files hold: a path, a folder, or several paths."""
+        if isinstance(source, list | tuple):
+            parts = [self._content(part) for part in source]
+            return None if None in parts else _digest(parts)
+        if not isinstance(source, str | Path):
+            return None
+        path = Path(source)
+        try:
+            if path.is_dir():
+                return _digest([[p.name, self._content(p)] for p in sorted(path.iterdir()) if p.is_file()])
+            stat = path.stat()
+            known = (str(path), stat.st_size, stat.st_mtime_ns)
+            if known not in self._digests:
+                with path.open("rb") as file:
+                    self._digests[known] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # opening it for decoding will say what is wrong
+            return None
+        return self._digests[known]
+
+
+def _usable(encoder: nn.Module | None) -> bool:
+    return encoder is not None and is_frozen(encoder)
+
+
+def _fingerprint(encoder: Any, *settings: Any) -> str:
+    """Hash of an encoder: its configuration and every number in it."""
+    config = {k: v for k, v in encoder.config.to_dict().items() if k not in _NOT_ARITHMETIC}
+    hashed = hashlib.sha256(_json([config, settings]))
+    for name, tensor in sorted(encoder.state_dict().items()):
+        hashed.update(_json([name, str(tensor.dtype), list(tensor.shape)]))
+        hashed.update(_bytes(tensor))
+    return hashed.hexdigest()
+
+
+_NOT_ARITHMETIC = frozenset({"transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures"})
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _crc(tensor: Tensor) -> str:
+    return f"{zlib.crc32(_bytes(tensor)):08x}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_json(value)).hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, default=str).encode()

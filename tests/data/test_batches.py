@@ -1,0 +1,185 @@
+"""A step is the same however it is made: by workers or not, from the beginning or not, by one process or two."""
+
+import gc
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from videollama2.data.batches import MicroBatch, RecordSteps, StepBatch
+from videollama2.data.features import FeatureCache
+from videollama2.data.mixture import InOrder, Plan
+from videollama2.data.records import Record
+from videollama2.data.samples import Sample, Samples
+from videollama2.errors import DataError, UsageError
+from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.processing import VideoLlama2Processor
+
+from .conftest import MakeRecord
+
+
+@pytest.fixture(scope="module")
+def records(record: MakeRecord) -> list[Record]:
+    kinds = ["image", "text", "audio", "text", "video", "av", "text", "image"]
+    said = [" ".join(["bell"] * (1 + 3 * k)) for k in range(len(kinds))]
+    return [record(kind, said[k], origin=f"t.jsonl:{k}") for k, kind in enumerate(kinds)]
+
+
+def source(records: list[Record], processor: VideoLlama2Processor, **options: Any) -> RecordSteps:
+    given = {k: options.pop(k) for k in ("on_unreadable", "cache") if k in options}
+    samples = Samples(records, processor, protocol="full", frames=None, style="chat", max_length=512, **given)
+    plan = options.pop("plan", None) or Plan({"all": range(len(records))}, batch=4, seed=2)
+    return RecordSteps(samples, plan, pad_token_id=0, **{"micro_batch": 2, **options})
+
+
+def micros(step: StepBatch) -> list[MicroBatch]:
+    return [m for m in step.micro if m is not None]
+
+
+def names(steps: list[StepBatch]) -> list[list[tuple[str, ...]]]:
+    return [[m.records for m in micros(s)] for s in steps]
+
+
+def same(one: MicroBatch, two: MicroBatch) -> bool:
+    pairs = [(one.inputs[k], two.inputs[k]) for k in one.inputs]
+    flat = [(a, b) if isinstance(a, torch.Tensor) else None for a, b in pairs]
+    assert None not in flat
+    return one.inputs.keys() == two.inputs.keys() and all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(records: list[Record], processor: VideoLlama2Processor, workers: int) -> None:
+    state = torch.get_rng_state()
+    alone = list(source(records, processor).steps(0, 3))
+    helped = list(source(records, processor, workers=workers).steps(0, 3))
+    assert names(alone) == names(helped) and [s.step for s in helped] == [0, 1, 2]
+    assert all(
+        same(a, b) for s, t in zip(alone, helped, strict=True) for a, b in zip(micros(s), micros(t), strict=True)
+    )
+    assert not any(t.is_shared() for m in micros(helped[0]) for t in m.inputs.values())
+    assert torch.equal(state, torch.get_rng_state())  # a resumed run draws the same dropout
+
+
+def test_a_resumed_run_goes_on_with_the_next_sample(records: list[Record], processor: VideoLlama2Processor) -> None:
+    whole = list(source(records, processor).steps(0, 5))
+    rest = list(source(records, processor).steps(3, 5))
+    assert names(whole)[3:] == names(rest)
+    assert all(
+        same(a, b) for s, t in zip(whole[3:], rest, strict=True) for a, b in zip(micros(s), micros(t), strict=True)
+    )
+
+
+def test_two_processes_share_the_step_of_one(records: list[Record], processor: VideoLlama2Processor) -> None:
+    one = names(list(source(records, processor, micro_batch=1).steps(0, 4)))
+    two = [names(list(source(records, processor, micro_batch=1, rank=r, world=2).steps(0, 4))) for r in (0, 1)]
+    for n in range(4):
+        assert sorted(one[n]) == sorted(two[0][n] + two[1][n]) and len(two[0][n]) == len(two[1][n]) == 2
+
+
+def test_counts_of_positions(records: list[Record], processor: VideoLlama2Processor) -> None:
+    (step,) = source(records, processor, micro_batch=4).steps(0, 1)
+    (micro,) = micros(step)
+    inputs = micro.inputs
+    assert micro.positions == int(inputs["attention_mask"].sum())
+    assert micro.positions + micro.padding == inputs["input_ids"].numel()
+    assert micro.supervised == int((inputs["labels"] != -100).sum())  # no label stands at a first position
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    assert lengths == sorted(lengths, reverse=True)
+    cut = [m for s in source(records, processor).steps(0, 1) for m in micros(s)]
+    assert sum(m.padding for m in cut) <= micro.padding and sum(m.positions for m in cut) == micro.positions
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_skipped_records_are_counted_and_leave_gaps(
+    records: list[Record], record: MakeRecord, processor: VideoLlama2Processor, workers: int
+) -> None:
+    broken = [record("video", file="gone.mp4", origin=f"t.jsonl:gone{k}") for k in range(3)]
+    given = [*broken, records[1]]
+    (step,) = source(given, processor, on_unreadable="skip", workers=workers).steps(0, 1)
+    assert sorted(s.record for s in step.skipped) == [f"t.jsonl:gone{k}" for k in range(3)]
+    assert "gone.mp4" in step.skipped[0].reason
+    assert [m and m.records for m in step.micro] == [("t.jsonl:1",), None]
+    (empty,) = source(broken, processor, on_unreadable="skip", plan=InOrder(range(3), batch=4)).steps(0, 1)
+    assert empty.micro == [None, None] and len(empty.skipped) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_a_worker_is_ours_and_names_the_record(
+    records: list[Record], record: MakeRecord, processor: VideoLlama2Processor, workers: int
+) -> None:
+    given = [*records, record("video", file="gone.mp4", origin="t.jsonl:99")]
+    made = source(given, processor, workers=workers, plan=InOrder(range(9), batch=4)).steps(0, 3)
+    assert len([next(made), next(made)]) == 2
+    with pytest.raises(DataError, match=r"^record t.jsonl:99: .*gone.mp4") as error:
+        next(made)
+    assert "Traceback" not in str(error.value)
+
+
+def children() -> int:
+    gc.collect()
+    return len(multiprocessing.active_children())
+
+
+def test_workers_end_when_nobody_asks_any_more(records: list[Record], processor: VideoLlama2Processor) -> None:
+    before = children()
+    made = source(records, processor, workers=2).steps(0, 100)
+    next(made)
+    assert children() == before + 2
+    made.close()
+    assert children() == before
+
+
+def test_a_killed_worker_is_an_error_that_says_so(records: list[Record], processor: VideoLlama2Processor) -> None:
+    before = {p.pid for p in multiprocessing.active_children()}
+    made = source(records, processor, workers=1).steps(0, 10_000)
+    next(made)
+    (worker,) = [p for p in multiprocessing.active_children() if p.pid not in before]
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(DataError, match="a process that decodes media was killed"):
+        for _ in made:
+            continue
+
+
+def test_the_cache_is_filled_before_batches_are_made(
+    tmp_path: Path, records: list[Record], processor: VideoLlama2Processor, model: VideoLlama2ForConditionalGeneration
+) -> None:
+    cache = FeatureCache(tmp_path, model, "full", processor.pixels)
+    asked: list[int] = []
+
+    def encode(samples: list[Sample]) -> list[Sample]:
+        asked.append(sum(s.pixels is not None or s.fbank is not None for s in samples))
+        return cache.encode(model, samples)
+
+    plan = Plan({"all": range(8)}, batch=8, seed=0)
+    made = source(records, processor, cache=cache, plan=plan, encode=encode, micro_batch=8, workers=1)
+    first, second = made.steps(0, 2)
+    assert asked[0] == 5 and {"image_patches", "video_patches", "sound_patches"} < set(micros(first)[0].inputs)
+    assert sorted(micros(first)[0].records) == sorted(micros(second)[0].records)
+    asked.clear()
+    (again,) = made.steps(0, 1)
+    assert asked == [0]
+    with torch.no_grad():
+        assert torch.equal(model(**micros(first)[0].inputs).loss, model(**micros(again)[0].inputs).loss)
+    with pytest.raises(UsageError, match="encode="):
+        source(records, processor, cache=cache)
+
+
+def test_a_batch_that_does_not_divide_is_refused(records: list[Record], processor: VideoLlama2Processor) -> None:
+    for wrong in ({"micro_batch": 3}, {"world": 4}, {"rank": 2, "world": 2}, {"workers": -1}, {"micro_batch": 0}):
+        with pytest.raises(UsageError, match="a batch of 4 can't be divided"):
+            source(records, processor, **wrong)
+
+
+def test_evaluation_sees_every_record_once(records: list[Record], processor: VideoLlama2Processor) -> None:
+    order = InOrder(range(7), batch=4)
+    assert [order.step(n) for n in range(3)] == [[0, 1, 2, 3], [4, 5, 6], []]
+    shares = [source(records, processor, plan=order, rank=r, world=2).steps(0, 2) for r in (0, 1)]
+    seen = [name for share in shares for step in share for m in micros(step) for name in m.records]
+    assert sorted(seen) == [f"t.jsonl:{k}" for k in range(7)]
+    with pytest.raises(UsageError):
+        InOrder([], batch=2)

@@ -1,0 +1,159 @@
+"""A record gives the model what answering would, or an error or a skip that names it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import tiny
+from videollama2.data.labels import IGNORE
+from videollama2.data.samples import Sample, Samples, Skipped, collate_samples
+from videollama2.errors import DataError, UsageError
+from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.processing import VideoLlama2Processor
+
+from .conftest import MakeRecord
+
+KINDS = ("av", "video", "audio", "image", "text")
+
+
+def samples_of(records: list, processor: VideoLlama2Processor, **options: Any) -> Samples:
+    settings: dict[str, Any] = {"protocol": "full", "frames": None, "style": "chat", "max_length": 512, **options}
+    return Samples(records, processor, **settings)
+
+
+def sample_of(record: Any, processor: VideoLlama2Processor, **options: Any) -> Sample:
+    found = samples_of([record], processor, **options)[0]
+    assert isinstance(found, Sample)
+    return found
+
+
+def test_each_kind_gives_its_media(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+    made = {kind: sample_of(record(kind), processor) for kind in KINDS}
+    assert {k: s.pixels is not None for k, s in made.items()} == {
+        "av": True, "video": True, "audio": False, "image": True, "text": False,
+    }  # fmt: skip
+    assert {k for k, s in made.items() if s.fbank is not None} == {"av", "audio"}
+    assert {k for k, s in made.items() if s.still} == {"image"}
+    assert made["video"].pixels is not None and made["video"].pixels.shape == (4, 3, 56, 56)
+    ids = processor.config.placeholder_ids
+    prepared = processor.prepare(record("av").media, "full")
+    for modality in ("video", "audio"):
+        assert made["av"].example.ids.count(ids[modality]) == prepared.counts[modality]
+    assert ids["audio"] not in made["video"].example.ids
+    learned = [label for label in made["text"].example.labels if label != IGNORE]
+    assert processor.tokenizer.decode(learned) == "a red kite<|im_end|>\n"
+    assert all(label == IGNORE for i, label in zip(made["av"].example.ids, made["av"].example.labels, strict=True)
+               if i in ids.values())  # fmt: skip
+
+
+def test_frames_of_the_phase_go_before_the_models(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+    sample = sample_of(record("video"), processor, frames=8)
+    assert sample.pixels is not None and len(sample.pixels) == 8
+    video = processor.config.placeholder_ids["video"]
+    assert sample.example.ids.count(video) == processor.video_tokens(8)
+
+
+def test_captions(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+    joined = sample_of(record("video"), processor, style="joined").example
+    text = processor.tokenizer.decode([i for i in joined.labels if i != IGNORE])
+    assert text == "\nwhat is there? a red kite"
+    templated = sample_of(record("video"), processor, style="templated").example
+    assert processor.tokenizer.decode([i for i in templated.labels if i != IGNORE]) == "a red kite<|im_end|>\n"
+    with pytest.raises(DataError, match=r"train.jsonl:text: it is text alone"):
+        sample_of(record("text"), processor, style="joined")
+
+
+def test_all_kinds_in_one_batch_reach_the_model(
+    record: MakeRecord, processor: VideoLlama2Processor, model: VideoLlama2ForConditionalGeneration
+) -> None:
+    made = [sample_of(record(kind), processor) for kind in (*KINDS, "av")]
+    batch = collate_samples(made, pad_token_id=0)
+    assert len(batch["pixel_values"]) == 1 and batch["pixel_values_videos"].shape[:2] == (3, 4)
+    assert len(batch["input_features"]) == 3
+    with torch.no_grad():
+        together = float(model(**batch).loss)
+        total = count = 0.0
+        for sample in made:
+            loss, n = float(model(**collate_samples([sample], 0)).loss), sum(i != IGNORE for i in sample.example.labels)
+            total, count = total + loss * n, count + n
+    assert together == pytest.approx(total / count, abs=1e-4)
+
+
+def test_videos_of_different_length_in_one_batch(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+    made = [sample_of(record("video", num_frames=n), processor) for n in (4, 6)]
+    videos = collate_samples(made, 0)["pixel_values_videos"]
+    assert [len(v) for v in videos] == [4, 6]
+
+
+BAD = [
+    ({"file": "nothing.mp4"}, "neither a file"),
+    ({"file": "mute.mp4"}, "asks for the sound of .*mute.mp4, but there is none"),
+    ({"file": "tone.wav"}, "it is a sound without pictures, but the record says video"),
+    ({"file": "still.png"}, "it is a picture, but the record says video"),
+    ({"start": 99.0}, "train.jsonl:av"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD, ids=[b[1][:20] for b in BAD])
+@pytest.mark.parametrize("protocol", ["full", "released"])
+def test_an_unusable_medium_is_an_error_or_a_skip_never_another_sample(
+    options: dict, words: str, protocol: str, record: MakeRecord, processor: VideoLlama2Processor
+) -> None:
+    bad = record("av", **options)
+    with pytest.raises(DataError, match=words) as error:
+        samples_of([bad], processor, protocol=protocol)[0]
+    assert "record train.jsonl:av:" in str(error.value) and "on_unreadable = skip" in str(error.value)
+    skipped = samples_of([bad], processor, protocol=protocol, on_unreadable="skip")[0]
+    assert isinstance(skipped, Skipped) and skipped.record == "train.jsonl:av"
+
+
+def test_mute_video_is_fine_where_its_sound_is_not_asked_for(
+    record: MakeRecord, processor: VideoLlama2Processor
+) -> None:
+    assert sample_of(record("video", file="mute.mp4"), processor, protocol="released").fbank is None
+    with pytest.raises(DataError, match=r"train.jsonl:audio"):
+        sample_of(record("audio", file="mute.mp4"), processor)
+
+
+def test_what_can_not_be_learned_from_is_an_error_even_where_media_are_skipped(
+    record: MakeRecord, processor: VideoLlama2Processor
+) -> None:
+    with pytest.raises(DataError, match=r"train.jsonl:video: .*cut off 1 ids of media"):
+        samples_of([record("video")], processor, max_length=2, on_unreadable="skip")[0]
+    with pytest.raises(DataError, match=r"train.jsonl:text: .*no token to learn from"):
+        samples_of([record("text")], processor, max_length=12, on_unreadable="skip")[0]
+    changing = tiny.processor(processor.config)
+    changing.tokenizer.chat_template = "{{ messages | length }} " + tiny.CHATML
+    with pytest.raises(DataError, match=r"train.jsonl:text: under this chat template"):
+        sample_of(record("text"), changing)
+
+
+def test_a_long_answer_is_cut_with_a_warning(
+    record: MakeRecord, processor: VideoLlama2Processor, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="videollama2"):
+        sample = sample_of(record("text", "the fox " * 50), processor, max_length=64)
+    assert len(sample.example.ids) == 64 and "train.jsonl:text has" in caplog.text
+
+
+def test_too_long_for_the_model_with_its_medium(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+    small = tiny.processor(tiny.config())
+    small.config.text_config.max_position_embeddings = 20
+    with pytest.raises(DataError, match=r"train.jsonl:video: .*the model has 20"):
+        sample_of(record("video"), small)
+
+
+def test_a_deaf_model_learns_from_pictures_and_refuses_sounds(record: MakeRecord, media: Path) -> None:
+    deaf = tiny.processor(tiny.config(audio_config=None))
+    assert sample_of(record("av", file="mute.mp4"), deaf).fbank is None
+    with pytest.raises(DataError, match=r"train.jsonl:audio: .*no audio encoder"):
+        sample_of(record("audio"), deaf)
+
+
+def test_settings_are_checked(processor: VideoLlama2Processor) -> None:
+    for wrong in ({"style": "plain"}, {"on_unreadable": "swap"}, {"max_length": 0}, {"protocol": "ful"}):
+        with pytest.raises(UsageError):
+            samples_of([], processor, **wrong)
