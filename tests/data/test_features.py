@@ -1,6 +1,7 @@
 """Cached features are the encoders' own, are found again only for the same thing, and can't be spoiled."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,20 @@ def test_numbers_are_stored_as_asked(
     assert encoded.patches is not None and encoded.patches.dtype == torch.bfloat16
     (again,) = made([record("image")], processor, cache)
     assert again.patches is not None and torch.equal(encoded.patches, again.patches)
+
+
+def test_several_processes_may_fill_one_folder(
+    tmp_path: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caches = [opened(tmp_path, model, processor) for _ in range(2)]
+    (sample,) = made([record("image")], processor, caches[0])
+    assert sample.keys is not None
+    key = sample.keys.vision
+    (first,) = caches[0].encode(model, [sample])
+    with ThreadPoolExecutor(2) as pool, caplog.at_level(logging.WARNING, logger="videollama2"):
+        writing = [pool.submit(cache.encode, model, [sample] * 20) for cache in caches]
+        while not all(w.done() for w in writing):
+            found = caches[0].look_up(key)
+            assert found is not None and first.patches is not None and torch.equal(found, first.patches)
+    assert all(len(w.result()) == 20 for w in writing) and not caplog.text
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1

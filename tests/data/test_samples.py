@@ -1,6 +1,7 @@
 """A record gives the model what answering would, or an error or a skip that names it."""
 
 import logging
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,22 @@ def test_settings_are_checked(processor: VideoLlama2Processor) -> None:
     for wrong in ({"style": "plain"}, {"on_unreadable": "swap"}, {"max_length": 0}, {"protocol": "ful"}):
         with pytest.raises(UsageError):
             samples_of([], processor, **wrong)
+
+
+def test_a_fault_nobody_thought_of_still_names_the_record(
+    record: MakeRecord, processor: VideoLlama2Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("somewhere deep")
+
+    monkeypatch.setattr(processor, "prepare", fail)
+    with pytest.raises(ZeroDivisionError) as error:
+        sample_of(record("video"), processor)
+    assert error.value.__notes__ == ["It happened in record train.jsonl:video."]
+
+
+def test_samples_travel_to_processes_that_are_not_forked(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+    samples = samples_of([record("av")], processor)
+    again = ForkingPickler.loads(ForkingPickler.dumps(samples))[0]
+    first = samples[0]
+    assert isinstance(first, Sample) and first.example == again.example and torch.equal(first.fbank, again.fbank)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 
 MOST_PERIOD = 100_000  # positions after which the pattern of pools repeats; finer weights are rounded to this
-ORDERS_KEPT = 16  # shuffled orders in memory; each pool needs one, and two around the end of its epoch
 
 
 class Plan:
@@ -108,7 +107,7 @@ class Plan:
             source = np.random.Philox(np.random.SeedSequence([self.seed, zlib.crc32(self._names[k].encode()), epoch]))
             bits = source.random_raw(len(self._pools[self._names[k]]))
             self._orders[key] = np.argsort(bits, kind="stable")
-            while len(self._orders) > ORDERS_KEPT:
+            while len(self._orders) > 2 * len(self._names):  # an epoch ends and another begins within a step
                 self._orders.popitem(last=False)
         self._orders.move_to_end(key)
         return self._orders[key]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..beats import MEL_BINS
-from ..errors import DataError, MediaError, NoAudioStream, PromptError, UnreadableMedia, UsageError
+from ..errors import DataError, MediaError, NoAudioStream, NumericsError, PromptError, UnreadableMedia, UsageError
 from ..processing import VideoLlama2Processor, media_tensors
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
@@ -124,7 +124,7 @@ class Samples(Dataset[Sample | Skipped]):
         record = self.records[index]
         try:
             return self._sample(record)
-        except (MediaError, UsageError) as error:  # a range asked of a picture is a UsageError
+        except (MediaError, NumericsError, UsageError) as error:  # a range asked of a picture is a UsageError
             if self.on_unreadable == "skip":
                 return Skipped(record.origin, str(error))
             raise DataError(
@@ -133,6 +133,9 @@ class Samples(Dataset[Sample | Skipped]):
             ) from error
         except PromptError as error:
             raise DataError(f"record {record.origin}: {error}") from error
+        except Exception as error:  # a fault of ours or of a decoder; whoever reads of it wants to know the record
+            error.add_note(f"It happened in record {record.origin}.")
+            raise
 
     def _sample(self, record: Record) -> Sample:
         example, modality = self._example(record), record.modality
