@@ -8,6 +8,7 @@ the learning rate follow from the number alone, so a run that is resumed goes on
 a step is the mean over all its supervised tokens, however they are spread over micro-batches and processes.
 """
 
+import hashlib
 import logging
 import math
 import time
@@ -98,7 +99,7 @@ def optimise(
         model: VideoLlama2ForConditionalGeneration, on its device; `phase.apply` says what of it learns.
         optimizer: of the learning parameters, in groups that have a "peak" rate (`optimiser`).
         source: of the steps' micro-batches.
-        seed: of dropout; mixed with the step's number and the process's.
+        seed: of dropout; mixed with the step's number and the samples' names.
         processes: those that train together (None: this one alone).
         autocast: number format of the arithmetic (None: that of the weights).
 
@@ -111,11 +112,13 @@ def optimise(
     learning_mode(model, phase)
     at, began = start, time.perf_counter()
     for batch in source.steps(start, steps):
-        torch.manual_seed(_mixed(seed, batch.step, processes.rank))
         ready = [micro for micro in batch.micro if micro is not None]
         counts = [[m.supervised, m.positions, m.padding] for m in ready]
         supervised, positions, padding = processes.sum([sum(c) for c in zip(*counts, strict=True)] or [0, 0, 0])
-        losses = [_backward(model, micro, supervised, processes, autocast) for micro in batch.micro]
+        losses = []
+        for micro in batch.micro:
+            torch.manual_seed(_chance(seed, batch.step, micro))
+            losses.append(_backward(model, micro, supervised, processes, autocast))
         loss = processes.sum([float(torch.stack(losses).sum())])[0]
         norm = processes.clip(parameters, phase.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -198,8 +201,10 @@ def to_device(value: Any, device: torch.device) -> Any:
     return [to_device(v, device) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _mixed(seed: int, step: int, rank: int) -> int:
-    return (seed * 1_000_003 + step) * 4_099 + rank & (2**63 - 1)
+def _chance(seed: int, step: int, micro: MicroBatch | None) -> int:
+    """Seed of what is dropped out: of the samples and the step, so that it matters not which process has them."""
+    names = "\n".join(() if micro is None else micro.records)
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {names}".encode()).digest()[:8]) >> 1
 
 
 def _not_finite(phase: Phase, batch: StepBatch, losses: list[Tensor], loss: float, norm: float) -> NumericsError:

@@ -143,8 +143,8 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
     options: dict[str, Any] = {}
     if settings.quantise is not None:
         options["quantization_config"] = quantisation_config(settings.quantise)
-    folder, name = locate(sources.model, sources.base)
-    base = None if name == DEFAULT_MODEL else sources.base
+    folder, _ = locate(sources.model, sources.base)
+    base = None if sources.model == DEFAULT_MODEL else sources.base
     if sources.vision is None and sources.audio is None:
         model, tokenizer = load_network(folder, base, placement.dtype, **options)
     else:
@@ -167,4 +167,5 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
     processes.shard(model, autocast)
     if processes.world > 1:  # sharding replaced the parameters
         learning = phase.apply(model)
-    return Network(model, processor, str(sources.model), learning, placement)
+    name = str(folder.resolve()) if Path(sources.model).is_dir() else sources.model
+    return Network(model, processor, name, learning, placement)
