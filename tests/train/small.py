@@ -1,5 +1,7 @@
 """A small model, small packs and a tokenizer, all made here."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from videollama2.configuration import VideoLlama2Config
+from videollama2.data.batches import MicroBatch, StepBatch, StepSource
 from videollama2.data.compose import PHOTO_CLASSES, Pictures, Sounds
 from videollama2.data.composed import ComposedBatches
 from videollama2.data.questions import FOLLOW_UPS, MOVES, NO_PICTURE, NO_SOUND, NUMBERS, WORDINGS
 from videollama2.data.rendering import to_inputs
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.phases import Phase
+from videollama2.train.loop import StepReport, optimise, optimiser
 
 SIDE = 28
 SOUND_LABELS = ("a flute", "a drum", "birds")
@@ -84,3 +89,22 @@ def small_batches(kind: str, config: VideoLlama2Config, **options: Any) -> Compo
 def batch_of(model: VideoLlama2ForConditionalGeneration, kind: str, **options: Any) -> dict[str, Any]:
     """One batch as model inputs."""
     return to_inputs(small_batches(kind, model.config, **options)[0], SIDE, torch.device("cpu"))
+
+
+@dataclass
+class Again(StepSource):
+    """The same batch in every step."""
+
+    inputs: dict[str, Any]
+
+    def steps(self, start: int, stop: int) -> Iterator[StepBatch]:
+        supervised = int((self.inputs["labels"][:, 1:] != -100).sum())
+        for step in range(start, stop):
+            yield StepBatch(
+                step, [MicroBatch(self.inputs, ("the batch",), supervised, self.inputs["labels"].numel(), 0)]
+            )
+
+
+def train(model: torch.nn.Module, phase: Phase, source: StepSource, steps: int) -> list[StepReport]:
+    """Take all steps; their reports."""
+    return list(optimise(model, phase, optimiser(phase, phase.apply(model)), source, steps=steps))

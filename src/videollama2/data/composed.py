@@ -25,6 +25,7 @@ from ..text.prompts import encode_prompt
 from ..vision import num_patches
 from .clips import SOUND_RATE_HZ, render_sound
 from .drawing import scene_arrays
+from .labels import IGNORE
 from .packs import PHOTO_CLASSES, TEXTURE_SIDE, Pictures, Sounds
 from .questions import Ask, ask, follow_up, kinds_for
 from .scenes import Scene, compose
@@ -46,7 +47,6 @@ QUESTIONS: dict[str, dict[str, float]] = {
         "order_both": 6, "is_seen": 1, "is_heard": 2, "match": 8, "then": 5,
     },
 }  # fmt: skip
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def encode_sample(
         turns += (asked,)
         prompt = _prompt_ids(tokenizer, turns, slot, counts, ids)
         reply = [*tokenizer.encode(answered, add_special_tokens=False), tokenizer.eos_token_id]
-        labels += [IGNORED] * (len(prompt) - len(out)) + reply
+        labels += [IGNORE] * (len(prompt) - len(out)) + reply
         out = [*prompt, *reply]
         turns += (answered,)
     return out, labels
@@ -267,10 +267,10 @@ def shared(samples: Sequence[tuple[list[int], list[int]]]) -> Sequenced:
     first = samples[0][0]
     common = 0
     if len(samples) > 1:  # the prompts differ at the first word of the question at the latest
-        shortest = min(labels.index(next(i for i in labels if i != IGNORED)) for _, labels in samples)
+        shortest = min(labels.index(next(i for i in labels if i != IGNORE)) for _, labels in samples)
         while common < shortest and all(ids[common] == first[common] for ids, _ in samples):
             common += 1
-    row = Sequenced(first[:common], [IGNORED] * common, list(range(common)), [0] * common)
+    row = Sequenced(first[:common], [IGNORE] * common, list(range(common)), [0] * common)
     for k, (ids, labels) in enumerate(samples):
         row.ids.extend(ids[common:])
         row.labels.extend(labels[common:])
@@ -288,7 +288,7 @@ def collate(rows: Sequence[Sequenced], pad: int) -> dict[str, Tensor]:
     longest = max(len(row.ids) for row in rows)
     out = {
         "input_ids": torch.full((len(rows), longest), pad),
-        "labels": torch.full((len(rows), longest), IGNORED),
+        "labels": torch.full((len(rows), longest), IGNORE),
         "attention_mask": torch.zeros((len(rows), longest), dtype=torch.long),
     }
     several = any(max(row.segments) > 1 for row in rows)
