@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from videollama2.errors import MissingExtra, UsageError
+from videollama2.errors import MissingExtra, StorageError, UsageError
 from videollama2.train import metrics
 from videollama2.train.metrics import FILE, Metrics, read_metrics
 
@@ -69,7 +69,7 @@ def small_files() -> Iterator[None]:
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, small_files: None) -> None:
     written, steps = Metrics(tmp_path, trackers=(), quiet=True), 0
-    with pytest.raises(UsageError, match=r"can't be written .*what was written before is whole"):
+    with pytest.raises(StorageError, match=r"can't be written .*what was written before is whole"):
         for steps in range(100):
             written.step(steps, loss=1.0)
     written.close()
@@ -79,7 +79,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, small_files: None) -> None:
 
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="can't be written"):
+    with pytest.raises(StorageError, match="can't be written"):
         Metrics(tmp_path / "file" / "run", trackers=())
 
 

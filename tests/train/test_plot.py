@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from videollama2.errors import UsageError
+from videollama2.errors import StorageError, UsageError
 from videollama2.train.metrics import Metrics
 from videollama2.train.plot import plot, sketch
 
@@ -52,5 +52,5 @@ def test_no_run(tmp_path: Path) -> None:
     Metrics(tmp_path / "new", trackers=(), quiet=True).close()
     with pytest.raises(UsageError, match="has no step yet"):
         plot([tmp_path / "new"])
-    with pytest.raises(UsageError, match="can't be written"):
+    with pytest.raises(StorageError, match="can't be written"):
         plot([run(tmp_path / "a", 3)], tmp_path / "nowhere" / "x.png")

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 from rich.console import Console
 
-from ..errors import MissingExtra, UsageError
+from ..errors import MissingExtra, StorageError, UsageError
 from ..weights.machine import resident_bytes
 
 logger = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ class Metrics:
             quiet: no progress on standard error.
 
         Raises:
-            UsageError: the folder can't be written, or holds a run's metrics already though this one is new, or an
-                unknown tracker.
+            StorageError: the folder can't be written.
+            UsageError: it holds a run's metrics already though this one is new, or an unknown tracker.
             MissingExtra: a tracker that was asked for is not installed.
         """
         folder = Path(folder)
@@ -96,7 +96,7 @@ class Metrics:
         """What an optimiser step did. The memory in use is added as `memory_bytes`.
 
         Raises:
-            UsageError: it can't be written; the lines before it are whole.
+            StorageError: it can't be written; the lines before it are whole.
         """
         self._latest = step
         values = {"memory_bytes": used_bytes(), **values}
@@ -198,8 +198,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
+def _unwritable(path: Path, error: OSError) -> StorageError:
+    return StorageError(
         f"{path} can't be written ({error.strerror or error}); what was written before is whole. Make room or choose "
         "a folder that can be written, then resume the run"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtra, UsageError
+from ..errors import MissingExtra, StorageError, UsageError
 from .metrics import FILE, read_metrics
 
 
@@ -51,7 +51,8 @@ def plot(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
         Where the picture is.
 
     Raises:
-        UsageError: no runs, a folder without metrics, nothing to draw, or a picture that can't be written.
+        UsageError: no runs, a folder without metrics, or nothing to draw.
+        StorageError: the picture can't be written.
         MissingExtra: matplotlib is not installed.
     """
     curves = {label: _curves(run) for label, run in _labelled(runs).items()}
@@ -61,7 +62,7 @@ def plot(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
     try:
         figure.savefig(path, dpi=150, format="png")
     except OSError as error:
-        raise UsageError(
+        raise StorageError(
             f"{path} can't be written ({error.strerror or error}); name another file with --out"
         ) from error
     return path

@@ -2,7 +2,7 @@
 
 Each operation's outputs are counted while they live, so the peak is that of the code as it is, for any size, without a
 formula that could fall behind it. What an operation allocates inside itself is not seen; attention is taken for the
-fused kernel, which keeps no scores.
+fused kernel, which keeps no scores. A training step is traced with the same two modes (train/plan.py).
 """
 
 import weakref
@@ -39,7 +39,7 @@ class Stage:
     tokens: int
 
 
-class _Live(TorchDispatchMode):
+class Live(TorchDispatchMode):
     """Counts the bytes of storages that operations made and nothing has freed yet."""
 
     def __init__(self, parameters: Mapping[int, str]) -> None:
@@ -77,18 +77,35 @@ class _Live(TorchDispatchMode):
 _GROUPED = tuple(f for f in (getattr(F, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if f is not None)
 
 
-class _Fused(TorchFunctionMode):
-    """Attention, and products with a mixture's experts, whose only memory is their output."""
+class _Kernel(torch.autograd.Function):
+    """An operation whose only memory is its output, and what it keeps for its gradients: its inputs, perhaps that."""
+
+    @staticmethod
+    def forward(ctx: Any, shape: tuple[int, ...], keeps_output: bool, *inputs: Tensor) -> Tensor:
+        out = inputs[0].new_empty(shape)
+        ctx.save_for_backward(*inputs, *([out] if keeps_output else []))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        needed = ctx.needs_input_grad[2:]
+        inputs = ctx.saved_tensors[: len(needed)]
+        return None, None, *(torch.empty_like(x) if need else None for x, need in zip(inputs, needed, strict=True))
+
+
+class Fused(TorchFunctionMode):
+    """Attention, and products with a mixture's experts, as one kernel each."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-            query, value = named["query"], named["value"]
-            return query.new_empty(*query.shape[:-1], value.shape[-1])
+            query, key, value = named["query"], named["key"], named["value"]
+            return _Kernel.apply((*query.shape[:-1], value.shape[-1]), True, query, key, value)
         if func in _GROUPED:
-            rows, experts = args[0], args[1].detach()  # seen as read
-            return rows.new_empty(rows.shape[0], experts.shape[-1])
+            rows, experts = args[0], args[1]
+            experts.detach()  # seen as read
+            return _Kernel.apply((rows.shape[0], experts.shape[-1]), False, rows, experts)
         return func(*args, **kwargs)
 
 
@@ -132,7 +149,7 @@ def trace(
 
 
 def _stage(name: str, parameters: Mapping[int, str], inputs: list[Tensor], run: Callable[[], Any]) -> Stage:
-    with torch.no_grad(), _Fused(), _Live(parameters) as live:
+    with torch.no_grad(), Fused(), Live(parameters) as live:
         for tensor in inputs:
             live.count(tensor)
         given = live.now

@@ -1,0 +1,193 @@
+"""What one micro-batch keeps while it goes forward and backward, found by tracing the step on the meta device.
+
+A language model's layers are alike, so the step is traced with two and with three of them and each stretch of it is
+drawn out as a straight line to as many as there are:
+
+    media → (layers → head → layers backward) → media backward
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..configuration import VideoLlama2Config
+from ..errors import UsageError
+from ..phases import Phase
+from ..weights.trace import Fused, Live
+from .settings import Settings
+
+SOUND_FRAMES = 2998  # of a released model's 30 s (spec §5.6)
+SHORT = (2, 3)  # layers that are traced
+
+
+@dataclass
+class Stretch:
+    """A part of a step: most bytes alive in it, and elements of finished gradients before and after it."""
+
+    most: float = 0
+    before: float = 0
+    after: float = 0
+
+
+@dataclass(frozen=True)
+class Activations:
+    """A traced step. `media`: positions of a sample's media. `stretches` by name, in order."""
+
+    media: int
+    stretches: dict[str, Stretch] = field(repr=False)
+
+    @property
+    def most(self) -> int:
+        """Most bytes at any time, gradients of parameters not counted."""
+        return int(max(s.most for s in self.stretches.values()))
+
+    def most_with(self, gradient: float) -> int:
+        """Most bytes at any time, with `gradient` bytes for every element of a finished gradient.
+
+        Through the layers' backward, activations go as gradients come, at a steady rate, so the most is at an end.
+        """
+        return int(
+            max(
+                s.most + gradient * (s.before if name == "layers backward" else s.after)
+                for name, s in self.stretches.items()
+            )
+        )
+
+
+def activations(
+    build: Callable[[VideoLlama2Config], Any],
+    config: VideoLlama2Config,
+    phase: Phase,
+    settings: Settings,
+    length: int,
+    supervised: int | None,
+) -> Activations:
+    """Trace a micro-batch's forward and backward.
+
+    Args:
+        build: the model of a configuration, on the meta device, with what learns in it set.
+        length: positions of each sample, media included.
+        supervised: of them; None: all that are no media.
+
+    Raises:
+        UsageError: the media alone are longer than `length`.
+    """
+    text: Any = config.text_config
+    layers = text.num_hidden_layers
+    if layers <= SHORT[1]:
+        return _traced(build(config), phase, settings, length, supervised)
+    short, longer = (_traced(build(_with_layers(config, n)), phase, settings, length, supervised) for n in SHORT)
+    more = layers - SHORT[0]
+
+    def drawn(a: float, b: float) -> float:
+        return a + (b - a) * more
+
+    return Activations(
+        short.media,
+        {
+            name: Stretch(drawn(a.most, b.most), drawn(a.before, b.before), drawn(a.after, b.after))
+            for (name, a), b in zip(short.stretches.items(), longer.stretches.values(), strict=True)
+        },
+    )
+
+
+def _with_layers(config: VideoLlama2Config, layers: int) -> VideoLlama2Config:
+    """The configuration with that many layers in its language model."""
+    short = copy.deepcopy(config)
+    text: Any = short.text_config
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    return short
+
+
+class _Step(Live):
+    """Live bytes, stretch by stretch. A finished gradient leaves the count, and is counted apart in elements."""
+
+    def __init__(self, parameters: dict[int, str]) -> None:
+        super().__init__(parameters)
+        self.grown = 0
+        self.stretch = Stretch()
+        self.stretches: dict[str, Stretch] = {}
+
+    def enter(self, name: str) -> None:
+        """From here on it is another stretch."""
+        self.stretch.after = self.grown
+        self.stretch = self.stretches.setdefault(name, Stretch(before=self.grown))
+        self.stretch.most = max(self.stretch.most, self.now)
+
+    def enter_after(self, tensor: Any, name: str) -> None:
+        """From the moment when a tensor's gradient is there."""
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            tensor.register_hook(lambda grad: self.enter(name))
+
+    def count(self, tensor: Tensor) -> None:
+        super().count(tensor)
+        self.stretch.most = max(self.stretch.most, self.now)
+
+    def finished(self, parameter: Tensor) -> None:
+        """A parameter's gradient is there."""
+        self.grown += parameter.numel()
+        parameter.grad = None
+
+
+def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervised: int | None) -> Activations:
+    rows = settings.micro_batch
+    inner = network.model
+    network.train()
+    if settings.gradient_checkpointing:
+        # `Fused` is off while backward works, so what is computed again enters it anew
+        again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), Fused())}
+        inner.language_model.activation_checkpointing_enable(activation_checkpointing_kwargs=again)
+    step = _Step({int(p.untyped_storage()._cdata): n for n, p in network.named_parameters()})
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(step.finished)
+    first: nn.Module = inner.language_model.layers[0]
+    first.register_forward_hook(lambda _, __, out: step.enter_after(out, "first layer backward"))
+    with Fused(), step:
+        step.enter("media")
+        features = [_features(network, phase) for _ in range(rows)]
+        media = sum(len(f) for f in features[0])
+        if media >= length:
+            raise UsageError(
+                f"the media of a sample take {media} positions and max_length is {length}; raise it or use fewer frames"
+            )
+        targets = length - media if supervised is None else supervised
+        words = torch.empty(1, length - media, dtype=torch.long, device="meta")
+        embed = inner.get_input_embeddings()
+        embeds = torch.stack([torch.cat([*f, embed(words)[0]]) for f in features])
+        step.enter("layers")
+        step.enter_after(embeds, "media backward")
+        # rows of different lengths have a mask of their own, which is made of their padding's
+        mask = torch.empty(rows, 1, length, length, dtype=torch.bool, device="meta")
+        hidden = inner.language_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
+        step.enter("head")
+        step.enter_after(hidden, "layers backward")
+        # the loss of modeling._loss, whose masks need data
+        places = torch.empty(rows * targets, dtype=torch.long, device="meta")
+        logits = network._head(hidden.flatten(0, 1)[places]).float()
+        loss = F.cross_entropy(logits, places, reduction="sum") / (rows * targets)
+        del features, embeds, hidden, logits
+        loss.backward()
+        step.enter("end")
+    return Activations(media, step.stretches)
+
+
+def _features(network: Any, phase: Phase) -> list[Tensor]:
+    """Features [tokens, D] of one sample's media: sound where the audio branch learns, a video where anything else."""
+    config, inner = network.config, network.model
+    audio = {"audio_encoder", "audio_projector"}
+    found: list[Tensor] = []
+    if config.vision_config is not None and phase.learns - audio:
+        size, frames = config.vision_config.image_size, phase.frames or config.num_frames
+        found += inner.get_video_features(torch.empty(1, frames, 3, size, size, dtype=network.dtype, device="meta"))
+    if config.audio_config is not None and phase.learns & audio:
+        found += inner.get_audio_features(torch.empty(1, SOUND_FRAMES, 128, dtype=network.dtype, device="meta"))
+    return found
