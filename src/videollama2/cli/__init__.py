@@ -3,7 +3,8 @@
     ask      a question about media          check    files, keys, tokens and memory of a model
     chat     a conversation about media      info     model card, licence, provenance
     convert  pickles → safetensors           merge    a training stage and its base → one folder
-    fetch    what a model needs, once         train    one of the five phases, on your own records
+    fetch    what a model needs, once        train    one of the five phases, on your own records
+    data     what is wrong with training data (doctor)
 
 Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
 number; 7 a missing extra; 8 output that can't be written; 130 interrupted. Answers go to standard
@@ -59,7 +60,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, chat, check, convert, fetch, info, merge, train
+    from . import ask, chat, check, convert, data, fetch, info, merge, train
 
     parser = _Parser(
         prog="videollama2",
@@ -69,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, check, info, fetch, convert, merge, train):
+    for command in (ask, chat, check, info, fetch, convert, merge, train, data):
         command.register(commands)
     return parser
 

@@ -152,6 +152,28 @@ def of_mapping(raw: Mapping[str, Any], place: Place, root: str, sound: bool) -> 
     return Record(id=str(id_), origin=place.origin, conversation=_tagged(conversation, modality), media=media)
 
 
+def as_mapping(record: Record, folder: Path) -> dict[str, Any]:
+    """The record as a line of a .jsonl in `folder`, which `read_records` reads as the same record again.
+
+    Paths are relative to the folder where they lead into it, else absolute. The origin is kept as a note.
+    """
+    line: dict[str, Any] = {"id": record.id, "_origin": record.origin}
+    media, modality = record.media, record.modality
+    if media is not None and modality is not None:
+        kept = [_from(path, folder) for path in record.paths]
+        line[modality] = kept if isinstance(media.source, tuple) else kept[0]
+        times = {"start": media.start, "end": media.end}
+        line |= {key: seconds for key, seconds in times.items() if seconds is not None}
+        if modality == "video" and not isinstance(media.source, tuple):
+            line["sound"] = media.audio
+    return {**line, "conversations": list(record.conversation)}
+
+
+def _from(path: str, folder: Path) -> str:
+    full, base = Path(path).absolute(), folder.absolute()
+    return str(full.relative_to(base) if full.is_relative_to(base) else full)
+
+
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

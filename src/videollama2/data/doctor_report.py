@@ -1,0 +1,230 @@
+"""What the doctor found, for people and for programs: a table, JSON, one page of HTML, and the list of good records.
+
+The page needs nothing but itself: no script, no other file, no network. All text of records is escaped.
+"""
+
+import html
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import StorageError
+from .doctor import Examination, Finding
+from .records import as_mapping
+
+CLEAN, REPORT, PAGE = "clean.jsonl", "report.json", "report.html"
+_LISTED = 20  # findings in the terminal
+_ROWS = 2000  # findings on the page; the JSON has all
+_BINS = 30
+
+
+def write_report(found: Examination, folder: Path) -> dict[str, Path]:
+    """Write the page, the JSON and the list of good records into the folder; returns their paths by name.
+
+    Raises:
+        StorageError: the folder can't be written.
+    """
+    paths = {"clean": folder / CLEAN, "report": folder / REPORT, "page": folder / PAGE}
+    lines = (json.dumps(as_mapping(record, folder)) + "\n" for record in found.good)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f".{CLEAN}").open("w", encoding="ascii") as out:
+            out.writelines(lines)
+        (folder / f".{CLEAN}").replace(paths["clean"])
+        paths["report"].write_text(json.dumps(as_json(found), indent=1) + "\n", encoding="ascii")
+        paths["page"].write_text(page(found), encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StorageError(f"{folder} can't be written ({error.strerror or error}); name another folder") from error
+    return paths
+
+
+def as_json(found: Examination) -> dict[str, Any]:
+    """Everything as plain data."""
+    return {
+        "records": found.total,
+        "good": len(found.good),
+        "kinds": found.kinds,
+        "problems": found.counted("problem"),
+        "remarks": found.counted("remark"),
+        "seconds": summary(found.seconds),
+        "tokens": summary([length.tokens for length in found.lengths]),
+        "supervised_share": summary([length.share for length in found.lengths]),
+        "settings": found.settings,
+        "reused": found.reused,
+        "findings": [
+            {"record": f.origin, "id": f.id, "severity": f.severity, "kind": f.kind, "message": f.message,
+             "paths": list(f.paths)}
+            for f in found.findings
+        ],
+    }  # fmt: skip
+
+
+def summary(values: Sequence[float]) -> dict[str, float] | None:
+    """Count, sum, extremes, mean, median, 95th percentile; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return {
+        "count": len(ordered), "sum": sum(ordered), "least": ordered[0], "median": statistics.median(ordered),
+        "mean": sum(ordered) / len(ordered), "p95": ordered[math.ceil(0.95 * len(ordered)) - 1], "most": ordered[-1],
+    }  # fmt: skip
+
+
+# ── terminal ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(found: Examination) -> str:
+    """The report as text."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.kinds.items()))
+    lines = [f"{found.total:,} records ({kinds}): {len(found.good):,} good, {found.total - len(found.good):,} not", ""]
+    rows: list[tuple[str, ...]] = [("", "least", "median", "mean", "95 %", "most")]
+    for name, values, form in _quantities(found):
+        told = summary(values)
+        if told is not None:
+            rows.append((name, *(format(told[key], form) for key in ("least", "median", "mean", "p95", "most"))))
+    if len(rows) > 1:
+        lines += [f"  {row[0]:<20}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows] + [""]
+    for severity in ("problem", "remark"):
+        counted = found.counted(severity)
+        if counted:
+            lines += [f"{severity}s", *(f"  {kind:<20}{count:>10,}" for kind, count in counted.items()), ""]
+    shown = [*found.problems, *(f for f in found.findings if f.severity == "remark")][:_LISTED]
+    lines += [f"{f.severity}: {f.origin}: {f.kind}: {f.message}" for f in shown]
+    if len(found.findings) > len(shown):
+        lines.append(f"… and {len(found.findings) - len(shown):,} more; the report lists all")
+    return "\n".join(lines).rstrip()
+
+
+def _quantities(found: Examination) -> list[tuple[str, list[float], str]]:
+    return [
+        ("seconds", found.seconds, ",.2f"),
+        ("tokens", [float(length.tokens) for length in found.lengths], ",.0f"),
+        ("tokens of text", [float(length.text) for length in found.lengths], ",.0f"),
+        ("supervised share", [length.share for length in found.lengths], ".1%"),
+    ]
+
+
+# ── page ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_STYLE = """
+:root { color-scheme: light dark; --bar: #3b6ea5; --bad: #b5482f; --line: #8888; }
+@media (prefers-color-scheme: dark) { :root { --bar: #7fb0e6; --bad: #f0907a; } }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0.2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem; min-width: 0; }
+figcaption { font-weight: 600; } svg { width: 100%; height: auto; display: block; }
+svg text { font-size: 11px; fill: currentColor; } svg .axis { stroke: currentColor; opacity: 0.4; }
+.bar { fill: var(--bar); } .bad { fill: var(--bad); }
+table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 0.25rem 0.6rem 0.25rem 0; }
+td { border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; } .problem { color: var(--bad); } .quiet { opacity: 0.7; }
+"""
+
+
+def page(found: Examination) -> str:
+    """The report as one HTML page with its figures inside."""
+    bad = found.total - len(found.good)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.kinds.items()))
+    settings = ", ".join(f"{key} {value}" for key, value in found.settings.items() if value is not None)
+    figures = [_histogram(name, values, form) for name, values, form in _quantities(found) if values]
+    counted = [(kind, n, "bad") for kind, n in found.counted("problem").items()]
+    counted += [(f"{kind} (remark)", n, "bar") for kind, n in found.counted("remark").items()]
+    if counted:
+        figures.insert(0, _bars("findings by kind, in records", counted))
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>Training data: {bad:,} of {found.total:,} records have problems</title>",
+            f"<style>{_STYLE}</style></head><body>",
+            f"<h1>{found.total:,} records: {len(found.good):,} good, {bad:,} not</h1>",
+            f'<p class="quiet">{_text(kinds)}<br>examined with {_text(settings)}</p>',
+            f"<h2>Figures</h2>{_numbers(found)}",
+            f'<div class="figures">{"".join(figures)}</div>',
+            f"<h2>Findings</h2>{_rows(found.findings)}",
+            "</body></html>",
+            "",
+        ]
+    )
+
+
+def _text(value: str) -> str:
+    """Text of files and users, harmless inside a page."""
+    return html.escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value))
+
+
+def _numbers(found: Examination) -> str:
+    rows = []
+    for name, values, form in _quantities(found):
+        told = summary(values)
+        if told is not None:
+            cells = "".join(
+                f'<td class="number">{told[key]:{form}}</td>' for key in ("least", "median", "mean", "p95", "most")
+            )
+            rows.append(f"<tr><td>{name}</td>{cells}</tr>")
+    if not rows:
+        return ""
+    heads = "".join(f'<th class="number">{head}</th>' for head in ("least", "median", "mean", "95 %", "most"))
+    return f'<div class="scroll"><table><tr><th></th>{heads}</tr>{"".join(rows)}</table></div>'
+
+
+def _histogram(name: str, values: Sequence[float], form: str) -> str:
+    """Bars of equal width from the least to the most value."""
+    low, high = min(values), max(values)
+    bins = [0] * (1 if high == low else min(_BINS, max(len(set(values)), 2)))
+    for value in values:
+        place = 0 if high == low else int((value - low) / (high - low) * len(bins))
+        bins[min(place, len(bins) - 1)] += 1
+    width, top, most = 400 / len(bins), 150, max(bins)
+    bars = [
+        f'<rect class="bar" x="{20 + i * width:.1f}" y="{20 + top * (1 - n / most):.1f}" '
+        f'width="{max(width - 1, 0.5):.1f}" height="{top * n / most:.1f}"><title>{n:,} records</title></rect>'
+        for i, n in enumerate(bins)
+    ]
+    ends = [(20, "start", format(low, form)), (420, "end", format(high, form))]
+    labels = [f'<text x="{x}" y="186" text-anchor="{anchor}">{label}</text>' for x, anchor, label in ends]
+    labels.append(f'<text x="20" y="13">{most:,} records in the tallest</text>')
+    drawing = "".join([*bars, '<line class="axis" x1="20" y1="170.5" x2="420" y2="170.5"/>', *labels])
+    return _figure(name, drawing, 192)
+
+
+def _bars(name: str, counted: Sequence[tuple[str, int, str]]) -> str:
+    """One bar for each kind, with its count."""
+    most = max(n for _, n, _ in counted)
+    rows = []
+    for i, (kind, n, style) in enumerate(counted):
+        y = 6 + 22 * i
+        rows.append(
+            f'<text x="150" y="{y + 12}" text-anchor="end">{_text(kind)}</text>'
+            f'<rect class="{style}" x="158" y="{y}" width="{max(210 * n / most, 1):.1f}" height="16"/>'
+            f'<text x="{164 + 210 * n / most:.1f}" y="{y + 12}">{n:,}</text>'
+        )
+    return _figure(name, "".join(rows), 22 * len(counted) + 8)
+
+
+def _figure(name: str, drawing: str, height: int) -> str:
+    return (
+        f'<figure><figcaption>{_text(name)}</figcaption><svg viewBox="0 0 440 {height}" role="img" '
+        f'aria-label="{_text(name)}">{drawing}</svg></figure>'
+    )
+
+
+def _rows(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "<p>Nothing was found.</p>"
+    ordered = sorted(findings, key=lambda finding: finding.severity)  # "problem" before "remark"
+    rows = [
+        f'<tr><td class="{f.severity}">{_text(f.kind)}</td><td>{_text(f.origin)}</td><td>{_text(f.message)}</td></tr>'
+        for f in ordered[:_ROWS]
+    ]
+    left = len(findings) - len(rows)
+    more = f"<p>{left:,} more are in {REPORT}.</p>" if left else ""
+    head = "<tr><th>kind</th><th>record</th><th>what was found</th></tr>"
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>{more}'
