@@ -64,7 +64,19 @@ CONNECTORS = {
     "stp_connector": ConnectorSettings(learned=False),
     "spatial_conv": ConnectorSettings(learned=True, downsample=(1, 2, 2), padding=1, depth=0),
     "spatial_pool": ConnectorSettings(learned=False, downsample=(1, 2, 2), depth=0),
+    # rows of the paper's Table 1 that were never released under a name; none pads, as its numbers of tokens tell
+    "conv_1x2x2": ConnectorSettings(learned=True, downsample=(1, 2, 2), depth=0),
+    "pool_8x1x1": ConnectorSettings(learned=False, downsample=(8, 1, 1), depth=0),
+    "pool_2x2x2": ConnectorSettings(learned=False, depth=0),
+    "conv_2x2x2": ConnectorSettings(learned=True, depth=0),
+    "reg_pool_1x2x2": ConnectorSettings(learned=False, downsample=(1, 2, 2)),
+    "reg_conv_1x2x2": ConnectorSettings(learned=True, downsample=(1, 2, 2)),
 }
+# the paper's Table 1, row by row (recipes/sweep trains all nine)
+TABLE_1 = (
+    "spatial_pool", "conv_1x2x2", "pool_8x1x1", "pool_2x2x2", "conv_2x2x2",
+    "reg_pool_1x2x2", "reg_conv_1x2x2", "stp_connector", "stc_connector_v35",
+)  # fmt: skip
 _MLP = re.compile(r"^mlp(\d+)x_gelu$")
 
 

@@ -1,0 +1,126 @@
+"""Table 1 of the paper at nano scale: encode clips, train nine connectors with several seeds, write the table.
+
+    python recipes/sweep/sweep.py --vision DINOV2_FOLDER --pictures pictures.npz --work FOLDER
+
+What is done already is kept: encoded clips in FOLDER, finished runs as lines of results.jsonl. Stop it at any time and
+start it again with the same line. The packs come from recipes/nano (vision.py, pictures.py).
+"""
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+from patches import Encoded, encoded_clips
+from report import write_report
+from training import Budget, run
+
+HERE = Path(__file__).resolve().parent
+ROWS, SEEDS = tuple(range(1, 10)), (0, 1, 2)
+
+logger = logging.getLogger("sweep")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--vision", type=Path, required=True, help="a Dinov2Model folder")
+    made.add_argument("--pictures", type=Path, required=True, help="pack of recipes/nano/pictures.py")
+    made.add_argument("--work", type=Path, required=True, help="encoded clips are kept here")
+    made.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    made.add_argument(
+        "--report", type=Path, default=HERE.parents[1] / "docs" / "architecture-sweep.md",
+        help="where the tables go, between its two marks; the plot lies beside it",
+    )  # fmt: skip
+    made.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of Table 1")
+    made.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    made.add_argument("--steps", type=int, default=Budget.steps)
+    made.add_argument("--learning-rate", type=float, default=Budget.learning_rate)
+    made.add_argument("--train-clips", type=int, default=2000)
+    made.add_argument("--test-clips", type=int, default=360)
+    made.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each; 0: in this process")
+    return made
+
+
+def finished(results: Path, budget: Budget) -> list[dict[str, Any]]:
+    """Results of earlier starts. A line that a crash cut off is not counted; another budget stops the sweep."""
+    found = []
+    lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            result = json.loads(line)
+        except ValueError:
+            logger.warning("%s:%d is not whole; its run is done again", results, number)
+            continue
+        if result["budget"] != vars(budget):
+            raise SystemExit(
+                f"{results}:{number} was made with {result['budget']}, asked for is {vars(budget)}; rows are "
+                "compared at equal budgets only: give another --results file"
+            )
+        found.append(result)
+    return found
+
+
+def append(results: Path, result: dict[str, Any]) -> None:
+    """Add a line for good; a line that was cut off before is ended first."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    cut = results.is_file() and results.stat().st_size > 0 and not results.read_bytes().endswith(b"\n")
+    with results.open("a", encoding="utf-8") as file:
+        file.write(("\n" if cut else "") + json.dumps(result) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+_encoded: dict[str, Encoded] = {}  # of a worker process
+
+
+def _start_worker(encoded: dict[str, Encoded]) -> None:
+    torch.set_num_threads(1)
+    _encoded.update(encoded)
+
+
+def _run(row: int, seed: int, budget: Budget) -> dict[str, Any]:
+    return run(row, seed, budget, _encoded)
+
+
+def run_all(
+    wanted: Sequence[tuple[int, int]], budget: Budget, encoded: dict[str, Encoded], jobs: int
+) -> Iterator[dict[str, Any]]:
+    """Train and measure (row, seed) after (row, seed), `jobs` at a time (0: in this process); results as they come."""
+    if jobs == 0:
+        yield from (run(row, seed, budget, encoded) for row, seed in wanted)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (encoded,)) as pool:
+        runs = [pool.submit(_run, row, seed, budget) for row, seed in wanted]
+        try:
+            for done in as_completed(runs):
+                yield done.result()
+        finally:  # after an error the runs that wait are not begun
+            pool.shutdown(cancel_futures=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    budget = Budget(steps=args.steps, learning_rate=args.learning_rate, train_clips=args.train_clips)
+    done = {(r["row"], r["seed"]) for r in finished(args.results, budget)}
+    # seed by seed, so that a sweep that is stopped early still compares all rows
+    wanted = [(row, seed) for seed in args.seeds for row in args.rows if (row, seed) not in done]
+    logger.info("%d runs are done, %d to do", len(done), len(wanted))
+    if wanted:
+        counts = {"train": args.train_clips, "test": args.test_clips}
+        encoded = encoded_clips(args.vision, args.pictures, counts, budget.width, args.work / "patches")
+        for number, result in enumerate(run_all(wanted, budget, encoded, args.jobs), 1):
+            append(args.results, result)
+            logger.info("%d of %d: row %d, seed %d", number, len(wanted), result["row"], result["seed"])
+    write_report(finished(args.results, budget), args.report)
+
+
+if __name__ == "__main__":
+    main()

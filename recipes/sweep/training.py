@@ -1,0 +1,195 @@
+"""One run of the sweep: a row of Table 1, a seed; a small model trained from nothing and asked about held-out clips."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from patches import Encoded
+from scenes import FRAMES, TASKS, Clip, frame_index, held_out, training_batch, word_tokenizer
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from videollama2.configuration import VideoLlama2Config
+from videollama2.data.batches import MicroBatch, StepBatch, StepSource
+from videollama2.data.composed import Sequenced, collate, shared
+from videollama2.data.labels import IGNORE
+from videollama2.data.rendering import segment_mask
+from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.phases import PHASES, Phase
+from videollama2.stc import CONNECTORS, TABLE_1
+from videollama2.train.exact import exact_match
+from videollama2.train.loop import optimise, optimiser
+
+logger = logging.getLogger("sweep")
+
+GRID = 6  # rows and columns of patches in a frame
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every run gets alike."""
+
+    steps: int = 600
+    batch: int = 8
+    train_clips: int = 2000
+    width: int = 96
+    layers: int = 2
+    learning_rate: float = 2e-3
+
+    def phase(self) -> Phase:
+        """The package's `video_tune`, with a rate for a model that starts from nothing."""
+        return PHASES["video_tune"].but(
+            name="sweep", learns={"connector", "language_model"}, learning_rate=self.learning_rate, batch=self.batch,
+            steps=self.steps, warmup=0.1, weight_decay=0.05, beta2=0.98,
+        )  # fmt: skip
+
+
+def small_model(connector_type: str, budget: Budget, seed: int) -> VideoLlama2ForConditionalGeneration:
+    """Fresh weights; the vision encoder has no blocks, because its output is what the clips are kept as."""
+    torch.manual_seed(seed)
+    vision = {"model_type": "dinov2", "hidden_size": budget.width, "num_hidden_layers": 0, "num_attention_heads": 1,
+              "patch_size": 1, "image_size": GRID}  # fmt: skip
+    text = {"model_type": "llama", "hidden_size": budget.width, "intermediate_size": budget.width * 5 // 2,
+            "num_hidden_layers": budget.layers, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "vocab_size": len(word_tokenizer()), "max_position_embeddings": 512,
+            "tie_word_embeddings": True, "initializer_range": budget.width**-0.5}  # fmt: skip
+    config = VideoLlama2Config(
+        vision_config=vision, text_config=text, connector_type=connector_type, vision_feature_layer=-1,
+        num_frames=FRAMES, tie_word_embeddings=True, initializer_range=0.05,
+    )  # fmt: skip
+    return VideoLlama2ForConditionalGeneration(config)
+
+
+def num_tokens(connector_type: str) -> int:
+    """Language-model positions that a clip takes."""
+    T, H, W = CONNECTORS[connector_type].grid(FRAMES, GRID, GRID)
+    return T * H * W
+
+
+# ── batches ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=100_000)
+def _encode(text: str) -> tuple[int, ...]:
+    return tuple(_tokenizer().encode(text, add_special_tokens=False))
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    return word_tokenizer()
+
+
+def _sequence(clip: Clip, tokens: int, video_token_id: int) -> Sequenced:
+    """All questions about a clip in one row; they don't see each other."""
+    tokenizer = _tokenizer()
+    samples = []
+    for asked in clip.questions:
+        prompt = [tokenizer.bos_token_id, *[video_token_id] * tokens, *_encode(asked.text)]
+        reply = [*_encode(asked.answer), tokenizer.eos_token_id]
+        samples.append((prompt + reply, [IGNORE] * len(prompt) + reply))
+    return shared(samples)
+
+
+def to_micro_batch(clips: list[Clip], encoded: Encoded, config: VideoLlama2Config) -> tuple[MicroBatch, Tensor]:
+    """A batch for the model, and `segments` (which question a position belongs to; `data.composed.collate`)."""
+    rows = [_sequence(c, num_tokens(config.connector_type), config.video_token_id) for c in clips]
+    batch = collate(rows, _tokenizer().pad_token_id)
+    which, frame = frame_index(clips)
+    inputs = {
+        "video_patches": encoded.patches[torch.from_numpy(which), torch.from_numpy(frame)],
+        "input_ids": batch["input_ids"],
+        "labels": batch["labels"],
+        "position_ids": batch["position_ids"],
+        "attention_mask": segment_mask(batch["segments"]),
+    }
+    positions = int(batch["attention_mask"].sum())
+    made = MicroBatch(
+        inputs=inputs,
+        records=tuple(f"clip {c.frames[0]} … {c.frames[-1]}" for c in clips),
+        supervised=int((batch["labels"][:, 1:] != IGNORE).sum()),
+        positions=positions,
+        padding=batch["input_ids"].numel() - positions,
+    )
+    return made, batch["segments"]
+
+
+@dataclass(frozen=True)
+class ClipSteps(StepSource):
+    """Steps of random training clips, asked by the package's loop."""
+
+    encoded: Encoded
+    config: VideoLlama2Config
+    seed: int
+    batch: int
+
+    def steps(self, start: int, stop: int) -> Iterator[StepBatch]:
+        """Steps `start` … `stop - 1`."""
+        for step in range(start, stop):
+            clips = training_batch(step, self.seed, self.batch, self.encoded.told)
+            yield StepBatch(step, [to_micro_batch(clips, self.encoded, self.config)[0]])
+
+
+@torch.no_grad()
+def match_scale(model: Any, patches: Tensor) -> None:
+    """Make the connector's tokens as large as the embeddings of words, for every row alike."""
+    tokens = model.model.connector(patches)
+    model.model.connector.readout[-1].weight *= model.get_input_embeddings().weight.std() / tokens.std()
+
+
+# ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(row: int, seed: int, budget: Budget, encoded: dict[str, Encoded]) -> dict[str, Any]:
+    """Train row `row` (1 … 9) with `seed` (initialisation and order of the data) and measure it.
+
+    Returns:
+        What goes into a line of results.jsonl: right and asked answers per task, the last losses, what the row costs.
+    """
+    name = TABLE_1[row - 1]
+    model = small_model(name, budget, seed)
+    source = ClipSteps(encoded["train"], model.config, seed, budget.batch)
+    first, _ = to_micro_batch(training_batch(0, seed, budget.batch, source.encoded.told), source.encoded, model.config)
+    match_scale(model, first.inputs["video_patches"])
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        model(**first.inputs)
+
+    phase = budget.phase()
+    optimizer = optimiser(phase, phase.apply(model))
+    started, losses = time.process_time(), []
+    for report in optimise(model, phase, optimizer, source, steps=budget.steps, seed=seed):
+        losses.append(report.loss)
+        if report.step % 100 == 99:
+            logger.info("row %d seed %d step %d: loss %.3f", row, seed, report.step + 1, sum(losses[-50:]) / 50)
+    seconds = time.process_time() - started
+    last = losses[-50:]
+    return {
+        "row": row,
+        "seed": seed,
+        "connector": name,
+        "tokens": num_tokens(name),
+        "parameters": sum(p.numel() for p in model.model.connector.parameters()),
+        "mflop": round(forward.get_total_flops() / budget.batch / 1e6, 1),
+        "cpu_seconds": round(seconds, 1),  # of this machine as busy as it was
+        "loss": round(sum(last) / len(last), 4),
+        "right": answers(model, encoded["test"]),
+        "budget": vars(budget),
+    }
+
+
+def answers(model: Any, encoded: Encoded, at_once: int = 32) -> dict[str, list[int]]:
+    """Task → [right, asked] over the held-out clips. Right: greedy decoding gives exactly the answer."""
+    model.eval()
+    counts = {task: [0, 0] for task in TASKS}
+    clips = held_out(encoded.told)
+    for start in range(0, len(clips), at_once):
+        part = clips[start : start + at_once]
+        batch, segments = to_micro_batch(part, encoded, model.config)
+        asked = [q.task for c in part for q in c.questions]
+        for task, right in zip(asked, exact_match(model, batch.inputs, segments), strict=True):
+            counts[task][0] += right
+            counts[task][1] += 1
+    return counts
