@@ -24,6 +24,34 @@ PLAIN = (
     "Give me a recipe for soup.", "Write a haiku.", "What should I read?", "Summarise the story of Cinderella.",
 )  # fmt: skip
 
+HELD_OUT_TOPICS = (
+    "a volcano", "snow", "a library", "the heart", "honey", "a bridge", "dreams", "an elephant", "electricity", "salt",
+    "a lighthouse", "poetry", "volleyball", "a telescope", "the desert", "kindness", "a mirror", "paper", "bees",
+)  # fmt: skip
+HELD_OUT_ASKS = ("What should everyone know about {}?", "Say something nice about {}.", "What is {}, in short?")
+# (question, answer that a person wrote)
+HELD_OUT_PAIRS = [
+    ("What do plants need to grow?", "Plants need light, water, air and nutrients from the soil."),
+    ("Why is the sea salty?", "Rivers wash minerals out of the rocks and carry them to the sea, where they stay."),
+    ("What is a verb?", "A verb is a word for an action or a state, such as run, think or be."),
+    ("How can I fall asleep faster?", "Keep the room dark and cool, and put your phone away an hour before bed."),
+    ("Name three fruits.", "Apples, bananas and oranges."),
+    ("What does a baker do?", "A baker makes bread, rolls and cakes and sells them in a bakery."),
+    ("Can you give me some advice for an exam?", "Start early, practise with old exams, and sleep well before it."),
+    ("What is the opposite of cold?", "The opposite of cold is hot."),
+    ("Why do we have seasons?", "The axis of the Earth is tilted, so each half gets more sun for part of the year."),
+    ("How do I make tea?", "Boil water, pour it over the tea, wait three minutes, and take the leaves out."),
+    ("What is a museum for?", "A museum keeps things that are worth remembering and shows them to visitors."),
+    ("Who wrote Hamlet?", "William Shakespeare wrote Hamlet around the year 1600."),
+]
+
+
+def held_out_questions(seed: int = 0) -> list[str]:
+    """Questions that `questions` has not, about other things."""
+    out = [a.format(t) for a, t in itertools.product(HELD_OUT_ASKS, HELD_OUT_TOPICS)]
+    random.Random(seed).shuffle(out)
+    return out
+
 
 def questions(seed: int = 0) -> list[str]:
     out = [a.format(t) for a, t in itertools.product(ASKS, TOPICS)] + list(PLAIN)
@@ -33,11 +61,11 @@ def questions(seed: int = 0) -> list[str]:
 
 @torch.no_grad()
 def distil(
-    model: Any, tokenizer: Any, *, batch: int = 128, new_tokens: int = 64, most: int | None = None
+    model: Any, tokenizer: Any, *, batch: int = 128, new_tokens: int = 64, asked: list[str] | None = None
 ) -> list[tuple[str, str]]:
     """(question, answer) pairs; answers that did not end within `new_tokens` are left out."""
     device = next(model.parameters()).device
-    asked, pairs = questions()[:most], []
+    asked, pairs = questions() if asked is None else asked, []
     tokenizer.padding_side = "left"
     for start in range(0, len(asked), batch):
         chunk = asked[start : start + batch]

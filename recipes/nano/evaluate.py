@@ -2,8 +2,6 @@
 
     python recipes/nano/evaluate.py make CLIPS --pictures pictures.npz --sounds sounds.npz [--clips 200]
     python recipes/nano/evaluate.py run CLIPS --out records.jsonl [--model nano] [--settings all "no video" "no audio"]
-    python recipes/nano/evaluate.py harm CLIPS HARMED --how crf40         # then `run` on that folder
-    python recipes/nano/evaluate.py text chat.json --parts parts.safetensors --gguf … --tokenizer …
     python recipes/nano/evaluate.py table records.jsonl
 
 Five sets of clips, of held-out pictures and recordings throughout (another split of the photos, drawings by another

