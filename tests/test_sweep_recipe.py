@@ -20,8 +20,10 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "sweep"
 def sweep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The recipe's modules, which import each other by their bare names."""
     monkeypatch.syspath_prepend(str(RECIPE))
+    import patches
     import sweep
 
+    monkeypatch.setattr(patches, "PIECE", 6)
     yield sweep
     for name in ("sweep", "scenes", "patches", "training", "report"):
         sys.modules.pop(name, None)
