@@ -82,7 +82,7 @@ def activations(
     layers = text.num_hidden_layers
     if layers <= SHORT[1]:
         return _traced(build(config), phase, settings, length, supervised)
-    short, longer = (_traced(build(_with_layers(config, n)), phase, settings, length, supervised) for n in SHORT)
+    short, longer = (_traced(build(_with_layers(config, phase, n)), phase, settings, length, supervised) for n in SHORT)
     more = layers - SHORT[0]
 
     def drawn(a: float, b: float) -> float:
@@ -97,9 +97,13 @@ def activations(
     )
 
 
-def _with_layers(config: VideoLlama2Config, layers: int) -> VideoLlama2Config:
-    """The configuration with that many layers in its language model."""
+def _with_layers(config: VideoLlama2Config, phase: Phase, layers: int) -> VideoLlama2Config:
+    """The configuration with that many layers in its language model, and in encoders that keep nothing of theirs."""
     short = copy.deepcopy(config)
+    if short.vision_config is not None and "vision_encoder" not in phase.learns:
+        short.vision_config.num_hidden_layers = min(short.vision_config.num_hidden_layers, SHORT[1])
+    if short.audio_config is not None and "audio_encoder" not in phase.learns:
+        short.audio_config.encoder_layers = min(short.audio_config.encoder_layers, SHORT[1])
     text: Any = short.text_config
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
@@ -153,7 +157,7 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
     first.register_forward_hook(lambda _, __, out: step.enter_after(out, "first layer backward"))
     with Fused(), step:
         step.enter("media")
-        features = [_features(network, phase) for _ in range(rows)]
+        features = _features(network, phase, rows)
         media = sum(len(f) for f in features[0])
         if media >= length:
             raise UsageError(
@@ -180,14 +184,16 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
     return Activations(media, step.stretches)
 
 
-def _features(network: Any, phase: Phase) -> list[Tensor]:
-    """Features [tokens, D] of one sample's media: sound where the audio branch learns, a video where anything else."""
+def _features(network: Any, phase: Phase, rows: int) -> list[list[Tensor]]:
+    """Each sample's features [tokens, D]: sound where the audio branch learns, a video where anything else does."""
     config, inner = network.config, network.model
     audio = {"audio_encoder", "audio_projector"}
-    found: list[Tensor] = []
+    found: list[list[Tensor]] = []
     if config.vision_config is not None and phase.learns - audio:
         size, frames = config.vision_config.image_size, phase.frames or config.num_frames
-        found += inner.get_video_features(torch.empty(1, frames, 3, size, size, dtype=network.dtype, device="meta"))
+        pixels = torch.empty(rows, frames, 3, size, size, dtype=network.dtype, device="meta")
+        found.append(inner.get_video_features(pixels))
     if config.audio_config is not None and phase.learns & audio:
-        found += inner.get_audio_features(torch.empty(1, SOUND_FRAMES, 128, dtype=network.dtype, device="meta"))
-    return found
+        fbank = torch.empty(rows, SOUND_FRAMES, 128, dtype=network.dtype, device="meta")
+        found.append(inner.get_audio_features(fbank))
+    return [list(sample) for sample in zip(*found, strict=True)] or [[] for _ in range(rows)]
