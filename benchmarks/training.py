@@ -1,0 +1,183 @@
+"""How fast and how large a training step is, compared in the same run with the straightforward loop.
+
+    python benchmarks/training.py                              the small shape: about two minutes on two cores
+    python benchmarks/training.py --shape 05b --repeat 2       Qwen2-0.5B and CLIP-L: several minutes
+    python benchmarks/training.py --rows connector --json report.json
+
+Rows: `connector` (video_align), `lora` (connector and adapters of rank 16 in the language model), each from pixels and
+from `cached` frozen features. *plain* encodes the frames every time with written-out attention and keeps every layer's
+output, convolves with channels first, and takes logits in float32 of every position over the whole vocabulary; the
+weights, the loss and the optimiser are the same. Each row is a process of its own; its variants run in turn, A B A B.
+The last columns hold the memory that a step needs beyond the loaded model, gradients and moments included, and what
+`memory_plan` predicts.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve each other on few cores
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import measure
+import plain
+from measure import Case, say
+from rows_model import QWEN2_05B
+from rows_parts import CLIP_L, random_model, with_attention
+from videollama2.configuration import VideoLlama2Config
+from videollama2.phases import PHASES
+from videollama2.train.adapters import add_lora
+from videollama2.train.plan import memory_plan
+from videollama2.train.settings import Settings
+
+TEXT, SUPERVISED, RANK = 124, 60, 16
+SMALL_TEXT = {**QWEN2_05B, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
+              "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 64000}  # fmt: skip
+SMALL_VISION = {**CLIP_L, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
+                "num_attention_heads": 8, "image_size": 224}  # fmt: skip
+SHAPES = {"small": (SMALL_VISION, SMALL_TEXT), "05b": (CLIP_L, QWEN2_05B)}
+ROWS = ("connector", "connector_cached", "lora", "lora_cached")
+GOALS = {"connector": 1.5, "connector_cached": 5.0}  # of the reference table
+
+
+class Step:
+    """One micro-batch, and both ways to learn from it. Both start from the same weights."""
+
+    def __init__(self, shape: str, lora: bool) -> None:
+        vision, text = SHAPES[shape]
+        torch.manual_seed(4)
+        config = VideoLlama2Config(vision_config=vision, text_config=text, connector_type="stc_connector_v35")
+        self.model = random_model(config)
+        self.settings = Settings(lora_rank=RANK if lora else 0)
+        self.phase = PHASES["video_tune" if lora else "video_align"].but(
+            learns={"connector", "language_model"} if lora else {"connector"}, frames=8, precision="fp32", batch=1
+        )
+        if lora:
+            add_lora(self.model, self.settings)
+        self.phase.apply(self.model)
+        self.model.train()
+        self.learning = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.learning, lr=0.0)  # the work of a step that leaves the weights alone
+        inner = self.model.model
+        self.tower = with_attention(inner.vision_encoder, "eager")  # as the public implementation runs it
+        self.connector = plain.Connector(vision["hidden_size"], text["hidden_size"], 0)
+        self.connector.load_state_dict(inner.connector.state_dict(), assign=True)
+        self.plain_learning = [*self.connector.parameters(), *(p for p in self.learning if _adapter(p, self.model))]
+        self.plain_optimizer = torch.optim.AdamW(self.plain_learning, lr=0.0)
+        self.pixels = torch.randn(1, 8, 3, vision["image_size"], vision["image_size"])
+        with torch.no_grad():
+            tokens = inner.get_video_features(self.pixels)[0].shape[0]
+        self.ids = torch.randint(0, text["vocab_size"], (1, tokens + TEXT))
+        self.ids[:, :tokens] = config.video_token_id
+        self.labels = self.ids.clone()
+        self.labels[:, :-SUPERVISED] = -100
+        self.length = self.ids.shape[1]
+        with torch.no_grad():
+            self.features = [inner.encode_frames(self.pixels[0])]
+
+    def ours(self) -> list[Tensor]:
+        """From pixels."""
+        loss = self.model(input_ids=self.ids, pixel_values_videos=self.pixels, labels=self.labels).loss
+        return self._finish(loss, self.optimizer)
+
+    def cached(self) -> list[Tensor]:
+        """From the encoder's output, as the feature cache hands it over."""
+        loss = self.model(input_ids=self.ids, video_patches=self.features, labels=self.labels).loss
+        return self._finish(loss, self.optimizer)
+
+    def plain(self) -> list[Tensor]:
+        """From pixels, the straightforward way."""
+        states = self.tower(self.pixels[0], output_hidden_states=True).hidden_states
+        video = self.connector(states[-2][None, :, 1:])
+        inner = self.model.model
+        words = inner.get_input_embeddings()(self.ids[:, -TEXT:])
+        hidden = inner.language_model(inputs_embeds=torch.cat([video, words], 1), use_cache=False).last_hidden_state
+        logits = self.model.lm_head(hidden).float()
+        target = self.labels[:, 1:].reshape(-1)
+        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), target, ignore_index=-100)
+        return self._finish(loss, self.plain_optimizer)
+
+    def _finish(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1e9)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return [loss.detach(), norm.detach()]
+
+    def predicted(self) -> float:
+        """MiB that `memory_plan` expects beyond the loaded weights."""
+        plan = memory_plan(
+            self.model.config, self.phase, self.settings, length=self.length, supervised=SUPERVISED, gpus=(1,)
+        )
+        share = plan.on(1)
+        return (share.total - share.frozen - share.learning) / 2**20
+
+
+def _adapter(parameter: Tensor, model: Any) -> bool:
+    return any(parameter is p for name, p in model.named_parameters() if "lora_" in name)
+
+
+def row(name: str, shape: str, repeat: int) -> dict[str, Any]:
+    """Measure one row here."""
+    kind, _, cached = name.partition("_")
+    step = Step(shape, kind == "lora")
+    ours: Callable[[], Any] = step.cached if cached else step.ours
+    device = measure.CPU
+    rates = measure.machine_rates(device, torch.float32)
+    case = Case({"ours": ours, "plain": step.plain}, tokens=step.length, goal=GOALS.get(name), tolerance=1e-2)
+    done = measure.run_case(f"{shape}.{name}", case, repeat, device, rates)
+    return {**done.as_dict(), "rates": asdict(rates), "predicted_mib": None if cached else step.predicted()}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table."""
+    heads = ("row", "plain s", "ours s", "times faster", "by CPU s", "goal", "tokens/s ours / plain")
+    heads += ("peak MiB ours / plain", "predicted", "difference", "load")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for r in rows:
+        ours, other = r["timings"]["ours"], r["timings"]["plain"]
+        slower = r["tokens_per_s"] * ours["wall_median"] / other["wall_median"]
+        cells = [r["name"], f"{other['wall_median']:.3g}", f"{ours['wall_median']:.3g}", f"{r['ratio']:.2f}"]
+        cells += [f"{r['cpu_ratio']:.2f}", f"{r['goal'] or ''}", f"{r['tokens_per_s']:.0f} / {slower:.0f}"]
+        cells += [f"{ours['peak_mib'] or 0:.0f} / {other['peak_mib'] or 0:.0f}"]
+        cells += ["" if r["predicted_mib"] is None else f"{r['predicted_mib']:.0f}"]
+        cells += [f"{r['difference']:.1e}", f"{r['load']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # a row's own process
+    given = parser.parse_args()
+    if given.here:
+        say(json.dumps(row(given.rows[0], given.shape, given.repeat)))
+        return
+    rows = []
+    for name in given.rows:
+        command = [sys.executable, __file__, "--here", "--shape", given.shape, "--rows", name]
+        done = subprocess.run([*command, "--repeat", str(given.repeat)], check=True, stdout=subprocess.PIPE, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        say(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1])
+        if given.json is not None:
+            report = {"machine": measure.machine(measure.CPU), "rows": rows}
+            given.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
