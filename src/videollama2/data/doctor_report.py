@@ -122,7 +122,8 @@ svg text { font-size: 11px; fill: currentColor; } svg .axis { stroke: currentCol
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 0.25rem 0.6rem 0.25rem 0; }
 td { border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; } .problem { color: var(--bad); } .quiet { opacity: 0.7; }
+.findings td:first-child { white-space: nowrap; } .findings td:nth-child(2) { min-width: 9rem; }
+.scroll { overflow-x: auto; margin-bottom: 1rem; } .problem { color: var(--bad); } .quiet { opacity: 0.7; }
 """
 
 
@@ -189,6 +190,8 @@ def _histogram(name: str, values: Sequence[float], form: str) -> str:
         for i, n in enumerate(bins)
     ]
     ends = [(20, "start", format(low, form)), (420, "end", format(high, form))]
+    if high > low:
+        ends.append((220, "middle", format((low + high) / 2, form)))
     labels = [f'<text x="{x}" y="186" text-anchor="{anchor}">{label}</text>' for x, anchor, label in ends]
     labels.append(f'<text x="20" y="13">{most:,} records in the tallest</text>')
     drawing = "".join([*bars, '<line class="axis" x1="20" y1="170.5" x2="420" y2="170.5"/>', *labels])
@@ -227,4 +230,4 @@ def _rows(findings: Sequence[Finding]) -> str:
     left = len(findings) - len(rows)
     more = f"<p>{left:,} more are in {REPORT}.</p>" if left else ""
     head = "<tr><th>kind</th><th>record</th><th>what was found</th></tr>"
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>{more}'
+    return f'<div class="scroll"><table class="findings">{head}{"".join(rows)}</table></div>{more}'

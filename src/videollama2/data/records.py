@@ -134,13 +134,15 @@ def missing_media(records: Sequence[Record]) -> list[tuple[str, str]]:
     return missing
 
 
-def of_mapping(raw: Mapping[str, Any], place: Place, root: str, sound: bool) -> Record:
+def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool) -> Record:
     """A record of a mapping, as the module's docstring describes it.
 
     Raises:
         DataError: it can't be understood. The message doesn't name the place: the caller knows it.
     """
-    given = {key: value for key, value in raw.items() if value is not None}  # columns of a table are often empty
+    given = raw
+    if None in raw.values():  # columns of a table are often empty
+        given = {key: value for key, value in raw.items() if value is not None}
     if not given.keys() <= _KNOWN_KEYS:
         _refuse_unknown(given)
     conversation = _conversation(given)
@@ -182,7 +184,7 @@ def _read(path: Path, name: str, root: str, sound: bool, cache: Path | None, on_
     for place, raw in mappings(path, name, cache):
         found += 1
         try:
-            if not isinstance(raw, Mapping):
+            if not isinstance(raw, dict):
                 raise raw if isinstance(raw, DataError) else DataError(f"it is {raw!r:.60}; expected an object")
             yield of_mapping(raw, place, root, sound)
         except DataError as error:
@@ -241,14 +243,14 @@ def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
     turns = given.get("conversations", given.get("messages"))
     if not isinstance(turns, list | tuple) or not turns:
         raise DataError(f"conversations is {turns!r:.60}; expected a list of turns that is not empty")
-    style = "role" if isinstance(turns[0], Mapping) and "role" in turns[0] else "from"
+    style = "role" if isinstance(turns[0], dict) and "role" in turns[0] else "from"
     return [_turn(turn, k, style) for k, turn in enumerate(turns, 1)]
 
 
 def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
     said, speakers = _SAID[style], _SPEAKERS[style]
-    if not isinstance(turn, Mapping) or turn.keys() != {style, said}:
-        found = ", ".join(map(str, turn)) if isinstance(turn, Mapping) else f"{turn!r:.60}"
+    if not isinstance(turn, dict) or len(turn) != 2 or style not in turn or said not in turn:
+        found = ", ".join(map(str, turn)) if isinstance(turn, dict) else f"{turn!r:.60}"
         raise DataError(
             f"turn {k} has {found}; expected {style!r} and {said!r}, as in the first turn, and nothing else"
         )
@@ -338,8 +340,9 @@ def _seconds(given: Mapping[str, Any], key: str) -> float | None:
 def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tuple[dict[str, str], ...]:
     """The conversation with its medium's tag in front of one human turn (the first, if the file has it nowhere)."""
     asked = [turn for turn in conversation if turn["from"] == "human"]
-    for other in MEDIA_KEYS if any("<" in turn["value"] for turn in asked) else ():
-        if other != modality and any(_stands(_TAG[other], turn["value"]) for turn in asked):
+    others = [key for key, tag in _TAG.items() if key != modality and tag in "".join(turn["value"] for turn in asked)]
+    for other in others:
+        if any(_stands(_TAG[other], turn["value"]) for turn in asked):
             found = "there is no medium" if modality is None else f"the medium is given as {modality!r}"
             raise DataError(f"the text has {_TAG[other]}, but {found}; expected the key {other!r}, or no such tag")
     if modality is None:
