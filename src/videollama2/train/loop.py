@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data.batches import MicroBatch, StepBatch, StepSource
 from ..errors import NumericsError, UsageError
-from ..phases import PARTS, Phase
+from ..phases import Phase
 from .parallel import Processes
 
 logger = logging.getLogger(__name__)
@@ -71,14 +71,16 @@ def optimiser(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) -> torch
     )
 
 
-def learning_mode(model: nn.Module, phase: Phase) -> None:
-    """`train()`, except that what is frozen drops nothing out: its output is the same every time."""
+def learning_mode(model: Any, phase: Phase) -> None:
+    """`train()`, except that what is frozen drops nothing out: its output is the same every time.
+
+    The language model stays in training mode: it checkpoints activations only there, and none drops anything out.
+    """
     model.train()
-    for part, prefix in PARTS.items():
-        if part not in phase.learns and part != "lm_head":
-            frozen = dict(model.named_modules()).get(prefix.rstrip("."))
-            if frozen is not None and not (part == "language_model" and frozen.is_gradient_checkpointing):
-                frozen.eval()
+    for part in {"connector", "audio_projector"} - phase.learns:  # encoders see to it themselves
+        frozen = getattr(model.model, part)
+        if frozen is not None:
+            frozen.eval()
 
 
 def optimise(
@@ -166,8 +168,9 @@ def _backward(
         else:
             inputs = {name: to_device(value, device) for name, value in micro.inputs.items()}
             loss = model(**inputs, num_items_in_batch=supervised).loss
-    # FSDP takes the mean of the processes' gradients where the step wants their sum
-    (loss * processes.world).backward()
+    if loss.requires_grad:  # it does not where a sample meets nothing that learns; among processes, see `shard`
+        # FSDP takes the mean of the processes' gradients where the step wants their sum
+        (loss * processes.world).backward()
     return loss.detach().float()
 
 

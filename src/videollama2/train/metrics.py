@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
 LINE_SECONDS = 60.0  # between two lines of progress where standard error is no terminal
-
-Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 class Metrics:
@@ -42,7 +40,7 @@ class Metrics:
         self,
         folder: str | Path,
         *,
-        trackers: Sequence[Tracker] | None = None,
+        trackers: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         resume_step: int | None = None,
         quiet: bool = False,
@@ -231,7 +229,7 @@ class _TensorBoard:
         self._writer.close()
 
 
-def _available(trackers: Sequence[Tracker] | None) -> tuple[Tracker, ...]:
+def _available(trackers: Sequence[str] | None) -> tuple[str, ...]:
     """The trackers to open."""
     known = {"tensorboard": "'videollama2[train]'", "wandb": "wandb", "trackio": "trackio"}
     if trackers is None:
@@ -247,7 +245,7 @@ def _available(trackers: Sequence[Tracker] | None) -> tuple[Tracker, ...]:
     return tuple(dict.fromkeys(trackers))
 
 
-def _open(name: Tracker, folder: Path, settings: dict[str, Any], resume_step: int | None) -> _Tracker:
+def _open(name: str, folder: Path, settings: dict[str, Any], resume_step: int | None) -> _Tracker:
     if name == "tensorboard":
         return _TensorBoard(folder, settings, resume_step)
     try:

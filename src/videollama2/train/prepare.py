@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
         files = [Path(path) for path in sources.evaluation]
         evaluation = read_records(files, media_root=sources.media_root, sound=phase.sound)
     refuse_missing([*records, *evaluation], settings)
+    _warn_of_idle(records, phase)
     weights = _weights(phase, pools)
     plan = Plan(pools, batch=phase.batch, seed=settings.seed, weights=weights)
     steps = phase.steps or max(1, math.ceil(phase.epochs * plan.steps_per_epoch))
@@ -114,6 +116,21 @@ def refuse_missing(records: Sequence[Record], settings: Settings) -> None:
             "--on-unreadable skip"
         )
     logger.warning("%s; they will be skipped and counted", message)
+
+
+def _warn_of_idle(records: Sequence[Record], phase: Phase) -> None:
+    """Say which records meet nothing that learns: they cost time and teach nothing."""
+    if phase.learns & {"language_model", "lm_head"}:
+        return
+    met = set()
+    if "connector" in phase.learns or "vision_encoder" in phase.learns:
+        met |= {"av", "video", "image"}
+    if phase.learns & {"audio_projector", "audio_encoder"}:
+        met |= {"av", "audio"}
+    idle = Counter(record.kind for record in records if record.kind not in met)
+    if idle:
+        found = ", ".join(f"{count} of kind {kind}" for kind, count in idle.items())
+        logger.warning("%s learn from none of %s; leave them out", ", ".join(sorted(phase.learns)), found)
 
 
 def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] | None:
