@@ -88,12 +88,16 @@ def test_tensorboard_has_the_same_numbers_and_forgets_too(tmp_path: Path) -> Non
     with Metrics(tmp_path, settings={"seed": 1}, quiet=True) as written:
         for step in range(4):
             written.step(step, loss=float(step))
+        written.evaluation(2, loss=0.5)  # before the checkpoint at step 2
+        written.evaluation(4, loss=0.4)
     with Metrics(tmp_path, resume_step=2, quiet=True) as again:
         again.step(2, loss=9.0)
         again.evaluation(3, loss=0.25)
+    evaluated = [(e["step"], e["loss"]) for e in read_metrics(tmp_path) if e["event"] == "evaluation"]
+    assert evaluated == [(2, 0.5), (3, 0.25)]
     read = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(s.step, s.value) for s in read.Scalars("loss")] == [(0, 0.0), (1, 1.0), (2, 9.0)]
-    assert [s.value for s in read.Scalars("evaluation/loss")] == [0.25]
+    assert [(s.step, s.value) for s in read.Scalars("evaluation/loss")] == [(2, 0.5), (3, 0.25)]
 
 
 def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +105,7 @@ def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingExtra, match="'wandb' is not installed; run `pip install wandb`"):
         Metrics(tmp_path / "a", trackers=("wandb",))
     with pytest.raises(UsageError, match="there is no tracker 'tensorbord'"):
-        Metrics(tmp_path / "a", trackers=("tensorbord",))  # type: ignore[arg-type]
+        Metrics(tmp_path / "a", trackers=("tensorbord",))
     assert not (tmp_path / "a").exists()
     three = Metrics(tmp_path / "b", quiet=True)  # by default only where it is installed
     three.step(0, loss=1.0)

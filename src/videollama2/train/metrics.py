@@ -74,6 +74,10 @@ class Metrics:
                 raise UsageError(f"{self._path} holds the metrics of a run; resume it, or choose another output folder")
             self._file = self._path.open("ab", buffering=0)
             self._trackers = [_open(name, folder, dict(settings or {}), resume_step) for name in opened]
+            if resume_step is not None and "tensorboard" in opened and self._path.stat().st_size:
+                # TensorBoard forgets by step alone, and with the step an evaluation before it
+                for event in (e for e in read_metrics(folder) if _evaluated(e, resume_step)):
+                    self._track("evaluation", resume_step, event)
         except OSError as error:
             raise _unwritable(folder, error) from error
 
@@ -126,14 +130,17 @@ class Metrics:
         try:
             while left:  # a disk that is nearly full takes a part before it refuses
                 left = left[self._file.write(left) or 0 :]
-            prefix = "" if event == "step" else f"{event}/"
-            numbers = {prefix + k: v for k, v in values.items() if isinstance(v, int | float)}
-            for tracker in self._trackers:
-                tracker.log(numbers, step)
+            self._track(event, step, values)
         except OSError as error:
             if left:
                 os.ftruncate(self._file.fileno(), size)
             raise _unwritable(self._path, error) from error
+
+    def _track(self, event: str, step: int, values: Mapping[str, Any]) -> None:
+        prefix = "" if event == "step" else f"{event}/"
+        numbers = {prefix + k: v for k, v in values.items() if isinstance(v, int | float) and k != "step"}
+        for tracker in self._trackers:
+            tracker.log(numbers, step)
 
     def _end_progress(self) -> None:
         if self._progress is not None:
@@ -177,16 +184,23 @@ def used_bytes() -> int:
 
 
 def _forget(path: Path, step: int) -> None:
-    """Remove the lines of `step` and later ones, and a torn last line, all or nothing."""
+    """Remove the lines of `step` and later ones, and a torn last line, all or nothing.
+
+    An evaluation before `step` stays: it is done before the checkpoint, so a resumed run does not do it again.
+    """
     if not path.exists():
         return
-    kept = [e for e in read_metrics(path.parent) if e["step"] < step]
+    kept = [e for e in read_metrics(path.parent) if e["step"] < step or (_evaluated(e, step) and step > 0)]
     beside = path.with_suffix(".part")
     with beside.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(e) + "\n" for e in kept)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def _evaluated(event: Mapping[str, Any], step: int) -> bool:
+    return bool(event["event"] == "evaluation" and event["step"] == step)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

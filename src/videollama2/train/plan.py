@@ -127,6 +127,7 @@ def memory_plan(
     length = length or phase.max_length
     counts = _Counts.of(_network(config, phase, settings, dtype), settings, dtype)
     step = activations(lambda c: _network(c, phase, settings, dtype), config, phase, settings, length, supervised)
+    gpus = sorted(set(gpus))
     accumulation = {n: max(1, phase.batch // (n * settings.micro_batch)) for n in gpus}
     return MemoryPlan(
         phase=phase.name,
