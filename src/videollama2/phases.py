@@ -54,7 +54,7 @@ class Phase:
     style: Annotated[Style, "prompt: chat template, or the plain one of pre-training (joined, templated)"] = "chat"
     frames: Annotated[int | None, "per video; none: the model's own number"] = None
     protocol: Annotated[str | None, "how media are prepared (released, paper, full); none: the model's own"] = None
-    max_length: Annotated[int, "most positions of a sample, media included; a longer one is an error"] = 2048
+    max_length: Annotated[int | None, "most positions of a sample, media included; none: the model's context"] = None
     learning_rate: Annotated[float, "peak, of every part that `rates` does not name"]
     rates: Annotated[dict[str, float], "peak learning rate per part"] = field(default_factory=dict)
     batch: Annotated[int, "samples per step, over all processes"]
@@ -73,13 +73,14 @@ class Phase:
             raise UsageError(
                 f"phase {self.name!r} names the parts {sorted(unknown) or 'none'}; expected some of {', '.join(PARTS)}"
             )
-        for name, least in (("learning_rate", 0.0), ("batch", 1), ("epochs", 0.0), ("clip", 0.0), ("max_length", 2)):
+        for name, least in (("learning_rate", 0.0), ("batch", 1), ("epochs", 0.0), ("clip", 0.0)):
             if not getattr(self, name) >= least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least:g}")
+        for name in ("steps", "max_length", "frames"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"warmup is {self.warmup}; expected a share of the steps, 0 ≤ warmup < 1")
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"steps is {self.steps}; expected at least 1")
 
     def but(self, **changes: Any) -> "Phase":
         """This phase with other values."""

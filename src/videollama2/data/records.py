@@ -63,12 +63,14 @@ class Record:
         origin: file and place ("train.jsonl:17"); unique among the records that were read together.
         conversation: turns {"from": "human" | "gpt", "value": text}.
         media: its medium and what is wanted of it; None for text alone.
+        file: the path, as it was given, of the file that it was read from.
     """
 
     id: str
     origin: str
     conversation: tuple[dict[str, str], ...]
     media: Media | None
+    file: Path | None = None
 
     @property
     def modality(self) -> Modality | None:
@@ -134,7 +136,7 @@ def missing_media(records: Sequence[Record]) -> list[tuple[str, str]]:
     return missing
 
 
-def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool) -> Record:
+def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool, file: Path | None = None) -> Record:
     """A record of a mapping, as the module's docstring describes it.
 
     Raises:
@@ -151,7 +153,8 @@ def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool) -> Rec
     id_ = given.get("id", place.key)
     if isinstance(id_, bool) or not isinstance(id_, str | int):
         raise DataError(f"id is {id_!r:.60}; expected a text or a whole number")
-    return Record(id=str(id_), origin=place.origin, conversation=_tagged(conversation, modality), media=media)
+    turns = _tagged(conversation, modality)
+    return Record(id=str(id_), origin=place.origin, conversation=turns, media=media, file=file)
 
 
 def as_mapping(record: Record, folder: Path) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def _read(path: Path, name: str, root: str, sound: bool, cache: Path | None, on_
         try:
             if not isinstance(raw, dict):
                 raise raw if isinstance(raw, DataError) else DataError(f"it is {raw!r:.60}; expected an object")
-            yield of_mapping(raw, place, root, sound)
+            yield of_mapping(raw, place, root, sound, path)
         except DataError as error:
             if on_bad is None:
                 raise DataError(f"{path}, {place.words}: {error}") from error

@@ -7,7 +7,6 @@ Training sees a medium exactly as answering does: through `VideoLlama2Processor.
 be had is an error or a skip that names the record; another sample never takes its place.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,14 +22,13 @@ from ..protocols import protocol as named_protocol
 from ..stc import CONNECTORS
 from ..text.conversations import Media
 from ..text.tokenization import Modality
-from .collate import collate, truncate
+from .collate import collate
 from .labels import CaptionStyle, Example, caption_example, chat_example
 from .records import Record
 
 if TYPE_CHECKING:
     from .features import FeatureCache, Keys
 
-logger = logging.getLogger(__name__)
 
 Style = Literal["chat"] | CaptionStyle
 STYLES: tuple[Style, ...] = ("chat", "joined", "templated")
@@ -81,7 +79,7 @@ class Samples(Dataset[Sample | Skipped]):
         protocol: str | Protocol,
         frames: int | None,
         style: Style,
-        max_length: int,
+        max_length: int | None,
         cache: "FeatureCache | None" = None,
         on_unreadable: Literal["error", "skip"] = "error",
     ) -> None:
@@ -92,25 +90,26 @@ class Samples(Dataset[Sample | Skipped]):
             frames: frames to sample of a video; None: the model's own number.
             style: "chat": the conversation through the chat template; "joined", "templated": captions, as
                 `labels.caption_example` has them.
-            max_length: ids of a conversation that are kept, where a medium counts as one, as in the public
-                implementation. A longer one loses its end, never its medium; the first such is warned of.
+            max_length: most positions of a sample, media included; None: the model's context. A longer one is an
+                error: the public implementation cuts its end off, and with it what should be learned.
             cache: features of frozen encoders; what is in it is not decoded.
             on_unreadable: a medium that can't be used is an error, or gives a `Skipped`.
 
         Raises:
             UsageError: an unknown style or protocol, or lengths that make no sense.
         """
-        if style not in STYLES or on_unreadable not in ("error", "skip") or max_length < 1:
+        if style not in STYLES or on_unreadable not in ("error", "skip") or (max_length is not None and max_length < 1):
             raise UsageError(
                 f"style is {style!r}, on_unreadable {on_unreadable!r} and max_length {max_length}; expected one of "
                 f"{', '.join(STYLES)}; error or skip; and at least 1"
             )
         self.records, self.processor, self.cache = records, processor, cache
         self.protocol, self.frames = named_protocol(protocol), frames
-        self.style, self.max_length, self.on_unreadable = style, max_length, on_unreadable
+        self.style, self.on_unreadable = style, on_unreadable
+        context = processor.config.max_positions
+        self.most = context if max_length is None else min(max_length, context)
         kind = processor.config.connector_type
         self._fewest = CONNECTORS[kind].downsample[0] if kind in CONNECTORS else 1
-        self._warned = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -137,6 +136,18 @@ class Samples(Dataset[Sample | Skipped]):
             error.add_note(f"It happened in record {record.origin}.")
             raise
 
+    def text(self, index: int) -> Example:
+        """Ids and labels of a record, with one negative id for its medium, which is not looked at.
+
+        Raises:
+            DataError: the record can't be learned from.
+        """
+        record = self.records[index]
+        try:
+            return self._example(record)
+        except PromptError as error:
+            raise DataError(f"record {record.origin}: {error}") from error
+
     def _sample(self, record: Record) -> Sample:
         example, modality = self._example(record), record.modality
         textual = Sample(record=record.origin, example=example, pixels=None, still=False, fbank=None)
@@ -145,12 +156,7 @@ class Samples(Dataset[Sample | Skipped]):
         media = record.media if self.frames is None else replace(record.media, num_frames=self.frames)
         sample = self._with_media(textual, media, modality)
         whole = example.expand([self._counts(sample)], self.processor.config.placeholder_ids)
-        room = self.processor.config.max_positions
-        if len(whole.ids) > room:
-            raise PromptError(
-                f"with its medium it takes {len(whole.ids)} positions, but the model has {room}; use fewer frames, or "
-                "a shorter part of the medium"
-            )
+        self._refuse_long(whole)
         return replace(sample, example=whole)
 
     def _example(self, record: Record) -> Example:
@@ -162,14 +168,16 @@ class Samples(Dataset[Sample | Skipped]):
             raise PromptError(f"it is text alone, and prompts of style {self.style!r} are captions of a medium")
         else:
             example = caption_example(record.conversation, tokenizer, modality, self.style)
-        if len(example.ids) > self.max_length and not self._warned:
-            logger.warning(
-                "record %s has %d ids; those after the first %d are left off. Others may be as long: `videollama2 data "
-                "doctor` counts them",
-                record.origin, len(example.ids), self.max_length,
-            )  # fmt: skip
-            self._warned = True
-        return truncate(example, self.max_length)
+        self._refuse_long(example)
+        return example
+
+    def _refuse_long(self, example: Example) -> None:
+        if len(example.ids) > self.most:
+            raise PromptError(
+                f"it takes {len(example.ids)} positions, and at most {self.most} are allowed (max_length, or the "
+                "model's context); raise that, use fewer frames or a shorter part of the medium, shorten the text, or "
+                "leave the record out"
+            )
 
     def _with_media(self, sample: Sample, media: Media, modality: Modality) -> Sample:
         """The sample with its medium, decoded only as far as the cache does not have it."""

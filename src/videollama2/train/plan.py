@@ -29,6 +29,7 @@ from .settings import Settings
 GIB = 1 << 30
 GPUS = (24, 40, 48, 80, 141)  # GiB of common ones
 USABLE = 0.92
+USUAL_LENGTH = 4096  # positions: 1352 of video, 1496 of sound, and as many of text as the released scripts allow for
 NF4 = 0.5 + 4 / 64 * 0.26  # bytes per weight: 4 bits and a doubly quantised scale for 64 of them (arXiv:2305.14314 §3)
 
 
@@ -113,7 +114,7 @@ def memory_plan(
     Args:
         config: of the model.
         settings: micro-batch, checkpointing, adapters and quantisation are read; None: the defaults.
-        length: positions of each sample, media included; None: the phase's `max_length`, the worst.
+        length: positions of each sample, media included; None: the phase's `max_length`, or else USUAL_LENGTH.
         supervised: of them; None: all that are no media.
         gpus: numbers of processes.
         dtype: of the arithmetic; None: what the phase's precision says, and bfloat16 where that is "auto".
@@ -124,7 +125,7 @@ def memory_plan(
     """
     settings = settings or Settings()
     dtype = dtype or (torch.float32 if phase.precision == "fp32" else torch.bfloat16)
-    length = length or phase.max_length
+    length = length or phase.max_length or min(USUAL_LENGTH, config.max_positions)
     counts = _Counts.of(_network(config, phase, settings, dtype), settings, dtype)
     step = activations(lambda c: _network(c, phase, settings, dtype), config, phase, settings, length, supervised)
     gpus = sorted(set(gpus))

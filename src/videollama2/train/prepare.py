@@ -81,17 +81,13 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
         MediaNotFound: media of records are not there (an error only where `on_unreadable` is "error").
         UsageError: the mixture names a pool that the data does not have.
     """
-    records: list[Record] = []
+    named = {Path(path): pool for pool, _, path in (given.rpartition("=") for given in sources.data)}
+    options: dict[str, Any] = {"media_root": sources.media_root, "sound": phase.sound}
+    records = read_records(list(named), **options)
     pools: dict[str, list[int]] = {}
-    for given in sources.data:
-        name, _, path = given.rpartition("=")
-        for record in read_records([Path(path)], media_root=sources.media_root, sound=phase.sound):
-            pools.setdefault(name or record.kind, []).append(len(records))
-            records.append(record)
-    evaluation = []
-    if sources.evaluation:
-        files = [Path(path) for path in sources.evaluation]
-        evaluation = read_records(files, media_root=sources.media_root, sound=phase.sound)
+    for number, record in enumerate(records):
+        pools.setdefault((record.file and named[record.file]) or record.kind, []).append(number)
+    evaluation = read_records(sources.evaluation, **options) if sources.evaluation else []
     refuse_missing([*records, *evaluation], settings)
     _warn_of_idle(records, phase)
     weights = _weights(phase, pools)
@@ -159,7 +155,8 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
     placement = choose(str(processes.device), PRECISIONS[phase.precision])
     options: dict[str, Any] = {}
     if settings.quantise is not None:
-        options["quantization_config"] = quantisation_config(settings.quantise)
+        options["quantization_config"] = quantisation_config(settings.quantise, placement.dtype)
+        options["device_map"] = {"": str(placement.device)}  # what is quantised is not moved afterwards
     folder, _ = locate(sources.model, sources.base)
     base = None if sources.model == DEFAULT_MODEL else sources.base
     if sources.vision is None and sources.audio is None:
