@@ -198,7 +198,9 @@ class Trainer:
         counts: dict[str, list[bool]] = {}
         self.model.eval()
         mixture = {k: v for k, v in stage.phase.mixture.items() if k != "text"}
-        data = self.data(stage, "test", 8, 4, seed=999, asks=10, mixture=mixture, compose_options={"stamps": 0.0})
+        data = self.data(
+            stage, "test", self.args.measure, 4, seed=999, asks=10, mixture=mixture, compose_options={"stamps": 0.0}
+        )
         for batch in DataLoader(data, batch_size=None):
             found = exact_match(self.model, to_inputs(batch, SIDE, self.model.device), batch["segments"])
             for kind, ok in zip(batch["asked"], found, strict=True):
@@ -243,6 +245,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[s.name for s in STAGES], help="these stages alone")
     parser.add_argument("--steps", type=int, help="of every stage, instead of the size's (to try things out)")
     parser.add_argument("--batch", type=int, help="clips per step, instead of the size's")
+    parser.add_argument("--measure", type=int, default=8, help="batches of four held-out clips after each stage")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

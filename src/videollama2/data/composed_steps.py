@@ -38,6 +38,8 @@ class ComposedSteps(StepSource):
             if self.seed is not None:
                 generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
             inputs = to_inputs(batch, self.side, self.device, generator)
+            if "sound_targets" in batch:
+                inputs["sound_targets"] = batch["sound_targets"].to(self.device)
             supervised = int((batch["labels"][:, 1:] != IGNORE).sum())
             filled = int(batch["attention_mask"].sum())
             rows, longest = batch["labels"].shape
