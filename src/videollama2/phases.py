@@ -92,8 +92,8 @@ class Phase:
         """Peak learning rate of a part."""
         return self.rates.get(part, self.learning_rate)
 
-    def apply(self, model: "nn.Module") -> dict[str, list["nn.Parameter"]]:
-        """Set `requires_grad` everywhere and log one line per part.
+    def apply(self, model: "nn.Module", *, told: bool = True) -> dict[str, list["nn.Parameter"]]:
+        """Set `requires_grad` everywhere and, if `told`, log one line per part.
 
         Returns:
             For each part that learns, its learning parameters. A head that is tied to the embedding counts as part of
@@ -113,8 +113,13 @@ class Phase:
                 parameter.requires_grad_(part in self.learns and (not adapted or "lora_" in name))
             chosen = [p for _, p in named if p.requires_grad]
             millions = sum(p.numel() for p in (chosen or [p for _, p in named])) / 1e6
-            logger.info(
-                "%s: %-7s %-15s %8.2f M parameters", self.name, "learns" if chosen else "frozen", part, millions
+            logger.log(
+                logging.INFO if told else logging.DEBUG,
+                "%s: %-7s %-15s %8.2f M parameters",
+                self.name,
+                "learns" if chosen else "frozen",
+                part,
+                millions,
             )
             if chosen:
                 learning[part] = chosen

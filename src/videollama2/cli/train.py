@@ -59,7 +59,11 @@ def _add_phase(commands: Any, phase: Phase) -> None:
     add("--recipe", type=Path, metavar="F.toml", help="settings for a released model (recipes/)")
     add("--setting", metavar="NAME", help="of the recipe: released or printed")
     add("--resume", action="store_true", help="go on with the run in O; what it was started with need not be repeated")
-    add("--dry-run", action="store_true", help="check data, labels, memory and steps, and stop there")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="check data, labels, memory and steps, and stop there; without --data, memory",
+    )
     add("--device", metavar="D", help="cpu, cuda, mps (default: the best one here)")
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--verbose", "-v", action="store_true", help="say what is loaded, and where errors come from")
@@ -83,12 +87,12 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         sources, phase, settings = resumed(args.output, args.phase, given)
     else:
-        if not args.model or not args.data:
+        if not args.model or not (args.data or args.dry_run):
             raise UsageError("--model and --data are needed: what to start from, and the records to learn from")
         recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, args.setting)
         phase, settings = resolve(args.phase, recipe, given)
         sources = Sources(
-            model=args.model, data=tuple(args.data), evaluation=tuple(args.evaluation), base=args.base,
+            model=args.model, data=tuple(args.data or ()), evaluation=tuple(args.evaluation), base=args.base,
             vision=args.vision, audio=args.audio, media_root=args.media_root,
         )  # fmt: skip
     if args.dry_run:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration import VideoLlama2Config
+from ..data.labels import IGNORE
 from ..data.samples import Samples
-from ..errors import DataError, VideoLlama2Error
+from ..errors import DataError
 from ..loading import locate
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
+from ..protocols import protocol
 from ..weights import adapters
+from ..weights.describe import describe
 from ..weights.grow import grown_config
 from .parallel import Processes, divide
 from .plan import MemoryPlan, memory_plan
@@ -20,27 +23,42 @@ from .prepare import Sources, read_data
 from .result import check_save
 from .settings import Settings
 
+FBANK_ROWS_PER_SECOND = 100
 MOST_FAULTS = 20  # that are listed; all are counted
 
 
 @dataclass(frozen=True)
-class DryRun:
-    """What a run would be.
+class Looked:
+    """What the records are.
 
     `kinds`: records of each kind. `ids`, `supervised`: text ids (a medium counts as one) of all records, and those
-    that are learned from. `faults`: records that can't be learned from, and why; `faulty` counts all of them.
+    that are learned from. `longest`: the record with most ids, and how many. `positions`: most that a sample can take.
     """
 
-    phase: str
     kinds: dict[str, int]
     mixture: str
     steps: int
-    accumulated: int
     ids: int
     supervised: int
     longest: tuple[str, int]
-    faulty: int
-    faults: tuple[str, ...]
+    positions: int
+
+    def text(self) -> str:
+        """For a reader."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
+        return (
+            f"records: {kinds}\n{self.mixture}\ntext: {self.ids:,} ids, {self.supervised:,} of them supervised "
+            f"({self.supervised / self.ids:.0%}); the longest is {self.longest[0]} with {self.longest[1]}"
+        )
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would be; `data` is None where none was given."""
+
+    phase: str
+    accumulated: int
+    data: Looked | None
     memory: MemoryPlan
     free_bytes: int
 
@@ -50,23 +68,16 @@ class DryRun:
 
     def text(self) -> str:
         """For a reader."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
-        lines = [
-            f"{self.phase}: {self.steps} steps, {self.accumulated} micro-batch(es) each per process",
-            f"records: {kinds}",
-            self.mixture,
-            f"text: {self.ids:,} ids, {self.supervised:,} of them supervised ({self.supervised / self.ids:.0%}); the "
-            f"longest is {self.longest[0]} with {self.longest[1]}",
-            "",
-            self.memory.table(),
-            "",
-            f"free where the output goes: {self.free_bytes / 2**30:.1f} GiB",
-        ]
-        return "\n".join(lines)
+        steps = "" if self.data is None else f"{self.data.steps} steps, "
+        lines = [f"{self.phase}: {steps}{self.accumulated} micro-batch(es) each per process"]
+        lines += [] if self.data is None else [self.data.text()]
+        return "\n".join([
+            *lines, "", self.memory.table(), "", f"free where the output goes: {self.free_bytes / 2**30:.1f} GiB"
+        ])  # fmt: skip
 
 
 def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) -> DryRun:
-    """Look at everything that can be known before the first step.
+    """Look at everything that can be known before the first step; without data, at the memory alone.
 
     Raises:
         DataError: records that can't be learned from; the first of them are listed.
@@ -75,56 +86,75 @@ def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) ->
     processes = Processes.planned()
     check_save(phase, settings)
     accumulated = divide(phase.batch, settings.micro_batch, processes)
-    config, processor = _described(sources)
+    config = _config(sources)
+    looked = _look(sources, phase, settings, config) if sources.data else None
+    memory = memory_plan(
+        config,
+        phase,
+        settings,
+        length=None if looked is None else looked.positions,
+        supervised=None if looked is None else looked.longest[1],
+        gpus=sorted({processes.world, 8, 16, 64}),
+    )
+    return DryRun(phase.name, accumulated, looked, memory, _free(output))
+
+
+def _config(sources: Sources) -> VideoLlama2Config:
+    if sources.vision is None and sources.audio is None:
+        return describe(sources.model, sources.base).config
+    return grown_config(sources.model, base=sources.base, vision=sources.vision, audio=sources.audio)
+
+
+def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama2Config) -> Looked:
+    """Ids and labels of every record."""
     data = read_data(sources, phase, settings)
+    processor = _processor(sources, config)
     name = phase.protocol or config.protocol
     samples = Samples(
         data.records, processor, protocol=name, frames=phase.frames, style=phase.style, max_length=phase.max_length
     )
-    ids = supervised = faulty = 0
+    ids = supervised = 0
     longest, faults = ("", 0), []
     for number, record in enumerate(data.records):
         try:
             example = samples.text(number)
-        except VideoLlama2Error as error:
-            faulty += 1
-            faults += [str(error)] if len(faults) < MOST_FAULTS else []
+        except DataError as error:
+            faults.append(str(error))
             continue
         ids += len(example.ids)
-        supervised += sum(label != -100 for label in example.labels)
+        supervised += sum(label != IGNORE for label in example.labels)
         longest = max(longest, (record.origin, len(example.ids)), key=lambda found: found[1])
-    if faulty:
-        raise DataError(
-            f"{faulty} of {len(data.records)} records can't be learned from:\n" + "\n".join(faults)
-            + ("\n…" if faulty > len(faults) else "")
-        )  # fmt: skip
-    memory = memory_plan(config, phase, settings, gpus=(processes.world, 8, 16, 64))
-    return DryRun(
-        phase=phase.name,
-        kinds=dict(Counter(record.kind for record in data.records)),
+    if faults:
+        listed = "\n".join(faults[:MOST_FAULTS] + ["…"] * (len(faults) > MOST_FAULTS))
+        raise DataError(f"{len(faults)} of {len(data.records)} records can't be learned from:\n{listed}")
+    kinds = Counter(record.kind for record in data.records)
+    return Looked(
+        kinds=dict(kinds),
         mixture=data.plan.describe(),
         steps=data.steps,
-        accumulated=accumulated,
         ids=ids,
         supervised=supervised,
         longest=longest,
-        faulty=faulty,
-        faults=tuple(faults),
-        memory=memory,
-        free_bytes=_free(output),
+        positions=longest[1] + _media_positions(processor, phase, kinds),
     )
 
 
-def _described(sources: Sources) -> tuple[VideoLlama2Config, VideoLlama2Processor]:
-    """The configuration and processor that the run would have, from files other than weights."""
+def _processor(sources: Sources, config: VideoLlama2Config) -> VideoLlama2Processor:
+    """The processor that the run would have."""
     folder, _ = locate(sources.model, sources.base)
-    if sources.vision is None and sources.audio is None:
-        config = adapters.read_config(folder)
-    else:
-        config = grown_config(folder, base=sources.base, vision=sources.vision, audio=sources.audio)
     tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, sources.base)
     looked_with = folder if sources.vision is None else adapters.resolve(sources.vision)
-    return config, VideoLlama2Processor.from_pretrained(looked_with, config=config, tokenizer_folder=tokenizer)
+    return VideoLlama2Processor.from_pretrained(looked_with, config=config, tokenizer_folder=tokenizer)
+
+
+def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Counter[str]) -> int:
+    """Positions of the longest medium that these records can have: a video of all its frames, all the sound allowed."""
+    config = processor.config
+    sees = config.vision_config is not None and set(kinds) & {"av", "video", "image"}
+    hears = config.audio_config is not None and set(kinds) & {"av", "audio"}
+    rows = int(protocol(phase.protocol or config.protocol).sound_seconds * FBANK_ROWS_PER_SECOND)
+    seen = processor.video_tokens(phase.frames or config.num_frames) if sees else 0
+    return seen + (processor.audio_tokens(rows) if hears else 0)
 
 
 def _free(folder: Path) -> int:

@@ -151,7 +151,7 @@ def _network(config: VideoLlama2Config, phase: Phase, settings: Settings, dtype:
         with torch.random.fork_rng(devices=[]):
             add_lora(network, settings)
         network.to(dtype)
-    phase.apply(network)
+    phase.apply(network, told=False)
     return network
 
 

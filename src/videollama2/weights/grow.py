@@ -54,30 +54,56 @@ def grow(
         UsageError: the model has such an encoder already, or neither is given.
         WeightsError: files are missing, or do not fit.
     """
-    if vision is None and audio is None:
-        raise UsageError("nothing to add to the model; give a vision encoder, an audio encoder, or both")
     folder = adapters.resolve(folder)
     collected = adapters.collect(folder, base)
-    config = collected.config or _bare(folder)
+    config = _grown(folder, collected.config, vision, audio, connector, num_frames)
     tensors: dict[str, Any] = dict(collected.tensors)
+    width = config.text_config.hidden_size
     torch.manual_seed(seed)
+    if vision is not None:
+        made = build_connector(connector, config.vision_config.hidden_size, width)
+        tensors |= adapters.tower_tensors(adapters.resolve(vision)) | _fresh("model.connector.", made, config)
+    if audio is not None:
+        projector = build_mlp(config.audio_projector_type, config.audio_config.encoder_embed_dim, width)
+        tensors |= adapters.beats_tensors(Path(audio)) | _fresh("model.audio_projector.", projector, config)
+    whole = adapters.Collected(config, tensors, collected.folders)
+    return adapters.build(whole, dtype, kwargs)
+
+
+def grown_config(
+    folder: str | Path,
+    *,
+    base: str | Path | None = None,
+    vision: str | Path | None = None,
+    audio: str | Path | None = None,
+    connector: str = CONNECTOR,
+    num_frames: int = 16,
+) -> VideoLlama2Config:
+    """The configuration of the model that `grow` makes; no weight is read. Arguments and errors as there."""
+    folder = adapters.resolve(folder)
+    return _grown(folder, adapters.collect(folder, base).config, vision, audio, connector, num_frames)
+
+
+def _grown(
+    folder: Path,
+    config: VideoLlama2Config | None,
+    vision: str | Path | None,
+    audio: str | Path | None,
+    connector: str,
+    num_frames: int,
+) -> VideoLlama2Config:
+    if vision is None and audio is None:
+        raise UsageError("nothing to add to the model; give a vision encoder, an audio encoder, or both")
+    config = config or _bare(folder)
     if vision is not None:
         if config.vision_config is not None:
             raise UsageError(f"{folder} has a vision encoder already; leave --vision out")
-        place = adapters.resolve(vision)
-        config = _with_vision(config, place, connector, num_frames)
-        width = config.vision_config.hidden_size
-        tensors |= adapters.tower_tensors(place)
-        tensors |= _fresh("model.connector.", build_connector(connector, width, config.text_config.hidden_size), config)
+        config = _with_vision(config, adapters.resolve(vision), connector, num_frames)
     if audio is not None:
         if config.audio_config is not None:
             raise UsageError(f"{folder} has an audio encoder already; leave --audio out")
         config = _with_audio(config, Path(audio))
-        width = config.audio_config.encoder_embed_dim
-        projector = build_mlp(config.audio_projector_type, width, config.text_config.hidden_size)
-        tensors |= adapters.beats_tensors(Path(audio)) | _fresh("model.audio_projector.", projector, config)
-    whole = adapters.Collected(config, tensors, collected.folders)
-    return adapters.build(whole, dtype, kwargs)
+    return config
 
 
 def _bare(folder: Path) -> VideoLlama2Config:
