@@ -108,7 +108,13 @@ def write_wave(path: Path, sound: np.ndarray, rate: int = 16000) -> Path:
 
 
 def write_clip(
-    path: Path, *, frames: int = 20, fps: int = 10, size: tuple[int, int] = (64, 48), sound: np.ndarray | None = None
+    path: Path,
+    *,
+    frames: int = 20,
+    fps: int = 10,
+    size: tuple[int, int] = (64, 48),
+    sound: np.ndarray | None = None,
+    colour: tuple[int, int, int] | None = None,
 ) -> Path:
     """A clip whose colour changes from frame to frame, with a tone as long as the pictures unless told otherwise."""
     with av.open(path, "w") as out:
@@ -122,6 +128,8 @@ def write_clip(
         for i in range(frames):
             picture = np.full((size[1], size[0], 3), (12 * i % 256, 255 - 12 * i % 256, 90), np.uint8)
             picture[:, : (i * 3) % size[0]] = 255
+            if colour is not None:
+                picture[:] = colour
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, fps)
             out.mux(video.encode(frame))
