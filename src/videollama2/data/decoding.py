@@ -161,7 +161,7 @@ class _Worker:
 
     def _ended(self, process: "subprocess.Popen[str]") -> int:
         code = process.wait()
-        for stream in (process.stdin, process.stdout, self._errors):
+        for stream in filter(None, (process.stdin, process.stdout, self._errors)):
             with contextlib.suppress(OSError):
                 stream.close()
         self._process = None

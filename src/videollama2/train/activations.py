@@ -20,6 +20,7 @@ from ..configuration import VideoLlama2Config
 from ..errors import UsageError
 from ..phases import Phase
 from ..weights.trace import Fused, Live
+from .parallel import recompute_activations
 from .settings import Settings
 
 SOUND_FRAMES = 2998  # of a released model's 30 s (spec §5.6)
@@ -147,8 +148,7 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
     network.train()
     if settings.gradient_checkpointing:
         # `Fused` is off while backward works, so what is computed again enters it anew
-        again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), Fused())}
-        inner.language_model.activation_checkpointing_enable(activation_checkpointing_kwargs=again)
+        recompute_activations(network, context_fn=lambda: (nullcontext(), Fused()))
     step = _Step({int(p.untyped_storage()._cdata): n for n, p in network.named_parameters()})
     for parameter in network.parameters():
         if parameter.requires_grad:

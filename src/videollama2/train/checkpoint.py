@@ -160,7 +160,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
         os.fsync(file.fileno())
 
 
-def _local(tensor: Tensor) -> tuple[Tensor, int]:
+def _local(tensor: Any) -> tuple[Tensor, int]:
     """The rows that this process holds of a tensor, and the index of the first."""
     if not hasattr(tensor, "to_local"):
         return tensor, 0

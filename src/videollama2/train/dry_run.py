@@ -127,7 +127,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
     if faults:
         listed = "\n".join(faults[:MOST_FAULTS] + ["…"] * (len(faults) > MOST_FAULTS))
         raise DataError(f"{len(faults)} of {len(data.records)} records can't be learned from:\n{listed}")
-    kinds = Counter(record.kind for record in data.records)
+    kinds: Counter[str] = Counter(record.kind for record in data.records)
     return Looked(
         kinds=dict(kinds),
         mixture=data.plan.describe(),

@@ -41,7 +41,7 @@ class Processes:
         if world == 1:
             return cls.alone(device)
         if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(device)
         if not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -121,6 +121,17 @@ class _Anchor:
             return output
         learning = [p for m in self.modules for p in m.parameters(recurse=False) if p.requires_grad]
         return output + sum((p.sum() for p in learning), output.new_zeros(())).to(output.dtype) * 0
+
+
+def recompute_activations(model: Any, **options: Any) -> None:
+    """Keep each layer's input of the language model only, and compute the rest again going backward.
+
+    `options` go to torch's `checkpoint`.
+    """
+    language = model.model.language_model
+    # transformers renamed it after 5.16, and warns of the old name
+    enable = getattr(language, "activation_checkpointing_enable", None) or language.gradient_checkpointing_enable
+    enable({"use_reentrant": False, **options})
 
 
 def divide(batch: int, micro_batch: int, processes: Processes) -> int:

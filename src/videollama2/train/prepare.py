@@ -22,7 +22,7 @@ from ..weights import adapters
 from ..weights.grow import grow
 from ..weights.quantise import quantisation_config
 from .adapters import add_lora
-from .parallel import Processes
+from .parallel import Processes, recompute_activations
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
         model, tokenizer = load_network(folder, base, placement.dtype, **options)
     else:
         tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, base)
-        added = {"vision": sources.vision, "audio": sources.audio, "seed": settings.seed}
+        added: dict[str, Any] = {"vision": sources.vision, "audio": sources.audio, "seed": settings.seed}
         model = grow(folder, base=base, dtype=placement.dtype, **added, **options)
     if settings.quantise is None:
         model.to(placement.device)
@@ -176,7 +176,7 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
         for parameter in parameters:
             parameter.data = parameter.data.float()
     if settings.gradient_checkpointing:
-        model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     autocast = placement.dtype if placement.dtype is not torch.float32 else None
     processes.shard(model, autocast)
     if processes.world > 1:  # sharding replaced the parameters

@@ -89,7 +89,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
     run = start["run"]
     root = run.pop("media_root")
-    lists = {k: tuple(run.pop(k)) for k in ("data", "evaluation")}
+    lists: dict[str, Any] = {k: tuple(run.pop(k)) for k in ("data", "evaluation")}
     sources = Sources(**run, **lists, media_root=None if root is None else Path(root))
     return sources, *resolve(phase, values, overrides)
 
