@@ -1,0 +1,87 @@
+"""The parts of nano's recipe that decide what its figures mean."""
+
+import importlib.util
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videollama2.data.compose import Pictures, Sounds, compose, sound_of
+from videollama2.data.questions import normalise
+
+from .small import packs
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
+
+
+def script(name: str) -> ModuleType:
+    """A script of the recipe, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"nano_{name}", RECIPE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def evaluate() -> ModuleType:
+    return script("evaluate")
+
+
+def test_intervals_are_wilson_s(evaluate: ModuleType) -> None:
+    assert evaluate.wilson(147, 200) == pytest.approx((0.6699, 0.7913), abs=2e-4)
+    low, high = evaluate.wilson(0, 200)
+    assert low == pytest.approx(0, abs=1e-9) and 0.015 < high < 0.025
+
+
+def test_the_verdict_of_a_match_counts_and_other_answers_count_whole(evaluate: ModuleType) -> None:
+    expected = "I see a dog and hear birds, so no."
+    assert evaluate.right("match", "I see a cat and hear drums, so no.", expected)
+    assert not evaluate.right("match", "I see a dog and hear birds, so yes.", expected)
+    assert not evaluate.right("match", "", expected) and not evaluate.right("object", "A dog, then a cat.", "A dog.")
+    assert evaluate.right("object", "the DOG", "A dog.")
+
+
+def test_every_answer_of_a_set_is_equally_often_right(evaluate: ModuleType, tmp_path: Path) -> None:
+    pictures, sounds = evaluation_packs(evaluate)
+    evaluate.SIDE, evaluate.FRAMES_PER_SECOND = 32, 2
+    evaluate.make(tmp_path, pictures, sounds, 12)
+    truth = json.loads((tmp_path / "truth.json").read_text(encoding="utf-8"))
+    assert len(truth) == 12 * len(evaluate.SETS) == len(list(tmp_path.glob("*.mp4")))
+    of: dict[str, list[dict[str, Any]]] = {s: [t["scene"] for t in truth if t["set"] == s] for s in evaluate.SETS}
+    assert sorted(s["things"][0]["count"] for s in of["count"]) == [1] * 4 + [2] * 4 + [3] * 4
+    matching = [sound_of(s["things"][0]["name"]) == s["sounds"][0]["name"] for s in of["match"]]
+    assert sum(matching) == 6
+    directions = [s["things"][0]["direction"] for s in of["ten"]]
+    assert all(directions.count(d) <= 3 for d in ("left", "right", "up", "down"))
+    for item in truth:
+        assert set(item["asks"]) == set(evaluate.ASKED[item["set"]])
+        assert all(normalise(a["answer"]) for a in item["asks"].values())
+
+
+def test_clips_are_harmed_in_the_way_that_is_named() -> None:
+    harm = script("harm")
+    clip = harm.Clip(np.full((12, 40, 40, 3), 90, np.uint8), Fraction(6), np.full(32_000, 0.1, np.float32))
+    shapes = {name: how(clip).frames.shape for name, how in harm.HARMS.items()}
+    assert shapes["crop80"] == (12, 32, 32, 3) and shapes["scale112"] == (12, 112, 112, 3)
+    assert shapes["rate3"][0] == 6 and shapes["rate25"][0] == 50 and shapes["crf40"] == clip.frames.shape
+    noise = harm.HARMS["noise20"](clip).wave - clip.wave
+    assert float(np.sqrt((noise**2).mean())) == pytest.approx(0.01, rel=0.05)
+
+
+def evaluation_packs(evaluate: ModuleType) -> tuple[Pictures, Sounds]:
+    """Small packs with the ten classes of sound that the evaluation wants, and a few drawings."""
+    pictures, _ = packs()
+    drawings = np.repeat(pictures.stamps, 6, axis=0)
+    names = ("a violin", "a drum", "a key", "a cow", "a lion", "a rose")
+    wave = np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16)
+    index = [(label, 0, wave.size) for label in (*evaluate.TEN_SOUNDS, "a cow", "a lion", "a horse")]
+    plain = pictures.photos, pictures.photo_labels, pictures.stamps, pictures.stamp_names
+    made = Pictures(*plain, drawings, names)
+    assert compose(0, made, None, drawings=1.0, stamps=0, shapes=0).things[0].name in names
+    return made, Sounds.of(wave, index)
