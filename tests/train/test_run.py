@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, CLIPVisionModel
 
 import videollama2
 from videollama2.errors import DataError, MediaNotFound, NumericsError, StorageError, TensorMismatch, UsageError
@@ -20,6 +21,7 @@ from videollama2.train import checkpoint
 from videollama2.train.prepare import Sources
 from videollama2.train.run import resumed
 
+from .. import tiny
 from . import runs
 
 
@@ -202,3 +204,26 @@ def test_an_output_that_can_not_be_made_is_said_at_once(sources: Sources, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises((StorageError, UsageError), match="file"):
         runs.run(sources, tmp_path / "file" / "run")
+
+
+def test_the_first_phase_begins_with_a_language_model_and_a_vision_encoder(sources: Sources, tmp_path: Path) -> None:
+    config = tiny.config()
+    AutoModelForCausalLM.from_config(config.text_config).save_pretrained(tmp_path / "llm")
+    tiny.tokenizer().save_pretrained(tmp_path / "llm")
+    CLIPVisionModel(config.vision_config).save_pretrained(tmp_path / "clip")
+    lines = [line for line in Path(sources.data[0]).read_text().splitlines() if "video" in line]
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    first = Sources(
+        model=str(tmp_path / "llm"), vision=str(tmp_path / "clip"), data=(str(tmp_path / "captions.jsonl"),),
+        media_root=Path(sources.data[0]).parent,
+    )  # fmt: skip
+    runs.run(first, tmp_path / "align", "video_align", frames=4)
+    made, tower = weights(tmp_path / "align"), weights(tmp_path / "clip")
+    assert {part_of(n) for n in made} == {"vision_encoder", "connector", "language_model", "lm_head"}
+    assert all(
+        torch.equal(made[f"model.vision_encoder.{n.removeprefix('vision_model.')}"], t) for n, t in tower.items()
+    )
+
+    # the next phase begins with what this one made
+    tuned = Sources(model=str(tmp_path / "align"), data=first.data, media_root=first.media_root)
+    assert runs.run(tuned, tmp_path / "tune", "video_tune", frames=4)["steps"] == 4
