@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from ..configuration import LANGUAGE_MODELS, RELEASED_SYSTEM_PROMPT, BeatsConfig, VideoLlama2Config, read_json
 from ..errors import ConfigError, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
+from ..phases import PARTS
 from ..stc import build_connector, build_mlp
 from . import adapters
 
@@ -44,7 +45,8 @@ def grow(
         folder: folder or hub id of a language model, or of a VideoLLaMA 2.
         base: of `folder`, where it is a training stage.
         vision: folder or hub id of a CLIP, SigLIP or DINOv2, for a model that has no vision encoder.
-        audio: folder of a converted BEATs (`videollama2 convert`), for a model that has no audio encoder.
+        audio: folder of a converted BEATs (`videollama2 convert`), for a model that has no audio encoder. A stage may
+            describe an encoder whose weights are not in its folder nor in its base: those are taken, nothing is fresh.
         connector, num_frames: of a model that gets a vision encoder.
         seed: of the fresh parts.
         dtype: of the model; "auto": as the files are.
@@ -56,16 +58,21 @@ def grow(
     """
     folder = adapters.resolve(folder)
     collected = adapters.collect(folder, base)
-    config = _grown(folder, collected.config, vision, audio, connector, num_frames)
+    config = _grown(folder, collected, vision, audio, connector, num_frames)
+    before = collected.config
     tensors: dict[str, Any] = dict(collected.tensors)
     width = config.text_config.hidden_size
     torch.manual_seed(seed)
     if vision is not None:
-        made = build_connector(connector, config.vision_config.hidden_size, width)
-        tensors |= adapters.tower_tensors(adapters.resolve(vision)) | _fresh("model.connector.", made, config)
+        tensors |= adapters.tower_tensors(adapters.resolve(vision))
+        if before is None or before.vision_config is None:
+            made = build_connector(connector, config.vision_config.hidden_size, width)
+            tensors |= _fresh("model.connector.", made, config)
     if audio is not None:
-        projector = build_mlp(config.audio_projector_type, config.audio_config.encoder_embed_dim, width)
-        tensors |= adapters.beats_tensors(Path(audio)) | _fresh("model.audio_projector.", projector, config)
+        tensors |= adapters.beats_tensors(Path(audio))
+        if before is None or before.audio_config is None:
+            projector = build_mlp(config.audio_projector_type, config.audio_config.encoder_embed_dim, width)
+            tensors |= _fresh("model.audio_projector.", projector, config)
     whole = adapters.Collected(config, tensors, collected.folders)
     return adapters.build(whole, dtype, kwargs)
 
@@ -81,12 +88,12 @@ def grown_config(
 ) -> VideoLlama2Config:
     """The configuration of the model that `grow` makes; no weight is read. Arguments and errors as there."""
     folder = adapters.resolve(folder)
-    return _grown(folder, adapters.collect(folder, base).config, vision, audio, connector, num_frames)
+    return _grown(folder, adapters.collect(folder, base), vision, audio, connector, num_frames)
 
 
 def _grown(
     folder: Path,
-    config: VideoLlama2Config | None,
+    collected: adapters.Collected,
     vision: str | Path | None,
     audio: str | Path | None,
     connector: str,
@@ -94,15 +101,17 @@ def _grown(
 ) -> VideoLlama2Config:
     if vision is None and audio is None:
         raise UsageError("nothing to add to the model; give a vision encoder, an audio encoder, or both")
-    config = config or _bare(folder)
+    config = collected.config or _bare(folder)
     if vision is not None:
-        if config.vision_config is not None:
+        if any(name.startswith(PARTS["vision_encoder"]) for name in collected.tensors):
             raise UsageError(f"{folder} has a vision encoder already; leave --vision out")
-        config = _with_vision(config, adapters.resolve(vision), connector, num_frames)
+        if config.vision_config is None:
+            config = _with_vision(config, adapters.resolve(vision), connector, num_frames)
     if audio is not None:
-        if config.audio_config is not None:
+        if any(name.startswith(PARTS["audio_encoder"]) for name in collected.tensors):
             raise UsageError(f"{folder} has an audio encoder already; leave --audio out")
-        config = _with_audio(config, Path(audio))
+        if config.audio_config is None:
+            config = _with_audio(config, Path(audio))
     return config
 
 
