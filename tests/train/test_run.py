@@ -85,25 +85,43 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(sources: Sources, t
     assert all(torch.equal(whole[n], again[n]) for n in whole) and not list(tmp_path.rglob(f"*{checkpoint.UNFINISHED}"))
 
 
-def test_two_processes_do_what_one_does(sources: Sources, tmp_path: Path) -> None:
-    """One of the two has text alone in some steps; neither waits for the other for ever."""
-    runs.run(sources, tmp_path / "one")
+def torchrun(phase: str, output: Path, *flags: str) -> None:
+    """The same as `runs.run`, by two processes."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "videollama2",
-        "train", "av_joint", "--output", str(tmp_path / "two"), "--device", "cpu", "--json",
+        "train", phase, "--output", str(output), "--device", "cpu", "--json", *flags,
     ]  # fmt: skip
-    start = runs.flags(sources)
-    done = subprocess.run(command + start, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_do_what_one_does(sources: Sources, tmp_path: Path) -> None:
+    runs.run(sources, tmp_path / "one")
+    torchrun("av_joint", tmp_path / "two", *runs.flags(sources))
     assert runs.losses(tmp_path / "two") == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-4)
     last = tmp_path / "two" / "checkpoints" / "step-000004"
     assert {f.name for f in last.iterdir()} >= {f"trained-{rank}-of-2.safetensors" for rank in (0, 1)}
 
-    # what two wrote, one reads, and the reverse
+    # what two wrote, one reads
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(torch.allclose(one[n], two[n], atol=2e-5) for n in one)
     shutil.rmtree(last)
     runs.run(sources, tmp_path / "two", resume=True)
+    assert runs.losses(tmp_path / "two") == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-4)
+
+
+def test_a_process_that_has_only_text_keeps_nobody_waiting(sources: Sources, tmp_path: Path) -> None:
+    """The language model is frozen and one process's samples meet nothing that learns: the hardest case."""
+    lines = Path(sources.data[0]).read_text().splitlines()
+    seen = [json.loads(line) for line in lines[:2]]
+    said = [json.loads(lines[-1]) for _ in range(2)]
+    records = [record for pair in zip(seen, said, strict=True) for record in pair]
+    (tmp_path / "data.json").write_text(json.dumps(records))
+    mixed = Sources(model=sources.model, data=(str(tmp_path / "data.json"),), media_root=Path(sources.data[0]).parent)
+    given = {"style": "chat", "batch": 2, "mixture": {}}
+    runs.run(mixed, tmp_path / "one", "video_align", **given)
+    flags = runs.flags(mixed, style="chat", batch=2)
+    torchrun("video_align", tmp_path / "two", *flags, "--media-root", str(mixed.media_root))
     assert runs.losses(tmp_path / "two") == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-4)
 
 

@@ -110,7 +110,6 @@ def optimise(
         UsageError: there is nothing to train on.
     """
     processes = processes or Processes.alone(next(model.parameters()).device)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     learning_mode(model, phase)
     at, began = start, time.perf_counter()
     for batch in source.steps(start, steps):
@@ -118,19 +117,18 @@ def optimise(
         counts = [[m.supervised, m.positions, m.padding] for m in ready]
         supervised, positions, padding = processes.sum([sum(c) for c in zip(*counts, strict=True)] or [0, 0, 0])
         losses = []
-        for micro in batch.micro:
+        for number, micro in enumerate(batch.micro, start=1):
             torch.manual_seed(_chance(seed, batch.step, micro))
-            losses.append(_backward(model, micro, supervised, processes, autocast))
+            last = number == len(batch.micro)
+            losses.append(_backward(model, micro, supervised, processes, autocast, last=last))
         loss = processes.sum([float(torch.stack(losses).sum())])[0]
-        norm = processes.clip(parameters, phase.clip)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            optimizer.zero_grad(set_to_none=True)
-            raise _not_finite(phase, batch, losses, loss, norm)
         rate = schedule(batch.step, steps, phase)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        norm = processes.step(optimizer, phase.clip) if math.isfinite(loss) else math.nan
+        if not math.isfinite(norm):
+            optimizer.zero_grad(set_to_none=True)
+            raise _not_finite(phase, batch, losses, loss, norm)
         seconds = time.perf_counter() - began
         at = batch.step + 1
         yield StepReport(
@@ -156,21 +154,22 @@ def _backward(
     supervised: float,
     processes: Processes,
     autocast: torch.dtype | None,
+    *,
+    last: bool,
 ) -> Tensor:
-    """Add a micro-batch's gradients to the step's; returns its share of the step's loss."""
+    """Add a micro-batch's gradients to the step's (`last` of it); returns its share of the step's loss."""
     device = processes.device
     with torch.autocast(device.type, autocast, enabled=autocast is not None):
         if micro is None:  # every sample was left out; the other processes still expect this one in every layer
-            if processes.world == 1:
+            if not processes.together:
                 return torch.zeros((), device=device)
             ids = torch.zeros((1, 2), dtype=torch.long, device=device)
-            loss = model(input_ids=ids, labels=ids, num_items_in_batch=1).loss * 0
+            loss = processes.forward(model, {"input_ids": ids, "labels": ids, "num_items_in_batch": 1}).loss * 0
         else:
             inputs = {name: to_device(value, device) for name, value in micro.inputs.items()}
-            loss = model(**inputs, num_items_in_batch=supervised).loss
+            loss = processes.forward(model, {**inputs, "num_items_in_batch": supervised}).loss
     if loss.requires_grad:  # it does not where a sample meets nothing that learns; among processes, see `shard`
-        # FSDP takes the mean of the processes' gradients where the step wants their sum
-        (loss * processes.world).backward()
+        processes.backward(loss, last=last)
     return loss.detach().float()
 
 
