@@ -50,6 +50,17 @@ class Example:
         return Example(ids, tuple(labels))
 
 
+def characters_per_id(tokenizer: Tokenizer) -> int:
+    """The most characters that one id stands for."""
+    return max(map(len, tokenizer.get_vocab()))
+
+
+def fewest_ids(conversation: Conversation, most_characters: int) -> int:
+    """How many ids a conversation takes at least, if none stands for more characters: a text of many megabytes is
+    refused at once, where encoding it takes minutes."""
+    return sum(len(sentence["value"]) for sentence in conversation) // most_characters
+
+
 def move_tag_first(conversation: Conversation, modality: Modality) -> list[dict[str, str]]:
     """The conversation with the medium's tag, and a newline, at the front of every turn that has the tag."""
     tag = f"<{modality}>"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import PromptError
 from ..processing import VideoLlama2Processor
-from .labels import IGNORE, chat_example
+from .labels import IGNORE, characters_per_id, chat_example, fewest_ids
 from .records import Record
 
 Known = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -44,6 +44,7 @@ class Lengths:
         self.most = most or processor.config.max_positions
         tokenizer = processor.tokenizer
         told = [tokenizer.chat_template, tokenizer.backend_tokenizer.to_str()]
+        self._characters = characters_per_id(tokenizer)
         self._fingerprint = hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def of(self, record: Record, facts: Mapping[str, Any] | None) -> tuple[Length | None, tuple[str, str] | None]:
@@ -56,6 +57,9 @@ class Lengths:
         deaf = self._unsupported(record)
         if deaf is not None:
             return None, ("not for this model", deaf)
+        least = fewest_ids(record.conversation, self._characters)
+        if least > self.most:
+            return None, ("too long", f"{least} positions of text, or more; at most {self.most}")
         told = [self._fingerprint, record.modality, record.conversation]
         key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
         text = self._known(key, lambda: self._text(record))

@@ -23,7 +23,7 @@ from ..stc import CONNECTORS
 from ..text.conversations import Media
 from ..text.tokenization import Modality
 from .collate import collate
-from .labels import CaptionStyle, Example, caption_example, chat_example
+from .labels import CaptionStyle, Example, caption_example, characters_per_id, chat_example, fewest_ids
 from .records import Record
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Samples(Dataset[Sample | Skipped]):
         context = processor.config.max_positions
         self.most = context if max_length is None else min(max_length, context)
         kind = processor.config.connector_type
+        self._characters = characters_per_id(processor.tokenizer)
         self._fewest = CONNECTORS[kind].downsample[0] if kind in CONNECTORS else 1
 
     def __len__(self) -> int:
@@ -156,25 +157,28 @@ class Samples(Dataset[Sample | Skipped]):
         media = record.media if self.frames is None else replace(record.media, num_frames=self.frames)
         sample = self._with_media(textual, media, modality)
         whole = example.expand([self._counts(sample)], self.processor.config.placeholder_ids)
-        self._refuse_long(whole)
+        self._refuse_long(len(whole.ids))
         return replace(sample, example=whole)
 
     def _example(self, record: Record) -> Example:
         """Ids and labels, with one negative id for the medium."""
         tokenizer, modality = self.processor.tokenizer, record.modality
+        if not any(turn["value"].strip() for turn in record.conversation if turn["from"] == "gpt"):
+            raise PromptError("no turn is from gpt, or every answer is empty; expected an answer to learn from")
+        self._refuse_long(fewest_ids(record.conversation, self._characters))
         if self.style == "chat":
             example = chat_example(record.conversation, tokenizer, modality)
         elif modality is None:
             raise PromptError(f"it is text alone, and prompts of style {self.style!r} are captions of a medium")
         else:
             example = caption_example(record.conversation, tokenizer, modality, self.style)
-        self._refuse_long(example)
+        self._refuse_long(len(example.ids))
         return example
 
-    def _refuse_long(self, example: Example) -> None:
-        if len(example.ids) > self.most:
+    def _refuse_long(self, positions: int) -> None:
+        if positions > self.most:
             raise PromptError(
-                f"it takes {len(example.ids)} positions, and at most {self.most} are allowed (max_length, or the "
+                f"it takes {positions} positions, and at most {self.most} are allowed (max_length, or the "
                 "model's context); raise that, use fewer frames or a shorter part of the medium, shorten the text, or "
                 "leave the record out"
             )
