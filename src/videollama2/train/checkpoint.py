@@ -64,19 +64,21 @@ def save(
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
         processes.wait()
-        mine = f"{processes.rank}-of-{processes.world}.safetensors"
-        named = learning(model)
+        spread = processes.spreads_weights
+        mine = f"{processes.rank}-of-{processes.world}.safetensors" if spread else "0-of-1.safetensors"
+        named, states = learning(model), optimizer.state
         moments = {
-            f"{moment}/{name}": optimizer.state[p][moment]
+            f"{moment}/{name}": states[p][moment]
             for name, p in named.items()
             for moment in MOMENTS
-            if moment in optimizer.state.get(p, {})
+            if moment in states.get(p, {})
         }
-        _write(unfinished / f"trained-{mine}", dict(named))
-        _write(unfinished / f"optimizer-{mine}", moments)
+        if processes.first or spread:  # else the first one has them whole
+            _write(unfinished / f"trained-{mine}", dict(named))
+            _write(unfinished / f"optimizer-{mine}", moments)
         processes.wait()
         if processes.first:
-            _write_text(unfinished / STATE, json.dumps({**state, "world": processes.world}, indent=1))
+            _write_text(unfinished / STATE, json.dumps({**state, "world": processes.world if spread else 1}, indent=1))
             _to_disk(unfinished)
             shutil.rmtree(target, ignore_errors=True)
             unfinished.rename(target)
@@ -93,9 +95,9 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
         CheckpointNotFound: files of it are missing or damaged.
         TensorMismatch: it belongs to another model, or another phase learned in it.
     """
-    state = read_json(folder / STATE)
+    state = _state(folder)
     named, step = learning(model), float(state["step"])
-    with _Rows(folder, "trained", state["world"]) as rows:
+    with _Rows(folder, "trained") as rows:
         if rows.shapes.keys() != named.keys():
             other = sorted(rows.shapes.keys() ^ named.keys())
             raise TensorMismatch(
@@ -105,14 +107,35 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
         with torch.no_grad():
             for name, parameter in named.items():
                 rows.fill(name, parameter)
-    with _Rows(folder, "optimizer", state["world"]) as rows:
+    moments: dict[Any, dict[str, Tensor]] = {}
+    with _Rows(folder, "optimizer") as rows:
         for name, parameter in named.items():
             if f"{MOMENTS[0]}/{name}" not in rows.shapes:
                 continue
-            optimizer.state[parameter] = {"step": torch.tensor(step)}
-            for moment in MOMENTS:
-                optimizer.state[parameter][moment] = torch.zeros_like(parameter)
-                rows.fill(f"{moment}/{name}", optimizer.state[parameter][moment])
+            moments[parameter] = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+            for moment, values in moments[parameter].items():
+                rows.fill(f"{moment}/{name}", values)
+    if hasattr(optimizer, "restored"):  # train/deepspeed.py keeps them in a form of its own
+        optimizer.restored(moments, step)
+    else:
+        for parameter, values_of in moments.items():
+            optimizer.state[parameter] = {"step": torch.tensor(step), **values_of}
+    return state
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """A checkpoint's state, checked: a disk or an editor may have damaged it."""
+    state = read_json(folder / STATE)
+    counts = [state.get(k) for k in ("step", "steps", "waited", "skipped", "world")]
+    whole = all(isinstance(n, int) and n >= 0 for n in counts)
+    named = all(isinstance(state.get(k), str) for k in ("phase", "data"))
+    best = state.get("best", ())
+    measured = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int) and "loss" in best)
+    if not (whole and named and measured) or len(list(folder.glob("trained-*.safetensors"))) != state["world"]:
+        raise CheckpointNotFound(
+            f"{folder / STATE} is not as the run wrote it, or files beside it are missing; remove {folder} to resume "
+            "from the checkpoint before it"
+        )
     return state
 
 
@@ -191,8 +214,14 @@ def _to_disk(folder: Path) -> None:
 class _Rows:
     """The rows of tensors that are spread over the files of several processes."""
 
-    def __init__(self, folder: Path, stem: str, world: int) -> None:
-        self.folder, self.files = folder, [f"{stem}-{rank}-of-{world}.safetensors" for rank in range(world)]
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.folder, self.files = folder, sorted(p.name for p in folder.glob(f"{stem}-*-of-*.safetensors"))
+        world = len(self.files)
+        if not world or set(self.files) != {f"{stem}-{rank}-of-{world}.safetensors" for rank in range(world)}:
+            raise CheckpointNotFound(
+                f"{folder} has {', '.join(self.files) or 'no file'} of what was {stem}; expected one file for each "
+                "process that wrote it. Resume from another checkpoint of the run, or start a new one"
+            )
         self.stack = contextlib.ExitStack()
         self.shapes: dict[str, list[int]] = {}
         self.pieces: dict[str, list[tuple[int, Any]]] = {}
@@ -204,19 +233,33 @@ class _Rows:
             except (OSError, SafetensorError) as error:
                 self.stack.close()
                 raise CheckpointNotFound(
-                    f"{self.folder / name} can't be read ({error}); resume from another checkpoint of the run, or "
-                    "start a new one"
+                    f"{self.folder / name} can't be read ({error}); remove {self.folder} to resume from the checkpoint "
+                    "before it"
                 ) from None
             held = set(file.keys())
             for key, place in (file.metadata() or {}).items():
-                begin, shape = json.loads(place)
-                self.shapes[key] = shape
+                begin, self.shapes[key] = self._place(name, place)
                 if key in held:
                     self.pieces.setdefault(key, []).append((begin, file.get_slice(key)))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
+
+    def _place(self, name: str, place: str) -> tuple[int, list[int]]:
+        """The first row of a piece and the whole tensor's shape."""
+        try:
+            begin, shape = json.loads(place)
+        except (ValueError, TypeError):
+            begin, shape = None, None
+        numbers = [begin, *shape] if isinstance(shape, list) else [None]
+        if not all(isinstance(n, int) and n >= 0 for n in numbers):
+            self.stack.close()
+            raise CheckpointNotFound(
+                f"{self.folder / name} is damaged: {place!r:.60} stands where first row and shape are expected; remove "
+                f"{self.folder} to resume from the checkpoint before it"
+            )
+        return begin, shape
 
     def fill(self, name: str, tensor: Tensor) -> None:
         """Copy into `tensor` (or into the rows of it that this process holds)."""

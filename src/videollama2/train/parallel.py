@@ -7,9 +7,11 @@ text in hand sends zeros for the connector's gradients instead of nothing. Froze
 """
 
 import logging
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,8 +37,17 @@ class Processes:
         return cls(0, 1, device)
 
     @classmethod
-    def join(cls, device: torch.device) -> "Processes":
-        """The one that torchrun started here, joined with the others; the only one without torchrun."""
+    def join(cls, device: torch.device, deepspeed: Path | None = None) -> "Processes":
+        """The one that torchrun started here, joined with the others; the only one without torchrun.
+
+        Args:
+            device: of this machine; under torchrun, each process takes the GPU that is its own.
+            deepspeed: configuration, where DeepSpeed is to spread the work.
+        """
+        if deepspeed is not None:
+            from .deepspeed import DeepSpeedProcesses
+
+            return DeepSpeedProcesses.joined(device, deepspeed)
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls.alone(device)
@@ -58,6 +69,16 @@ class Processes:
     def first(self) -> bool:
         """Whether this one writes what is written once."""
         return self.rank == 0
+
+    @property
+    def together(self) -> bool:
+        """Whether every process has to go through every micro-batch."""
+        return self.world > 1
+
+    @property
+    def spreads_weights(self) -> bool:
+        """Whether no process has all of them; the number format of the arithmetic is then seen to here (`shard`)."""
+        return self.world > 1
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value summed over all processes."""
@@ -101,10 +122,35 @@ class Processes:
         fully_shard(model, mp_policy=policy, ignored_params=whole)
         inner.get_input_embeddings().register_forward_hook(_Anchor(model))
 
-    def clip(self, parameters: Iterable[nn.Parameter], largest: float) -> float:
-        """Scale all gradients together to a norm of at most `largest`; returns what it was."""
-        norm = nn.utils.clip_grad_norm_(list(parameters), largest)
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    def adopt(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, micro_batch: int, accumulated: int, clip: float
+    ) -> torch.optim.Optimizer:
+        """The optimiser that takes the steps: FSDP's parameters need no other."""
+        return optimizer
+
+    def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        """What the model makes of a micro-batch that is learned from."""
+        return model(**inputs)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add a micro-batch's gradients to the step's; `last` of the step."""
+        (loss * self.world).backward()  # FSDP takes the mean of the processes' gradients where the step wants their sum
+
+    def step(self, optimizer: torch.optim.Optimizer, largest: float) -> float:
+        """Scale all gradients together to a norm of at most `largest` and take the step; returns what the norm was.
+
+        Where it is not finite, nothing is changed.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:  # what no sample met still has its momentum, whoever had the samples
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        norm: Any = nn.utils.clip_grad_norm_(parameters, largest)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if math.isfinite(norm):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
 
 
 class _Anchor:

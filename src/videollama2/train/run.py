@@ -21,6 +21,7 @@ from ..data.records import Record
 from ..data.samples import Samples
 from ..device import choose
 from ..errors import UsageError
+from ..loading import locate
 from ..phases import Phase
 from . import checkpoint
 from .loop import StepReport, evaluate, optimise, optimiser
@@ -37,7 +38,7 @@ SUMMARY, SETTINGS = "summary.json", "settings.json"
 # settings that change nothing about what is learned, so that a run may be resumed with others
 RESUMABLE = frozenset(
     "micro_batch workers gradient_checkpointing on_unreadable cache cache_gb save_every keep evaluate_every patience "
-    "finish trackers".split()
+    "finish trackers deepspeed".split()
 )
 
 
@@ -58,10 +59,11 @@ def train(
         StorageError: `output` can't be written.
         VideoLlama2Error: of data, weights, numerics.
     """
-    processes = Processes.join(choose(device, "float32").device)
+    processes = Processes.join(choose(device, "float32").device, settings.deepspeed)
     try:
         check_save(phase, settings)
         divide(phase.batch, settings.micro_batch, processes)
+        locate(sources.model, sources.base)  # a model that is not there leaves no folder behind
         data = read_data(sources, phase, settings)
         resumed = _open_folder(output, phase, settings, sources, resume, processes)
         network = prepare(sources, phase, settings, processes)
@@ -87,10 +89,16 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
             "Leave it out, or start a new run"
         )
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
-    run = start["run"]
-    root = run.pop("media_root")
-    lists: dict[str, Any] = {k: tuple(run.pop(k)) for k in ("data", "evaluation")}
-    sources = Sources(**run, **lists, media_root=None if root is None else Path(root))
+    try:
+        run = start["run"]
+        root = run.pop("media_root")
+        lists: dict[str, Any] = {k: tuple(run.pop(k)) for k in ("data", "evaluation")}
+        sources = Sources(**run, **lists, media_root=None if root is None else Path(root))
+        resolve(phase, values)
+    except (KeyError, TypeError, ValueError) as error:  # a UsageError is a ValueError
+        raise UsageError(
+            f"{output / SETTINGS} is not as the run wrote it ({error}); put it right, or start a new run"
+        ) from None
     return sources, *resolve(phase, values, overrides)
 
 
@@ -145,7 +153,13 @@ class _Run:
     ) -> None:
         self.sources, self.phase, self.settings, self.output = sources, phase, settings, output
         self.processes, self.data, self.network = processes, data, network
-        self.optimizer = optimiser(phase, network.learning)
+        self.optimizer = processes.adopt(
+            network.model,
+            optimiser(phase, network.learning),
+            micro_batch=settings.micro_batch,
+            accumulated=divide(phase.batch, settings.micro_batch, processes),
+            clip=phase.clip,
+        )
         self.cache = self._cache()
         self.state: dict[str, Any] = {
             "step": 0, "steps": data.steps, "phase": phase.name, "data": data.digest, "best": None, "waited": 0,
@@ -214,7 +228,7 @@ class _Run:
     @property
     def _autocast(self) -> torch.dtype | None:
         dtype = self.network.placement.dtype
-        return None if dtype is torch.float32 or self.processes.world > 1 else dtype
+        return None if dtype is torch.float32 or self.processes.spreads_weights else dtype
 
     @property
     def _protocol(self) -> str:
@@ -294,7 +308,7 @@ class _Run:
                     f"{folder} was trained with {what}; resume with what {self.output / SETTINGS} names, or start a "
                     "new run"
                 )
-        self.state = {k: v for k, v in state.items() if k != "world"} | {"steps": self.data.steps}
+        self.state = state | {"steps": self.data.steps}
         logger.info("going on at step %d of %d", self.state["step"], self.data.steps)
 
     def _take_best(self) -> None:

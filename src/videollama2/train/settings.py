@@ -18,10 +18,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from ..errors import UsageError
 from ..phases import PHASES, Phase
+from ..protocols import protocol
 
 Unreadable = Literal["error", "skip"]
 Save = Literal["whole", "parts"]
 Finish = Literal["best", "last"]
+TRACKERS = ("tensorboard", "wandb", "trackio")
 NOTES = ("model", "starts_from")  # keys of a recipe that say what it is for and change nothing
 
 
@@ -64,6 +66,10 @@ class Settings:
             raise UsageError(f"patience is {self.patience}; expected at least 1")
         if self.quantise is not None and not self.lora_rank:
             raise UsageError("a quantised language model can only learn through adapters; add lora_rank (e.g. 64)")
+        if self.quantise not in (None, 4, 8):
+            raise UsageError(f"quantise is {self.quantise}; expected 4 or 8 bits, or none")
+        if unknown := set(self.trackers or ()) - set(TRACKERS):
+            raise UsageError(f"trackers has {', '.join(sorted(unknown))}; expected some of {', '.join(TRACKERS)}")
         other = set(self.lora_parts) - {"language_model", "audio_encoder"}
         if other or not self.lora_parts:
             raise UsageError(f"lora_parts has {sorted(other)}; expected language_model, audio_encoder or both")
@@ -105,6 +111,8 @@ def resolve(
             values[key] = coerce(key, value, known[key][0])
     own = {f.name for f in dataclasses.fields(Phase)}
     changed = PHASES[phase].but(**{k: v for k, v in values.items() if k in own})
+    if changed.protocol is not None:
+        protocol(changed.protocol)  # an unknown one is an error
     return changed, Settings(**{k: v for k, v in values.items() if k not in own})
 
 
@@ -211,4 +219,11 @@ def saved(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder} holds no training run (there is no settings.json); expected --output of a run")
     from ..configuration import read_json
 
-    return read_json(path)
+    values = read_json(path)
+    wrong = values.keys() ^ {"phase", "settings", "run"} | {k for k, v in values.items() if not isinstance(v, dict)}
+    if wrong or not isinstance(values["phase"].get("name"), str):
+        raise UsageError(
+            f"{path} is not as a run wrote it (look at {', '.join(sorted(wrong)) or 'the name of the phase'}); put it "
+            "right, or start a new run"
+        )
+    return values
