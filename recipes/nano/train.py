@@ -37,6 +37,7 @@ from videollama2.train import checkpoint
 from videollama2.train.exact import exact_match
 from videollama2.train.loop import optimise, optimiser
 from videollama2.train.lora import add_adapters
+from videollama2.train.metrics import FILE as METRICS
 from videollama2.train.metrics import Metrics
 from videollama2.train.parallel import Processes
 from videollama2.train.parts import load_parts, save_parts
@@ -78,9 +79,11 @@ STAGES = (
         ),
         cpu=(3000, 6), gpu=(800, 96),
     ),
-    Stage(PHASES["audio_align"].but(warmup=0.1, beta2=0.98), cpu=(600, 8), gpu=(200, 96)),
+    Stage(PHASES["audio_align"].but(mixture={"audio": 1.0}, warmup=0.1, beta2=0.98), cpu=(600, 8), gpu=(200, 96)),
     Stage(
-        PHASES["audio_tune"].but(learning_rate=3e-4, rates={"audio_encoder": 1e-4}, warmup=0.1, beta2=0.98),
+        PHASES["audio_tune"].but(
+            mixture={"audio": 1.0}, learning_rate=3e-4, rates={"audio_encoder": 1e-4}, warmup=0.1, beta2=0.98,
+        ),
         cpu=(1500, 8), gpu=(400, 96),
     ),
     Stage(
@@ -175,7 +178,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         alone = Processes.alone(self.model.device)
         autocast = torch.bfloat16 if self.model.device.type == "cuda" else None
-        metrics = Metrics(folder, resume_step=start if start else None)
+        metrics = Metrics(folder, resume_step=start if (folder / METRICS).is_file() else None)
         metrics.begin(start, steps)
         reports = optimise(
             network, stage.phase, optimizer, source, steps=steps, start=start, seed=self.args.seed, autocast=autocast
