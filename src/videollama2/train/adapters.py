@@ -23,10 +23,11 @@ logger = logging.getLogger(__name__)
 ADAPTER = "default"  # PEFT's name of the only adapter
 
 
-def add_lora(model: nn.Module, settings: Settings) -> list[str]:
+def add_lora(model: Any, settings: Settings) -> list[str]:
     """Put adapters that change nothing yet on every linear layer of the settings' parts; returns the layers' names.
 
-    The head has none, nor have connector and projectors, which learn as they are (spec §6.3).
+    The head has none, nor have connector and projectors, which learn as they are (spec §6.3). Nor have a mixture's
+    experts: transformers holds them as one tensor a layer, in which there are no linear layers.
 
     Raises:
         UsageError: the model lacks a part.
@@ -53,7 +54,10 @@ def add_lora(model: nn.Module, settings: Settings) -> list[str]:
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
-    logger.info("LoRA of rank %d on %d linear layers of %s", settings.lora_rank, len(chosen), settings.lora_parts)
+    where = ", ".join(settings.lora_parts)
+    logger.info("LoRA of rank %d on %d linear layers of %s", settings.lora_rank, len(chosen), where)
+    if "language_model" in settings.lora_parts and getattr(model.config.text_config, "num_local_experts", None):
+        logger.warning("the experts have no adapters and stay as they are: only the attention learns through them")
     return chosen
 
 
