@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import videollama2
 from videollama2 import cli
 from videollama2.errors import UsageError
 from videollama2.phases import PHASES
@@ -337,6 +338,17 @@ def test_weights_that_are_no_numbers(sources: Sources, call: Call, tmp_path: Pat
     code, complaint = call("av_joint", *runs.flags(sick), "--output", tmp_path / "run", "--device", "cpu")
     assert code == NUMERICS and "step 0" in complaint and "data.jsonl:" in complaint
     assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_it_is_said_what_to_do_next_and_the_result_answers_as_it_was_trained(
+    sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = runs.flags(sources, steps=1, batch=1, protocol="paper", frames=6, lora_rank=2)
+    assert cli.main(["train", "av_joint", *given, "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert f"videollama2 merge {tmp_path / 'run'} merged" in said and "train plot" in said
+    assert videollama2.load(tmp_path / "run", device="cpu").protocol.name == "paper"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["num_frames"] == 6
 
 
 def test_names_that_lead_elsewhere_lead_nowhere(sources: Sources, call: Call, tmp_path: Path) -> None:

@@ -126,7 +126,11 @@ def _told(summary: dict[str, Any]) -> str:
         lines.append(
             f"{left} samples could not be read and were left out; {summary['folder']}/metrics.jsonl names them"
         )
-    lines.append(f'ask it: videollama2 ask clip.mp4 "What do you see?" --model {summary["folder"]}')
+    folder = summary["folder"]
+    lines.append(f'ask it: videollama2 ask clip.mp4 "What do you see?" --model {folder}')
+    if (Path(folder) / "adapter_config.json").is_file():
+        lines.append(f"adapters and base in one folder: videollama2 merge {folder} merged")
+    lines.append(f"curves: videollama2 train plot {folder}")
     return "\n".join(lines) + "\n"
 
 

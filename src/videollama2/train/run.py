@@ -183,6 +183,9 @@ class _Run:
             began = time.perf_counter()
             self._train()
             self._take_best()
+            config = self.network.model.config
+            config.protocol = self._protocol  # it answers under what it was trained under, unless told otherwise
+            config.num_frames = self.phase.frames or config.num_frames
             save_result(
                 self.output, self.network.model, self.network.processor, self.settings, self.network.name,
                 self.network.placement.dtype, self.processes,
