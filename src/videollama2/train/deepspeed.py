@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import MissingExtra, UsageError
-from .parallel import Processes
+from .parallel import Processes, join_group
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _OURS = {  # key of the file → what says it here
@@ -57,11 +57,7 @@ class DeepSpeedProcesses(Processes):
             import deepspeed
         except ImportError:
             raise MissingExtra("--deepspeed needs DeepSpeed; run: pip install deepspeed") from None
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(device)
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        device = join_group(device)
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         made = cls(dist.get_rank(), dist.get_world_size(), device)
         for name, value in (("settings", settings), ("engine", None), ("gate", None)):

@@ -51,11 +51,7 @@ class Processes:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls.alone(device)
-        if device.type == "cuda":
-            device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(device)
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        device = join_group(device)
         logger.info("process %d of %d on %s", dist.get_rank(), world, device)
         return cls(dist.get_rank(), world, device)
 
@@ -151,6 +147,16 @@ class Processes:
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
+
+
+def join_group(device: torch.device) -> torch.device:
+    """Join the processes that torchrun started; returns this one's device."""
+    if device.type == "cuda":
+        device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
 class _Anchor:
