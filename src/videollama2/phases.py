@@ -4,8 +4,8 @@
     connector      + language     projector      + BEATs       all but the vision encoder
 
 A phase says which parts learn, from what, and how fast; nothing else in the package decides that. The numbers of
-`PHASES` are those of the released scripts; recipes/ has the printed ones beside them, for each released model. A recipe
-for another model is these with other numbers: `PHASES["av_joint"].but(…)`.
+`PHASES` are those of the released scripts. recipes/ has the printed ones beside them for each released model, with what
+else belongs to that (protocol, frames). Another model's recipe is these with other numbers: `PHASES["av_joint"].but(…)`.
 """
 
 import logging
@@ -162,7 +162,6 @@ PHASES = _phases(
         name="video_tune",
         starts_from="video_align",
         learns=frozenset({"connector", "language_model", "lm_head"}),
-        protocol="paper",
         learning_rate=2e-5,
         batch=128,
     ),
@@ -188,7 +187,6 @@ PHASES = _phases(
         learns=frozenset({"connector", "audio_projector", "audio_encoder", "language_model", "lm_head"}),
         mixture={"av": 2.0, "audio": 1.0, "video": 1.0},
         sound=True,
-        protocol="paper",
         learning_rate=2e-5,
         batch=128,
         epochs=2,
