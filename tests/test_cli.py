@@ -66,6 +66,8 @@ def test_flags_reach_the_engine(run: Any, engine: Engine, media: Path) -> None:
 
     plain = receipt()
     assert receipt("--start", "1", "--end", "0:02.5")["video"]["range_seconds"] == [1.0, 2.5]
+    words = ["ask", "a.mp4", "--start", "1", "b.mp4", "--end", "2", Q]
+    assert cli.build_parser().parse_args(words).words == ["a.mp4", "b.mp4", Q]
     assert receipt("--frames", "3")["video"]["frames_used"] == 3
     assert receipt("--no-audio")["audio"]["state"] == "not_requested"
     assert receipt("--no-video")["video"] is None

@@ -43,6 +43,10 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's; but what a sub-command does not know is said by it, with the nearest flag that it has."""
         found, unknown = super().parse_known_args(args, namespace)
+        several = [a for a in self._actions if a.nargs == "+" and not a.option_strings]
+        if several and not any(word.startswith("-") for word in unknown):  # words that stand after a flag
+            getattr(found, several[-1].dest).extend(self._get_value(several[-1], word) for word in unknown)
+            unknown = []
         flags = [word.split("=")[0] for word in unknown if word.startswith("--")]
         if flags:
             near = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
