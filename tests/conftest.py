@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 # before torch is imported: threads that wait must not spin on busy cores, and no test may reach for a hub
@@ -17,6 +18,11 @@ import videollama2
 from videollama2.engine import Engine
 
 from . import tiny
+
+
+def pytest_report_header() -> list[str]:
+    """What this run can't test, said at its top."""
+    return [] if find_spec("deepspeed") else ["DeepSpeed is not installed: --deepspeed itself is not run here"]
 
 
 @pytest.fixture(autouse=True)

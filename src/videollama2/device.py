@@ -41,6 +41,15 @@ def choose(device: str | torch.device | None = None, dtype: str | torch.dtype | 
     return placement
 
 
+def find(device: str | torch.device | None = None) -> torch.device:
+    """The device of `choose`, without a choice of number format and without a word.
+
+    Raises:
+        UsageError: an unknown name, or a device that this machine does not have.
+    """
+    return _device(device)[0]
+
+
 def _device(asked: str | torch.device | None) -> tuple[torch.device, str]:
     if asked is None or asked == "auto":
         if torch.cuda.is_available():

@@ -5,7 +5,7 @@
 
 A phase says which parts learn, from what, and how fast; nothing else in the package decides that. The numbers of
 `PHASES` are those of the released scripts. recipes/ has the printed ones beside them for each released model, with what
-else belongs to that (protocol, frames). Another model's recipe is these with other numbers: `PHASES["av_joint"].but(…)`.
+else belongs to that (protocol, frames). A recipe of your own is these with other numbers: `PHASES["av_joint"].but(…)`.
 """
 
 import logging

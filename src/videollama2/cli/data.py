@@ -12,8 +12,9 @@ _EPILOG = """examples:
   videollama2 data doctor qa.csv --model nano               tokens and labels, too
   videollama2 data doctor shards/*.tar --output checked --workers 8 --timeout 30
 
-It writes report.html, report.json, clean.jsonl (the records without a problem) and journal.jsonl into the output
-folder; started again, it goes on where it was. exit code 0: all is good; 3: problems were found
+It writes report.html, report.json, clean.jsonl (the records without a problem; of several files, clean-NAME.jsonl each)
+and journal.jsonl into the output folder; started again, it goes on where it was. exit code 0: all is good; 3: problems
+were found
 """
 
 
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         terminal.write_json(as_json(found))
     else:
         print(terminal.harmless(table(found)))
-        terminal.say(f"good records: {paths['clean']}; report: {paths['page']}")
+        clean = ", ".join(str(path) for name, path in paths.items() if name.startswith("clean"))
+        terminal.say(f"good records: {clean}; report: {paths['page']}")
     return DataError.exit_code if found.problems else 0
 
 

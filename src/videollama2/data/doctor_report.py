@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import StorageError
 from .doctor import Examination, Finding
-from .records import as_mapping
+from .records import Record, as_mapping
 
 CLEAN, REPORT, PAGE = "clean.jsonl", "report.json", "report.html"
 _LISTED = 20  # findings in the terminal
@@ -22,23 +22,44 @@ _BINS = 30
 
 
 def write_report(found: Examination, folder: Path) -> dict[str, Path]:
-    """Write the page, the JSON and the list of good records into the folder; returns their paths by name.
+    """Write the page, the JSON and the lists of good records into the folder; returns their paths by name.
+
+    The good records of one file are in clean.jsonl ("clean"). Of several files, each has a list of its own
+    ("clean NAME"): what is kept back to measure on must not be learned from.
 
     Raises:
         StorageError: the folder can't be written.
     """
-    paths = {"clean": folder / CLEAN, "report": folder / REPORT, "page": folder / PAGE}
-    lines = (json.dumps(as_mapping(record, folder)) + "\n" for record in found.good)
+    paths = {"report": folder / REPORT, "page": folder / PAGE}
+    lists: dict[Path | None, list[Record]] = {}
+    for record in found.good:
+        lists.setdefault(record.file, []).append(record)
+    names = _clean_names(list(lists) if lists else [None])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".{CLEAN}").open("w", encoding="ascii") as out:
-            out.writelines(lines)
-        (folder / f".{CLEAN}").replace(paths["clean"])
+        for file, name in names.items():
+            unfinished = folder / f".{name}"
+            with unfinished.open("w", encoding="ascii") as out:
+                out.writelines(json.dumps(as_mapping(record, folder)) + "\n" for record in lists.get(file, ()))
+            unfinished.replace(folder / name)
+            paths["clean" if name == CLEAN else f"clean {file}"] = folder / name
         paths["report"].write_text(json.dumps(as_json(found), indent=1) + "\n", encoding="ascii")
         paths["page"].write_text(page(found), encoding="utf-8", errors="replace")
     except OSError as error:
         raise StorageError(f"{folder} can't be written ({error.strerror or error}); name another folder") from error
     return paths
+
+
+def _clean_names(files: Sequence[Path | None]) -> dict[Path | None, str]:
+    """The list of each file's good records; files of one name in several folders are numbered."""
+    if len(files) == 1:
+        return {files[0]: CLEAN}
+    names: dict[Path | None, str] = {}
+    for file in files:
+        stem = "records" if file is None else file.stem
+        again = sum(name.startswith(f"clean-{stem}") for name in names.values())
+        names[file] = f"clean-{stem}{f'-{again + 1}' if again else ''}.jsonl"
+    return names
 
 
 def as_json(found: Examination) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Samples(Dataset[Sample | Skipped]):
                 return Skipped(record.origin, str(error))
             raise DataError(
                 f"record {record.origin}: {error} Mend the file, leave the record out (`videollama2 data doctor` "
-                "writes a list without such), or train with on_unreadable = skip."
+                "writes a list without such), or train with --on-unreadable skip."
             ) from error
         except PromptError as error:
             raise DataError(f"record {record.origin}: {error}") from error
@@ -264,5 +264,7 @@ def _check(prepared: Any, modality: Modality, *, hears: bool) -> None:
     if prepared.modality != modality:
         raise UnreadableMedia(f"it is {_WORDS[prepared.modality]}, but the record says {modality}.")
     if hears and prepared.audio is not None and prepared.audio.state == "absent":
-        why = "; ".join(note for note in prepared.audio.notes if note) or "it has none"
-        raise NoAudioStream(f"the record asks for the sound of {prepared.audio.source}, but there is none: {why}.")
+        raise NoAudioStream(
+            f"its sound is to be learned from, but {prepared.audio.source} has none. Say 'sound': false in the record, "
+            "or --sound false where it says nothing."
+        )

@@ -90,6 +90,11 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
     evaluation = read_records(sources.evaluation, **options) if sources.evaluation else []
     refuse_missing([*records, *evaluation], settings)
     _warn_of_idle(records, phase)
+    if phase.batch > len(records):
+        logger.warning(
+            "a batch of %d is more than the %d records: each step shows some of them twice. Say a smaller --batch",
+            phase.batch, len(records),
+        )  # fmt: skip
     weights = _weights(phase, pools)
     plan = Plan(pools, batch=phase.batch, seed=settings.seed, weights=weights)
     steps = phase.steps or max(1, math.ceil(phase.epochs * plan.steps_per_epoch))

@@ -19,7 +19,7 @@ from ..data.features import FeatureCache
 from ..data.mixture import InOrder
 from ..data.records import Record
 from ..data.samples import Samples
-from ..device import choose
+from ..device import find
 from ..errors import UsageError
 from ..loading import locate
 from ..phases import Phase
@@ -59,7 +59,9 @@ def train(
         StorageError: `output` can't be written.
         VideoLlama2Error: of data, weights, numerics.
     """
-    processes = Processes.join(choose(device, "float32").device, settings.deepspeed)
+    processes = Processes.join(find(device), settings.deepspeed)
+    if not processes.first:
+        logging.getLogger("videollama2").setLevel(logging.WARNING)  # one voice is enough
     try:
         check_save(phase, settings)
         divide(phase.batch, settings.micro_batch, processes)
@@ -111,12 +113,12 @@ def _open_folder(
         UsageError: there is a run already, or none to resume.
         StorageError: the folder can't be written.
     """
-    there = (output / SETTINGS).is_file()
-    if there and not resume:
+    there, done = (output / SETTINGS).is_file(), checkpoint.checkpoints(output)
+    if there and done and not resume:
         raise UsageError(f"{output} holds a run already; go on with it (--resume), or choose another --output")
     if resume and not there:
         raise UsageError(f"{output} holds no run to resume; leave --resume out, or give the --output of a run")
-    if not there and output.is_dir() and any(output.iterdir()):
+    if not there and output.is_dir() and any(p.suffix != checkpoint.UNFINISHED for p in output.iterdir()):
         raise UsageError(f"{output} is not empty; choose a folder that is, or that does not exist")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; --output is a folder")
@@ -124,17 +126,15 @@ def _open_folder(
     if processes.first:
         with checkpoint.writing(output / SETTINGS):
             output.mkdir(parents=True, exist_ok=True)
-            if there:
-                checkpoint.clean(output)
-            else:
+            checkpoint.clean(output)
+            if not resume:
                 given = {k: str(v) if isinstance(v, Path) else v for k, v in vars(sources).items()}
                 unfinished = output / f"{SETTINGS}{checkpoint.UNFINISHED}"
                 unfinished.write_text(to_json(phase, settings, **given), encoding="utf-8")
                 unfinished.replace(output / SETTINGS)
     processes.wait()
-    done = checkpoint.checkpoints(output)
-    if resume and not done:
-        logger.warning("%s has no checkpoint yet; it begins again", output)
+    if there and not done:
+        logger.warning("the run in %s came to no checkpoint; it begins again", output)
     return done[-1] if done else None
 
 
