@@ -25,7 +25,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     monkeypatch.setattr(patches, "PIECE", 6)
     yield sweep
-    for name in ("sweep", "scenes", "patches", "training", "report"):
+    for name in ("sweep", "scenes", "patches", "trial", "report"):
         sys.modules.pop(name, None)
 
 
@@ -50,6 +50,7 @@ def inputs(tmp_path: Path) -> list[str]:
         "--vision", str(tmp_path / "vision"), "--pictures", str(tmp_path / "pictures.npz"), "--work", str(tmp_path),
         "--results", str(tmp_path / "results.jsonl"), "--report", str(tmp_path / "sweep.md"), "--steps", "2",
         "--train-clips", "6", "--test-clips", "3", "--rows", "4", "9", "--jobs", "0",
+        "--learning-rates", "1e-3",
     ]  # fmt: skip
 
 

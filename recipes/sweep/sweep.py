@@ -14,16 +14,17 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from patches import Encoded, encoded_clips
 from report import write_report
-from training import Budget, run
+from trial import Budget, run
 
 HERE = Path(__file__).resolve().parent
-ROWS, SEEDS = tuple(range(1, 10)), (0, 1, 2)
+ROWS, SEEDS, RATES = tuple(range(1, 10)), (0, 1, 2), (2e-3, 5e-4)
 
 logger = logging.getLogger("sweep")
 
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of Table 1")
     made.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     made.add_argument("--steps", type=int, default=Budget.steps)
-    made.add_argument("--learning-rate", type=float, default=Budget.learning_rate)
+    made.add_argument("--learning-rates", type=float, nargs="+", default=RATES, help="every row is trained with each")
     made.add_argument("--train-clips", type=int, default=2000)
     made.add_argument("--test-clips", type=int, default=360)
     made.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each; 0: in this process")
@@ -49,7 +50,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def finished(results: Path, budget: Budget) -> list[dict[str, Any]]:
-    """Results of earlier starts. A line that a crash cut off is not counted; another budget stops the sweep."""
+    """Results of earlier starts, with any learning rate.
+
+    A line that a crash cut off is not counted; another budget stops the sweep.
+    """
     found = []
     lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
     for number, line in enumerate(lines, 1):
@@ -58,9 +62,10 @@ def finished(results: Path, budget: Budget) -> list[dict[str, Any]]:
         except ValueError:
             logger.warning("%s:%d is not whole; its run is done again", results, number)
             continue
-        if result["budget"] != vars(budget):
+        asked = {**vars(budget), "learning_rate": result["budget"]["learning_rate"]}
+        if result["budget"] != asked:
             raise SystemExit(
-                f"{results}:{number} was made with {result['budget']}, asked for is {vars(budget)}; rows are "
+                f"{results}:{number} was made with {result['budget']}, asked for is {asked}; rows are "
                 "compared at equal budgets only: give another --results file"
             )
         found.append(result)
@@ -89,15 +94,16 @@ def _run(row: int, seed: int, budget: Budget) -> dict[str, Any]:
     return run(row, seed, budget, _encoded)
 
 
-def run_all(
-    wanted: Sequence[tuple[int, int]], budget: Budget, encoded: dict[str, Encoded], jobs: int
-) -> Iterator[dict[str, Any]]:
-    """Train and measure (row, seed) after (row, seed), `jobs` at a time (0: in this process); results as they come."""
+Run = tuple[int, int, Budget]  # row, seed, and what it gets
+
+
+def run_all(wanted: Sequence[Run], encoded: dict[str, Encoded], jobs: int) -> Iterator[dict[str, Any]]:
+    """Train and measure run after run, `jobs` at a time (0: in this process); results as they come."""
     if jobs == 0:
-        yield from (run(row, seed, budget, encoded) for row, seed in wanted)
+        yield from (run(*one, encoded) for one in wanted)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (encoded,)) as pool:
-        runs = [pool.submit(_run, row, seed, budget) for row, seed in wanted]
+        runs = [pool.submit(_run, *one) for one in wanted]
         try:
             for done in as_completed(runs):
                 yield done.result()
@@ -108,17 +114,24 @@ def run_all(
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    budget = Budget(steps=args.steps, learning_rate=args.learning_rate, train_clips=args.train_clips)
-    done = {(r["row"], r["seed"]) for r in finished(args.results, budget)}
+    budget = Budget(steps=args.steps, train_clips=args.train_clips)
+    done = {(r["row"], r["seed"], r["budget"]["learning_rate"]) for r in finished(args.results, budget)}
     # seed by seed, so that a sweep that is stopped early still compares all rows
-    wanted = [(row, seed) for seed in args.seeds for row in args.rows if (row, seed) not in done]
+    wanted = [
+        (row, seed, replace(budget, learning_rate=rate))
+        for seed in args.seeds
+        for rate in args.learning_rates
+        for row in args.rows
+        if (row, seed, rate) not in done
+    ]
     logger.info("%d runs are done, %d to do", len(done), len(wanted))
     if wanted:
         counts = {"train": args.train_clips, "test": args.test_clips}
         encoded = encoded_clips(args.vision, args.pictures, counts, budget.width, args.work / "patches")
-        for number, result in enumerate(run_all(wanted, budget, encoded, args.jobs), 1):
+        for number, result in enumerate(run_all(wanted, encoded, args.jobs), 1):
             append(args.results, result)
-            logger.info("%d of %d: row %d, seed %d", number, len(wanted), result["row"], result["seed"])
+            what = (result["row"], result["seed"], result["budget"]["learning_rate"])
+            logger.info("%d of %d: row %d, seed %d, rate %g", number, len(wanted), *what)
     write_report(finished(args.results, budget), args.report)
 
 
