@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from videollama2.cli import main
-from videollama2.data import decoding, doctor_worker
-from videollama2.data.doctor import Examination, examine
-from videollama2.data.doctor_report import page, summary, table, write_report
+from videollama2.data.doctor import decoding, worker
+from videollama2.data.doctor.examine import Examination, examine
+from videollama2.data.doctor.report import page, summary, table, write_report
 from videollama2.data.records import read_records
 from videollama2.errors import StorageError, UsageError, VideoLlama2Error
 from videollama2.processing import VideoLlama2Processor
@@ -284,8 +284,8 @@ def test_killed_it_goes_on_where_it_was(tmp_path: Path, asked: Path) -> None:
     names = [f"slow{i}" for i in range(20)]
     path = named(tmp_path, *names)
     program = (
-        "import sys; from pathlib import Path; from videollama2.data import decoding; "
-        "from videollama2.data.doctor import examine; from videollama2.data.records import read_records; "
+        "import sys; from pathlib import Path; from videollama2.data.doctor import decoding; "
+        "from videollama2.data.doctor.examine import examine; from videollama2.data.records import read_records; "
         f"decoding.COMMAND = {decoding.COMMAND!r}; "
         f"examine(read_records([{str(path)!r}]), workers=2, folder=Path({str(tmp_path / 'out')!r}))"
     )
@@ -347,8 +347,8 @@ def test_a_decoder_that_raises_what_it_likes(monkeypatch: pytest.MonkeyPatch) ->
         def fail(*_: Any, error: BaseException = error, **__: Any) -> Any:
             raise error
 
-        monkeypatch.setattr(doctor_worker, "open_clip", fail)
-        assert doctor_worker.answer(task)["error"] == name
+        monkeypatch.setattr(worker, "open_clip", fail)
+        assert worker.answer(task)["error"] == name
 
 
 @pytest.mark.parametrize("wish", [{"workers": -1}, {"timeout_s": 0}, {"memory_mb": 0}, {"max_length": 0}])

@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
         on_stage("reading records")
-        from ..data.doctor import examine
-        from ..data.doctor_report import as_json, table, write_report
+        from ..data.doctor.examine import examine
+        from ..data.doctor.report import as_json, table, write_report
         from ..data.records import read_records
 
         unread: list[tuple[str, str]] = []

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError
-from .doctor import Examination, Finding
-from .records import Record, as_mapping
+from ...errors import StorageError
+from ..records import Record, as_mapping
+from .examine import Examination, Finding
 
 CLEAN, REPORT, PAGE = "clean.jsonl", "report.json", "report.html"
 _LISTED = 20  # findings in the terminal

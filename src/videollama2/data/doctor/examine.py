@@ -1,7 +1,7 @@
 """What is wrong with training data, before a run finds out: `videollama2 data doctor`.
 
     records ── media, each opened in a process that can be killed (decoding.py) ──┐
-            ── files of equal size, hashed ── duplicates                          ├─► findings ──► doctor_report.py
+            ── files of equal size, hashed ── duplicates                          ├─► findings ──► report.py
             ── text, by the model's tokenizer ── lengths, labels (lengths.py)   ──┘
 
 A `problem` is a record that can't be learned from as it stands; it is left out of the clean list. A `remark` is worth
@@ -19,15 +19,15 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Literal
 
-from ..errors import UsageError
-from ..processing import VideoLlama2Processor
-from ..protocols import Protocol
-from ..protocols import protocol as named_protocol
-from ..text.conversations import Media
+from ...errors import UsageError
+from ...processing import VideoLlama2Processor
+from ...protocols import Protocol
+from ...protocols import protocol as named_protocol
+from ...text.conversations import Media
+from ..records import Record
 from .decoding import CRASHED, HUNG, Answer, Task, answers
 from .journal import Journal
 from .lengths import Length, Lengths
-from .records import Record
 
 Severity = Literal["problem", "remark"]
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import VideoLlama2Error
+from ...errors import VideoLlama2Error
 
-COMMAND = (sys.executable, "-m", "videollama2.data.doctor_worker")
+COMMAND = (sys.executable, "-m", "videollama2.data.doctor.worker")
 HUNG, CRASHED = "Hung", "Crashed"
 """Names of errors in answers, beside those of errors.py."""
 _START_SECONDS = 180.0  # imports, on a busy machine
@@ -30,7 +30,7 @@ Answer = dict[str, Any]
 def answers(
     tasks: Mapping[str, Task], *, workers: int, timeout_s: float, memory_mb: int
 ) -> Iterator[tuple[str, Answer]]:
-    """Name and answer of every task, in the order in which they are done (doctor_worker.py says what they hold).
+    """Name and answer of every task, in the order in which they are done (worker.py says what they hold).
 
     A task that takes longer than `timeout_s` seconds is answered {"error": "Hung"}; one whose process dies,
     {"error": "Crashed"}; both with a "message".

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PromptError
-from ..processing import VideoLlama2Processor
-from .labels import IGNORE, characters_per_id, chat_example, fewest_ids
-from .records import Record
+from ...errors import PromptError
+from ...processing import VideoLlama2Processor
+from ..labels import IGNORE, characters_per_id, chat_example, fewest_ids
+from ..records import Record
 
 Known = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """Takes the key of a question and what would answer it; gives the answer, perhaps an earlier one."""
@@ -51,7 +51,7 @@ class Lengths:
         """Length of a record, and kind and words of what is wrong with it.
 
         Args:
-            facts: of its medium, as doctor_worker.py gives them; None for text alone. With an error in them there is
+            facts: of its medium, as worker.py gives them; None for text alone. With an error in them there is
                 no length.
         """
         deaf = self._unsupported(record)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError
+from ...errors import StorageError
 from .decoding import CRASHED, HUNG, Answer
 
 

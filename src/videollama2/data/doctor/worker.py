@@ -1,4 +1,4 @@
-"""The child process in which the doctor opens media: `python -m videollama2.data.doctor_worker MEGABYTES`.
+"""The child process in which the doctor opens media: `python -m videollama2.data.doctor.worker MEGABYTES`.
 
 It reads one JSON task a line from standard input and answers each by one JSON line. A decoder that hangs, that eats all
 memory or that takes its process with it takes this one only (decoding.py replaces it).
@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..errors import MediaError, VideoLlama2Error
-from ..media import Clip, open_clip, sound_features
-from ..protocols import protocol
+from ...errors import MediaError, VideoLlama2Error
+from ...media import Clip, open_clip, sound_features
+from ...protocols import protocol
 
 READY = "ready"
 
