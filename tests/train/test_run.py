@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,9 @@ def torchrun(phase: str, output: Path, *flags: str) -> None:
 
 
 def test_two_processes_do_what_one_does(sources: Sources, tmp_path: Path) -> None:
-    runs.run(sources, tmp_path / "one")
-    torchrun("av_joint", tmp_path / "two", *runs.flags(sources))
+    held_out = replace(sources, evaluation=sources.data)  # between steps, as what is measured may be saved next
+    runs.run(held_out, tmp_path / "one", evaluate_every=2)
+    torchrun("av_joint", tmp_path / "two", *runs.flags(sources, evaluate_every=2), "--evaluation", *sources.data)
     assert runs.losses(tmp_path / "two") == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-4)
     last = tmp_path / "two" / "checkpoints" / "step-000004"
     assert {f.name for f in last.iterdir()} >= {f"trained-{rank}-of-2.safetensors" for rank in (0, 1)}
@@ -106,7 +108,7 @@ def test_two_processes_do_what_one_does(sources: Sources, tmp_path: Path) -> Non
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(torch.allclose(one[n], two[n], atol=2e-5) for n in one)
     shutil.rmtree(last)
-    runs.run(sources, tmp_path / "two", resume=True)
+    runs.run(held_out, tmp_path / "two", resume=True, evaluate_every=2)
     assert runs.losses(tmp_path / "two") == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-4)
 
 

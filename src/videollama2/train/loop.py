@@ -190,6 +190,7 @@ def evaluate(
             if micro is not None:
                 total += float(out.loss)
                 count += micro.supervised
+    processes.measured(model)
     total, count = processes.sum([total, count])
     if not count:
         raise UsageError("the evaluation data has no sample that could be read")

@@ -128,6 +128,15 @@ class Processes:
         """What the model makes of a micro-batch that is learned from."""
         return model(**inputs)
 
+    def measured(self, model: Any) -> None:
+        """After passes that no backward followed: each process holds its rows again.
+
+        FSDP keeps the root's weights whole after a forward pass, for the backward one; they would be saved as they are
+        in the arithmetic, without moments, and what is restored into them would be lost.
+        """
+        if self.spreads_weights:
+            model.reshard()
+
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add a micro-batch's gradients to the step's; `last` of the step."""
         (loss * self.world).backward()  # FSDP takes the mean of the processes' gradients where the step wants their sum
