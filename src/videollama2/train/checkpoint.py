@@ -118,8 +118,10 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     if hasattr(optimizer, "restored"):  # train/deepspeed.py keeps them in a form of its own
         optimizer.restored(moments, step)
     else:
+        fused = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
         for parameter, values_of in moments.items():
-            optimizer.state[parameter] = {"step": torch.tensor(step), **values_of}
+            place = parameter.device if parameter in fused else "cpu"  # where AdamW itself keeps the count
+            optimizer.state[parameter] = {"step": torch.tensor(step, device=place), **values_of}
     return state
 
 
