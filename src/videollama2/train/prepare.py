@@ -27,7 +27,7 @@ from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
         WeightsError: the model can't be loaded.
         UsageError: the phase trains what the model does not have.
     """
-    placement = choose(str(processes.device), PRECISIONS[phase.precision])
+    placement = choose(str(processes.device), PRECISIONS.get(phase.precision) or automatic(processes.device))
     options: dict[str, Any] = {}
     if settings.quantise is not None:
         options["quantization_config"] = quantisation_config(settings.quantise, placement.dtype)
@@ -188,3 +188,12 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
         learning = phase.apply(model)
     name = str(folder.resolve()) if Path(sources.model).is_dir() else sources.model
     return Network(model, processor, name, learning, placement)
+
+
+def automatic(device: torch.device) -> torch.dtype:
+    """Number format of the arithmetic where nothing is asked for: bfloat16 on GPUs that have it, else float32.
+
+    Never float16, in which answering may run: small gradients would be zero.
+    """
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has else torch.float32

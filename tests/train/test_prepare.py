@@ -1,0 +1,45 @@
+"""What depends on the GPU that a run is on, looked at without one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from videollama2.train import checkpoint
+from videollama2.train.parallel import Processes
+from videollama2.train.prepare import automatic
+
+STATE = {"step": 3, "steps": 4, "waited": 0, "skipped": 0, "phase": "video_tune", "data": "", "best": None}
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "expected"),
+    [
+        ("cuda", True, torch.bfloat16),
+        ("cuda", False, torch.float32),
+        ("mps", False, torch.float32),
+        ("cpu", True, torch.float32),
+    ],
+)
+def test_nothing_is_trained_in_float16(
+    monkeypatch: pytest.MonkeyPatch, device: str, has: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    assert automatic(torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_count_of_steps_is_restored_where_adamw_looks_for_it(tmp_path: Path, fused: bool) -> None:
+    """The fused one, which GPUs get, keeps it beside the weights; here they are on the meta device."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    saved = checkpoint.save(tmp_path, model, optimizer, STATE, Processes.alone(torch.device("cpu")))
+    model = nn.Linear(2, 2, device="meta")
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.param_groups[0]["fused"] = fused
+    checkpoint.restore(saved, model, optimizer)
+    assert {optimizer.state[p]["step"].device.type for p in model.parameters()} == {"meta" if fused else "cpu"}
+    assert optimizer.state[model.weight]["exp_avg"].device.type == "meta"
