@@ -113,18 +113,25 @@ def test_two_processes_do_what_one_does(sources: Sources, tmp_path: Path) -> Non
 
 
 def test_a_process_that_has_only_text_keeps_nobody_waiting(sources: Sources, tmp_path: Path) -> None:
-    """The language model is frozen and one process's samples meet nothing that learns: the hardest case."""
+    """The language model is frozen and one process's samples meet nothing that learns, or can't be read: the hardest."""
     lines = Path(sources.data[0]).read_text().splitlines()
     seen = [json.loads(line) for line in lines[:2]]
     said = [json.loads(lines[-1]) for _ in range(2)]
     records = [record for pair in zip(seen, said, strict=True) for record in pair]
+    (tmp_path / "broken.mp4").write_bytes(b"no clip")
+    records.append({**seen[0], "video": str(tmp_path / "broken.mp4")})
     (tmp_path / "data.json").write_text(json.dumps(records))
     mixed = Sources(model=sources.model, data=(str(tmp_path / "data.json"),), media_root=Path(sources.data[0]).parent)
-    given = {"style": "chat", "batch": 2, "mixture": {}}
+    given = {"style": "chat", "batch": 2, "on_unreadable": "skip", "steps": 6}
     runs.run(mixed, tmp_path / "one", "video_align", **given)
-    flags = runs.flags(mixed, style="chat", batch=2)
+    flags = runs.flags(mixed, **given)
     torchrun("video_align", tmp_path / "two", *flags, "--media-root", str(mixed.media_root))
     assert runs.losses(tmp_path / "two") == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-4)
+    one, two = (
+        [line for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines() if '"skip"' in line]
+        for name in ("one", "two")
+    )
+    assert one == two and len(one) > 1
 
 
 def test_evaluation_keeps_the_best_and_stops_early(sources: Sources, tmp_path: Path) -> None:
@@ -139,6 +146,11 @@ def test_evaluation_keeps_the_best_and_stops_early(sources: Sources, tmp_path: P
     ]
     assert summary["best"]["loss"] == min(measured) and summary["steps"] < 8
     assert summary["steps"] == len(measured) - 1  # the first was before any step
+    (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed before its end
+    again = runs.run(
+        held_out, tmp_path / "run", learning_rate=0.3, steps=8, evaluate_every=1, patience=1, resume=True
+    )
+    assert again["steps"] == summary["steps"] and again["best"] == summary["best"]
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,9 @@ def evaluate(
     """Mean loss over the supervised tokens of the first `steps` steps; nothing is dropped out, nothing learns."""
     model.eval()
     total = count = 0.0
+    skipped: list[Any] = []
     for batch in source.steps(0, steps):
+        skipped += batch.skipped
         for micro in batch.micro:
             with torch.autocast(processes.device.type, autocast, enabled=autocast is not None):
                 inputs = {"input_ids": torch.zeros((1, 2), dtype=torch.long)} if micro is None else micro.inputs
@@ -191,6 +193,9 @@ def evaluate(
                 total += float(out.loss)
                 count += micro.supervised
     processes.measured(model)
+    if skipped:
+        names = ", ".join(lost.record for lost in skipped[:3])
+        logger.warning("measured without %d samples: %s%s", len(skipped), names, " …" if skipped[3:] else "")
     total, count = processes.sum([total, count])
     if not count:
         raise UsageError("the evaluation data has no sample that could be read")

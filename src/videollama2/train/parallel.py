@@ -85,6 +85,14 @@ class Processes:
         dist.all_reduce(total)
         return total.tolist()
 
+    def gather(self, items: Sequence[Any]) -> list[Any]:
+        """Everybody's items, in the order of the processes."""
+        if self.world == 1:
+            return list(items)
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, list(items))
+        return [item for theirs in found for item in theirs]
+
     def wait(self) -> None:
         """Until all are here."""
         if self.world > 1:

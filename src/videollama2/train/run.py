@@ -197,7 +197,7 @@ class _Run:
 
     def _train(self) -> None:
         first, steps = self.state["step"], self.data.steps
-        if first >= steps:
+        if first >= steps or self._waited_enough:
             return
         if self.metrics is not None:
             self.metrics.begin(first, steps)
@@ -222,11 +222,15 @@ class _Run:
                 last or (self.settings.evaluate_every and done % self.settings.evaluate_every == 0)
             ):
                 improved = self._evaluate()
-                last |= self.settings.patience is not None and self.state["waited"] >= self.settings.patience
+                last |= self._waited_enough
             if last or improved or _due(done, self.settings.save_every):
                 self._save()
             if last:
                 break
+
+    @property
+    def _waited_enough(self) -> bool:
+        return self.settings.patience is not None and self.state["waited"] >= self.settings.patience
 
     @property
     def _autocast(self) -> torch.dtype | None:
@@ -261,12 +265,13 @@ class _Run:
         )
 
     def _tell(self, report: StepReport) -> None:
-        self.state["skipped"] += int(self.processes.sum([len(report.skipped)])[0])
-        for lost in report.skipped:
-            logger.warning("left out %s: %s", lost.record, lost.reason)
+        count = int(self.processes.sum([len(report.skipped)])[0])
+        skipped = self.processes.gather(report.skipped) if count else []
+        self.state["skipped"] += count
         if self.metrics is None:
             return
-        for lost in report.skipped:
+        for lost in skipped:
+            logger.warning("left out %s: %s", lost.record, lost.reason)
             self.metrics.event("skip", step=report.step, record=lost.record, reason=lost.reason)
         every = report.positions + report.padding
         self.metrics.step(
