@@ -113,7 +113,7 @@ def test_two_processes_do_what_one_does(sources: Sources, tmp_path: Path) -> Non
 
 
 def test_a_process_that_has_only_text_keeps_nobody_waiting(sources: Sources, tmp_path: Path) -> None:
-    """The language model is frozen and one process's samples meet nothing that learns, or can't be read: the hardest."""
+    """The language model is frozen and one process's samples meet nothing that learns, or can't be read."""
     lines = Path(sources.data[0]).read_text().splitlines()
     seen = [json.loads(line) for line in lines[:2]]
     said = [json.loads(lines[-1]) for _ in range(2)]
@@ -147,9 +147,7 @@ def test_evaluation_keeps_the_best_and_stops_early(sources: Sources, tmp_path: P
     assert summary["best"]["loss"] == min(measured) and summary["steps"] < 8
     assert summary["steps"] == len(measured) - 1  # the first was before any step
     (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed before its end
-    again = runs.run(
-        held_out, tmp_path / "run", learning_rate=0.3, steps=8, evaluate_every=1, patience=1, resume=True
-    )
+    again = runs.run(held_out, tmp_path / "run", learning_rate=0.3, steps=8, evaluate_every=1, patience=1, resume=True)
     assert again["steps"] == summary["steps"] and again["best"] == summary["best"]
 
 
