@@ -3,8 +3,8 @@
     python recipes/nano/build.py --assets ASSETS --out OUT [--fetch] [--size cpu|gpu]
 
 What is finished is not made again, and training goes on from its last checkpoint, so the command is repeated until it
-ends. On two idle CPU cores it takes about half a day, nearly all of it training; with a GPU it takes what it needs by
-itself (`--size gpu`, about an hour, most of it data and evaluation). Needs 2 GB for packages, and as programs `npm`,
+ends. On two idle CPU cores it takes about a day, nearly all of it training; where there is a GPU it takes the larger
+sizes by itself (about two hours with data and evaluation). Needs 2 GB for packages, and as programs `npm`,
 `fluidsynth`, `timidity` and, for `--fetch`, `apt-get` and `dpkg` with Debian's package lists.
 """
 

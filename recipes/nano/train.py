@@ -8,8 +8,8 @@ higher rates than the published ones, and its language model learns through adap
 with its checkpoints, its metrics, and parts.safetensors once it is finished; a stage that is finished is not trained
 again, an unfinished one goes on from its last checkpoint to the same weights.
 
-Sizes: `cpu` is made for two cores (about twelve hours, by the step times measured there), `gpu` for one data-centre
-GPU (about half an hour).
+Sizes: `cpu` is made for two cores: about a day when they are idle, by the step times measured there (half of it
+av_joint). `gpu` is for one data-centre GPU, about an hour by the same count. Neither has been run in full yet.
 """
 
 import argparse
@@ -67,24 +67,24 @@ SOUND_CLASSES = PHASES["audio_tune"].but(
     warmup=0.1, beta2=0.98,
 )  # fmt: skip
 STAGES = (
-    Stage(SOUND_CLASSES, cpu=(4000, 32), gpu=(1500, 256), asks=1),
+    Stage(SOUND_CLASSES, cpu=(3000, 32), gpu=(1500, 256), asks=1),
     Stage(
         PHASES["video_align"].but(mixture={"video": 0.9, "image": 0.1}, weight_decay=0.01, beta2=0.98),
-        cpu=(3000, 6), gpu=(600, 96),
+        cpu=(1000, 6), gpu=(600, 96),
     ),
     Stage(
         PHASES["video_tune"].but(
             learns={"connector", "language_model"}, learning_rate=3e-4, rates={"connector": 5e-4},
             mixture={"video": 0.82, "image": 0.1, "text": 0.08}, weight_decay=0.01, beta2=0.98,
         ),
-        cpu=(3000, 6), gpu=(800, 96),
+        cpu=(1000, 6), gpu=(800, 96),
     ),
-    Stage(PHASES["audio_align"].but(mixture={"audio": 1.0}, warmup=0.1, beta2=0.98), cpu=(600, 8), gpu=(200, 96)),
+    Stage(PHASES["audio_align"].but(mixture={"audio": 1.0}, warmup=0.1, beta2=0.98), cpu=(400, 8), gpu=(200, 96)),
     Stage(
         PHASES["audio_tune"].but(
             mixture={"audio": 1.0}, learning_rate=3e-4, rates={"audio_encoder": 1e-4}, warmup=0.1, beta2=0.98,
         ),
-        cpu=(1500, 8), gpu=(400, 96),
+        cpu=(800, 8), gpu=(400, 96),
     ),
     Stage(
         PHASES["av_joint"].but(
