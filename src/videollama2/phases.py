@@ -40,7 +40,8 @@ Style = Literal["chat", "joined", "templated"]
 class Phase:
     """One phase of training: what learns, from what, how fast.
 
-    Parts are the keys of `PARTS`. Where a part carries LoRA adapters, they learn in its place.
+    Parts are the keys of `PARTS`. Where a part carries LoRA adapters, they learn in its place; the head of a language
+    model that does stays as it is, as PEFT leaves it in the original (spec §6.3).
     """
 
     name: Annotated[str, "of the phase"]
@@ -107,10 +108,12 @@ class Phase:
         if absent:
             raise UsageError(f"phase {self.name!r} trains {', '.join(sorted(absent))}, which this model does not have")
         learning: dict[str, list[Any]] = {}
+        adapted = {part for part, named in members.items() if any("lora_" in name for name, _ in named)}
+        if "language_model" in adapted:
+            adapted.add("lm_head")
         for part, named in members.items():
-            adapted = any("lora_" in name for name, _ in named)
             for name, parameter in named:
-                parameter.requires_grad_(part in self.learns and (not adapted or "lora_" in name))
+                parameter.requires_grad_(part in self.learns and (part not in adapted or "lora_" in name))
             chosen = [p for _, p in named if p.requires_grad]
             millions = sum(p.numel() for p in (chosen or [p for _, p in named])) / 1e6
             logger.log(

@@ -8,6 +8,7 @@ from videollama2.phases import PARTS, PHASES, Phase, part_of
 from videollama2.train.loop import optimiser
 from videollama2.train.lora import add_adapters
 
+from .. import tiny
 from .small import batch_of, small_model
 
 
@@ -32,6 +33,13 @@ def test_adapters_learn_in_place_of_the_language_model() -> None:
     learns = {n for n, p in model.named_parameters() if p.requires_grad and part_of(n) == "language_model"}
     assert learns and all("lora_" in n for n in learns)
     assert len(learning["language_model"]) == len(learns)
+
+
+def test_the_head_of_an_adapted_language_model_stays_as_it_is() -> None:
+    model = tiny.model()  # one whose head is not tied to the embedding
+    assert "lm_head" in PHASES["av_joint"].apply(model)
+    add_adapters(model.model.language_model, rank=2, alpha=4.0)
+    assert PHASES["av_joint"].apply(model).keys() == PHASES["av_joint"].learns - {"lm_head"}
 
 
 def test_the_log_says_what_learns_and_what_is_frozen(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,8 +26,8 @@ ADAPTER = "default"  # PEFT's name of the only adapter
 def add_lora(model: Any, settings: Settings) -> list[str]:
     """Put adapters that change nothing yet on every linear layer of the settings' parts; returns the layers' names.
 
-    The head has none, nor have connector and projectors, which learn as they are (spec §6.3). Nor have a mixture's
-    experts: transformers holds them as one tensor a layer, in which there are no linear layers.
+    The head has none and stays as it is; nor have connector and projectors, which learn as they are (spec §6.3). Nor
+    have a mixture's experts: transformers holds them as one tensor a layer, in which there are no linear layers.
 
     Raises:
         UsageError: the model lacks a part.
