@@ -67,17 +67,18 @@ def paired(results: list[dict[str, Any]], left: Sequence[int], right: Sequence[i
 def better_rate(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each row the runs with the learning rate whose training loss ended lower; the test has no say in it.
 
-    A rate that fewer seeds of the row were trained with than with another is not chosen.
+    Only rates count with which every row has all seeds, so that no row is given a choice that another was not.
     """
     losses: dict[tuple[int, float], list[float]] = {}
     for r in results:
         losses.setdefault((r["row"], r["budget"]["learning_rate"]), []).append(r["loss"])
-    mean = {key: sum(values) / len(values) for key, values in losses.items()}
-    best = {}
-    for row in _rows(results):
-        most = max(len(values) for (r, _), values in losses.items() if r == row)
-        whole = [(loss, rate) for (r, rate), loss in mean.items() if r == row and len(losses[r, rate]) == most]
-        best[row] = min(whole)[1]
+    most = max(len(values) for values in losses.values())
+    rates = {rate for _, rate in losses}
+    complete = [rate for rate in rates if all(len(losses.get((row, rate), ())) == most for row in _rows(results))]
+    best = {
+        row: min(complete or rates, key=lambda rate: sum(losses.get((row, rate), (math.inf,))))
+        for row in _rows(results)
+    }
     return [r for r in results if r["budget"]["learning_rate"] == best[r["row"]]]
 
 
@@ -194,7 +195,7 @@ def write_report(results: list[dict[str, Any]], path: Path) -> None:
     seeds, best = len({r["seed"] for r in results}), better_rate(results)
     tables = [
         f"Right answers in per cent: mean of {seeds} seeds, ± half of Student's 95 % interval over seeds. Each row "
-        "with the learning rate that brought its training loss lower.",
+        "with that of the learning rates with which all rows have all seeds that brought its training loss lowest.",
         results_table(best), claims_table(best), tasks_table(best),
         "Each learning rate:", rates_table(results),
         "What a row costs beyond the budget that all have:", costs_table(best),
