@@ -66,7 +66,9 @@ class Phase:
     weight_decay: Annotated[float, "on matrices only"] = 0.0
     beta2: Annotated[float, "of AdamW"] = 0.999
     clip: Annotated[float, "largest norm of all gradients together"] = 1.0
-    precision: Annotated[Precision, "of the arithmetic; what learns is kept in fp32 (auto: bf16 on GPUs that have it)"] = "auto"
+    precision: Annotated[
+        Precision, "of the arithmetic; what learns is kept in fp32 (auto: bf16 on GPUs that have it)"
+    ] = "auto"
 
     def __post_init__(self) -> None:
         unknown = (set(self.learns) | set(self.rates)) - set(PARTS)

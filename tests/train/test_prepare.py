@@ -1,5 +1,6 @@
-"""What depends on the GPU that a run is on, looked at without one."""
+"""What a run needs before its first step: pools of records, and what depends on the GPU, looked at without one."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from torch import nn
 
 from videollama2.train import checkpoint
 from videollama2.train.parallel import Processes
-from videollama2.train.prepare import automatic
+from videollama2.train.prepare import Sources, automatic, read_data
+from videollama2.train.settings import resolve
 
 STATE = {"step": 3, "steps": 4, "waited": 0, "skipped": 0, "phase": "video_tune", "data": "", "best": None}
 
@@ -43,3 +45,14 @@ def test_the_count_of_steps_is_restored_where_adamw_looks_for_it(tmp_path: Path,
     checkpoint.restore(saved, model, optimizer)
     assert {optimizer.state[p]["step"].device.type for p in model.parameters()} == {"meta" if fused else "cpu"}
     assert optimizer.state[model.weight]["exp_avg"].device.type == "meta"
+
+
+@pytest.mark.parametrize(("prefix", "pool"), [("", "text"), ("chat=", "chat")])
+def test_a_pool_is_named_in_front_of_a_path_with_an_equals_sign(tmp_path: Path, prefix: str, pool: str) -> None:
+    turns = [{"from": "human", "value": "how many?"}, {"from": "gpt", "value": "three!"}]
+    file = tmp_path / "lr=1" / "talk.jsonl"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"conversations": turns}))
+    phase, settings = resolve("video_tune", {"mixture": {pool: 1.0}, "batch": 1})
+    data = read_data(Sources(model="nano", data=(f"{prefix}{file}",)), phase, settings)
+    assert data.plan.describe().startswith(f"{pool}: 100.0%")

@@ -81,7 +81,7 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
         MediaNotFound: media of records are not there (an error only where `on_unreadable` is "error").
         UsageError: the mixture names a pool that the data does not have.
     """
-    named = {Path(path): pool for pool, _, path in (given.rpartition("=") for given in sources.data)}
+    named = dict(_named(given) for given in sources.data)
     options: dict[str, Any] = {"media_root": sources.media_root, "sound": phase.sound}
     records = read_records(list(named), **options)
     pools: dict[str, list[int]] = {}
@@ -102,6 +102,12 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
     for record in records:
         told.update(repr((record.origin, record.conversation, record.media)).encode())
     return Data(records, evaluation, plan, steps, told.hexdigest())
+
+
+def _named(given: str) -> tuple[Path, str]:
+    """A records file, and its pool's name if it was given one; a path may have an equals sign of its own."""
+    pool, equals, path = given.partition("=")
+    return (Path(given), "") if not equals or Path(given).exists() else (Path(path), pool)
 
 
 def refuse_missing(records: Sequence[Record], settings: Settings) -> None:
