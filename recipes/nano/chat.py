@@ -63,7 +63,7 @@ def questions(seed: int = 0) -> list[str]:
 def distil(
     model: Any, tokenizer: Any, *, batch: int = 128, new_tokens: int = 64, asked: list[str] | None = None
 ) -> list[tuple[str, str]]:
-    """(question, answer) pairs; answers that did not end within `new_tokens` are left out."""
+    """(question, answer) pairs; an answer that did not end within `new_tokens` is left open at a word."""
     device = next(model.parameters()).device
     asked, pairs = questions() if asked is None else asked, []
     tokenizer.padding_side = "left"
@@ -78,8 +78,9 @@ def distil(
                 **inputs, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
             )
         for question, ids in zip(chunk, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
-            if tokenizer.eos_token_id in ids:
-                answer = tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)]).strip()
-                if answer:
-                    pairs.append((question, answer))
+            ended = tokenizer.eos_token_id in ids
+            answer = tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)] if ended else ids).strip()
+            answer = answer if ended else answer.rpartition(" ")[0]
+            if answer:
+                pairs.append((question, answer))
     return pairs

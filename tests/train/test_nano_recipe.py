@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from videollama2.data.compose import Pictures, Sounds, compose, sound_of
 from videollama2.data.questions import normalise
+from videollama2.phases import PHASES
+from videollama2.train.lora import add_adapters
 
-from .small import packs
+from .small import packs, small_model
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 
@@ -85,3 +88,29 @@ def evaluation_packs(evaluate: ModuleType) -> tuple[Pictures, Sounds]:
     made = Pictures(*plain, drawings, names)
     assert compose(0, made, None, drawings=1.0, stamps=0, shapes=0).things[0].name in names
     return made, Sounds.of(wave, index)
+
+
+def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
+    preserve = script("preserve")
+    model = small_model()
+    add_adapters(model.model.language_model, rank=2, alpha=4.0)
+    whole = preserve.Preserving(model)
+    assert [n for n, _ in whole.named_parameters()] == [n for n, _ in model.named_parameters()]
+    ids = torch.tensor([[1, 5, 9, 7, 3]])
+    inputs = {"input_ids": ids, "labels": ids, "num_items_in_batch": 4}
+    assert float(whole(**inputs).loss.detach()) == pytest.approx(0, abs=1e-6)  # adapters begin by changing nothing
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    before = whole(**inputs).loss
+    assert float(before.detach()) > 1e-3
+    PHASES["video_tune"].apply(whole)
+    before = whole(**inputs).loss
+    before.backward()
+    with torch.no_grad():
+        for parameter in whole.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.05 * parameter.grad
+    assert 0 < float(whole(**inputs).loss.detach()) < float(before.detach())
+    seen = {"input_ids": ids, "labels": ids, "num_items_in_batch": 4, "input_features": None}
+    assert float(whole(**seen).loss.detach()) < float(model.train()(**inputs).loss.detach())
