@@ -357,6 +357,19 @@ def test_settings_that_make_no_sense(tmp_path: Path, wish: dict[str, Any]) -> No
         examine([], **wish)
 
 
+def test_each_file_has_a_list_of_its_own(tmp_path: Path) -> None:
+    files = [tmp_path / place / name for place, name in (("a", "t"), ("a", "t-3"), ("b", "t"), ("c", "t"))]
+    for number, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        write(file.with_suffix(".jsonl"), {"id": number, "conversations": ASK})
+    (tmp_path / "journal.jsonl").write_text('{"of": "media", "key": 1, "answer": 2, "limits": {}}\n')  # not ours
+    records = read_records([file.with_suffix(".jsonl") for file in files])
+    found = examine(records, folder=tmp_path)
+    found.good = records  # they all say the same
+    lists = [path for name, path in write_report(found, tmp_path).items() if name.startswith("clean")]
+    assert [json.loads(path.read_text())["id"] for path in lists] == ["0", "1", "2", "3"]
+
+
 # ── the command ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -56,6 +56,8 @@ class Journal:
             of, key, answer, limits = (noted[name] for name in ("of", "key", "answer", "limits"))
         except (ValueError, KeyError, TypeError):  # cut off, or no line of ours
             return
+        if not isinstance(answer, dict) or not isinstance(key, str):
+            return
         if of == "text":
             self.texts.known[key] = answer
         elif answer.get("error") not in (HUNG, CRASHED) or limits == self.limits:  # with other limits it may go well

@@ -56,9 +56,12 @@ def _clean_names(files: Sequence[Path | None]) -> dict[Path | None, str]:
         return {files[0]: CLEAN}
     names: dict[Path | None, str] = {}
     for file in files:
-        stem = "records" if file is None else file.stem
-        again = sum(name.startswith(f"clean-{stem}") for name in names.values())
-        names[file] = f"clean-{stem}{f'-{again + 1}' if again else ''}.jsonl"
+        stem, number = "records" if file is None else file.stem, 1
+        name = f"clean-{stem}.jsonl"
+        while name in names.values():
+            number += 1
+            name = f"clean-{stem}-{number}.jsonl"
+        names[file] = name
     return names
 
 
