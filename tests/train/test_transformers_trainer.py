@@ -26,7 +26,7 @@ def samples(media: Path) -> Samples:
             medium = Media(source=str(media / file), video=file != "tone.wav", audio=heard)
         records.append(Record(id=str(k), origin=f"t.jsonl:{k}", conversation=said, media=medium))
     processor = tiny.processor(tiny.config())
-    return Samples(records, processor, protocol="full", frames=None, style="chat", max_length=128)
+    return Samples(records, processor, protocol="full", frames=None, style="chat", max_length=512)
 
 
 def test_two_steps_of_the_trainer(samples: Samples, tmp_path: Path) -> None:
