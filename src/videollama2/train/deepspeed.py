@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import MissingExtra, UsageError
+from .checkpoint import MOMENTS
 from .parallel import Processes, join_group
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 _OURS = {  # key of the file → what says it here
     "optimizer": "the phase (--learning-rate, --rates, --weight-decay, --beta2)",
     "scheduler": "the phase (--schedule, --warmup)",

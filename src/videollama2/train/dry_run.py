@@ -10,16 +10,14 @@ from ..configuration import VideoLlama2Config
 from ..data.labels import IGNORE
 from ..data.samples import Samples
 from ..errors import DataError
-from ..loading import locate
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
 from ..protocols import protocol
-from ..weights import adapters
 from ..weights.describe import describe
 from ..weights.grow import grown_config
 from .parallel import Processes, divide
 from .plan import MemoryPlan, memory_plan
-from .prepare import Sources, read_data
+from .prepare import Sources, processor_of, read_data
 from .result import check_save
 from .settings import Settings
 
@@ -108,7 +106,7 @@ def _config(sources: Sources) -> VideoLlama2Config:
 def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama2Config) -> Looked:
     """Ids and labels of every record."""
     data = read_data(sources, phase, settings)
-    processor = _processor(sources, config)
+    processor = processor_of(sources, config)
     name = phase.protocol or config.protocol
     samples = Samples(
         data.records, processor, protocol=name, frames=phase.frames, style=phase.style, max_length=phase.max_length
@@ -137,14 +135,6 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
         longest=longest,
         positions=longest[1] + _media_positions(processor, phase, kinds),
     )
-
-
-def _processor(sources: Sources, config: VideoLlama2Config) -> VideoLlama2Processor:
-    """The processor that the run would have."""
-    folder, _ = locate(sources.model, sources.base)
-    tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, sources.base)
-    looked_with = folder if sources.vision is None else adapters.resolve(sources.vision)
-    return VideoLlama2Processor.from_pretrained(looked_with, config=config, tokenizer_folder=tokenizer)
 
 
 def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Counter[str]) -> int:

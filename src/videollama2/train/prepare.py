@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..configuration import VideoLlama2Config
 from ..data.mixture import Plan
 from ..data.records import Record, missing_media, read_records
 from ..device import Placement, choose
@@ -171,15 +172,13 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
     folder, _ = locate(sources.model, sources.base)
     base = None if sources.model == DEFAULT_MODEL else sources.base
     if sources.vision is None and sources.audio is None:
-        model, tokenizer = load_network(folder, base, placement.dtype, **options)
+        model, _ = load_network(folder, base, placement.dtype, **options)
     else:
-        tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, base)
         added: dict[str, Any] = {"vision": sources.vision, "audio": sources.audio, "seed": settings.seed}
         model = grow(folder, base=base, dtype=placement.dtype, **added, **options)
     if settings.quantise is None:
         model.to(placement.device)
-    looked_with = folder if sources.vision is None else adapters.resolve(sources.vision)
-    processor = VideoLlama2Processor.from_pretrained(looked_with, config=model.config, tokenizer_folder=tokenizer)
+    processor = processor_of(sources, model.config)
     if settings.lora_rank:
         add_lora(model, settings)
     learning = phase.apply(model)
@@ -194,6 +193,14 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
         learning = phase.apply(model)
     name = str(folder.resolve()) if Path(sources.model).is_dir() else sources.model
     return Network(model, processor, name, learning, placement)
+
+
+def processor_of(sources: Sources, config: VideoLlama2Config) -> VideoLlama2Processor:
+    """The processor of a run's model, from files other than weights: pictures as a new vision encoder has them."""
+    folder, _ = locate(sources.model, sources.base)
+    tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, sources.base)
+    looked_with = folder if sources.vision is None else adapters.resolve(sources.vision)
+    return VideoLlama2Processor.from_pretrained(looked_with, config=config, tokenizer_folder=tokenizer)
 
 
 def automatic(device: torch.device) -> torch.dtype:

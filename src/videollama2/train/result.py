@@ -10,19 +10,13 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..phases import Phase, part_of
+from ..weights.adapters import STAGE_FILES
 from ..weights.layouts import original_name
 from ..weights.load import quiet
 from .adapters import save_lora, write_config
 from .checkpoint import UNFINISHED, learning, writing
 from .parallel import Processes
 from .settings import Settings
-
-# file of a stage's folder → the parts in it (spec §3.3)
-STAGE_FILES = {
-    "mm_projector": {"connector"},
-    "mm_projector_a": {"audio_projector"},
-    "audio_tower": {"audio_encoder"},
-}
 
 
 def check_save(phase: Phase, settings: Settings) -> None:
@@ -31,7 +25,7 @@ def check_save(phase: Phase, settings: Settings) -> None:
     Raises:
         UsageError: the language model learns as it is, and only parts are to be saved.
     """
-    held = set().union(*STAGE_FILES.values())
+    held = set(STAGE_FILES.values())
     if settings.save == "parts" and not settings.lora_rank and phase.learns - held:
         raise UsageError(
             f"save=parts can hold {', '.join(sorted(held))}, but {', '.join(sorted(phase.learns - held))} learn too; "
@@ -63,8 +57,8 @@ def save_result(
         if adapted:
             save_lora(model, tensors, made, settings, base)
         elif settings.save == "parts":
-            for stem, parts in STAGE_FILES.items():
-                kept = {original_name(n): t for n, t in tensors.items() if part_of(n) in parts}
+            for stem, part in STAGE_FILES.items():
+                kept = {original_name(n): t for n, t in tensors.items() if part_of(n) == part}
                 if kept:
                     save_file(kept, made / f"{stem}.safetensors", metadata={"format": "pt"})
             write_config(model, made, base)

@@ -1,7 +1,7 @@
 """A run, from records to a finished model: what `videollama2 train PHASE` does.
 
 data ──► Plan ─► RecordSteps ─┐
-model ─► adapters ─► Phase ───┴─► loop.optimise ─► metrics, evaluations, checkpoints ─► the finished model
+model ─► adapters ─► Phase ───┴─► loop.optimise ─► metrics, evaluations, checkpoints ─► the result
 """
 
 import json

@@ -182,7 +182,7 @@ def _coerce(value: Any, kind: Any) -> Any:
         return origin(str(v).strip() for v in (_split(value) if isinstance(value, str) else value))
     if kind is bool:
         if isinstance(value, str):
-            return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else int("?")
+            value = {"true": True, "false": False}.get(value.lower())
         if not isinstance(value, bool):
             raise ValueError
         return value

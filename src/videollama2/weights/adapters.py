@@ -33,7 +33,8 @@ from .nano import nano_folder
 logger = logging.getLogger(__name__)
 
 Kind = Literal["complete", "pretrain", "lora"]
-STAGE_FILES = ("mm_projector", "mm_projector_a", "audio_tower")
+# file of a pretrain folder → the part of the model in it (phases.PARTS)
+STAGE_FILES = {"mm_projector": "connector", "mm_projector_a": "audio_projector", "audio_tower": "audio_encoder"}
 
 # part of the model → (where it begins in a state dict, how to supply it)
 _PARTS = {
