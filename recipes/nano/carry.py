@@ -31,6 +31,13 @@ def tiles(jpeg: bytes) -> np.ndarray:
     return picture.reshape(25, 32, 40, 32, 3).transpose(0, 2, 1, 3, 4).reshape(TILES, 32, 32, 3)
 
 
+def strip(pictures: np.ndarray) -> np.ndarray:
+    """u8[N, 96, 96, 4] → the bytes of one tall PNG."""
+    out = io.BytesIO()
+    Image.fromarray(pictures.reshape(-1, 96, 4), "RGBA").save(out, "PNG")
+    return np.frombuffer(out.getvalue(), np.uint8)
+
+
 def pack(pictures: Path, sounds: Path, folder: Path, photos: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     small: dict[str, np.ndarray] = {}
@@ -40,10 +47,10 @@ def pack(pictures: Path, sounds: Path, folder: Path, photos: int) -> None:
             small[f"sizes_{split}"] = np.array([len(j) for j in jpegs])
             small[f"jpegs_{split}"] = np.frombuffer(b"".join(jpegs), np.uint8)
             small[f"labels_{split}"] = data[f"labels_{split}"][:count]
-        small["stamp_names"], stamps = data["stamp_names"], data["stamps"]
-    buffer = io.BytesIO()
-    Image.fromarray(stamps.reshape(-1, 96, 4), "RGBA").save(buffer, "PNG") if len(stamps) * 96 < 60_000 else None
-    small["stamps"] = np.frombuffer(buffer.getvalue(), np.uint8)
+        for name in ("stamps", "drawings"):
+            small[name] = strip(data[name])
+        for name in ("stamp_names", "drawing_names", "drawing_splits"):
+            small[name] = data[name]
     np.savez(folder / "pictures.npz", **small)
     with np.load(sounds) as data:
         index, wave = json.loads(str(data["index"])), data["wave"]
@@ -75,9 +82,11 @@ def unpack(folder: Path, pictures: Path, sounds: Path) -> None:
             starts = np.concatenate([[0], ends[:-1]])
             full[f"photos_{split}"] = np.concatenate([tiles(raw[a:b]) for a, b in zip(starts, ends, strict=True)])
             full[f"labels_{split}"] = data[f"labels_{split}"]
-        full["stamp_names"] = data["stamp_names"]
-        stamps = np.asarray(Image.open(io.BytesIO(data["stamps"].tobytes())).convert("RGBA"))
-        full["stamps"] = stamps.reshape(-1, 96, 96, 4)
+        for name in ("stamp_names", "drawing_names", "drawing_splits"):
+            full[name] = data[name]
+        for name in ("stamps", "drawings"):
+            tall = np.asarray(Image.open(io.BytesIO(data[name].tobytes())).convert("RGBA"))
+            full[name] = tall.reshape(-1, 96, 96, 4)
     np.savez(pictures, **full)
     index = json.loads((folder / "sounds.json").read_text())
     wave, _ = soundfile.read(folder / "sounds.ogg", dtype="int16")

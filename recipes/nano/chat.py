@@ -10,7 +10,10 @@ TOPICS = (
     "the sea", "a dog", "rain", "music", "a garden", "the moon", "bread", "a train", "winter", "mathematics", "a river",
     "coffee", "a friend", "history", "the brain", "trees", "a bicycle", "painting", "sleep", "money", "a city", "birds",
     "computers", "the sun", "football", "a letter", "glass", "an island", "school", "a market", "space", "family",
-    "gravity", "democracy", "a castle", "chess", "photosynthesis", "earthquakes", "honesty", "tea",
+    "gravity", "democracy", "a castle", "chess", "photosynthesis", "earthquakes", "honesty", "tea", "a doctor",
+    "the law", "a recipe", "sport", "the internet", "a farm", "clouds", "a poem", "rice", "energy", "a language",
+    "the weather", "an engine", "a holiday", "fear", "a job", "an atom", "a budget", "a fairy tale", "the ocean floor",
+    "a hospital", "fire", "a kitchen", "wool", "a map", "an opera", "insects", "patience", "a battery", "soap",
 )  # fmt: skip
 ASKS = (
     "Write one sentence about {}.", "What is interesting about {}?", "Explain {} to a child.", "Why do people like {}?",
@@ -61,10 +64,21 @@ def questions(seed: int = 0) -> list[str]:
 
 @torch.no_grad()
 def distil(
-    model: Any, tokenizer: Any, *, batch: int = 128, new_tokens: int = 64, asked: list[str] | None = None
+    model: Any,
+    tokenizer: Any,
+    *,
+    batch: int | None = None,
+    new_tokens: int = 64,
+    asked: list[str] | None = None,
+    sampled: bool = False,
 ) -> list[tuple[str, str]]:
-    """(question, answer) pairs; an answer that did not end within `new_tokens` is left open at a word."""
+    """(question, answer) pairs; an answer that did not end within `new_tokens` is left open at a word.
+
+    `sampled` answers are drawn from the model's distribution as it is; otherwise each word is the likeliest.
+    """
     device = next(model.parameters()).device
+    batch = batch or (512 if device.type == "cuda" else 64)
+    how: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0} if sampled else {"do_sample": False}
     asked, pairs = questions() if asked is None else asked, []
     tokenizer.padding_side = "left"
     for start in range(0, len(asked), batch):
@@ -74,9 +88,7 @@ def distil(
             chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         ).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model.generate(
-                **inputs, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-            )
+            out = model.generate(**inputs, max_new_tokens=new_tokens, pad_token_id=tokenizer.pad_token_id, **how)
         for question, ids in zip(chunk, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids
             answer = tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)] if ended else ids).strip()

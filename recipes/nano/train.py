@@ -13,6 +13,7 @@ av_joint). `gpu` is for one data-centre GPU, about an hour by the same count. Ne
 """
 
 import argparse
+import contextlib
 import json
 import logging
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ from videollama2.train.parts import load_parts, save_parts
 logger = logging.getLogger("nano")
 
 NEW_PARTS = {"connector", "audio_encoder", "audio_projector"}
-SAVE_EVERY = 25  # steps; one takes a quarter of a minute on two cores
+SAVE_EVERY = {"cpu": 25, "gpu": 50}  # steps: some minutes on two cores, half a minute on a GPU
+DRAWN_ANSWERS = 2  # per text-only question, beside the likeliest: what people write is rarely the likeliest
 
 
 @dataclass(frozen=True)
@@ -71,29 +73,29 @@ STAGES = (
     Stage(SOUND_CLASSES, cpu=(3000, 32), gpu=(1500, 256), asks=1),
     Stage(
         PHASES["video_align"].but(mixture={"video": 0.9, "image": 0.1}, weight_decay=0.01, beta2=0.98),
-        cpu=(1000, 6), gpu=(600, 96),
+        cpu=(1000, 6), gpu=(300, 64),
     ),
     Stage(
         PHASES["video_tune"].but(
             learns={"connector", "language_model"}, learning_rate=3e-4, rates={"connector": 5e-4},
             mixture={"video": 0.82, "image": 0.1, "text": 0.08}, weight_decay=0.01, beta2=0.98,
         ),
-        cpu=(1000, 6), gpu=(800, 96),
+        cpu=(1000, 6), gpu=(800, 64),
     ),
-    Stage(PHASES["audio_align"].but(mixture={"audio": 1.0}, warmup=0.1, beta2=0.98), cpu=(400, 8), gpu=(200, 96)),
+    Stage(PHASES["audio_align"].but(mixture={"audio": 1.0}, warmup=0.1, beta2=0.98), cpu=(400, 8), gpu=(150, 64)),
     Stage(
         PHASES["audio_tune"].but(
             mixture={"audio": 1.0}, learning_rate=3e-4, rates={"audio_encoder": 1e-4}, warmup=0.1, beta2=0.98,
         ),
-        cpu=(800, 8), gpu=(400, 96),
+        cpu=(800, 8), gpu=(120, 64),
     ),
     Stage(
         PHASES["av_joint"].but(
             learns={"connector", "audio_projector", "audio_encoder", "language_model"}, learning_rate=4e-4,
             rates={"audio_encoder": 1.5e-4, "connector": 3e-4, "audio_projector": 4e-4}, weight_decay=0.01, beta2=0.98,
-            mixture={"av": 0.56, "audio": 0.13, "video": 0.18, "image": 0.05, "text": 0.08},
+            mixture={"av": 0.56, "audio": 0.12, "video": 0.17, "image": 0.05, "text": 0.10},
         ),
-        cpu=(5000, 4), gpu=(2000, 96), asks=9,
+        cpu=(5000, 4), gpu=(1280, 64), asks=9,
     ),
 )  # fmt: skip
 
@@ -131,7 +133,9 @@ class Trainer:
         """Text-only samples: the base model's own answers, asked once per run."""
         path = self.out / "chat.json"
         if not path.is_file():
-            path.write_text(json.dumps(distil(self.model.eval(), self.tokenizer), indent=0), encoding="utf-8")
+            torch.manual_seed(self.args.seed)
+            drawn = [distil(self.model.eval(), self.tokenizer, sampled=n > 0) for n in range(1 + DRAWN_ANSWERS)]
+            path.write_text(json.dumps([pair for pairs in drawn for pair in pairs], indent=0), encoding="utf-8")
         return [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
 
     def data(self, stage: Stage, split: str, steps: int, batch: int, **options: Any) -> ComposedBatches:
@@ -179,19 +183,20 @@ class Trainer:
     ) -> None:  # fmt: skip
         alone = Processes.alone(self.model.device)
         autocast = torch.bfloat16 if self.model.device.type == "cuda" else None
-        metrics = Metrics(folder, resume_step=start if (folder / METRICS).is_file() else None)
-        metrics.begin(start, steps)
-        reports = optimise(
-            network, stage.phase, optimizer, source, steps=steps, start=start, seed=self.args.seed, autocast=autocast
-        )
-        for report in reports:
-            metrics.step(report.step, loss=report.loss, gradient_norm=report.gradient_norm, seconds=report.seconds)
-            if (report.step + 1) % SAVE_EVERY == 0:
-                checkpoint.save(folder, network, optimizer, {"step": report.step + 1}, alone)
-                checkpoint.prune(folder, 1, None)
-        for name, found in ({} if stage.name == "sound_classes" else self._measure(stage)).items():
-            metrics.evaluation(steps, **{f"exact, {name}": found})
-        metrics.close()
+        begun = start if (folder / METRICS).is_file() else None
+        state = checkpoint.new_state(stage.name, f"composed clips, seed {source.data.seed}", steps)
+        with contextlib.closing(Metrics(folder, resume_step=begun)) as metrics:
+            metrics.begin(start, steps)
+            for report in optimise(
+                network, stage.phase, optimizer, source, steps=steps, start=start, seed=self.args.seed,
+                autocast=autocast,
+            ):  # fmt: skip
+                metrics.step(report.step, loss=report.loss, gradient_norm=report.gradient_norm, seconds=report.seconds)
+                if (report.step + 1) % SAVE_EVERY[self.args.size] == 0:
+                    checkpoint.save(folder, network, optimizer, state | {"step": report.step + 1}, alone)
+                    checkpoint.prune(folder, 1, None)
+            for name, found in ({} if stage.name == "sound_classes" else self._measure(stage)).items():
+                metrics.evaluation(steps, **{f"exact, {name}": found})
 
     def _adapt(self, wanted: bool) -> None:
         if wanted and not any("lora_" in n for n, _ in self.model.named_parameters()):

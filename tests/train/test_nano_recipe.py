@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from argparse import Namespace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from videollama2.data.compose import Pictures, Sounds, compose, sound_of
 from videollama2.data.questions import normalise
 from videollama2.phases import PHASES
 from videollama2.train.lora import add_adapters
 
-from .small import packs, small_model
+from .small import SIDE, packs, small_model, tokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 
@@ -114,3 +116,36 @@ def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
     assert 0 < float(whole(**inputs).loss.detach()) < float(before.detach())
     seen = {"input_ids": ids, "labels": ids, "num_items_in_batch": 4, "input_features": None}
     assert float(whole(**seen).loss.detach()) < float(model.train()(**inputs).loss.detach())
+
+
+def test_a_stage_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPE))
+    train = script("train")
+    monkeypatch.setattr(train, "SIDE", SIDE)
+    monkeypatch.setattr(train, "SAVE_EVERY", {"cpu": 1})
+    stage = next(s for s in train.STAGES if s.name == "av_joint")
+
+    def trained(out: Path) -> dict[str, torch.Tensor]:
+        trainer = object.__new__(train.Trainer)
+        trainer.args = Namespace(out=out, size="cpu", steps=3, batch=2, seed=1, workers=0, measure=0)
+        trainer.out, trainer.model, trainer.tokenizer = out, small_model(), tokenizer()
+        trainer.packs = dict.fromkeys(("train", "test"), packs())
+        trainer.text = [("What do you see?", "I see nothing and hear nothing.")]
+        torch.manual_seed(0)  # of the adapters
+        return load_file(trainer.stage(5, stage, None))
+
+    straight = trained(tmp_path / "straight")
+    optimise = train.optimise
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        for report in optimise(*args, **kwargs):
+            yield report
+            if report.step == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "optimise", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "stopped")
+    monkeypatch.setattr(train, "optimise", optimise)
+    resumed = trained(tmp_path / "stopped")
+    assert straight.keys() == resumed.keys() and all(torch.equal(v, resumed[k]) for k, v in straight.items())

@@ -35,6 +35,11 @@ STATE, UNFINISHED = "state.json", ".unfinished"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+def new_state(phase: str, data: str, steps: int) -> dict[str, Any]:
+    """The state of a run of `steps` steps before its first one; `data` names what it learns from."""
+    return {"step": 0, "steps": steps, "phase": phase, "data": data, "best": None, "waited": 0, "skipped": 0}
+
+
 def checkpoints(run: Path) -> list[Path]:
     """The finished checkpoints of a run, oldest first."""
     return sorted(p for p in (run / "checkpoints").glob("step-*") if (p / STATE).is_file() and p.suffix != UNFINISHED)

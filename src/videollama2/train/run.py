@@ -161,10 +161,7 @@ class _Run:
             clip=phase.clip,
         )
         self.cache = self._cache()
-        self.state: dict[str, Any] = {
-            "step": 0, "steps": data.steps, "phase": phase.name, "data": data.digest, "best": None, "waited": 0,
-            "skipped": 0,
-        }  # fmt: skip
+        self.state = checkpoint.new_state(phase.name, data.digest, data.steps)
 
     def carry_out(self, resumed: Path | None, quiet: bool) -> dict[str, Any]:
         """All steps, and the finished model."""
