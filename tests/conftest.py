@@ -9,6 +9,10 @@ from pathlib import Path
 # before torch is imported: threads that wait must not spin on busy cores, and no test may reach for a hub
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# tests run side by side, one process per core: so each computes with its share of them
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
 
 import numpy as np
 import pytest

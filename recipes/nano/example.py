@@ -1,9 +1,9 @@
 """The clip that the repository ships: a public-domain picture that moves, and a tune made of sine waves.
 
-    python recipes/nano/example.py PICTURE.png "a dog" examples/clip.mp4
+    python recipes/nano/example.py PICTURE.png "a penguin" examples/clip.mp4
 
-The picture of the shipped clip is `animals/mammals/dogs/beagle_copper_ganson.png` of Debian's openclipart-png
-(public domain, by Ganson); the sound is computed here.
+The picture of the shipped clip is `animals/new_penguin_charles_mcco_01.png` of Debian's openclipart-png (public
+domain); the sound is computed here.
 """
 
 import argparse
