@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("weights", "data"),
     ("answering", "engine"),
     ("loading", "registration"),
-    ("released_api", "train"),
+    ("released_api", "train", "evals"),
     ("cli",),
     ("__main__",),
 )
