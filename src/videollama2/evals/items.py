@@ -1,7 +1,7 @@
 """What every benchmark is made of: items that are asked, replies that are read, outcomes that are counted.
 
-    annotation files ── Benchmark.load ──► Items ── the loop asks ──► replies
-    reply ── Benchmark.read ──► Verdict ── written ──► Result ── Benchmark.metrics ──► the report
+annotation files ── Benchmark.load ──► Items ── the loop asks ──► replies
+reply ── Benchmark.read ──► Verdict ── written ──► Result ── Benchmark.metrics ──► the report
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ class Item:
         question: exactly the text that is asked, options and suffix included.
         media: what it is about, with its time range; None: text alone.
         missing: why the medium can't be had ("videos/ab.mp4 is not there"); such an item is Failed, never dropped.
-        truth: the right letter of a choice, the class of a closed set, or every reference of an open answer. Empty where
-            the answers are withheld: the reply goes into a submission file and is not scored.
+        truth: the right letter of a choice, the class of a closed set, or every reference of an open answer. Empty
+            where the answers are withheld: the reply goes into a submission file and is not scored.
         choices: the options, without letters.
         categories: column → value, of which the report makes tables ({"task": "action_count"}).
         max_new_tokens: how long the reply may be.
