@@ -41,6 +41,8 @@ class Item:
         choices: the options, without letters.
         categories: column → value, of which the report makes tables ({"task": "action_count"}).
         max_new_tokens: how long the reply may be.
+        prepared: what `load` made of all items together for `read`: the classes of a closed set, document frequencies.
+            It is shared by the items and never written.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Item:
     categories: Mapping[str, str] = field(default_factory=dict)
     system: str | None = None
     max_new_tokens: int = 64
+    prepared: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
