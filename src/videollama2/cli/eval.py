@@ -1,0 +1,189 @@
+"""`videollama2 eval BENCHMARK…`: ask a model every question of benchmarks, and count what becomes of each."""
+
+import argparse
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from . import terminal
+
+_EPILOG = """examples:
+  videollama2 eval list                                          what there is, and which files each is read from
+  videollama2 eval mvbench --model 2.1-7b-av --data benchmarks   benchmarks/mvbench, or benchmarks itself
+  videollama2 eval avqa music-avqa --data D --ablate audio,video,text-only
+  videollama2 eval mvbench --data D --limit 100 --batch 8
+  torchrun --nproc-per-node 8 -m videollama2 eval video-mme --data D
+
+Each benchmark has its folder in --out; started again with the same words, a run that was stopped goes on where it was.
+Items whose media are missing, or whose asking fails, are Failed: they stay in the results and never score.
+"""
+if TYPE_CHECKING:
+    from ..evals.items import Result
+
+_RUN, _LIST = "run", "list"
+
+
+def register(commands: Any) -> None:
+    """Add the command, its actions and their flags."""
+    parser = commands.add_parser(
+        "eval", help="benchmarks, with figures that can be repeated", description="Measure a model on benchmarks.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.default_action = _RUN
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _register_run(actions)
+    listing = actions.add_parser(_LIST, help="the benchmarks, and the files each is read from")
+    listing.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="these only")
+    listing.add_argument("--data", metavar="D", help="say which of the files are there")
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    listing.set_defaults(func=show)
+
+
+def _register_run(actions: Any) -> None:
+    parser = actions.add_parser(
+        _RUN, help="ask (the word may be left out)", description="Ask a model every question of benchmarks.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as `eval list` has them")
+    add("--data", required=True, metavar="D", help="folder with the benchmark's files, or with one folder for each")
+    add("--out", metavar="FOLDER", help="where results go; default: evals/MODEL")
+    add("--setting", default="strict", choices=("strict", "paper"),
+        help="strict (default): what can't be read never scores; paper: all as published")  # fmt: skip
+    add("--ablate", default="", metavar="A,…", help="ask again without: audio, video, text-only (neither)")
+    add("--limit", type=int, metavar="N", help="ask N items only, spread evenly")
+    add("--batch", type=int, default=1, metavar="N", help="items that are asked together; default: 1")
+    add("--shard", metavar="K/N", help="ask the share K of N (0/2, 1/2); default: what torchrun says")
+    add("--threads", type=int, default=2, metavar="N", help="turns on their way at once, so that media are decoded "
+        "while another is answered; default: 2")  # fmt: skip
+    add("--protocol", metavar="P", help="how media are prepared; default: the model's own, or the setting's")
+    add("--frames", type=int, metavar="N", help="frames of a video; default: the model's own number")
+    add("--retry-failed", action="store_true", help="ask items again that failed before")
+    add("--quiet", "-q", action="store_true", help="no progress")
+    add("--json", action="store_true", help="print the summaries as one JSON object")
+    terminal.add_model_flags(parser)
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, benchmark by benchmark; print each one's figures."""
+    from ..evals.registry import benchmark
+    from ..evals.run import evaluate, parse_share, share, wishes_of
+
+    terminal.log_to_terminal(args.verbose)
+    chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
+    rank, world = share() if args.shard is None else parse_share(args.shard)
+    ablations: Any = ("none", *filter(None, args.ablate.split(",")))
+    folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
+    out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
+    with terminal.progress(args.quiet or args.json) as on_stage:
+        engine = terminal.load_engine(args, on_stage)
+    summaries = {}
+    for each, folder in zip(chosen, folders, strict=True):
+        wishes = wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames)
+        with _progress(each.name, quiet=args.quiet or args.json) as told:
+            done = evaluate(
+                engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
+                batch=args.batch, wishes=wishes, rank=rank, world=world, threads=args.threads,
+                retry=args.retry_failed, on_progress=told,
+            )  # fmt: skip
+        summaries[each.name] = dict(done.summary)
+        if done.left:
+            terminal.say(f"{each.name}: this share is done; {done.left} items of other shares are left")
+        elif not args.json:
+            print(terminal.harmless(table(done.summary)))
+            terminal.say(f"results: {done.folder}")
+    if args.json:
+        terminal.write_json(summaries)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Name, title and kind of each benchmark, and what is expected where."""
+    from ..evals.registry import benchmark, benchmarks
+
+    chosen = [benchmark(name) for name in args.benchmarks] or list(benchmarks().values())
+    listed = [described(each, None if args.data is None else Path(args.data)) for each in chosen]
+    if args.json:
+        terminal.write_json(listed)
+        return 0
+    for each in listed:
+        print(terminal.harmless(f"{each['name']:<16} {each['title']} · {each['kind']} · {each['metric']}"))
+        print(terminal.harmless(f"{'':<16} {each['source']}"))
+        for need in each["needs"]:
+            there = "" if need["there"] is None else "there  " if need["there"] else "not there  "
+            optional = "" if need["required"] else " (optional)"
+            print(terminal.harmless(f"{'':<18} {there}{need['path']}: {need['what']}{optional}"))
+    return 0
+
+
+def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
+    """A benchmark as plain data; `there` says of each file whether it is below `data`."""
+    folder = None if data is None else data / benchmark.name if (data / benchmark.name).is_dir() else data
+    needs = [
+        {
+            "path": need.path, "what": need.what, "required": need.required,
+            "there": None if folder is None else any(folder.glob(need.path)),
+        }
+        for need in benchmark.needs
+    ]  # fmt: skip
+    told = {name: getattr(benchmark, name) for name in ("name", "title", "kind", "metric", "source")}
+    return {**told, "needs": needs}
+
+
+def data_folder(data: Path, name: str, *, alone: bool) -> Path:
+    """Where a benchmark's files are: the folder of its name in `data`; of a single benchmark, else `data` itself.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if (data / name).is_dir():
+        return data / name
+    if not data.is_dir():
+        raise DataError(f"{data} is no folder; give the one that holds the benchmark's files with --data")
+    if not alone:
+        raise DataError(f"{data} holds no folder {name}; of several benchmarks, each has its own folder there")
+    return data
+
+
+def table(summary: Any) -> str:
+    """The figures of a run, columns side by side."""
+    lines = []
+    for ablation, column in summary["ablations"].items():
+        counted = ", ".join(f"{count} {outcome}" for outcome, count in column["outcomes"].items())
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in column["metrics"].items())
+        without = (
+            "" if ablation == "none" else f" ({'text only' if ablation == 'text-only' else f'without {ablation}'})"
+        )
+        lines.append(f"{summary['benchmark']}{without}: {figures}  [{column['items']} items: {counted}]")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _progress(name: str, *, quiet: bool) -> Iterator[Any]:
+    """A bar, or lines, of the items that are done; yields what `evaluate` tells."""
+    if quiet:
+        yield None
+        return
+    from ..evals.items import Outcome
+    from ..progress import Progress, begin
+
+    counted: Counter[Outcome] = Counter()
+    shown: list[Progress] = []
+
+    def told(results: "Sequence[Result]", done: int, total: int) -> None:
+        if not shown:
+            shown.append(begin(done, total, "item"))
+        counted.update(result.outcome for result in results)
+        words = ", ".join(f"{counted[outcome]} {outcome}" for outcome in Outcome if counted[outcome])
+        shown[0].update(done, f"{name}: {words}" if words else name)
+
+    try:
+        yield told
+    finally:
+        for bar in shown:
+            bar.close()

@@ -1,0 +1,28 @@
+"""Every benchmark by its name. A new one is a module in `benchmarks/` with a tuple BENCHMARKS, and a line here."""
+
+import difflib
+from types import ModuleType
+
+from ..errors import UsageError
+from .items import Benchmark
+
+_MODULES: tuple[ModuleType, ...] = ()
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """All benchmarks, in the order of the modules."""
+    return {benchmark.name: benchmark for module in _MODULES for benchmark in module.BENCHMARKS}
+
+
+def benchmark(name: str) -> Benchmark:
+    """The benchmark of this name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    known = benchmarks()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise UsageError(f"no benchmark is named {name!r}{hint} `videollama2 eval list` names all {len(known)}")
