@@ -91,7 +91,6 @@ class TestCider:
         ("yeah, they do", "yes"),
         ("No, the man is not.", "no"),
         ("The answer is yes.", "yes"),
-        ("No one is there", None),
         ("The man is indoors", None),
         ("Not at all", None),
         ("I know", None),

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from . import extract
 from .equivalence import canonical, denied, polarity, same_answer
 from .items import Item, Outcome, Verdict
 from .measures import answer_words, words
@@ -78,6 +79,15 @@ def closed_verdict(item: Item, reply: str) -> Verdict:
     return Verdict(outcome=Outcome.RIGHT if right else Outcome.WRONG, read=read, rule=rule)
 
 
+def lettered_verdict(item: Item, reply: str) -> Verdict:
+    """The strict verdict on an item whose truth is one of its lettered choices: the option chosen, or unparsable."""
+    letter, rule = extract.strict(reply, item.choices)
+    if letter is None:
+        return Verdict(outcome=Outcome.UNPARSABLE, read=None, rule=rule)
+    read = item.choices[extract.LETTERS.index(letter)]
+    return Verdict(outcome=Outcome.RIGHT if read in item.truth else Outcome.WRONG, read=read, rule=rule)
+
+
 def contained_verdict(item: Item, reply: str) -> Verdict:
     """The original's rule for lettered classes of sounds, flaws included: nothing is unparsable, "car" is in "card".
 
@@ -85,7 +95,7 @@ def contained_verdict(item: Item, reply: str) -> Verdict:
     an option that holds the class.
     """
     said = reply.strip()
-    letters = {chr(ord("A") + i): option.upper() for i, option in enumerate(item.choices)}
+    letters = {letter: option.upper() for letter, option in zip(extract.LETTERS, item.choices, strict=False)}
     letters |= {f"({letter})": option for letter, option in letters.items()}
     held, rule = (letters[said], "letter alone") if said in letters else (said.upper(), "class inside the reply")
     return _paper(any(truth.upper() in held for truth in item.truth), said, rule)

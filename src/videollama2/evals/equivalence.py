@@ -9,16 +9,11 @@ from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from .extract import NUMBER_WORDS, yes_no
 from .measures import answer_words, words
 
-_POLARITY = {
-    **dict.fromkeys("yes yeah yep yup true correct".split(), "yes"),
-    **dict.fromkeys("no nope nah false incorrect".split(), "no"),
-}
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-_UNITS += "seventeen eighteen nineteen".split()
 _TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
-_NUMBERS = {word: number for number, word in enumerate(_UNITS)} | _TENS
+_NUMBERS = {word: number for number, word in enumerate(NUMBER_WORDS)} | _TENS
 _COLOURS = {
     **{
         name: name
@@ -50,11 +45,8 @@ class Reading(NamedTuple):
 
 
 def polarity(text: str) -> str | None:
-    """ "yes" or "no": the first word, else the last one ("The answer is yes."); None: neither says it."""
-    found = words(text)
-    if not found or found[:2] == ("no", "one"):
-        return None
-    return _POLARITY.get(found[0]) or (found[-1] if found[-1] in ("yes", "no") else None)
+    """ "yes" or "no", or None where the text says neither or both (`extract.yes_no`)."""
+    return yes_no(text)[0]
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -105,7 +97,7 @@ def canonical(text: str) -> Hashable:
         return colours(text)
     found = answer_words(text)
     if len(found) == 1:
-        return _POLARITY.get(found[0], found)
+        return polarity(text) or found
     return found or None
 
 

@@ -37,11 +37,15 @@ class OpenAnswers:
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
         """The judge-free verdict, with scores exact_match, token_f1 and rouge_l."""
-        reading = read_against(reply, item.truth)
+        reading = read_against(reply, self.short(item.truth))
         if reading.right is None:
             return Verdict(outcome=Outcome.UNPARSABLE, read=None, rule=reading.rule, scores=overlap(item, reply))
         outcome = Outcome.RIGHT if reading.right else Outcome.WRONG
         return Verdict(outcome=outcome, read=reading.read, rule=reading.rule, scores=overlap(item, reply))
+
+    def short(self, truth: Sequence[str]) -> Sequence[str]:
+        """What is looked for in replies, where that is less than the references."""
+        return truth
 
     def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
         """accuracy by the rules, exact_match, token_f1, rouge_l; nothing where no answers are public."""
