@@ -4,9 +4,34 @@ import difflib
 from types import ModuleType
 
 from ..errors import UsageError
+from .benchmarks import (
+    activitynet_qa,
+    avsd,
+    clotho,
+    clotho_aqa,
+    msvc,
+    msvd_qa,
+    music_avqa,
+    tut2017,
+    vggsound,
+    video_chatgpt,
+    vocalsound,
+)
 from .items import Benchmark
 
-_MODULES: tuple[ModuleType, ...] = ()
+_MODULES: tuple[ModuleType, ...] = (
+    msvc,
+    msvd_qa,
+    activitynet_qa,
+    video_chatgpt,
+    clotho_aqa,
+    clotho,
+    tut2017,
+    vocalsound,
+    music_avqa,
+    avsd,
+    vggsound,
+)
 
 
 def benchmarks() -> dict[str, Benchmark]:

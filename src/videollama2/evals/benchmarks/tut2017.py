@@ -9,6 +9,7 @@ from ..closed_sets import contained_verdict, lettered_verdict
 from ..extract import LETTERS
 from ..items import Benchmark, Item, Kind, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import scored, share
+from ..prompts import LETTER
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, loaded, reply_limit, tails
 
 _SCENES = (
@@ -31,7 +32,7 @@ _SCENES = (
 _QUESTION = (
     "Question: Identify the sound event in the audio.\nOptions:\n"
     + "".join(f"({letter}) {scene}\n" for letter, scene in zip(LETTERS, _SCENES, strict=False))
-    + ".Answer with the option's letter from the given choices directly and only give the best option."
+    + f".{LETTER}"
 )
 _ROOTS = ("", "TUT-acoustic-scenes-2017-evaluation/", "TUT-acoustic-scenes-2017-development/")
 

@@ -10,6 +10,7 @@ from ..closed_sets import contained_verdict, lettered_verdict
 from ..extract import LETTERS
 from ..items import Benchmark, Item, Kind, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import scored, share
+from ..prompts import LETTER
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, loaded, reply_limit, tails
 
 _SOUNDS = ("Laughter", "Sigh", "Cough", "Throat clearing", "Sneeze", "Sniff")
@@ -17,7 +18,7 @@ _SPELLED = {name.replace(" ", "").lower(): name for name in _SOUNDS}
 _QUESTION = (
     "Identify the human sound in the audio.\nOptions:\n"
     + "".join(f"({letter}) {sound}\n" for letter, sound in zip(LETTERS, _SOUNDS, strict=False))
-    + ".Answer with the option's letter from the given choices directly and only give the best option."
+    + f".{LETTER}"
 )
 _AGES = {"te_age1.json": "18-25", "te_age2.json": "26-48", "te_age3.json": "49-80"}
 _SEXES = {"f": "female", "m": "male"}
