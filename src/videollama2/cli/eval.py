@@ -5,11 +5,12 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from . import terminal
+from . import eval_judge, terminal
 
 _EPILOG = """examples:
   videollama2 eval list                                          what there is, and which files each is read from
@@ -41,6 +42,7 @@ def register(commands: Any) -> None:
     listing.add_argument("--data", metavar="D", help="say which of the files are there")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(func=show)
+    eval_judge.register(actions)
 
 
 def _register_run(actions: Any) -> None:
@@ -62,6 +64,9 @@ def _register_run(actions: Any) -> None:
         "while another is answered; default: 2")  # fmt: skip
     add("--protocol", metavar="P", help="how media are prepared; default: the model's own, or the setting's")
     add("--frames", type=int, metavar="N", help="frames of a video; default: the model's own number")
+    add("--timeout", type=float, default=120.0, metavar="S", help="seconds that decoding one medium may take; default: "
+        "120")  # fmt: skip
+    add("--memory", type=int, default=4096, metavar="MIB", help="memory that decoding it may take; default: 4096")
     add("--retry-failed", action="store_true", help="ask items again that failed before")
     add("--quiet", "-q", action="store_true", help="no progress")
     add("--json", action="store_true", help="print the summaries as one JSON object")
@@ -73,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, benchmark by benchmark; print each one's figures."""
     from ..evals.registry import benchmark
     from ..evals.run import evaluate, parse_share, share, wishes_of
+    from ..media.children import ChildLimits
+    from ..media.isolated import IsolatedMedia
 
     terminal.log_to_terminal(args.verbose)
     chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
@@ -81,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
     out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
     with terminal.progress(args.quiet or args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage)
+        child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
+        engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
     summaries = {}
     for each, folder in zip(chosen, folders, strict=True):
         wishes = wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames)
@@ -123,11 +131,11 @@ def show(args: argparse.Namespace) -> int:
 
 def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
     """A benchmark as plain data; `there` says of each file whether it is below `data`."""
-    folder = None if data is None else data / benchmark.name if (data / benchmark.name).is_dir() else data
+    folder = None if data is None else data_folder(data, benchmark.name, alone=True)
     needs = [
         {
             "path": need.path, "what": need.what, "required": need.required,
-            "there": None if folder is None else any(folder.glob(need.path)),
+            "there": None if folder is None else all(map(partial(_there, folder), need.path.split(" + "))),
         }
         for need in benchmark.needs
     ]  # fmt: skip
@@ -135,14 +143,24 @@ def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
     return {**told, "needs": needs}
 
 
+def _there(folder: Path, path: str) -> bool:
+    """Whether a file that is named with globs and <placeholders> exists."""
+    return any(folder.glob(re.sub(r"<[^>]*>", "*", path.strip().rstrip("/"))))
+
+
 def data_folder(data: Path, name: str, *, alone: bool) -> Path:
-    """Where a benchmark's files are: the folder of its name in `data`; of a single benchmark, else `data` itself.
+    """Where a benchmark's files are.
+
+    The folder of its name in `data`, or of the beginning of its name, which several parts of a benchmark share
+    (`perception-test` of `perception-test-valid`); where one benchmark is asked for, else `data` itself.
 
     Raises:
         DataError: there is no such folder.
     """
-    if (data / name).is_dir():
-        return data / name
+    words = name.split("-")
+    for length in range(len(words), 0, -1):
+        if (found := data / "-".join(words[:length])).is_dir():
+            return found
     if not data.is_dir():
         raise DataError(f"{data} is no folder; give the one that holds the benchmark's files with --data")
     if not alone:

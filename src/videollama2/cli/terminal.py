@@ -194,9 +194,9 @@ def exists(path: str) -> bool:
         return False
 
 
-def load_engine(args: argparse.Namespace, on_stage: Any) -> Any:
-    """The engine that the flags ask for."""
+def load_engine(args: argparse.Namespace, on_stage: Any, **kwargs: Any) -> Any:
+    """The engine that the flags ask for; more keywords as `videollama2.load` takes them."""
     import videollama2
 
     on_stage("loading")
-    return videollama2.load(args.model, device=args.device, dtype=args.dtype, base=args.base)
+    return videollama2.load(args.model, device=args.device, dtype=args.dtype, base=args.base, **kwargs)

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from ..answering.request import Request
-from ..errors import MissingExtra, StorageError, VideoLlama2Error
+from ..errors import MissingExtra, StorageError, VideoLlama2Error, WorkerError
 from ..receipt import Answer
 from .ablate import Wishes, request_of
 from .items import Ablation, Benchmark, Item, Outcome, Result, Setting, Verdict
@@ -75,7 +75,7 @@ def ask_all(asker: Asker, asked: Sequence[Sequence[Task]], threads: int = 1) -> 
         threads: turns that are on their way at once; while one is generated, the media of others are decoded.
 
     Raises:
-        StorageError, MissingExtra: they would befall every item.
+        StorageError, MissingExtra, WorkerError: they would befall every item.
     """
     if threads == 1:
         for turn in asked:
@@ -103,7 +103,7 @@ def _answers(asker: Asker, tasks: Sequence[Task]) -> list[Answer | Exception]:
     if len(requests) > 1:
         try:
             return list(asker.engine.batch(requests))
-        except (StorageError, MissingExtra):
+        except (StorageError, MissingExtra, WorkerError):
             raise
         except Exception as error:  # of one of them; which one, asking them alone will show
             logger.info("a batch of %d is asked one by one: %s", len(requests), error)
@@ -113,7 +113,7 @@ def _answers(asker: Asker, tasks: Sequence[Task]) -> list[Answer | Exception]:
 def _one(asker: Asker, request: Request) -> Answer | Exception:
     try:
         return asker.engine.answer(request)
-    except (StorageError, MissingExtra):
+    except (StorageError, MissingExtra, WorkerError):
         raise
     except Exception as error:  # whatever an item does to the model or a library, it does to itself alone
         return error

@@ -1,6 +1,7 @@
 """How much a file may make us allocate. Checked against headers, before anything of that size exists."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from ..errors import MediaTooLarge
 
@@ -23,6 +24,12 @@ class Limits:
     max_animation_frames: int = 20_000
     max_sound_seconds: float = 3 * 3600.0
     max_file_bytes: int | None = None
+
+    def lowered(self, other: "Limits") -> "Limits":
+        """The lower one of each; None is the highest."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        lower: dict[str, Any] = {n: min((v for v in two if v is not None), default=None) for n, two in pairs.items()}
+        return Limits(**lower)
 
     def check_pixels(self, width: int, height: int, what: str) -> None:
         """Raise MediaTooLarge when one picture of this size is over the limit."""

@@ -5,7 +5,7 @@ what is it?  -> pictures (numbered, with times)   -> which of them?  -> decode t
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +28,8 @@ from .source import Source, local_path
 from .video import VideoReader
 
 MOST_FRAMES = 10_000  # that may be asked for; protocols use far fewer
+Opener = Callable[..., Clip]
+"""`open_clip`, or what has its signature (isolated.py)."""
 Medium = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Sequence[Any]
 
 
