@@ -200,7 +200,7 @@ def test_what_is_never_imported() -> None:
 
 def test_optional_packages_are_imported_where_they_are_used() -> None:
     optional = {"peft", "accelerate", "bitsandbytes", "deepspeed", "sentencepiece", "google", "pyarrow", "matplotlib"}
-    optional |= {"openpyxl"}
+    optional |= {"openpyxl", "pysubs2"}
     found = [
         f"{name_of(path)}:{line} {module}"
         for path in MODULES

@@ -191,13 +191,26 @@ def literal(text: str) -> Any:
 
 
 def first_existing(folder: Path, *patterns: str) -> Path:
+    """The file of `if_existing`.
+
+    Raises:
+        DataError: none is there, or the folder itself is not.
+    """
+    path = if_existing(folder, *patterns)
+    if path is None:
+        there = _some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
+        raise DataError(f"{folder} has no {' or '.join(patterns)}; it holds {there}")
+    return path
+
+
+def if_existing(folder: Path, *patterns: str) -> Path | None:
     """The first file that one of the patterns finds; of several of one pattern, the least nested, then by name.
 
     Args:
         patterns: globs relative to the folder, the preferred first.
 
     Raises:
-        DataError: none is there, or the folder itself is not.
+        DataError: the folder itself is not there.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected the benchmark's folder, with {' or '.join(patterns)}")
@@ -205,8 +218,7 @@ def first_existing(folder: Path, *patterns: str) -> Path:
         found = [path for path in folder.glob(pattern) if path.is_file()]
         if found:
             return min(found, key=lambda path: (len(path.parts), path))
-    there = _some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
-    raise DataError(f"{folder} has no {' or '.join(patterns)}; it holds {there}")
+    return None
 
 
 def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | None]:

@@ -37,6 +37,11 @@ def filled(template: str, **words: str) -> str:
     return _PLACE.sub(lambda place: words[place[1]], template)
 
 
+def asked(question: str, choices: Sequence[str]) -> str:
+    """QUESTION_AND_OPTIONS of this question."""
+    return filled(QUESTION_AND_OPTIONS, question=question, options=bracketed(choices))
+
+
 def bracketed(choices: Sequence[str]) -> str:
     """ "(A) first\\n(B) second": the options of the paper's questions."""
     return "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))

@@ -6,20 +6,33 @@ from types import ModuleType
 from ..errors import UsageError
 from .benchmarks import (
     activitynet_qa,
+    avhbench,
+    avqa,
     avsd,
     clotho,
     clotho_aqa,
+    cmm,
+    daily_omni,
+    egoschema,
     msvc,
     msvd_qa,
     music_avqa,
+    mvbench,
+    perception_test,
     tut2017,
     vggsound,
     video_chatgpt,
+    video_mme,
     vocalsound,
+    worldsense,
 )
 from .items import Benchmark
 
 _MODULES: tuple[ModuleType, ...] = (
+    egoschema,
+    perception_test,
+    mvbench,
+    video_mme,
     msvc,
     msvd_qa,
     activitynet_qa,
@@ -31,6 +44,11 @@ _MODULES: tuple[ModuleType, ...] = (
     music_avqa,
     avsd,
     vggsound,
+    daily_omni,
+    worldsense,
+    avqa,
+    avhbench,
+    cmm,
 )
 
 
