@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, VideoLlama2Error
 from . import terminal
 
 _EPILOG = """examples:
@@ -68,7 +68,7 @@ def register(actions: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge each run; print its figures."""
+    """Judge each run; print its figures. The exit code says whether there was any verdict."""
     terminal.log_to_terminal(args.verbose)
     from ..evals.judge.agreement import judge_summary
     from ..evals.judge.budget import Budget, Cap
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     patience = Patience(timeout_s=args.timeout, retries=args.retries)
     prompts = None if args.prompts is None else read_prompts(Path(args.prompts))
     cache = Path(args.cache) if args.cache else cache_root() / "judge"
-    told = {}
+    told, judged = {}, 0
     for folder in _folders(args.runs, named=bool(args.kind)):
         setting = args.setting or setting_of(folder)
         with _progress(folder.name, quiet=args.quiet or args.json) as on_progress:
@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
                 probe_items=args.probe_items, on_progress=on_progress,
             )  # fmt: skip
         summary = judge_summary(folder) or {}
+        judged += done.states.get("judged", 0)
         told[str(folder)] = {**summary, "states": dict(done.states), "spent": done.manifest["spent"]}
         if not args.json:
             print(terminal.harmless(table(folder.name, told[str(folder)])))
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
                 terminal.say(f"{folder.name}: some have no verdict, for example: {done.first_error}", "yellow")
     if args.json:
         terminal.write_json(told)
-    return 0
+    return 0 if judged else VideoLlama2Error.exit_code  # a dead judge is no success, though every file is written
 
 
 def table(name: str, summary: Mapping[str, Any]) -> str:

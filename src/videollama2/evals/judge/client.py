@@ -4,6 +4,7 @@ Whatever goes wrong with one question is `Unanswered`, after a bounded number of
 that refuses everybody, or fails again and again, is given up, so that a dead server costs minutes and not days.
 """
 
+import json
 import logging
 import os
 import random
@@ -21,6 +22,7 @@ from .http import Address, Refused, Unanswered, address, post
 logger = logging.getLogger(__name__)
 
 OURS = frozenset({"model", "messages", "stream", "n", "tools", "functions"})  # of a request's body; never overridden
+_LONGEST = 300  # characters of an error
 Messages = Sequence[Mapping[str, str]]
 
 
@@ -142,7 +144,7 @@ class Client:
             reply = self._reply(body)
         except Unanswered as error:
             self._failed(error)
-            raise type(error)(self._harmless(str(error)), again=False) from None
+            raise Unanswered(self._told(error), again=False) from None  # the cause has the unhidden text
         with self._lock:
             self._in_a_row = 0
         self._cache.put(key, reply)
@@ -165,7 +167,7 @@ class Client:
                 if not error.again or attempt == patience.retries:
                     raise
                 if pause > patience.longest_pause_s:
-                    why = f"{error}; it asks to wait {pause:.0f} s, more than {patience.longest_pause_s:g} s"
+                    why = f"it asks to wait {pause:.0f} s, more than {patience.longest_pause_s:g} s: {error}"
                     raise Unanswered(why, again=False) from error
                 if error.wait is not None:
                     with self._lock:
@@ -210,11 +212,15 @@ class Client:
             if self._given_up is not None:
                 return
             if isinstance(error, Refused):
-                self._given_up = f"the judge refused an earlier question ({self._harmless(str(error))})"
+                self._given_up = f"the judge refused an earlier question ({self._told(error)})"
             elif self._in_a_row >= self._patience.give_up_after:
                 self._given_up = f"the judge left {self._in_a_row} questions in a row without a reply"
             if self._given_up is not None:
                 logger.warning("%s is given up: %s", self.judge.label, self._given_up)
+
+    def _told(self, error: Unanswered) -> str:
+        text = self._harmless(str(error))
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
     def _harmless(self, text: str) -> str:
         """Text of the server without what it may have echoed of our secrets."""
@@ -227,6 +233,7 @@ def _most_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
     """The most tokens that a request reads and writes: no tokenizer makes more of a text than it has bytes."""
     read = sum(len(m["content"].encode("utf-8", "surrogatepass")) + 16 for m in body["messages"])
     limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
+    # without a limit of ours there is none to know; most servers have one below this
     return read, max((n for n in limits if type(n) is int), default=4096)
 
 
@@ -242,7 +249,7 @@ def _text(value: Mapping[str, Any]) -> str:
         Unanswered: it says nothing.
     """
     if value.get("error"):  # some gateways report failures with status 200
-        raise Unanswered(f"the reply is an error: {value['error']!s:.200}", again=True)
+        raise Unanswered(f"the reply is an error: {_written(value['error'])}", again=True)
     choices = value.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None
@@ -252,10 +259,18 @@ def _text(value: Mapping[str, Any]) -> str:
     if isinstance(content, list):
         content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
     if not isinstance(content, str) or not content.strip():
-        why = f" (it refused: {message['refusal']!s:.200})" if message.get("refusal") else ""
-        cut = f"; finish_reason {first['finish_reason']!s:.40}" if first and first.get("finish_reason") else ""
+        why = f" (it refused: {_written(message['refusal'])})" if message.get("refusal") else ""
+        cut = f"; finish_reason {_written(first['finish_reason'])}" if first and first.get("finish_reason") else ""
         raise Unanswered(f"the reply has no text{why}{cut}", again=False)
     return content
+
+
+def _written(value: Any) -> str:
+    """Something of a reply in words, however odd."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except (ValueError, RecursionError):
+        return "something that can't be written"
 
 
 __all__ = ["Client", "Judge", "Messages", "Patience", "Refused", "Spent", "Unanswered", "judge_at"]

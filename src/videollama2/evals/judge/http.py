@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -27,7 +27,10 @@ _PATH = "/chat/completions"
 
 
 class Unanswered(Exception):
-    """No usable reply to one request. `again`: whether asking once more may help; `sent`: it may have cost tokens."""
+    """No usable reply to one request. `again`: whether asking once more may help; `sent`: it may have cost tokens.
+
+    The text may be long and hold what the server echoed; the client hides our secrets in it before it cuts it.
+    """
 
     def __init__(self, why: str, *, again: bool, sent: bool = True, wait: float | None = None) -> None:
         super().__init__(why)
@@ -46,7 +49,7 @@ class Address:
     host: str
     port: int | None
     path: str
-    query: str
+    query: str = field(repr=False)
 
     @property
     def public(self) -> str:
@@ -113,7 +116,7 @@ def post(to: Address, body: Mapping[str, Any], headers: Mapping[str, str], timeo
             why = f"the server's certificate is not trusted ({error.verify_message})"
             raise Refused(why, again=False, sent=False) from error
         except (OSError, http.client.HTTPException) as error:
-            why = f"the connection failed ({type(error).__name__}: {error!s:.200})"
+            why = f"the connection failed ({type(error).__name__}: {error})"
             raise Unanswered(why, again=True, sent=sent) from error
     return _checked(response, content)
 
@@ -168,7 +171,7 @@ def _checked(response: http.client.HTTPResponse, content: bytes) -> Any:
     if 300 <= status < 400:
         why = f"HTTP {status}: the server points elsewhere, which is not followed; give the final address"
         raise Refused(why, again=False, sent=False)
-    if status in (401, 403, 404) or (status == 429 and b"insufficient_quota" in content):
+    if status in (401, 402, 404) or (status == 429 and b"insufficient_quota" in content):
         raise Refused(f"HTTP {status}{said}", again=False, sent=False)
     if status in (408, 409, 425, 429) or status >= 500:
         raise Unanswered(f"HTTP {status}{said}", again=True, sent=False, wait=_wait(response))
@@ -176,7 +179,7 @@ def _checked(response: http.client.HTTPResponse, content: bytes) -> Any:
         raise Unanswered(f"HTTP {status}{said}", again=False, sent=False)
     kind = response.headers.get_content_type()
     if not kind.endswith("json"):
-        raise Unanswered(f"the reply is {kind!r:.60}, not JSON{said}", again=False)
+        raise Unanswered(f"the reply is {kind!r}, not JSON{said}", again=False)
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -187,8 +190,8 @@ def _checked(response: http.client.HTTPResponse, content: bytes) -> Any:
 
 
 def _said(content: bytes) -> str:
-    """The beginning of an error's text, as data on one line."""
-    text = " ".join(content[:300].decode("utf-8", "replace").split())
+    """An error's text, as data on one line."""
+    text = " ".join(content.decode("utf-8", "replace").split())
     return f": {text}" if text else ""
 
 

@@ -38,7 +38,10 @@ def read(reply: str, kind: Kind, setting: Setting) -> Said:
         Unclear: there is none.
     """
     reply = reply[:_LONGEST].strip()
-    return _paper(reply, kind) if setting == "paper" else _strict(reply, kind)
+    try:
+        return _paper(reply, kind) if setting == "paper" else _strict(reply, kind)
+    except (ValueError, RecursionError) as error:  # values that can't even be shown: numbers without end, deep nests
+        raise Unclear(f"the reply holds values that can't be read ({type(error).__name__})") from error
 
 
 def _strict(reply: str, kind: Kind) -> Said:
