@@ -131,6 +131,8 @@ def read_against(reply: str, references: Sequence[str]) -> Reading:
     """
     if not words(reply):
         return Reading(None, None, "no words")
+    if not references:
+        return Reading(False, " ".join(reply.split()), "the answer is withheld")
     for reference in references:
         if same_answer(reply, reference):
             return Reading(True, reference, "same answer")

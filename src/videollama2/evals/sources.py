@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from ..data.record_files import decoded
 from ..errors import DataError
 from ..text.conversations import Media
 from .annotations import VIDEO_SUFFIXES, Row, first_existing, media, rows
@@ -38,6 +39,21 @@ def annotation_file(
     first, second = (private, official) if setting == "paper" else (official, private)
     path = first_existing(folder, *first, *second)
     return path, path.name in {PurePosixPath(pattern).name for pattern in private}
+
+
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Every line of a text that is no table, unless it is blank, and where it stands.
+
+    Raises:
+        DataError: the file can't be read, or is no UTF-8 text.
+    """
+    try:
+        text = decoded(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield f"{path.name}:{number}", line
 
 
 def paired_files(questions: Path, name: str) -> list[tuple[Row, Row]]:
@@ -128,8 +144,11 @@ class Shelf:
         return [f"{start}{name}{suffix}" for start in below for name in names for suffix in suffixes[name]]
 
 
-def loaded(items: Sequence[Item], path: Path, *notes: str) -> Loaded:
+def loaded(items: Sequence[Item], path: Path, *notes: str, published: int | None = None) -> Loaded:
     """The items of a file, where an id that comes again gets a number, and what is to be noted.
+
+    Args:
+        published: how many items the benchmark has; another number is noted.
 
     Raises:
         DataError: there are no items.
@@ -143,4 +162,6 @@ def loaded(items: Sequence[Item], path: Path, *notes: str) -> Loaded:
         unique.append(item if seen[item.id] == 1 else replace(item, id=f"{item.id}~{seen[item.id]}"))
     again = len(unique) - len(seen)
     repeated = [f"{again} records have the id of another; ~2, ~3 … is added to it"] if again else []
-    return Loaded(items=tuple(unique), notes=(f"read from {path.name}: {len(unique)} items", *repeated, *notes))
+    of = "" if published in (None, len(unique)) else f"; published are {published:,}"
+    read = [f"{path.name}: {len(unique):,} items{of}"] if path.is_file() else []
+    return Loaded(items=tuple(unique), notes=(*read, *repeated, *notes))

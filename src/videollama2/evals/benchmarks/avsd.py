@@ -19,6 +19,7 @@ _OFFICIAL = (
     "test_set4DSTC7-AVSD.json",
 )
 _FOLDERS = ("videos", "Charades_v1_480", "Charades_v1", "Charades_vu17_test_480", "Charades_vu17_test", "")
+_PUBLISHED = 17_870  # answers of the validation dialogues
 
 
 class Avsd(OpenAnswers):
@@ -60,7 +61,8 @@ class Avsd(OpenAnswers):
                 )
             )
         withheld = sum(not item.truth for item in items)
-        return loaded(items, path, *([f"{withheld} answers are undisclosed"] if withheld else []))
+        notes = [f"{withheld} answers are undisclosed"] if withheld else []
+        return loaded(items, path, *notes, published=_PUBLISHED if path.name.startswith("val") else None)
 
     def short(self, truth: Sequence[str]) -> Sequence[str]:
         """Yes or no, where every reference begins with one."""

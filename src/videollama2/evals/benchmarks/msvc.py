@@ -7,6 +7,8 @@ from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
 from ..open_answers import Captions, with_corpus
 from ..sources import Shelf, annotation_file, loaded, reply_limit
 
+_PUBLISHED = 1500  # videos
+
 
 class Msvc(Captions):
     """One caption of a video, against several by people."""
@@ -40,7 +42,7 @@ class Msvc(Captions):
                     max_new_tokens=reply_limit(setting, 512),
                 )
             )
-        return loaded(with_corpus(items), path)
+        return loaded(with_corpus(items), path, published=_PUBLISHED)
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (Msvc(),)

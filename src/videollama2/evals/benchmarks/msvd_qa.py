@@ -8,7 +8,11 @@ from ...errors import DataError
 from ..annotations import Row, rows
 from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
 from ..open_answers import OpenAnswers
-from ..sources import Shelf, annotation_file, loaded, paired_files, reply_limit
+from ..sources import Shelf, annotation_file, lines, loaded, paired_files, reply_limit
+
+_FOLDERS = ("video", "videos", "YouTubeClips", "", "MSVD_Zero_Shot_QA/videos")
+_SUFFIXES = (".avi", ".mp4", ".webm", ".mov", ".mkv")
+_PUBLISHED = 13_157  # test questions
 
 
 class MsvdQa(OpenAnswers):
@@ -30,7 +34,7 @@ class MsvdQa(OpenAnswers):
         path, repackaged = annotation_file(
             folder, setting, official=("test_qa.json",), private=("test_q.json", "MSVD_Zero_Shot_QA/test_q.json")
         )
-        shelf = Shelf(folder, ("video", "videos", "YouTubeClips", "", "MSVD_Zero_Shot_QA/videos"), sound=False)
+        shelf = Shelf(folder, _FOLDERS, _SUFFIXES, sound=False)
         items = []
         for id_, row, answer, names in _repackaged(path) if repackaged else _official(path):
             medium, missing = shelf.find(*names)
@@ -46,7 +50,7 @@ class MsvdQa(OpenAnswers):
                     max_new_tokens=reply_limit(setting, 128),
                 )
             )
-        return loaded(items, path)
+        return loaded(items, path, published=_PUBLISHED)
 
 
 def _official(path: Path) -> Iterator[tuple[str, Row, str, tuple[str, ...]]]:
@@ -67,12 +71,11 @@ def _clips(path: Path) -> Mapping[str, str]:
     if not path.is_file():
         return {}
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if line.strip():
-            match = re.fullmatch(r"\s*(\S+)\s+(vid[0-9]+)\s*", line)
-            if match is None:
-                raise DataError(f"{path}, line {number}: it is {line!r:.60}; expected a clip's name and vid<N>")
-            found[match[2]] = match[1]
+    for origin, line in lines(path):
+        match = re.fullmatch(r"\s*(\S+)\s+(vid[0-9]+)\s*", line)
+        if match is None:
+            raise DataError(f"{origin}: it is {line!r:.60}; expected a clip's name and vid<N>")
+        found[match[2]] = match[1]
     return found
 
 

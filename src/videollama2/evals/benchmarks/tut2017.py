@@ -10,7 +10,7 @@ from ..extract import LETTERS
 from ..items import Benchmark, Item, Kind, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import scored, share
 from ..prompts import LETTER
-from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, loaded, reply_limit, tails
+from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, lines, loaded, reply_limit, tails
 
 _SCENES = (
     "beach",
@@ -92,13 +92,11 @@ class Tut2017:
 
 def _official(path: Path) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
     """Of each line: where it stands, the sound, the scene. Further columns (the place) are passed over."""
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for origin, line in lines(path):
         cells = [cell.strip() for cell in line.split("\t")]
-        if any(cells):
-            origin = f"{path.name}:{number}"
-            if not cells[0] or (len(cells) < 2 and path.name != "test.txt"):
-                raise DataError(f"{origin}: it is {line!r:.60}; expected audio/<file>, a tab and a scene")
-            yield origin, (cells[0],), cells[1] if len(cells) > 1 else None
+        if not cells[0] or (len(cells) < 2 and path.name != "test.txt"):
+            raise DataError(f"{origin}: it is {line!r:.60}; expected audio/<file>, a tab and a scene")
+        yield origin, (cells[0],), cells[1] if len(cells) > 1 else None
 
 
 def _private(path: Path) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
