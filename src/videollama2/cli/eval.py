@@ -5,7 +5,6 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,17 +85,17 @@ def run(args: argparse.Namespace) -> int:
     rank, world = share() if args.shard is None else parse_share(args.shard)
     ablations: Any = ("none", *filter(None, args.ablate.split(",")))
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
+    child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
+    wishes = [wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
     with terminal.progress(args.quiet or args.json) as on_stage:
-        child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
         engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
     summaries = {}
-    for each, folder in zip(chosen, folders, strict=True):
-        wishes = wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames)
-        with _progress(each.name, quiet=args.quiet or args.json) as told:
+    for each, folder, wish in zip(chosen, folders, wishes, strict=True):
+        with _progress(each.name, quiet=args.quiet or args.json) as told, _kept(out / each.name):
             done = evaluate(
                 engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
-                batch=args.batch, wishes=wishes, rank=rank, world=world, threads=args.threads,
+                batch=args.batch, wishes=wish, rank=rank, world=world, threads=args.threads,
                 retry=args.retry_failed, on_progress=told,
             )  # fmt: skip
         summaries[each.name] = dict(done.summary)
@@ -135,7 +134,7 @@ def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
     needs = [
         {
             "path": need.path, "what": need.what, "required": need.required,
-            "there": None if folder is None else all(map(partial(_there, folder), need.path.split(" + "))),
+            "there": None if folder is None else _there(folder, need.path),
         }
         for need in benchmark.needs
     ]  # fmt: skip
@@ -144,8 +143,9 @@ def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
 
 
 def _there(folder: Path, path: str) -> bool:
-    """Whether a file that is named with globs and <placeholders> exists."""
-    return any(folder.glob(re.sub(r"<[^>]*>", "*", path.strip().rstrip("/"))))
+    """Whether files exist that are named with globs and <placeholders>, with "+" between those that go together."""
+    patterns = [[re.sub(r"<[^>]*>", "*", each).strip(" /") for each in way.split(" + ")] for way in path.split(" or ")]
+    return any(all(any(folder.glob(each)) for each in way) for way in patterns)
 
 
 def data_folder(data: Path, name: str, *, alone: bool) -> Path:
@@ -179,6 +179,16 @@ def table(summary: Any) -> str:
         )
         lines.append(f"{summary['benchmark']}{without}: {figures}  [{column['items']} items: {counted}]")
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Who interrupts a run is told that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.say(f"what was answered stays in {folder}; the same command goes on from there")
+        raise
 
 
 @contextlib.contextmanager
