@@ -31,7 +31,12 @@ from videollama2.evals.judge.prompts import (
 )
 from videollama2.evals.judge.questions import kinds_of, questions_of
 from videollama2.evals.judge.replies import Said, Unclear, read
+from videollama2.evals.judge.run import judge_run
+from videollama2.evals.registry import benchmark
+from videollama2.evals.run import evaluate
 
+from . import open_miniatures
+from .fake import FakeEngine
 from .judge_server import FakeJudge, fake_judge, fields, verdict
 from .results import result
 from .test_judge import answered, judge, judged, write
@@ -46,8 +51,8 @@ def server() -> Iterator[FakeJudge]:
 
 
 _PIECES = [
-    *"{}[]()'\\\n", ": ", ", ", "'score'", '"score"', "'pred'", "'yes'", '"no"', "5", "-1", "1e999", "None", "null", "True",
-    "```json", "<think>", "</think>", "0x" + "f" * 9000, "9" * 5000,
+    *"{}[]()'\\\n", ": ", ", ", "'score'", '"score"', "'pred'", "'yes'", '"no"', "5", "-1", "1e999", "None", "null",
+    "True", "```json", "<think>", "</think>", "0x" + "f" * 9000, "9" * 5000,
 ]  # fmt: skip
 
 STRICT: dict[str, tuple[float, str] | None] = {
@@ -307,6 +312,34 @@ def test_the_command(tmp_path: Path, server: FakeJudge, capsys: pytest.CaptureFi
         assert word in capsys.readouterr().err
     assert main(["eval", "judge", str(tmp_path), "--endpoint", server.url, "--judge-model", "j"]) == 2
     assert "holds no run that is judged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["strict", "paper"])
+@pytest.mark.parametrize("name", sorted({name.partition("/")[0] for name in JUDGED} - {"avhbench-captions"}))
+def test_every_judged_benchmark_from_its_files_to_its_figures(
+    name: str, setting: Setting, tmp_path: Path, server: FakeJudge
+) -> None:
+    getattr(open_miniatures, name.replace("-", "_"))(tmp_path / "data")
+    asks_for_yes = ("'yes'", '"yes"')
+
+    def reply(body: dict[str, Any]) -> str:
+        verdict = any(word in m["content"] for m in body["messages"] for word in asks_for_yes)
+        return "{'pred': 'no', 'binary_pred': 'no', 'score': 2}" if verdict else "{'score': 2}"
+
+    server.answer = reply
+    run = evaluate(FakeEngine(otherwise="a dog"), benchmark(name), tmp_path / "data", tmp_path, setting=setting)
+    done = judge_run(run.folder, [judge_at(server.url, "j", {})], cache=tmp_path / "cache", setting=setting)
+    lines = read_judgements(run.folder)
+    assert {j.kind for j in lines} == {k for n, kinds in JUDGED.items() if n.partition("/")[0] == name for k in kinds}
+    # each item whose answer is public is judged, of a pair the first; what failed is failed here
+    expected = {r.id for r in run.results if r.truth and r.categories.get("pair_place") != "2"}
+    failed = {r.id for r in run.results if r.reply is None}
+    assert {j.id for j in lines} == expected and {j.id for j in lines if j.state == "unparsable"} == set()
+    assert {j.id for j in lines if j.state == "judged"}.isdisjoint(failed)
+    assert all(j.score == 2 for j in lines if j.state == "judged") and done.states["judged"] >= 2
+    summary = judge_summary(run.folder)
+    assert summary is not None and summary["stale"] == 0 and summary["measures"]
+    assert {f["kind"] for f in summary["figures"]} == {j.kind for j in lines}
 
 
 def test_addresses_and_limits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -107,7 +107,7 @@ JUDGED: Mapping[str, tuple[str, ...]] = {
     "video-chatgpt/temporal": ("temporal",),
     "video-chatgpt/consistency": ("consistency",),
     "clotho-aqa": ("match",),
-    "music-avqa": ("match",),
+    "avhbench-captions": ("caption_correctness", "caption_detail"),
     "clotho": ("sound_correctness", "sound_detail"),
     "avsd": ("match_av",),
     "vggsound": ("match_av",),
