@@ -8,11 +8,12 @@ from ..errors import UsageError
 from . import terminal
 
 _REPORT = """examples:
-  videollama2 eval report evals/nano/mvbench                     the figures, and report.md, .json and .html beside them
+  videollama2 eval report evals/nano/mvbench                     prints the figures, writes all of it
   videollama2 eval report evals/nano --html all.html             of a folder with one run
   videollama2 eval report evals/nano/mvbench --json | jq .ablations.none.metrics
 
-Pictures in the page come from the media where they still are; without them the page says so.
+It writes summary.json, report.md and report.html into the run's folder. Pictures in the page come from the media,
+where they still are; where not, the page says so.
 """
 _COMPARE = """examples:
   videollama2 eval compare evals/nano/mvbench evals/tuned/mvbench
@@ -61,7 +62,7 @@ def runs(folder: Path) -> dict[str, Path]:
 
 
 def run_report(args: argparse.Namespace) -> int:
-    """Print the figures; write report.md, report.json and the page."""
+    """Print the figures; write summary.json, report.md and the page."""
     terminal.log_to_terminal(args.verbose)
     from ..evals.registry import benchmark
 
@@ -86,7 +87,9 @@ def _report(benchmark: Any, place: Path, args: argparse.Namespace) -> tuple[dict
     from ..evals.manifest import read_manifest
     from ..evals.markdown import markdown
     from ..evals.report import summary
+    from ..evals.run import SUMMARY
     from ..evals.thumbnails import Thumbnails
+    from ..media.isolated import IsolatedMedia
 
     results, manifest = read_results(place), read_manifest(place)
     found = summary(results, benchmark, manifest, **judgements_of(place))
@@ -94,11 +97,13 @@ def _report(benchmark: Any, place: Path, args: argparse.Namespace) -> tuple[dict
     if args.json:
         return found, text
     root = manifest.get("data")
-    thumbnails = None if args.no_pictures else Thumbnails(Path(root) if isinstance(root, str) else None)
     html = Path(args.html) if args.html is not None else place / "report.html"
-    write_json(place / "report.json", found)
+    write_json(place / SUMMARY, found)
     write_whole(place / "report.md", text.encode("utf-8", "replace"))
-    write_whole(html, page(found, results, thumbnails).encode("utf-8", "replace"))
+    # what made the model's decoder fail is among the media that are opened here
+    with IsolatedMedia(workers=1) as media:
+        pictures = Thumbnails(Path(root) if isinstance(root, str) else None, media.open_clip)
+        write_whole(html, page(found, results, None if args.no_pictures else pictures).encode("utf-8", "replace"))
     terminal.say(f"page: {html}")
     return found, text
 

@@ -154,7 +154,8 @@ def _paired(summary: Mapping[str, Any]) -> str:
 
 
 def _categories(summary: Mapping[str, Any]) -> str:
-    columns, metric, parts = list(summary["ablations"].values()), summary["metric"], []
+    columns, metric = list(summary["ablations"].values()), summary["metric"]
+    parts: list[str] = []
     for name in dict.fromkeys(name for column in columns for name in column["categories"]):
         rows = category_rows(summary, name)
         heads = [name.replace("_", " "), "items"]
