@@ -164,7 +164,8 @@ def test_scores_are_exact(case: Case, tmp_path: Path, media: mini.Media) -> None
     for place, (setting, want) in enumerate({"strict": case.strict, "paper": case.paper}.items()):
         done = run(case, tmp_path / "data", tmp_path / setting, setting)  # type: ignore[arg-type]
         assert tuple(result.outcome for result in done.results) == want, setting
-        measured = done.summary["ablations"]["none"]["metrics"]
+        figures = done.summary["ablations"]["none"]["metrics"]
+        measured = {name: figure["value"] for name, figure in figures.items()}
         assert measured == pytest.approx({name: both[place] for name, both in case.figures.items()}), setting
         assert all((r.read is None) == (r.outcome in (U, F)) and (r.rule or r.outcome == F) for r in done.results)
         assert case.columns <= {name for result in done.results for name in result.categories}

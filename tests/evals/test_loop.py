@@ -35,7 +35,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_four_outcomes(tmp_path: Path) -> None:
     done = run(tmp_path, FakeEngine(KNOWN))
     assert outcomes(done.results) == ["right", "wrong", "unparsable", "failed"]
-    assert done.left == 0 and done.summary["ablations"]["none"]["metrics"] == {"accuracy": 0.25}
+    assert done.left == 0 and done.summary["ablations"]["none"]["metrics"]["accuracy"]["value"] == 0.25
     assert done.results[3].error == "UnreadableMedia: clip.mp4 is corrupt" and done.results[3].reply is None
     assert [r.read for r in done.results] == ["A", "B", None, None] and done.results[2].reply == "who knows"
     assert read_results(done.folder) == list(done.results)

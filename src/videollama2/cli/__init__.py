@@ -5,7 +5,7 @@
     convert  pickles → safetensors           merge    a training stage and its base → one folder
     fetch    what a model needs, once        train    one of the five phases, on your own records
     data     what is wrong with training data (doctor)
-    eval     benchmarks: run, list
+    eval     benchmarks: run, list, report, compare, judge
 
 Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
 number; 7 a missing extra; 8 output that can't be written; 130 interrupted. Answers go to standard

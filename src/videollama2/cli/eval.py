@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from . import eval_judge, terminal
+from . import eval_judge, eval_report, terminal
 
 _EPILOG = """examples:
   videollama2 eval list                                          what there is, and which files each is read from
   videollama2 eval mvbench --model 2.1-7b-av --data benchmarks   benchmarks/mvbench, or benchmarks itself
   videollama2 eval avqa music-avqa --data D --ablate audio,video,text-only
   videollama2 eval mvbench --data D --limit 100 --batch 8
+  videollama2 eval report evals/2.1-7b-av/mvbench                Markdown, JSON and a page
+  videollama2 eval compare evals/nano evals/2.1-7b-av            paired differences
   torchrun --nproc-per-node 8 -m videollama2 eval video-mme --data D
 
 Each benchmark has its folder in --out; started again with the same words, a run that was stopped goes on where it was.
@@ -36,6 +38,7 @@ def register(commands: Any) -> None:
     parser.default_action = _RUN
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _register_run(actions)
+    eval_report.register(actions)
     listing = actions.add_parser(_LIST, help="the benchmarks, and the files each is read from")
     listing.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="these only")
     listing.add_argument("--data", metavar="D", help="say which of the files are there")
@@ -75,6 +78,7 @@ def _register_run(actions: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, benchmark by benchmark; print each one's figures."""
+    from ..evals.markdown import brief
     from ..evals.registry import benchmark
     from ..evals.run import evaluate, parse_share, share, wishes_of
     from ..media.children import ChildLimits
@@ -102,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         if done.left:
             terminal.say(f"{each.name}: this share is done; {done.left} items of other shares are left")
         elif not args.json:
-            print(terminal.harmless(table(done.summary)))
+            print(terminal.harmless(brief(done.summary)))
             terminal.say(f"results: {done.folder}")
     if args.json:
         terminal.write_json(summaries)
@@ -166,19 +170,6 @@ def data_folder(data: Path, name: str, *, alone: bool) -> Path:
     if not alone:
         raise DataError(f"{data} holds no folder {name}; of several benchmarks, each has its own folder there")
     return data
-
-
-def table(summary: Any) -> str:
-    """The figures of a run, columns side by side."""
-    lines = []
-    for ablation, column in summary["ablations"].items():
-        counted = ", ".join(f"{count} {outcome}" for outcome, count in column["outcomes"].items())
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in column["metrics"].items())
-        without = (
-            "" if ablation == "none" else f" ({'text only' if ablation == 'text-only' else f'without {ablation}'})"
-        )
-        lines.append(f"{summary['benchmark']}{without}: {figures}  [{column['items']} items: {counted}]")
-    return "\n".join(lines)
 
 
 @contextlib.contextmanager

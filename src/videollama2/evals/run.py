@@ -8,7 +8,6 @@ OUT/BENCHMARK/manifest.json     what the numbers depend on (manifest.py)
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,10 @@ from ..protocols import protocol as named_protocol
 from .ablate import ABLATIONS, Wishes
 from .items import Ablation, Benchmark, Item, Loaded, Outcome, Result, Setting
 from .journal import Journal, known_results, write_json, write_results, write_whole
-from .loop import UNEXPECTED, Asker, Task, ask_all, turns
+from .judge.judgements import PROBES, read_judgements
+from .loop import Asker, Task, ask_all, turns
 from .manifest import FILE, manifest, settle
+from .report import summary
 
 logger = logging.getLogger(__name__)
 
@@ -129,26 +130,12 @@ def _finish(
     if left:
         return Run(folder=place, manifest=known, results=results, left=left)
     write_results(place, results)
-    figures = summed_up(results, benchmark)
+    figures = summary(results, benchmark, known, read_judgements(place), read_judgements(place, PROBES))
     write_json(place / SUMMARY, figures)
-    for name, text in dict(getattr(benchmark, "submission", _nothing)(results)).items():
+    submission = getattr(benchmark, "submission", _nothing)
+    for name, text in submission([result for result in results if result.ablation == columns[0]]).items():
         write_whole(place / name, text.encode())
     return Run(folder=place, manifest=known, results=results, left=0, summary=figures)
-
-
-def summed_up(results: Sequence[Result], benchmark: Benchmark) -> dict[str, Any]:
-    """The figures of each column."""
-    columns = {}
-    for ablation in dict.fromkeys(result.ablation for result in results):
-        column = [result for result in results if result.ablation == ablation]
-        counted = Counter(result.outcome for result in column)
-        columns[ablation] = {
-            "items": len(column),
-            "outcomes": {outcome.value: counted[outcome] for outcome in Outcome},
-            "unexpected": sum((r.error or "").startswith(UNEXPECTED) for r in column),
-            "metrics": dict(benchmark.metrics(column)),
-        }
-    return {"benchmark": benchmark.name, "metric": benchmark.metric, "ablations": columns}
 
 
 def wishes_of(

@@ -19,7 +19,9 @@ def pack(clip: Clip) -> tuple[dict[str, Any], list[Blob]]:
     told = {f.name: getattr(clip, f.name) for f in fields(Clip) if f.name not in _ARRAYS}
     told["frame_indices"] = [int(i) for i in clip.frame_indices]
     told["shapes"] = [list(frame.shape) for frame in clip.frames]
-    blobs: list[Blob] = [_bytes(array) for array in (*clip.frames, np.asarray(clip.times, np.float64))]
+    blobs: list[Blob] = []
+    blobs += [_bytes(frame) for frame in clip.frames]
+    blobs.append(_bytes(np.asarray(clip.times, np.float64)))
     wave = clip.wave
     told["wave"] = None
     if wave is not None:
