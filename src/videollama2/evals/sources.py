@@ -132,7 +132,11 @@ class Shelf:
     def find(self, *names: str) -> tuple[Media | None, str | None]:
         """The medium that has one of the names, or None and why there is none."""
         if names not in self._found:
-            path, missing = media(self.folder, self._candidates(names))
+            candidates = self._candidates(names)
+            path, missing = media(self.folder, candidates)
+            if path is None and missing and missing.startswith(f"{candidates[0]} is not there"):
+                others = ", ".join(folder or "." for folder in self.folders[1:])
+                missing = f"{candidates[0]} is not there (nor with another suffix, nor in {others})"
             pictures = self.pictures and path is not None and path.suffix.lower() not in SOUND_SUFFIXES
             found = None if path is None else Media(source=path, video=pictures, audio=self.sound)
             self._found[names] = found, missing

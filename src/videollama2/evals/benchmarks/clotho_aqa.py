@@ -13,6 +13,7 @@ from ..annotations import Row, rows
 from ..closed_sets import ClosedSet, closed_verdict, equal_verdict
 from ..equivalence import same_answer
 from ..items import Benchmark, Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from ..measures import answer_words
 from ..open_answers import mean, scored, share
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, exchanges, loaded, reply_limit, tails
 
@@ -77,6 +78,10 @@ class ClothoAqa:
             binary = {"binary": float(reply.lower() == item.truth[0].lower())} if _binary(item.truth) else {}
             return _scored(verdict, {"annotators": float(verdict.outcome is Outcome.RIGHT), **binary})
         verdict = closed_verdict(item, reply)
+        if verdict.rule == "no class" and len(answer_words(reply)) == 1:  # one word, as was asked for, that nobody gave
+            return Verdict(
+                outcome=Outcome.WRONG, read=reply.strip(), rule="a word of its own", scores={"annotators": 0.0}
+            )
         if verdict.read is None:
             return verdict
         read = verdict.read

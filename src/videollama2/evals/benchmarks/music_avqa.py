@@ -60,7 +60,7 @@ class MusicAvqa:
             )
         corrected = path.parent.name == "json_update"
         notes = () if private else ("the corrected set" if corrected else "not the corrected set (json_update)",)
-        return loaded(items, path, *notes, published=9129 if corrected else 9185)
+        return loaded(items, path, *notes, published=9129 if corrected or private else 9185)
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
         """The one class that the reply says, "2" for "two" (`strict`), or equality in capitals (`paper`)."""

@@ -57,7 +57,7 @@ class Tut2017:
         lists = ("evaluation_setup/evaluate.txt", "meta.txt", "evaluation_setup/test.txt")
         official = [f"{root}{name}" for name in lists for root in _ROOTS]
         path, private = annotation_file(folder, setting, official=official, private=("tut2017_eval.jsonl",))
-        shelf = Shelf(folder, ("", *_ROOTS[1:], "audio"), SOUND_SUFFIXES, pictures=False)
+        shelf = Shelf(folder, ("", *(root.rstrip("/") for root in _ROOTS[1:]), "audio"), SOUND_SUFFIXES, pictures=False)
         items = []
         for origin, names, label in _private(path) if private else _official(path):
             medium, missing = shelf.find(*names)
