@@ -45,6 +45,7 @@ class FakeEngine:
     ) -> None:
         self.replies, self.otherwise = replies or {}, otherwise
         self.name, self.model, self.protocol = "fake", FakeModel(), protocol("released")
+        self.opener: Any = None
         self.asked: list[Request] = []
         self.batches: list[int] = []
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evals.run import evaluate, parse_share, share, wishes_of
     from ..media.children import ChildLimits
     from ..media.isolated import IsolatedMedia
+    from ..media.remembered import Remembered
 
     terminal.log_to_terminal(args.verbose)
     chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
@@ -94,9 +96,14 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
     with terminal.progress(args.quiet or args.json) as on_stage:
         engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
+    engine.opener = Remembered(engine.opener)  # benchmarks ask several questions about a clip, one after the other
     summaries = {}
     for each, folder, wish in zip(chosen, folders, wishes, strict=True):
-        with _progress(each.name, quiet=args.quiet or args.json) as told, _kept(out / each.name):
+        with (
+            _progress(each.name, quiet=args.quiet or args.json) as told,
+            _kept(out / each.name),
+            _without_losses(args.verbose),
+        ):
             done = evaluate(
                 engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
                 batch=args.batch, wishes=wish, rank=rank, world=world, threads=args.threads,
@@ -170,6 +177,18 @@ def data_folder(data: Path, name: str, *, alone: bool) -> Path:
     if not alone:
         raise DataError(f"{data} holds no folder {name}; of several benchmarks, each has its own folder there")
     return data
+
+
+@contextlib.contextmanager
+def _without_losses(verbose: bool) -> Iterator[None]:
+    """What is not used of each medium stands in the results, and the report counts it: it is not said of each."""
+    log = logging.getLogger("videollama2.engine")
+    before = log.level
+    log.setLevel(before if verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextlib.contextmanager

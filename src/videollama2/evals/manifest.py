@@ -183,7 +183,7 @@ def commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
             cwd=here, capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
         tracked = subprocess.run(["git", "ls-files", Path(__file__).name], cwd=here, capture_output=True, timeout=10)

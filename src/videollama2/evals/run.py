@@ -26,6 +26,7 @@ from .report import summary
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
+_FAILURES_TOLD = 10
 
 Progress = Callable[[Sequence[Result], int, int], None]
 """Told what is new, and how many are done, of how many that this process does."""
@@ -104,14 +105,18 @@ def evaluate(
 def _ask(
     asker: Asker, left: Sequence[Sequence[Task]], mine: int, journal: Journal, threads: int, told: Progress | None
 ) -> None:
-    done = mine - sum(map(len, left))
+    done, failed = mine - sum(map(len, left)), 0
     if told is not None:
         told((), done, mine)
+    missing = {task.item.id for turn in left for task in turn if task.item.missing is not None}
+    if missing:
+        logger.warning("%s: the media of %d items are missing; they are Failed", asker.benchmark.name, len(missing))
     for results in ask_all(asker, left, threads):
         journal.write(results)
         for result in results:
-            if result.error is not None:
-                logger.warning("%s %s failed: %s", asker.benchmark.name, result.id, result.error)
+            if result.error is not None and result.id not in missing and (failed := failed + 1) <= _FAILURES_TOLD:
+                last = "; further ones stand in results.jsonl" if failed == _FAILURES_TOLD else ""
+                logger.warning("%s %s failed: %s%s", asker.benchmark.name, result.id, result.error, last)
         done += len(results)
         if told is not None:
             told(results, done, mine)
