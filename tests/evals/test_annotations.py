@@ -182,6 +182,10 @@ def test_media_stay_inside_the_folder(tmp_path: Path) -> None:
     assert media(root, with_suffixes("videos/a b")) == (root / "videos" / "a b.avi", None)
     assert media(root, [str(root / "videos" / "a b.avi")])[0] is not None
     assert media(root, ["videos/c.mp4", "c.mp4"]) == (None, "videos/c.mp4 is not there (nor c.mp4)")
+    assert (
+        media(root, ["a.mp4", "b.mp4", "a.mp4", "c.mp4"])[1]
+        == "a.mp4 is not there (nor b.mp4 and 1 other names for it)"
+    )
     for name in ("../secret.mp4", str(tmp_path / "secret.mp4"), "videos/../../secret.mp4", "C:\\secret.mp4", "a\0.mp4"):
         path, why = media(root, [name])
         assert path is None and why is not None and "leads out of" in why

@@ -314,6 +314,11 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     assert strict[0].question == f"{heading}First line\nSecond\n{plain[0].question}"
     assert published[2].question == f"{heading}\n{plain[2].question}" and strict[2].question == plain[2].question
     assert "2 of 3 videos have no subtitles" in shown.load(tmp_path, "paper").notes
+    for broken in (b"\xff\xfe\x00 no text", b"just some text, again and again"):
+        (tmp_path / "subtitles" / "abcdefgh_-2.srt").write_bytes(broken)
+        with pytest.raises(DataError, match=r"abcdefgh_-2.srt holds no subtitles"):
+            shown.load(tmp_path, "strict")
+    (tmp_path / "subtitles" / "abcdefgh_-2.srt").unlink()
     (tmp_path / "videos" / "abcdefgh_-1.mp4").write_bytes(b"no video")
     assert "no subtitles for 1 videos that can't be opened" in shown.load(tmp_path, "paper").notes
 

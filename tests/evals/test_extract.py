@@ -1,6 +1,8 @@
 """Reading choices out of hard replies: strictly, and as published scorers do."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from videollama2.evals import extract, paper_rules
 
@@ -143,6 +145,23 @@ HARD: tuple[tuple[str, tuple[str, ...], str | None, str], ...] = (
 @pytest.mark.parametrize(("reply", "choices", "letter", "rule"), HARD)
 def test_hard_replies(reply: str, choices: tuple[str, ...], letter: str | None, rule: str) -> None:
     assert extract.strict(reply, choices) == (letter, rule)
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=12), min_size=2, max_size=26))
+def test_whatever_is_replied(reply: str, choices: list[str]) -> None:
+    """Never an error, never a letter of no option; and without letters or numbers nothing is said."""
+    letter, rule = extract.strict(reply, choices)
+    assert rule and (letter is None or letter in extract.LETTERS[: len(choices)])
+    assert extract.yes_no(reply)[0] in ("yes", "no", None)
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "({})", "{}.", "**{}**", "{}. x", "Answer: {}", "The answer is ({})", "答案是{}。"]
+)
+def test_every_letter_in_every_form(form: str) -> None:
+    choices = [f"word{i}" for i in range(26)]
+    for letter in extract.LETTERS:
+        assert extract.strict(form.format(letter), choices)[0] == letter
 
 
 def test_a_reply_without_end_takes_no_time() -> None:

@@ -228,7 +228,7 @@ def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | N
         candidates: paths relative to the folder. One that would lead out of the folder is never opened.
     """
     outside, absent = [], []
-    for candidate in candidates:
+    for candidate in dict.fromkeys(candidates):
         path = _inside(folder, candidate)
         if path is None:
             outside.append(candidate)
@@ -237,7 +237,8 @@ def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | N
         else:
             absent.append(candidate)
     if absent:
-        others = f" (nor {_some(absent[1:])})" if absent[1:] else ""
+        more = f" and {len(absent) - 2} other names for it" if absent[2:] else ""
+        others = f" (nor {absent[1]:.120}{more})" if absent[1:] else ""
         return None, f"{absent[0]:.120} is not there{others}"
     return None, f"{_some(outside)} leads out of {folder}" if outside else "the record names no medium"
 

@@ -9,6 +9,7 @@ from ..errors import DataError, MissingExtra
 from ..media.limits import DEFAULT_LIMITS
 from ..media.source import Source
 
+_MOVE = "Mend it, or take it away: its video is then one without subtitles."
 _OVERRIDE = re.compile(r"\{[^{}]*\}")  # what styles become
 
 
@@ -35,10 +36,10 @@ def read_subtitles(path: Path) -> tuple[Line, ...]:
     try:
         found = pysubs2.SSAFile.load(str(path), encoding="utf-8-sig", format_="srt")
     except (pysubs2.Pysubs2Error, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path} holds no subtitles that can be read: {error}") from error
+        raise DataError(f"{path} holds no subtitles that can be read: {error}. {_MOVE}") from error
     lines = [Line(event.start, event.end, _plain(event.text)) for event in found if not event.is_comment]
     if not lines and path.stat().st_size > 4:  # an empty file says that nothing is said
-        raise DataError(f"{path} holds no subtitles; expected blocks of a number, a time range and text")
+        raise DataError(f"{path} holds no subtitles; expected blocks of a number, a time range and text. {_MOVE}")
     return tuple(sorted(lines, key=lambda line: line.start))
 
 

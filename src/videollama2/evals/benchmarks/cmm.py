@@ -12,6 +12,7 @@ from ..extract import Read
 from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
 from ..sources import SOUND_SUFFIXES, Shelf, loaded, reply_limit
 
+_PUBLISHED = 2400  # questions
 _ARCHIVE = "reorg_raw_files"  # paths say raw_files, the archive is called so
 
 
@@ -52,7 +53,7 @@ class Cmm(YesNo):
                     max_new_tokens=reply_limit(setting, 32),
                 )
             )
-        return loaded(items, path)
+        return loaded(items, path, published=_PUBLISHED)
 
     def as_published(self, reply: str) -> Read:
         """See paper_rules.cmm."""

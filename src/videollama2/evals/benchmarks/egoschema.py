@@ -12,6 +12,7 @@ from ..extract import LETTERS, Read
 from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
 
+_PUBLISHED, _PUBLIC = 5031, 500  # questions, and those whose answers are public
 _OPTIONS = tuple(f"option {i}" for i in range(5))  # with a space, as published
 
 
@@ -57,7 +58,7 @@ class EgoSchema(Choices):
             )
         strangers = len(known.keys() - {item.id for item in items})
         notes = [f"{strangers} public answers are of no question in {path.name}"] if strangers else []
-        return loaded(items, path, *notes)
+        return loaded(items, path, *notes, published=_PUBLIC if self._subset else _PUBLISHED)
 
     def _answers(self, folder: Path) -> dict[str, int]:
         name = "subset_answers.json"

@@ -11,6 +11,8 @@ from ..extract import LETTERS, Read
 from ..items import Benchmark, Item, Loaded, Needed, Setting
 from ..sources import Shelf, loaded, reply_limit
 
+_PUBLISHED = 4000  # questions
+
 
 @dataclass(frozen=True)
 class Task:
@@ -82,7 +84,7 @@ class MvBench(Choices):
         absent = [task.name for task in TASKS if task not in found]
         if absent:
             notes.append(f"{len(absent)} of {len(TASKS)} tasks are not there: {', '.join(absent)}")
-        return loaded(items, next(iter(found.values())).parent, *notes)
+        return loaded(items, next(iter(found.values())).parent, *notes, published=_PUBLISHED)
 
     def as_published(self, reply: str, choices: Sequence[str]) -> Read:
         """See paper_rules.mvbench."""

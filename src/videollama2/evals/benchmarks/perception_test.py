@@ -15,6 +15,8 @@ from ..extract import Read
 from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
 
+_PUBLISHED = {"test": 11_528, "valid": 19_140}  # questions
+
 
 class PerceptionTest(Choices):
     """Three options. Published: the test split, scored by the challenge's server; `valid` comes with its answers."""
@@ -49,7 +51,7 @@ class PerceptionTest(Choices):
             if medium is not None and key in cuts:
                 medium = _cut(medium, about, cuts[key])
             items += [_item(row, name, medium, missing, setting) for row in video.rows("mc_question")]
-        return loaded(items, path, *notes)
+        return loaded(items, path, *notes, published=_PUBLISHED[self._split])
 
     def _cuts(self, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         name = "cut_frame_mapping_valid.json"

@@ -24,6 +24,7 @@ _FILES = (
     "*.parquet",
     "*.json",
 )
+_PUBLISHED = 2700  # questions
 _IN_URL = re.compile(r"(?:watch\?v=|youtu\.be/)([\w-]+)")
 
 
@@ -87,7 +88,7 @@ class VideoMme(Choices):
                     max_new_tokens=reply_limit(setting, 64),
                 )
             )
-        return loaded(items, path, *said.notes())
+        return loaded(items, path, *said.notes(), published=_PUBLISHED)
 
     def as_published(self, reply: str, choices: Sequence[str]) -> Read:
         """See paper_rules.video_mme."""

@@ -10,6 +10,8 @@ from ..extract import Read
 from ..items import Benchmark, Item, Loaded, Needed, Setting
 from ..sources import Shelf, loaded, reply_limit
 
+_PUBLISHED = 3172  # questions
+
 
 class WorldSense(Choices):
     """Three or four options. Where the published evaluator asks a judge, nothing is read."""
@@ -52,7 +54,7 @@ class WorldSense(Choices):
                         max_new_tokens=reply_limit(setting, 64),
                     )
                 )
-        return loaded(items, path)
+        return loaded(items, path, published=_PUBLISHED)
 
     def as_published(self, reply: str, choices: Sequence[str]) -> Read:
         """See paper_rules.worldsense."""
