@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from videollama2.evals.expected import compared, figures, released
+from videollama2.evals.judge.prompts import JUDGED, KINDS
+from videollama2.evals.registry import benchmarks
 from videollama2.evals.report import summary
 
 from .results import Plain, column, manifest
@@ -30,6 +32,17 @@ def test_every_figure_is_whole() -> None:
     assert len(set(figures())) == len(figures())
     music = {f.value: f.kind for f in figures() if (f.model, f.benchmark) == ("2.1-7b-av", "music-avqa")}
     assert music == {0.809: "published", 0.6561: "reported", 0.6575: "reported"}
+
+
+def test_every_figure_is_one_that_a_report_has() -> None:
+    known = benchmarks()
+    for figure in figures():
+        assert figure.benchmark in known
+        if figure.judged:
+            kind = re.sub(r"_(accuracy|of_5)$", "", figure.metric)
+            judged = [kinds for name, kinds in JUDGED.items() if name.partition("/")[0] == figure.benchmark]
+            assert any(kind in kinds for kinds in judged), figure
+            assert KINDS[kind].verdict or figure.metric.endswith("_of_5")
 
 
 def test_what_users_got_reproduces_and_what_is_printed_does_not() -> None:

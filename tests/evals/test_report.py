@@ -66,7 +66,7 @@ def test_means_are_told_from_what_is_no_mean() -> None:
     assert set(measured.values) == {"accuracy", "half", "accuracy_of_a", "f1"}
     assert set(measured.singles) == {"accuracy", "half", "accuracy_of_a"}
     assert np.isnan(measured.singles["accuracy_of_a"][1::2]).all()  # no part of it
-    drawn = measured.drawn()
+    drawn = measured.drawn
     assert len(drawn["f1"]) == RECOMPUTED and len(drawn["accuracy"]) == 2000
     for i, items in enumerate(measured.draws.items(20)):
         again = Plain().metrics([mixed[k] for k in items])

@@ -179,7 +179,7 @@ def _most(metric: str) -> float:
 def _items(results: Sequence[Result], thumbnails: Thumbnails | None) -> str:
     columns = columns_of(results)
     name, column = next(iter(columns.items()), ("none", []))
-    parts = []
+    parts: list[str] = []
     for outcome, most in SHOWN.items():
         found = [r for r in column if r.outcome is outcome and (r.truth or outcome is not Outcome.WRONG)]
         if not found:

@@ -9,6 +9,7 @@ are computed again for each of fewer draws.
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,14 @@ def groups_of(*columns: Sequence[Result]) -> dict[str, Hashable]:
         else:
             found.setdefault(result.id, ("item", result.id))
     return found
+
+
+class Category(NamedTuple):
+    """The results of one category, all figures of them, and the main one with its interval where it has one."""
+
+    results: list[Result]
+    figures: dict[str, float]
+    main: Estimate | None
 
 
 class Measured:
@@ -62,50 +71,49 @@ class Measured:
 
     def estimates(self) -> dict[str, Estimate]:
         """Every figure of the whole with its interval."""
-        drawn = self.drawn()
-        return {name: self._estimate(name, value, drawn[name], None) for name, value in self.values.items()}
+        return {name: self._estimate(name, value, self.drawn[name], None) for name, value in self.values.items()}
 
+    @cached_property
     def drawn(self) -> dict[str, Floats]:
         """Of every figure, what it is in each draw: f64[B]; of those that are no means, in the first few only."""
-        means = self._mean_draws(list(self.singles), [None])
-        found = {name: means[:, i] for i, name in enumerate(self.singles)}
+        whole = range(len(self.results))
+        found = dict(zip(self.singles, self._drawn_means([(name, whole) for name in self.singles]), strict=True))
         again = [name for name in self.values if name not in found]
         if again:
             each = [self._of(items) for items in self.draws.items(RECOMPUTED)]
             found |= {name: np.array([one.get(name, math.nan) for one in each]) for name in again}
         return {name: found[name] for name in self.values}
 
-    def categories(self, column: str, metric: str) -> dict[str, tuple[dict[str, float], Estimate | None]]:
+    def categories(self, column: str, metric: str) -> dict[str, "Category"]:
         """Of each value of a column of categories: all figures, and the named one with its interval."""
         places: dict[str, list[int]] = {}
         for i, result in enumerate(self.results):
             if column in result.categories:
                 places.setdefault(result.categories[column], []).append(i)
-        drawn: Sequence[Floats]
         if metric in self.singles:
-            drawn = list(self._mean_draws([metric], list(places.values())).T)
+            drawn = self._drawn_means([(metric, items) for items in places.values()])
         else:
             drawn = [self._category_draws(metric, items) for items in places.values()]
-        found: dict[str, tuple[dict[str, float], Estimate | None]] = {}
+        found: dict[str, Category] = {}
         for (value, items), draws in zip(places.items(), drawn, strict=True):
             figures = self._of(items)
             main = figures.get(metric)
-            found[value] = figures, None if main is None else self._estimate(metric, main, draws, items)
+            sure = None if main is None else self._estimate(metric, main, draws, items)
+            found[value] = Category([self.results[i] for i in items], figures, sure)
         return found
 
     def _of(self, items: Sequence[int]) -> dict[str, float]:
         figures = self._metrics([self.results[i] for i in items]) if len(items) else {}
         return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
 
-    def _mean_draws(self, names: Sequence[str], subsets: Sequence[Sequence[int] | None]) -> Floats:
-        """Drawn means of each name in each subset: f64[B, names × subsets]."""
-        shape = (len(self.results), len(names) * len(subsets))
-        above, below = np.zeros(shape), np.zeros(shape)
-        for k, (name, subset) in enumerate((n, s) for n in names for s in subsets):
-            at = np.arange(shape[0]) if subset is None else np.array(subset)
-            values = self.singles[name][at]
-            above[at, k], below[at, k] = np.nan_to_num(values), np.isfinite(values)
-        return self.draws.ratios(above, below)
+    def _drawn_means(self, wanted: Sequence[tuple[str, Sequence[int]]]) -> list[Floats]:
+        """Drawn means of figures, each over some of the items: f64[B] each."""
+        parts = []
+        for name, items in wanted:
+            places = np.array(items, dtype=np.int64)
+            values = self.singles[name][places]
+            parts.append((places, np.nan_to_num(values), np.isfinite(values).astype(np.float64)))
+        return self.draws.ratios_of_parts(parts)
 
     def _category_draws(self, metric: str, items: Sequence[int]) -> Floats:
         inside = set(items)

@@ -67,7 +67,7 @@ def summary(
         "intervals": {"level": LEVEL, "draws": SAMPLES, "seed": SEED, "drawn": "media"},
         "ablations": {name: _column(benchmark, columns[name], measured[name]) for name in columns},
         "paired": [
-            paired(benchmark, columns["none"], columns[name]) | {"ablation": name}
+            _of_pair(benchmark, measured["none"], measured[name]) | {"ablation": name}
             for name in columns
             if name != "none" and "none" in columns
         ],
@@ -99,17 +99,30 @@ def paired(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Resul
     two = [other[result.id] for result in one]
     groups = groups_of(one, two)
     draws = Draws([groups[result.id] for result in one])
-    a, b = (Measured(benchmark, column, draws) for column in (one, two))
-    drawn_a, drawn_b = a.drawn(), b.drawn()
+    unshared = len({r.id for r in [*first, *second] if r.truth}) - len(one)
+    return _difference(benchmark, *(Measured(benchmark, column, draws) for column in (one, two))) | {
+        "unshared": unshared
+    }
+
+
+def _of_pair(benchmark: Benchmark, first: Measured, second: Measured) -> dict[str, Any]:
+    """As `paired`; where both have the same items, with the draws that are made already."""
+    if [r.id for r in first.results] != [r.id for r in second.results]:
+        return paired(benchmark, first.results, second.results)
+    return _difference(benchmark, first, second) | {"unshared": 0}
+
+
+def _difference(benchmark: Benchmark, first: Measured, second: Measured) -> dict[str, Any]:
+    draws, one, two = first.draws, first.results, second.results
     differences = {}
-    for name in (name for name in a.values if name in b.values):
-        count = min(len(drawn_a[name]), len(drawn_b[name]))
-        apart = drawn_b[name][:count] - drawn_a[name][:count]
+    for name in (name for name in first.values if name in second.values):
+        count = min(len(first.drawn[name]), len(second.drawn[name]))
+        apart = second.drawn[name][:count] - first.drawn[name][:count]
         ends = interval(apart) if draws.groups > 1 else None
         differences[name] = {
-            "first": a.values[name],
-            "second": b.values[name],
-            "difference": b.values[name] - a.values[name],
+            "first": first.values[name],
+            "second": second.values[name],
+            "difference": second.values[name] - first.values[name],
             "low": None if ends is None else ends[0],
             "high": None if ends is None else ends[1],
             "p": None if ends is None else two_sided(apart),
@@ -126,7 +139,6 @@ def paired(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Resul
     return {
         "items": len(one),
         "media": draws.groups,
-        "unshared": len({r.id for r in [*first, *second] if r.truth}) - len(one),
         "metrics": differences,
         "right": None if benchmark.kind == "caption" or not one else counted,
     }
@@ -163,16 +175,15 @@ def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) 
 
 
 def _categories(measured: Measured, name: str, metric: str) -> dict[str, Any]:
-    rows = {}
-    for value, (figures, main) in sorted(measured.categories(name, metric).items()):
-        inside = [result for result in measured.results if result.categories.get(name) == value]
-        rows[value] = {
-            "items": len(inside),
-            "outcomes": outcomes(inside),
-            "metrics": figures,
-            "main": None if main is None else asdict(main),
+    return {
+        value: {
+            "items": len(found.results),
+            "outcomes": outcomes(found.results),
+            "metrics": found.figures,
+            "main": None if found.main is None else asdict(found.main),
         }
-    return rows
+        for value, found in sorted(measured.categories(name, metric).items())
+    }
 
 
 def _counted(counter: Counter[str], most: int | None = None) -> dict[str, int]:

@@ -54,6 +54,9 @@ class Draws:
         """How often each group is drawn: i64[b, groups], in blocks whose b add up to the number of draws."""
         generator = np.random.default_rng(self._seed)
         block = max(1, min(self.samples, _HELD // max(self.groups, 1)))
+        if not self.groups:  # nothing to draw from
+            yield np.zeros((self.samples, 0), dtype=np.int64)
+            return
         for start in range(0, self.samples, block):
             count = min(block, self.samples - start)
             drawn = generator.integers(self.groups, size=(count, self.groups))
@@ -69,13 +72,28 @@ class Draws:
         Returns:
             f64[B, K], or f64[B]; NaN where a draw's denominator is 0.
         """
-        if self.groups == 0:
-            return np.full((self.samples, *numerators.shape[1:]), np.nan)
-        above, below = (self._by_group(np.asarray(a, dtype=np.float64)) for a in (numerators, denominators))
-        parts = [(drawn @ above, drawn @ below) for drawn in (w.astype(np.float64) for w in self.weights())]
-        top, bottom = (np.concatenate(side) for side in zip(*parts, strict=True))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(bottom > 0, top / bottom, np.nan)
+        (found,) = self.ratios_of_parts([(np.arange(len(self.of_item)), numerators, denominators)])
+        return found
+
+    def ratios_of_parts(self, parts: Sequence[tuple[NDArray[np.int64], Floats, Floats]]) -> list[Floats]:
+        """As `ratios`, of several parts of the items at once.
+
+        Args:
+            parts: places of items, and of these numerators and denominators: f64[places] or f64[places, K].
+        """
+        summed: list[tuple[NDArray[np.int64], Floats, Floats]] = []
+        for places, numerators, denominators in parts:
+            known, of_item = np.unique(self.of_item[places], return_inverse=True)
+            top, bottom = (_by_group(np.asarray(a, float), of_item, len(known)) for a in (numerators, denominators))
+            summed.append((known, top, bottom))
+        found: list[list[Floats]] = [[] for _ in parts]
+        for block in self.weights():
+            for (groups, above, below), ratios in zip(summed, found, strict=True):
+                part = (block if len(groups) == self.groups else block[:, groups]).astype(np.float64)
+                top, bottom = part @ above, part @ below
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    ratios.append(np.where(bottom > 0, top / bottom, np.nan))
+        return [np.concatenate(ratios) for ratios in found]
 
     def items(self, count: int) -> Iterator[list[int]]:
         """The first `count` draws as places of items, each as often as it was drawn."""
@@ -87,11 +105,6 @@ class Draws:
             left -= min(left, len(block))
             if not left:
                 return
-
-    def _by_group(self, values: Floats) -> Floats:
-        sums = np.zeros((self.groups, *values.shape[1:]))
-        np.add.at(sums, self.of_item, values)
-        return sums
 
 
 def interval(draws: Floats) -> tuple[float, float] | None:
@@ -165,6 +178,13 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     if not len(x) or not x.std() or not y.std():
         return None
     return float(np.mean((x - x.mean()) * (y - y.mean())) / (x.std() * y.std()))
+
+
+def _by_group(values: Floats, of_item: NDArray[np.int64], groups: int) -> Floats:
+    """Sums of f64[items] or f64[items, K] over each group."""
+    if values.ndim == 1:
+        return np.bincount(of_item, values, minlength=groups).astype(np.float64)
+    return np.stack([_by_group(column, of_item, groups) for column in values.T], axis=1)
 
 
 def _ranks(values: Sequence[float]) -> Floats:
