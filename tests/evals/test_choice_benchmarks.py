@@ -313,6 +313,10 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     assert published[0].question == f"{heading}First line\nSecond\nSecond\n{plain[0].question}"
     assert strict[0].question == f"{heading}First line\nSecond\n{plain[0].question}"
     assert published[2].question == f"{heading}\n{plain[2].question}" and strict[2].question == plain[2].question
+    engine = FakeEngine()
+    engine.model.config.num_frames = 3
+    done = evaluate(engine, benchmark("video-mme-subtitles"), tmp_path, tmp_path / "out", setting="paper", limit=1)
+    assert done.results[0].question == published[0].question  # at the moments of the frames that the model sees
     assert "2 of 3 videos have no subtitles" in shown.load(tmp_path, "paper").notes
     for broken in (b"\xff\xfe\x00 no text", b"just some text, again and again"):
         (tmp_path / "subtitles" / "abcdefgh_-2.srt").write_bytes(broken)

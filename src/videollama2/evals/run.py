@@ -86,10 +86,11 @@ def evaluate(
         StorageError: the folder can't be written.
     """
     ablations = _checked(ablations, limit=limit, batch=batch, rank=rank, world=world, threads=threads)
+    wishes = wishes or wishes_of(benchmark, setting)
+    benchmark = _fitted(benchmark, engine, wishes)
     loaded = benchmark.load(folder, setting)
     items = chosen(_unique(benchmark, loaded), limit)
     place = out / benchmark.name
-    wishes = wishes or wishes_of(benchmark, setting)
     new = manifest(engine, benchmark, loaded, items, setting=setting, wishes=wishes, batch=batch, limit=limit,
                    folder=folder)  # fmt: skip
     known = settle(place / FILE, new)
@@ -100,6 +101,13 @@ def evaluate(
         left = [tuple(task for task in turn if task.key not in done) for turn in mine]
         _ask(asker, [turn for turn in left if turn], sum(map(len, mine)), journal, threads, on_progress)
     return _finish(place, benchmark, known, items, ablations)
+
+
+def _fitted(benchmark: Benchmark, engine: Any, wishes: Wishes) -> Benchmark:
+    """The benchmark for so many frames as will be seen, where its questions depend on them (`with_frames`)."""
+    frames = wishes.frames or getattr(engine.model.config, "num_frames", None)
+    fit = getattr(benchmark, "with_frames", None)
+    return benchmark if fit is None or frames is None else fit(frames)
 
 
 def _ask(

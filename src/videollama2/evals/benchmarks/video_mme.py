@@ -37,11 +37,10 @@ class VideoMme(Choices):
     source = "Fu et al., CVPR 2025"
 
     def __init__(self, *, subtitles: bool, frames: int = 16) -> None:
-        """`frames`: how many moments subtitles are picked at; it should be what the model sees."""
+        """`frames`: how many moments subtitles are picked at; the loop sets what the model sees."""
         self._subtitles, self._moments = subtitles, frames
         self.name = "video-mme-subtitles" if subtitles else "video-mme"
         self.title = "Video-MME, with subtitles" if subtitles else "Video-MME"
-        self.frames = frames if subtitles else None
         said = Needed(path="subtitles/<videoID>.srt", what="subtitles of 744 videos; also in subtitle/", required=False)
         self.needs: tuple[Needed, ...] = (
             Needed(
@@ -52,6 +51,10 @@ class VideoMme(Choices):
             Needed(path="videos/<videoID>.mp4", what="the videos; also in data/", required=False),
             *((said,) if subtitles else ()),
         )
+
+    def with_frames(self, frames: int) -> "VideoMme":
+        """The same, with subtitles at the moments of so many frames."""
+        return VideoMme(subtitles=self._subtitles, frames=frames)
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question. Without a file of subtitles `strict` asks as without subtitles, and says so."""
