@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import videollama2
 from videollama2 import cli
+from videollama2.device import own
 from videollama2.errors import UnreadableMedia
 from videollama2.evals import registry
 from videollama2.evals.journal import read_results
@@ -97,6 +99,11 @@ def test_an_interrupt_keeps_what_was_done(run: Any, tmp_path: Path, engine: Fake
     code, out, err = run(*argv)
     assert code == 130 and not out and "the same command goes on" in err
     assert [r.id for r in read_results(tmp_path / "out" / "letters")] == ["q0", "q1"]
+
+
+def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own(torch.device("cuda")) == torch.device("cuda", 3) and own(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_the_list(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from videollama2.errors import DataError, MissingExtra, StorageError, UnreadableMedia, UsageError
+from videollama2.errors import DataError, MissingExtra, StorageError, UnreadableMedia, UsageError, VideoLlama2Error
 from videollama2.evals.items import Result
 from videollama2.evals.journal import read_results
 from videollama2.evals.manifest import read_manifest
@@ -62,6 +62,13 @@ def test_what_would_befall_every_item_ends_the_run(tmp_path: Path, error: Any, h
     assert kept <= {"q0", "q1", "q3"}
     engine.replies = {}
     assert outcomes(run(tmp_path, engine, **how).results) == ["right"] * 4
+
+
+def test_a_machine_that_is_out_of_order_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(VideoLlama2Error, match=r"25 items in a row failed unexpectedly.*device.*--retry-failed"):
+        run(tmp_path, FakeEngine({"q3?": "A"}, otherwise=RuntimeError("the device is lost")), count=40)
+    assert len(read_results(tmp_path / "out" / "letters")) == 4 + 25
+    assert outcomes(run(tmp_path, FakeEngine(otherwise="A"), count=40, retry=True).results) == ["right"] * 40
 
 
 def test_missing_media_are_failed_and_counted(tmp_path: Path) -> None:

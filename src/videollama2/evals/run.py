@@ -8,25 +8,26 @@ OUT/BENCHMARK/manifest.json     what the numbers depend on (manifest.py)
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, VideoLlama2Error
 from ..protocols import protocol as named_protocol
 from .ablate import ABLATIONS, Wishes
 from .items import Ablation, Benchmark, Item, Loaded, Outcome, Result, Setting
 from .journal import Journal, known_results, write_json, write_results, write_whole
 from .judge.judgements import PROBES, read_judgements
-from .loop import Asker, Task, ask_all, turns
+from .loop import UNEXPECTED, Asker, Task, ask_all, turns
 from .manifest import FILE, manifest, settle
 from .report import summary
 
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
-_FAILURES_TOLD = 10
+_FAILURES_TOLD = 10  # by name, on the log
+_MOST_UNEXPECTED = 25  # in a row: not the items, but the device or the machine is out of order
 
 Progress = Callable[[Sequence[Result], int, int], None]
 """Told what is new, and how many are done, of how many that this process does."""
@@ -84,6 +85,7 @@ def evaluate(
         DataError: the benchmark's files can't be read.
         UsageError: arguments that make no sense, or the folder holds another run.
         StorageError: the folder can't be written.
+        VideoLlama2Error: many items in a row failed in a way that no item should.
     """
     ablations = _checked(ablations, limit=limit, batch=batch, rank=rank, world=world, threads=threads)
     wishes = wishes or wishes_of(benchmark, setting)
@@ -113,21 +115,48 @@ def _fitted(benchmark: Benchmark, engine: Any, wishes: Wishes) -> Benchmark:
 def _ask(
     asker: Asker, left: Sequence[Sequence[Task]], mine: int, journal: Journal, threads: int, told: Progress | None
 ) -> None:
-    done, failed = mine - sum(map(len, left)), 0
+    done = mine - sum(map(len, left))
     if told is not None:
         told((), done, mine)
     missing = {task.item.id for turn in left for task in turn if task.item.missing is not None}
     if missing:
         logger.warning("%s: the media of %d items are missing; they are Failed", asker.benchmark.name, len(missing))
+    failures = _Failures(asker.benchmark.name, missing)
     for results in ask_all(asker, left, threads):
         journal.write(results)
-        for result in results:
-            if result.error is not None and result.id not in missing and (failed := failed + 1) <= _FAILURES_TOLD:
-                last = "; further ones stand in results.jsonl" if failed == _FAILURES_TOLD else ""
-                logger.warning("%s %s failed: %s%s", asker.benchmark.name, result.id, result.error, last)
         done += len(results)
         if told is not None:
             told(results, done, mine)
+        failures.watch(results)
+
+
+class _Failures:
+    """Says which items fail, the first ones by name, and ends a run in which nothing works any more."""
+
+    def __init__(self, name: str, missing: Collection[str]) -> None:
+        self._name, self._missing = name, missing
+        self._told = self._in_a_row = 0
+
+    def watch(self, results: Sequence[Result]) -> None:
+        """Look at new results.
+
+        Raises:
+            VideoLlama2Error: too many in a row failed in a way that no item should.
+        """
+        for result in results:
+            if result.id in self._missing:
+                continue
+            unexpected = result.error is not None and result.error.startswith(UNEXPECTED)
+            self._in_a_row = self._in_a_row + 1 if unexpected else 0
+            if result.error is not None and self._told < _FAILURES_TOLD:
+                self._told += 1
+                last = "; further ones stand in results.jsonl" if self._told == _FAILURES_TOLD else ""
+                logger.warning("%s %s failed: %s%s", self._name, result.id, result.error, last)
+            if self._in_a_row == _MOST_UNEXPECTED:
+                raise VideoLlama2Error(
+                    f"{self._name}: {self._in_a_row} items in a row failed unexpectedly, the last with {result.error}. "
+                    "Find out why, then run the same command again with --retry-failed"
+                )
 
 
 def _finish(
