@@ -82,7 +82,7 @@ def test_remarks_say_what_else_differs() -> None:
     told["coverage"] |= {"available": 9185, "asked": 10}
     remarks = summary(column("R" * 9 + "F"), Music(), told)["expected"][0]["remarks"]
     assert remarks == [
-        "theirs has 16 frames, ours 8", "ours is of 10 of 9,185 items", "1 items of ours failed and count as not right",
+        "theirs has 16 frames, ours 8", "ours is of 10 of 9,185 items", "1 item of ours failed, and stayed counted",
     ]  # fmt: skip
 
 

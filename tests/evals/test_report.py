@@ -183,7 +183,7 @@ def test_remarks_say_what_a_reader_must_know() -> None:
     text = markdown(summary(results, Plain(), told))
     for words in (
         "40 of 100 items were asked", "media of 3 items are missing", "2 items failed: KeyError 1, MediaNotFound 1",
-        "1 of the failures are errors of the program", "1 items have a note", "different machines", "2 duplicates",
+        "1 failure came from the program", "With 1 item, something was not used", "different machines", "2 duplicates",
     ):  # fmt: skip
         assert words in text, words
 

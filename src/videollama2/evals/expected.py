@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ..errors import CheckpointNotFound
 from ..weights.catalog import find
-from .wording import number, unit
+from .wording import many, number, unit
 
 Says = Literal["reproduces", "differs", "open"]
 
@@ -133,10 +133,10 @@ def _remarks(figure: Figure, judge: str | None, summary: Mapping[str, Any]) -> l
     coverage = summary.get("coverage", {})
     asked, available = coverage.get("asked"), coverage.get("available")
     if asked is not None and available is not None and asked < available:
-        remarks.append(f"ours is of {asked:,} of {available:,} items")
+        remarks.append(f"ours is of {asked:,} of {many(available)}")
     failed = summary["ablations"]["none"]["outcomes"]["failed"]
     if failed:
-        remarks.append(f"{failed:,} items of ours failed and count as not right")
+        remarks.append(f"{many(failed)} of ours failed, and stayed counted")
     if judge is not None:
         remarks.append(f"ours is judged by {judge}")
     return remarks

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .wording import ABLATED, chance, interval, is_share, named, number, plain, unit
+from .wording import ABLATED, chance, interval, is_share, many, named, number, plain, unit
 
 OUTCOMES = ("right", "wrong", "unparsable", "failed")
 _CATEGORIES = 60  # rows of a table; the JSON has all
@@ -72,7 +72,11 @@ def basis(summary: Mapping[str, Any]) -> str:
     guess = summary["guessing"]
     by_chance = f" Guessing has {number('', guess)} %." if guess is not None and is_share(summary["metric"]) else ""
     where = "" if name == "none" else f", asked {ABLATED[name]}"
-    return f"{column['items']:,} items about {column['media']:,} media{where}.{by_chance}"
+    return f"{many(column['items'])} about {_media(column['media'])}{where}.{by_chance}"
+
+
+def _media(count: int) -> str:
+    return f"{count:,} {'medium' if count == 1 else 'media'}"
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
@@ -80,9 +84,14 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
     found, coverage = [], summary["coverage"]
     asked, available = coverage.get("asked"), coverage.get("available")
     if asked is not None and available is not None and asked < available:
-        found.append(f"{asked:,} of {available:,} items were asked.")
+        found.append(f"{asked:,} of {many(available)} were asked.")
     if coverage.get("missing"):
-        found.append(f"The media of {coverage['missing']:,} items are missing; these items failed and stay counted.")
+        found.append(
+            f"The media of {many(coverage['missing'])} are missing; what can't be asked failed and stays counted."
+        )
+    first = next(iter(summary["ablations"].values()), None)
+    if first is not None and first["metrics"] and "accuracy" not in first["metrics"]:
+        found.append("Answers are sentences: right is only what equals a reference, so the other figures tell more.")
     told: list[str] = []
     for name, column in summary["ablations"].items():
         # what befalls all columns alike is said once
@@ -98,14 +107,14 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
 def _of_column(column: Mapping[str, Any], asked: int | None) -> list[str]:
     found = []
     if asked is not None and column["items"] < asked:
-        found.append(f"the run is not finished, {column['items']:,} of {asked:,} items have a result.")
+        found.append(f"the run is not finished, {column['items']:,} of {many(asked)} have a result.")
     if column["errors"]:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in column["errors"].items())
-        found.append(f"{sum(column['errors'].values()):,} items failed: {plain(kinds)}.")
+        found.append(f"{many(sum(column['errors'].values()))} failed: {plain(kinds)}.")
     if column["unexpected"]:
-        found.append(f"{column['unexpected']:,} of the failures are errors of the program and not of a medium.")
+        found.append(f"{many(column['unexpected'], 'failure')} came from the program and not from a medium.")
     if column["losses"]["items"]:
-        found.append(f"{column['losses']['items']:,} items have a note: something was not used, padded or odd.")
+        found.append(f"With {many(column['losses']['items'])}, something was not used, padded or odd.")
     return found
 
 
@@ -207,7 +216,7 @@ def differences(pair: Mapping[str, Any], first: str, second: str) -> str:
 
 def paired_sentence(pair: Mapping[str, Any]) -> str:
     """What the items that both columns share say, in words."""
-    text = f"{pair['items']:,} items about {pair['media']:,} media are in both"
+    text = f"{many(pair['items'])} about {_media(pair['media'])} are in both"
     text += f" ({pair['unshared']:,} are in one only)." if pair["unshared"] else "."
     right = pair["right"]
     if right is None:

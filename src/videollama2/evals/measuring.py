@@ -15,6 +15,7 @@ import numpy as np
 
 from .items import Benchmark, Result
 from .stats import Draws, Estimate, Floats, interval, wilson
+from .wording import is_share
 
 RECOMPUTED = 200  # draws of a figure that is no mean
 _TRIED = 3  # draws on which a figure must be a mean to count as one
@@ -125,11 +126,12 @@ class Measured:
         values = self.singles[name][at] if name in self.singles else np.full(0, np.nan)
         known = values[np.isfinite(values)]
         groups = len({int(g) for g, v in zip(self.draws.of_item[at], values, strict=False) if math.isfinite(v)})
-        if len(known) and set(known.tolist()) in ({0.0}, {1.0}):
+        if len(known) and is_share(name) and set(known.tolist()) in ({0.0}, {1.0}):
             # as many independent facts as there are media, and not as there are questions
             return Estimate(value, *wilson(value * groups, groups), by="wilson")
         found = interval(drawn)
-        if found is None or (name in self.singles and groups < 2) or self.draws.groups < 2:
+        alike = len(known) > 0 and bool((known == known[0]).all())  # no draw could differ, which is no knowledge
+        if found is None or alike or (name in self.singles and groups < 2) or self.draws.groups < 2:
             return Estimate(value, None, None, by=None)
         return Estimate(value, *found)
 

@@ -100,19 +100,17 @@ def paired(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Resul
     groups = groups_of(one, two)
     draws = Draws([groups[result.id] for result in one])
     unshared = len({r.id for r in [*first, *second] if r.truth}) - len(one)
-    return _difference(benchmark, *(Measured(benchmark, column, draws) for column in (one, two))) | {
-        "unshared": unshared
-    }
+    return _difference(*(Measured(benchmark, column, draws) for column in (one, two))) | {"unshared": unshared}
 
 
 def _of_pair(benchmark: Benchmark, first: Measured, second: Measured) -> dict[str, Any]:
     """As `paired`; where both have the same items, with the draws that are made already."""
     if [r.id for r in first.results] != [r.id for r in second.results]:
         return paired(benchmark, first.results, second.results)
-    return _difference(benchmark, first, second) | {"unshared": 0}
+    return _difference(first, second) | {"unshared": 0}
 
 
-def _difference(benchmark: Benchmark, first: Measured, second: Measured) -> dict[str, Any]:
+def _difference(first: Measured, second: Measured) -> dict[str, Any]:
     draws, one, two = first.draws, first.results, second.results
     differences = {}
     for name in (name for name in first.values if name in second.values):
@@ -140,7 +138,7 @@ def _difference(benchmark: Benchmark, first: Measured, second: Measured) -> dict
         "items": len(one),
         "media": draws.groups,
         "metrics": differences,
-        "right": None if benchmark.kind == "caption" or not one else counted,
+        "right": counted if "accuracy" in first.values else None,
     }
 
 

@@ -31,8 +31,8 @@ class Thumbnails:
 
     def of(self, result: Result) -> tuple[str | None, str]:
         """A data URL, or None; and what is to be seen, or why nothing is."""
-        if result.media is None:
-            return None, "the question has no medium"
+        if result.media is None:  # of a failed item, its error says why
+            return None, "" if result.error else "the question has no medium"
         key = (result.media, *result.range_seconds)
         if key not in self._made:
             self._made[key] = self._make(result)

@@ -48,6 +48,11 @@ def chance(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def many(count: int, thing: str = "item") -> str:
+    """`1 item`, `1,200 items`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def plain(text: str, most: int = 2000) -> str:
     """Text of a model or a file: what isn't printable is escaped (line breaks stay), what is too long is cut."""
     cut, left = text[:most], len(text) - most
