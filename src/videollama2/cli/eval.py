@@ -96,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
     child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     wishes = [wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
-    if (device := find(args.device)).index is None and "LOCAL_RANK" in os.environ:
-        args.device = str(own(device))
+    if "LOCAL_RANK" in os.environ and ":" not in args.device:
+        args.device = str(own(find(args.device)))
     with terminal.progress(args.quiet or args.json) as on_stage:
         engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
     engine.opener = Remembered(engine.opener)  # benchmarks ask several questions about a clip, one after the other
