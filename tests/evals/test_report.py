@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -167,6 +168,9 @@ def test_markdown() -> None:
     assert "| everything | 20 | 5 | 5 | 5 | 5 | 0 |" in text
     assert "exact McNemar test: p = 0.062." in text
     assert "a\\|b" in text and "&lt;i&gt;\\*" in text
+    hostile = [replace(r, error="<script>x</script> | `a`: b") for r in column("F")]
+    text = markdown(summary(hostile, Plain(), manifest(model="[x](javascript:y)")))
+    assert "<script>" not in text and not re.search(r"(?<!\\)]\(", text)
     ranged = markdown(summary(mixed, OneOfMany(), manifest()))
     assert "| cider (of 10) | 1.50 |" in ranged and "odd" not in ranged
     assert brief(summary(mixed, Plain(), manifest())).startswith("Plain: accuracy 25.0 %, 95 % interval ")

@@ -14,7 +14,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     parts = [
         f"# {plain(summary['title'])}: {_model(summary)}",
         headline(summary),
-        *(f"- {line}" for line in remarks(summary)),
+        *(f"- {cell_text(line)}" for line in remarks(summary)),
         "## Outcomes",
         table(["", "items", *OUTCOMES, "answers withheld"], _outcomes(summary), numbers=6),
         "## Figures",
@@ -190,7 +190,7 @@ def _expected(summary: Mapping[str, Any]) -> list[str]:
     if not summary["expected"]:
         return []
     lines = [
-        f"- {named(entry['metric'])} {entry['text']}." + "".join(f" {plain(r)}." for r in entry["remarks"])
+        f"- {named(entry['metric'])} {entry['text']}." + "".join(f" {cell_text(r)}." for r in entry["remarks"])
         for entry in summary["expected"]
     ]
     return ["## Known figures", *lines]
