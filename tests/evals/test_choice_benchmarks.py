@@ -14,8 +14,9 @@ from videollama2.evals.benchmarks.video_mme import VideoMme
 from videollama2.evals.items import Item, Setting
 from videollama2.evals.registry import benchmark
 from videollama2.evals.run import Run, evaluate
-from videollama2.evals.subtitles import moments, read_subtitles
+from videollama2.evals.subtitles import moments
 from videollama2.media import open_clip
+from videollama2.subtitles import read_subtitles
 
 from . import choice_miniatures as mini
 from .fake import FakeEngine, Reply

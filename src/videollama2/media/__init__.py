@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .clip import AudioState, Clip, Frame, FrameIndex, Wave
 from .limits import DEFAULT_LIMITS, Limits
 from .opening import Medium, Opener, open_clip
+from .recording import Recording
 
 if TYPE_CHECKING:
     from .pixels import BUILT_IN, CLIP_336, SIGLIP_384, PixelSettings, pixel_values, pixels_u8
@@ -44,6 +45,7 @@ __all__ = [
     "Medium",
     "Opener",
     "PixelSettings",
+    "Recording",
     "Sound",
     "Wave",
     "open_clip",

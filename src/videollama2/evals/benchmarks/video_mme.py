@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import MediaError
+from ...subtitles import Line, picked, read_subtitles
 from .. import paper_rules, prompts
 from ..annotations import Row, first_existing, media, rows
 from ..choices import Choices, also_of_answered, columns, letter_of_text, unlettered
 from ..extract import Read
 from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
-from ..subtitles import Line, moments, picked, read_subtitles
+from ..subtitles import moments
 
 _FILES = (
     "videomme/test-*.parquet",
