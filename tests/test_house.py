@@ -17,7 +17,7 @@ LONGER: dict[str, str] = {}
 # What may be imported, by the first part of a module's name. A layer may import itself and what stands above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("protocols", "device", "receipt", "progress"),
+    ("protocols", "device", "receipt", "progress", "storage", "subtitles"),
     ("configuration", "media", "phases"),
     ("stc", "beats", "vision", "fusion", "text"),
     ("modeling", "image_settings"),
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("weights", "data"),
     ("answering", "engine"),
     ("loading", "registration"),
-    ("released_api", "train", "evals"),
+    ("released_api", "train", "evals", "live", "serve", "ui"),
     ("cli",),
     ("__main__",),
 )
