@@ -84,11 +84,16 @@ def test_several_with_columns_side_by_side(run: Any, tmp_path: Path, engine: Fak
         (["letters", "--data", "D", "--timeout", "0"], 2, "above 0"),
         (["letters", "--data", "D", "--limt", "3"], 2, "did you mean --limit?"),
         (["letters", "--data", "D/nowhere"], 3, "is no folder"),
+        (["letters", "--data", "D", "--limit", "0"], 2, "limit=0"),
+        (["letters", "--data", "D", "--batch", "0"], 2, "batch=0"),
         ([], 2, "required"),
     ],
 )
-def test_what_people_get_wrong(run: Any, tmp_path: Path, argv: list[str], code: int, told: str) -> None:
+def test_what_people_get_wrong(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], code: int, told: str
+) -> None:
     letters(tmp_path)
+    monkeypatch.setattr(videollama2, "load", lambda *args, **kwargs: pytest.fail("no model is loaded for this"))
     found = run(*(word.replace("D", str(tmp_path)) if word.startswith("D") else word for word in argv))
     assert (found[0], found[1]) == (code, "") and told in found[2]
 
@@ -149,7 +154,9 @@ def ended(child):
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 others = [start("whole"), start("halves", 0, 2), start("halves", 1, 2)]
 killed, results = start("killed"), out / "killed" / "letters" / "results.jsonl"
+began = time.monotonic()
 while not results.exists() or results.read_bytes().count(b"\\n") < 8:
+    assert time.monotonic() < began + 60
     time.sleep(0.01)
 os.kill(killed, signal.SIGKILL)
 assert ended(killed) == -signal.SIGKILL and results.read_bytes().count(b"\\n") < 60

@@ -64,8 +64,8 @@ def _register_run(actions: Any) -> None:
     add("--limit", type=int, metavar="N", help="ask N items only, spread evenly")
     add("--batch", type=int, default=1, metavar="N", help="items that are asked together; default: 1")
     add("--shard", metavar="K/N", help="ask the share K of N (0/2, 1/2); default: what torchrun says")
-    add("--threads", type=int, default=2, metavar="N", help="turns on their way at once, so that media are decoded "
-        "while another is answered; default: 2")  # fmt: skip
+    add("--threads", type=int, metavar="N", help="turns on their way at once, so that media are decoded while another is "
+        "answered; default: 2, on a CPU 1")  # fmt: skip
     add("--protocol", metavar="P", help="how media are prepared; default: the model's own, or the setting's")
     add("--frames", type=int, metavar="N", help="frames of a video; default: the model's own number")
     add("--timeout", type=float, default=120.0, metavar="S", help="seconds that decoding one medium may take; default: "
@@ -81,9 +81,10 @@ def _register_run(actions: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, benchmark by benchmark; print each one's figures."""
     from ..device import find, own
+    from ..evals.ablate import columns
     from ..evals.markdown import brief
     from ..evals.registry import benchmark
-    from ..evals.run import evaluate, parse_share, share, wishes_of
+    from ..evals.run import check_numbers, evaluate, parse_share, share, wishes_of
     from ..media.children import ChildLimits
     from ..media.isolated import IsolatedMedia
     from ..media.remembered import Remembered
@@ -91,13 +92,18 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose)
     chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
     rank, world = share() if args.shard is None else parse_share(args.shard)
-    ablations: Any = ("none", *filter(None, args.ablate.split(",")))
+    ablations = columns(["none", *filter(None, args.ablate.split(","))])
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
     child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     wishes = [wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
+    if args.threads is None:  # a CPU that is busy with one turn is only kept from it by another
+        args.threads = 1 if find(args.device).type == "cpu" else 2
     if "LOCAL_RANK" in os.environ and ":" not in args.device:
         args.device = str(own(find(args.device)))
+    check_numbers(limit=args.limit, batch=args.batch, rank=rank, world=world, threads=args.threads)
+    for each, folder in zip(chosen, folders, strict=True):  # what is wrong with files is said before a model is loaded
+        each.load(folder, args.setting)
     with terminal.progress(args.quiet or args.json) as on_stage:
         engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
     engine.opener = Remembered(engine.opener)  # benchmarks ask several questions about a clip, one after the other

@@ -1,9 +1,11 @@
 """One item as a request, with every modality or with one taken away: the same question, so that columns compare."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..answering.generation import GenerateOptions
 from ..answering.request import Request
+from ..errors import UsageError
 from .items import Ablation, Item
 
 ABLATIONS: tuple[Ablation, ...] = ("none", "audio", "video", "text-only")
@@ -21,6 +23,21 @@ class Wishes:
 
     protocol: str | None = None
     frames: int | None = None
+
+
+def columns(names: Iterable[str]) -> tuple[Ablation, ...]:
+    """The ablations of these names, in the order of a report, each once.
+
+    Raises:
+        UsageError: an unknown name, or none at all.
+    """
+    asked = list(names)
+    unknown = [name for name in asked if name not in ABLATIONS]
+    if unknown or not asked:
+        raise UsageError(
+            f"unknown ablation {', '.join(unknown) or '(none is given)'}; expected some of {', '.join(ABLATIONS)}"
+        )
+    return tuple(ablation for ablation in ABLATIONS if ablation in asked)
 
 
 def request_of(item: Item, ablation: Ablation, wishes: Wishes) -> Request:

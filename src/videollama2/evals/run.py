@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError, VideoLlama2Error
 from ..protocols import protocol as named_protocol
-from .ablate import ABLATIONS, Wishes
+from .ablate import ABLATIONS, Wishes, columns
 from .items import Ablation, Benchmark, Item, Loaded, Outcome, Result, Setting
 from .journal import Journal, known_results, write_json, write_results, write_whole
 from .judge.judgements import PROBES, read_judgements
@@ -87,7 +87,8 @@ def evaluate(
         StorageError: the folder can't be written.
         VideoLlama2Error: many items in a row failed in a way that no item should.
     """
-    ablations = _checked(ablations, limit=limit, batch=batch, rank=rank, world=world, threads=threads)
+    check_numbers(limit=limit, batch=batch, rank=rank, world=world, threads=threads)
+    ablations = columns(ablations)
     wishes = wishes or wishes_of(benchmark, setting)
     benchmark = _fitted(benchmark, engine, wishes)
     loaded = benchmark.load(folder, setting)
@@ -165,8 +166,8 @@ def _finish(
     """Put the results in order; with the last one, write the summary."""
     found = known_results(place)
     # columns that an earlier call asked for stay
-    columns = [a for a in ABLATIONS if a in ablations or any(key[0] == a for key in found)]
-    wanted = [(ablation, item.id) for ablation in columns for item in items]
+    shown = [a for a in ABLATIONS if a in ablations or any(key[0] == a for key in found)]
+    wanted = [(ablation, item.id) for ablation in shown for item in items]
     results = tuple(found[key] for key in wanted if key in found)
     left = sum(1 for key in wanted if key not in found)
     if left:
@@ -175,7 +176,7 @@ def _finish(
     figures = summary(results, benchmark, known, read_judgements(place), read_judgements(place, PROBES))
     write_json(place / SUMMARY, figures)
     submission = getattr(benchmark, "submission", _nothing)
-    for name, text in submission([result for result in results if result.ablation == columns[0]]).items():
+    for name, text in submission([result for result in results if result.ablation == shown[0]]).items():
         write_whole(place / name, text.encode())
     return Run(folder=place, manifest=known, results=results, left=0, summary=figures)
 
@@ -225,16 +226,18 @@ def parse_share(text: str) -> tuple[int, int]:
     return int(rank), int(world)
 
 
-def _checked(ablations: Sequence[Ablation], **numbers: int | None) -> tuple[Ablation, ...]:
+def check_numbers(*, limit: int | None, batch: int, rank: int, world: int, threads: int) -> None:
+    """Whether these arguments of `evaluate` make sense.
+
+    Raises:
+        UsageError: one does not.
+    """
+    numbers = {"limit": limit, "batch": batch, "rank": rank, "world": world, "threads": threads}
     for name, value in numbers.items():
         if value is not None and value < (0 if name == "rank" else 1):
             raise UsageError(f"{name}={value}; expected {'0' if name == 'rank' else '1'} or more")
-    unknown = [a for a in ablations if a not in ABLATIONS]
-    if unknown or not ablations:
-        raise UsageError(f"unknown ablation {', '.join(unknown) or '(none is given)'}; expected {', '.join(ABLATIONS)}")
-    if (numbers["rank"] or 0) >= (numbers["world"] or 1):
-        raise UsageError(f"rank {numbers['rank']} of {numbers['world']} processes; expected 0 to world-1")
-    return tuple(a for a in ABLATIONS if a in ablations)
+    if rank >= world:
+        raise UsageError(f"rank {rank} of {world} processes; expected 0 to {world - 1}")
 
 
 def _unique(benchmark: Benchmark, loaded: Loaded) -> tuple[Item, ...]:
