@@ -64,7 +64,7 @@ def _register_run(actions: Any) -> None:
     add("--limit", type=int, metavar="N", help="ask N items only, spread evenly")
     add("--batch", type=int, default=1, metavar="N", help="items that are asked together; default: 1")
     add("--shard", metavar="K/N", help="ask the share K of N (0/2, 1/2); default: what torchrun says")
-    add("--threads", type=int, metavar="N", help="turns on their way at once, so that media are decoded while another is "
+    add("--threads", type=int, metavar="N", help="turns on their way at once, so that media are decoded while one is "
         "answered; default: 2, on a CPU 1")  # fmt: skip
     add("--protocol", metavar="P", help="how media are prepared; default: the model's own, or the setting's")
     add("--frames", type=int, metavar="N", help="frames of a video; default: the model's own number")
