@@ -1,0 +1,149 @@
+"""A browser, and our server with a tiny model in it; both start once."""
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videollama2.engine import Engine
+
+from .. import tiny
+
+BROWSER = os.environ.get("VIDEOLLAMA2_BROWSER") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
+SWITCHES = [
+    "--no-sandbox",  # in a container there is often none; the pages are our own
+    "--disable-gpu",
+    "--use-fake-device-for-media-stream",  # a camera and a microphone that are always there
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window; where there is none, what needs it is skipped, and says so."""
+    if find_spec("playwright") is None:
+        pytest.skip("the page is tested in a browser: pip install playwright")
+    if BROWSER is None:
+        pytest.skip("the page is tested in Chromium, and there is none: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=BROWSER, args=SWITCHES)
+        yield started
+        started.close()
+
+
+@dataclass
+class Server:
+    """A running server.
+
+    Attributes:
+        pause: seconds that the model waits before every step.
+    """
+
+    url: str
+    pause: list[float] = field(default_factory=lambda: [0.0])
+
+
+@pytest.fixture(scope="session")
+def server(engine: Engine) -> Iterator[Server]:
+    """Our own server over real HTTP."""
+    import uvicorn
+
+    from videollama2.serve import ServeSettings, create_app
+
+    pause = [0.0]
+    hook = engine.model.model.register_forward_pre_hook(lambda *_: time.sleep(pause[0]))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        config = uvicorn.Config(create_app(engine, ServeSettings()), log_level="error", timeout_graceful_shutdown=2)
+        running = uvicorn.Server(config)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not running.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.02)
+        yield Server(url, pause)
+        running.should_exit = True
+        thread.join(20)
+    hook.remove()
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what happened on it.
+
+    Attributes:
+        asked: bodies of the questions that were sent. uploads: how many files were. requests: every address.
+        complaints: errors and warnings of the browser's console.
+    """
+
+    page: Any
+    asked: list[Any] = field(default_factory=list)
+    uploads: int = 0
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def choose(self, *files: Any) -> None:
+        """Choose a clip, and wait until it can be asked about."""
+        self.page.set_input_files("#file", files)
+        self.page.wait_for_selector("#ask:not([disabled])")
+
+    def ask(self, question: str) -> Any:
+        """Ask, and wait for the end of the answer; returns its turn."""
+        before = self.page.locator(".turn").count()
+        self.page.fill("#question", question)
+        self.page.press("#question", "Enter")
+        turn = self.page.locator(".turn").nth(before)
+        turn.locator(".answer:not([aria-busy])").wait_for()
+        return turn
+
+
+@contextlib.contextmanager
+def visiting(browser: Any, server: Server, **context: Any) -> Iterator[Visit]:
+    opened = browser.new_context(viewport={"width": 1280, "height": 860}, **{"reduced_motion": "reduce"} | context)
+    opened.set_default_timeout(15000)
+    page = opened.new_page()
+    visit = Visit(page)
+
+    def seen(request: Any) -> None:
+        visit.requests.append(request.url)
+        visit.uploads += request.url.endswith("/v1/files")
+        if request.url.endswith("/completions"):
+            visit.asked.append(request.post_data_json)
+
+    page.on("request", seen)
+    page.on("console", lambda said: visit.complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector('#server[data-state="well"]')
+    yield visit
+    server.pause[0] = 0.0
+    opened.close()
+
+
+@pytest.fixture
+def visit(browser: Any, server: Server) -> Iterator[Visit]:
+    with visiting(browser, server) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds that Chromium plays, with a tone in the last two."""
+    sound = np.concatenate([np.zeros(32000, np.float32), tiny.tone(2.0)])
+    return tiny.write_clip(tmp_path_factory.mktemp("clips") / "four.mp4", frames=40, sound=sound, codec="libx264")
