@@ -5,7 +5,10 @@
     convert  pickles → safetensors           merge    a training stage and its base → one folder
     fetch    what a model needs, once        train    one of the five phases, on your own records
     data     what is wrong with training data (doctor)
+    watch    a long clip, window by window   caption  captions of many files
+    live     questions about what goes on now
     eval     benchmarks: run, list, report, compare, judge
+    serve    an OpenAI-compatible HTTP server
 
 Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
 number; 7 a missing extra; 8 output that can't be written; 130 interrupted. Answers go to standard
@@ -72,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, chat, check, convert, data, eval, fetch, info, merge, train
+    from . import ask, caption, chat, check, convert, data, eval, fetch, info, live, merge, serve, train, watch
 
     parser = _Parser(
         prog="videollama2",
@@ -82,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, check, info, fetch, convert, merge, train, data, eval):
+    for command in (ask, chat, check, info, fetch, convert, merge, train, data, eval, serve, watch, caption, live):
         command.register(commands)
     return parser
 
