@@ -8,6 +8,7 @@ The child's side is serving.py. media/isolated.py opens clips this way, and the 
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ HUNG: Final = "Hung"
 CRASHED: Final = "Crashed"
 _START_SECONDS = 180.0  # imports, on a busy machine
 _SAID = 300  # characters of a dead child's last words
+_SECRET = re.compile(
+    r"(^|_)(API_?KEYS?|KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|CREDENTIALS?|AUTH)(_|$)|_PROXY$", re.IGNORECASE
+)
 _MOST_SAID = 1 << 20  # bytes of its remarks that are kept
 
 
@@ -135,7 +139,7 @@ class Child:
             try:
                 self._process = process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                    env=_environment(),
                 )  # fmt: skip
             except OSError as error:
                 self._errors.close()
@@ -198,6 +202,11 @@ class Child:
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip()
         return f": {said[-_SAID:]}" if said else ""
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what is secret: a process that opens strangers' media has no use for keys."""
+    return {name: value for name, value in os.environ.items() if not _SECRET.search(name)} | {"OMP_NUM_THREADS": "1"}
 
 
 def module_command(module: str) -> tuple[str, ...]:

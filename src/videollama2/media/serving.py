@@ -1,6 +1,7 @@
 """The child's side of children.py: tasks come on standard input, replies go to standard output.
 
-A decoder that hangs, that eats all memory or that takes its process with it takes this one only.
+A decoder that hangs, that eats all memory or that takes its process with it takes this one only; one that a file takes
+over finds a process without network and without the right to write (confinement.py).
 """
 
 import contextlib
@@ -11,10 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .confinement import confine
 from .framing import Blob, read_message, write_message
 
 READY = "ready"
 _MOST_TASK = 1 << 40  # bytes of a task's own data: the parent is trusted, and what it may send it has checked
+_MOST_WRITTEN = 16 << 20  # bytes of a file, and the only one that is open is that of remarks
+_MOST_OPEN = 256  # files
 
 Handle = Callable[[Any, list[bytearray]], tuple[Any, Sequence[Blob]]]
 """A task and its bytes → the reply and its bytes. Whatever it raises ends the process."""
@@ -25,6 +29,7 @@ def main(handle: Handle) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the parent ends us
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    confine()
     serve(sys.stdin.buffer, replies, handle)
 
 
@@ -48,6 +53,8 @@ def _limited(limits: Mapping[str, Any], own: int) -> Iterator[None]:
         import resource
 
         _lower(resource.RLIMIT_CORE, 0)
+        _lower(resource.RLIMIT_FSIZE, _MOST_WRITTEN)
+        _lower(resource.RLIMIT_NOFILE, _MOST_OPEN)
         if own:
             _lower(resource.RLIMIT_AS, own + (limits["memory_mb"] << 20))
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -40,7 +40,8 @@ class Decoding:
             clip = self._media.open_clip(medium, **asked)
         except VideoLlama2Error as error:
             raise type(error)(public(str(error).replace(path, name))) from None
-        told = {
-            key: tuple(public(one.replace(path, name)) for one in getattr(clip, key)) for key in ("notes", "losses")
-        }
-        return replace(clip, source=name, **told)
+
+        def named(texts: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(public(text.replace(path, name)) for text in texts)
+
+        return replace(clip, source=name, notes=named(clip.notes), losses=named(clip.losses))

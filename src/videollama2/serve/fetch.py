@@ -174,7 +174,7 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, target: Target, sock: socket.socket, deadline: float) -> None:
         super().__init__(target.host, target.port)
-        self.default_port = 443 if target.scheme == "https" else 80  # type: ignore[misc]  # for the Host header
+        self.default_port = 443 if target.scheme == "https" else 80  # for the Host header
         self.sock: Any = sock
         self.auto_open = 0
         self.response_class = partial(_response, deadline=deadline)  # type: ignore[assignment]
