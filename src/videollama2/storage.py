@@ -1,4 +1,4 @@
-"""Files that a killed process leaves whole: JSON lines that are only ever added to, and files that are replaced whole."""
+"""Files that a killed process leaves whole: JSON lines that are only added to, and files that are replaced whole."""
 
 import contextlib
 import json

@@ -36,7 +36,8 @@ def test_nothing_of_a_text_is_lost_and_nothing_of_it_is_format() -> None:
 def test_vtt_of_others(tmp_path: Path) -> None:
     path = tmp_path / "a.vtt"
     path.write_text(
-        "\N{ZERO WIDTH NO-BREAK SPACE}WEBVTT - title\n\nSTYLE\n::cue { color: red }\n\nintro\n00:01.000 --> 00:02.000 align:start\n"
+        "\N{ZERO WIDTH NO-BREAK SPACE}WEBVTT - title\n\n"
+        "STYLE\n::cue { color: red }\n\nintro\n00:01.000 --> 00:02.000 align:start\n"
         "<v Ann>Tom &amp; <i>Jerry</i></v>\n\nNOTE a remark\n\nsecond\n00:00:02.000 --> 00:00:03.500\n"
         "<00:00:02.500><c>late</c>\nnight\n",
         encoding="utf-8",

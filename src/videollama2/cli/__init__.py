@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, caption, chat, check, convert, data, eval, fetch, info, live, merge, serve, train, watch
+    from . import ask, caption, chat, check, convert, data, eval, fetch, info, live, merge, serve, train, ui, watch
 
     parser = _Parser(
         prog="videollama2",
@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, check, info, fetch, convert, merge, train, data, eval, serve, watch, caption, live):
+    for command in (ask, chat, check, info, fetch, convert, merge, train, data, eval, serve, ui, watch, caption, live):
         command.register(commands)
     return parser
 

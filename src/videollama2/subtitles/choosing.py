@@ -6,7 +6,7 @@ from .lines import Line
 
 
 def between(lines: Sequence[Line], start: float | None, end: float | None) -> tuple[Line, ...]:
-    """The lines that are said, in part at least, from `start` to `end` seconds; None: from the beginning, to the end."""
+    """The lines that are said, in part at least, from `start` to `end` seconds; None: the beginning, the end."""
     first, last = 1000 * (start or 0.0), float("inf") if end is None else 1000 * end
     return tuple(line for line in lines if line.end > first and line.start < last)
 
