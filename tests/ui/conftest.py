@@ -3,8 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +14,9 @@ import numpy as np
 import pytest
 
 from videollama2.engine import Engine
+from videollama2.serve.app import create_app
+from videollama2.serve.running import in_thread
+from videollama2.serve.settings import ServeSettings
 
 from .. import tiny
 
@@ -61,25 +62,11 @@ class Server:
 @pytest.fixture(scope="session")
 def server(engine: Engine) -> Iterator[Server]:
     """Our own server over real HTTP."""
-    import uvicorn
-
-    from videollama2.serve import ServeSettings, create_app
-
     pause = [0.0]
     hook = engine.model.model.register_forward_pre_hook(lambda *_: time.sleep(pause[0]))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        config = uvicorn.Config(create_app(engine, ServeSettings()), log_level="error", timeout_graceful_shutdown=2)
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not running.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.02)
+    settings = ServeSettings(shutdown_seconds=5, default_tokens=24)
+    with in_thread(create_app(engine, settings), settings) as (url, _):
         yield Server(url, pause)
-        running.should_exit = True
-        thread.join(20)
     hook.remove()
 
 

@@ -48,7 +48,7 @@ def test_upload_ask_receipt_follow_up(visit: Visit, clip: Path) -> None:
 def test_the_answer_comes_in_pieces_and_can_be_stopped(visit: Visit, server: Server, clip: Path) -> None:
     page = visit.page
     visit.choose(clip)
-    server.pause[0] = 0.05
+    server.pause[0] = 0.2
     page.fill("#question", "Go on and on")
     page.press("#question", "Enter")
     page.wait_for_selector(".answer[aria-busy] .words")
@@ -201,7 +201,8 @@ def test_phone_dark_and_keyboard(browser: Any, server: Server, clip: Path) -> No
         visit.ask("What is this?")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing hangs over the edge"
         nameless = page.evaluate(
-            """() => [...document.querySelectorAll('button, input, select, textarea, video, summary')].filter(each =>
-            !(each.getAttribute('aria-label') || each.labels?.length || each.textContent.trim())).map(each => each.outerHTML)"""
+            """() => [...document.querySelectorAll('button, input, select, textarea, video, summary')]
+            .filter(each => !each.getAttribute('aria-label') && !each.labels?.length && !each.textContent.trim())
+            .map(each => each.outerHTML)"""
         )
         assert not nameless, "everything that can be used has a name"

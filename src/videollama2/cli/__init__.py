@@ -8,7 +8,7 @@
     watch    a long clip, window by window   caption  captions of many files
     live     questions about what goes on now
     eval     benchmarks: run, list, report, compare, judge
-    serve    an OpenAI-compatible HTTP server
+    serve    an OpenAI-compatible HTTP server ui       a page to ask about clips in a browser
 
 Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
 number; 7 a missing extra; 8 output that can't be written; 130 interrupted. Answers go to standard

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtra, StorageError, UsageError
-from . import terminal
+from . import serve_limits, terminal
 
 _EPILOG = """examples:
   videollama2 serve                                        nano at http://127.0.0.1:8000
@@ -16,7 +16,8 @@ _EPILOG = """examples:
   VIDEOLLAMA2_API_KEYS=first-key,second-key videollama2 serve --host 0.0.0.0
   videollama2 serve --allow-url-host media.example.org     media by URL, from there only; off by default
 
-The API is OpenAI's: /v1/chat/completions, /v1/models, /v1/files; also /health, /ready, /metrics, /openapi.json.
+The API is OpenAI's: /v1/chat/completions, /v1/models, /v1/files; also /health, /ready, /metrics, /openapi.json;
+at / a page for browsers.
 Ctrl-C or SIGTERM: answers on their way are completed; a second one ends at once.
 """
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
@@ -52,7 +53,6 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the server may be called by; "
         "default: any, or on this machine only its own names")  # fmt: skip
     add("--cors", action="append", default=[], metavar="ORIGIN", help="pages of this origin may call the server")
-    add("--allow-url-host", action="append", default=[], metavar="NAME", help="media may be fetched from this host")
     add("--trust-proxy", metavar="IPS", help="take the client's address from X-Forwarded-For of these")
     add("--queue", type=int, default=64, metavar="N", help="questions that may wait; default: 64")
     add("--together", type=int, default=8, metavar="N", help="answers that are computed together; default: 8")
@@ -64,7 +64,9 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--file-hours", type=float, default=24.0, metavar="H", help="until an upload expires; default: 24")
     add("--protocol", metavar="P", help="how media are prepared: released, full or paper; default: the model's own")
     add("--pack", action="store_true", help="on a CPU, hold 16-bit weights as such: slower to start, faster to answer")
+    add("--no-page", action="store_true", help="the API alone, without the page at /")
     add("--log-content", action="store_true", help="write questions and answers into the log")
+    serve_limits.add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,14 +92,13 @@ def settings_of(args: argparse.Namespace) -> Any:
     Raises:
         MissingExtra: the server's packages are not installed. UsageError: an impossible value.
     """
-    from ..serve.safety import Safety
     from ..serve.settings import ServeSettings
 
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise MissingExtra(f"serving needs {', '.join(missing)}: pip install 'videollama2[serve]'")
     local = args.host in ("127.0.0.1", "localhost", "::1")
     return ServeSettings(
-        safety=Safety(url_hosts=tuple(args.allow_url_host)),
+        safety=serve_limits.safety_of(args),
         api_keys=_keys(args.api_keys),
         hosts=tuple(name.lower() for name in (*args.allow_host, *(_LOCAL if local else ()))),
         cors_origins=tuple(args.cors),
@@ -111,6 +112,7 @@ def settings_of(args: argparse.Namespace) -> Any:
         files_folder=args.files_folder,
         file_seconds=args.file_hours * 3600,
         log_content=args.log_content,
+        page=not args.no_page,
     )
 
 

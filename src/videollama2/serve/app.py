@@ -18,6 +18,7 @@ from .. import __version__
 from ..engine import Engine
 from ..errors import UsageError, VideoLlama2Error
 from ..receipt import Answer
+from ..ui import add_page
 from . import metrics as figures
 from . import schema
 from .cache import EncodedMedia
@@ -70,7 +71,7 @@ class Server:
         self.intake = Intake(settings.safety, self.files, fetcher)
         self.decoding = Decoding(settings.safety)
         self.scheduler = Scheduler(
-            engine, settings, self.metrics, self.decoding.open_clip, self.cache, fingerprint(engine)
+            engine, settings, self.metrics, self.decoding.open_clip, self.cache, fingerprint(engine, settings)
         )
         gauge = self.metrics.gauge
         gauge("waiting", "Questions that wait", lambda: self.scheduler.waiting)
@@ -87,8 +88,10 @@ class Server:
             logger.warning("a step of the model did not end in time")
 
 
-def fingerprint(engine: Engine) -> str:
-    """Tells this model's encoded media from another's."""
+def fingerprint(engine: Engine, settings: ServeSettings) -> str:
+    """Tells this model's encoded media from another's, where they outlive it: reading all weights takes a while."""
+    if settings.cache_folder is None:
+        return engine.name
     from ..evals.manifest import weights_sha256
 
     return f"{engine.name} {engine.model.dtype} {weights_sha256(engine.model) or secrets.token_hex(16)}"
@@ -115,18 +118,21 @@ def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI
     app = FastAPI(
         title="VideoLLaMA 2", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
-        description="Questions about videos, sounds and pictures, over OpenAI's chat API; each answer with its receipt.",
+        description="Questions about videos, sounds and pictures over OpenAI's chat API; each answer with its receipt.",
     )  # fmt: skip
     app.state.server = server
     _answers_to_errors(app)
     _model_routes(app, server)
     _chat_routes(app, server)
     _file_routes(app, server)
+    if settings.page:
+        add_page(app)
     app.add_middleware(Guard, settings=settings, metrics=server.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-ID"], expose_headers=["X-Request-ID", "Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
         )  # fmt: skip
     return app
 
@@ -223,7 +229,8 @@ def _chat_routes(app: FastAPI, server: Server) -> None:
 def _logger_of(asked: schema.ChatRequest, request: Request, id: str, content: bool) -> Callable[[Answer], None]:
     def log(answer: Answer) -> None:
         told: dict[str, Any] = {
-            "request_id": request.state.request_id, "id": id, "finish": answer.finish_reason, "stream": bool(asked.stream),
+            "request_id": request.state.request_id, "id": id, "stream": bool(asked.stream), 
+            "finish": answer.finish_reason,
             "prompt_tokens": answer.receipt.prompt_tokens, "generated_tokens": answer.receipt.generated_tokens,
             "media": len(answer.receipt.media), "reused": len(answer.receipt.reused),
             **{name: round(value, 4) for name, value in answer.timings.items()},

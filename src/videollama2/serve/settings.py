@@ -31,7 +31,8 @@ class ServeSettings:
         files_folder: of uploads; None: a temporary one that goes with the server.
         files_bytes, files_count: of all uploads. max_upload_bytes: of one. file_seconds: until one expires.
         log_content: write questions and answers into the log.
-        docs: serve /docs and /openapi.json.
+        docs: serve /openapi.json.
+        page: serve the page for browsers at /.
     """
 
     safety: Safety = field(default_factory=Safety)
@@ -57,6 +58,7 @@ class ServeSettings:
     file_seconds: float = 24 * 3600.0
     log_content: bool = False
     docs: bool = True
+    page: bool = True
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -120,7 +120,7 @@ function details(receipt, timings) {
     ["Answer", count(receipt.generated_tokens, "token")],
   ];
   if (receipt.audio?.padded_seconds) rows.push(["Silence added", `${receipt.audio.padded_seconds.toFixed(1)} s`]);
-  if (timings) rows.push(["Time", lasted(timings)]);
+  if (timings) rows.push(["Time", lasted(timings, receipt.reused?.length > 0)]);
   return make(
     "details",
     {},

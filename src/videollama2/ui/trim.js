@@ -71,7 +71,7 @@ export class Trim {
   }
 
   #atEnd(seconds) {
-    return seconds >= this.clip.duration - Number(this.end.step);
+    return seconds > this.clip.duration - Number(this.end.step) + 1e-6; // the last step may be a short one
   }
 
   #moved(handle) {

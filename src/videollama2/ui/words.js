@@ -61,8 +61,7 @@ export function heard(audio) {
 }
 
 /** How long an answer took, and whether its clip had to be read for it. */
-export function lasted({ decode_seconds: decode = 0, encode_seconds: encode = 0, total_seconds: total }) {
-  const reused = decode + encode < 0.001;
+export function lasted({ decode_seconds: decode = 0, encode_seconds: encode = 0, total_seconds: total }, reused) {
   return `${total.toFixed(1)} s${reused ? "; the clip was still there from before" : `, ${(decode + encode).toFixed(1)} s of them for the clip`}`;
 }
 
