@@ -1,6 +1,6 @@
 """The HTTP server: an OpenAI-compatible API over one Engine (extra `serve`: FastAPI, uvicorn).
 
-    request ── guard (key, size, pace) ── schema ── intake (media) ── scheduler ──► pieces ──► JSON or server-sent events
+    request ── guard (key, size, pace) ── schema ── intake (media) ── scheduler ──► pieces ──► JSON or a stream
                                                         │                 └── prepare (children) ── join ── step … leave
                                                         └── files, fetch, data URLs
 

@@ -163,7 +163,6 @@ def _answers_to_errors(app: FastAPI) -> None:
     app.add_exception_handler(VideoLlama2Error, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, ours)
 
 
 def _model_routes(app: FastAPI, server: Server) -> None:

@@ -1,8 +1,8 @@
 """Encoded media, kept by what they are: a second question about a clip needs no decoding and no encoding.
 
-    content, range, modalities, frames, protocol ── key_of ──► key ── EncodedMedia.get ──► features and what a receipt says
+    content, range, modalities, frames, protocol ── key_of ──► key ── EncodedMedia.get ──► features, receipts
 
-In memory, and in a folder of safetensors files where one is named; in both the one that was used longest ago goes first.
+In memory, and in a folder of safetensors files where one is named; in both, what was used longest ago goes first.
 """
 
 import hashlib
@@ -62,9 +62,11 @@ def key_of(media: Media, protocol: Protocol, model: str) -> str:
     return hashlib.sha256(f"{digest.hexdigest()} {json.dumps(asked, sort_keys=True)}".encode()).hexdigest()
 
 
-def name_of(media: Media) -> str:
-    """What it is called in receipts: an uploaded file by its id."""
-    return "the medium" if isinstance(media.source, bytes) else str(media.source)
+def name_of(media: Media, number: int | None = None) -> str:
+    """What it is called in receipts: an uploaded file by its id, others by their number where there are several."""
+    if not isinstance(media.source, bytes):
+        return str(media.source)
+    return "the medium" if number is None else f"medium {number}"
 
 
 def kept(prepared: Prepared, features: Features) -> Kept:

@@ -1,6 +1,7 @@
 """Uploaded files: kept in one folder under names of our own, until they are deleted or expire.
 
-Each file has two: ID.bin, its content, and ID.json, what is known of it. A folder that outlives the server is read again.
+Each file has two: ID.bin, its content, and ID.json, what is known of it. A folder that outlives the server is read
+again.
 """
 
 import contextlib

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
-from .problems import Problem
+from .problems import Problem, problem_of
 from .settings import ServeSettings
 
 access = logging.getLogger("videollama2.serve.access")
@@ -114,17 +114,20 @@ class _Visit:
                 state["client"] = self._guard.check(self._scope, self._headers)
                 self._most = self._guard.most_bytes(self._scope, self._headers)
             except Problem as problem:
-                response = JSONResponse(problem.body(), problem.status, problem.headers)
-                await response(self._scope, self._receive, self._sent)
+                await self._say(problem)
                 return
             await self._guard.app(self._scope, self._received, self._sent)
-        except Exception:  # the routes' own handler has answered it; here it is only written down
+        except Exception as error:  # no one's fault but ours
             access.exception("failed", extra={"fields": {"request_id": self._id}})
             if not self._status:
-                raise
+                await self._say(problem_of(error, self._id))
         finally:
             seconds = time.perf_counter() - self._started
             self._guard.seen(self._scope, self._headers, self._status or 499, seconds)
+
+    async def _say(self, problem: Problem) -> None:
+        response = JSONResponse(problem.body(), problem.status, problem.headers)
+        await response(self._scope, self._receive, self._sent)
 
     async def _received(self) -> Message:
         """The next part of the body, counted; once it is whole, whatever comes."""

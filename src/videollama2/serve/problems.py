@@ -1,4 +1,4 @@
-"""Errors as the API says them: status, and {"error": {"message", "type", "param", "code"}} as OpenAI's clients read it."""
+"""Errors as the API says them: a status, and {"error": {message, type, param, code}} as OpenAI's clients read it."""
 
 import re
 from typing import Any

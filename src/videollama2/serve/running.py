@@ -41,25 +41,14 @@ class Running(uvicorn.Server):
 
     def __init__(self, app: Any, settings: ServeSettings, address: Address) -> None:
         proxies = address.trusted_proxies
-        super().__init__(
-            uvicorn.Config(
-                app,
-                host=address.host,
-                port=address.port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ssl_certfile=address.certificate,
-                ssl_keyfile=address.key,
-                lifespan="on",
-                ws="none",
-                proxy_headers=proxies is not None,
-                forwarded_allow_ips=proxies,
-                limit_concurrency=_MOST_CONNECTIONS,
-                timeout_keep_alive=15,
-                timeout_graceful_shutdown=int(settings.shutdown_seconds + 2 * _LEAVE_SECONDS),
-            )  # fmt: skip
-        )
+        config = uvicorn.Config(
+            app, host=address.host, port=address.port, log_config=None, access_log=False, server_header=False,
+            ssl_certfile=address.certificate, ssl_keyfile=address.key, lifespan="on", ws="none",
+            proxy_headers=proxies is not None, forwarded_allow_ips=proxies,
+            limit_concurrency=_MOST_CONNECTIONS, timeout_keep_alive=15,
+            timeout_graceful_shutdown=int(settings.shutdown_seconds + 2 * _LEAVE_SECONDS),
+        )  # fmt: skip
+        super().__init__(config)
         self._scheduler, self._settings = app.state.server.scheduler, settings
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -215,18 +215,15 @@ class Scheduler:
 
     def _prepare(self, job: Job) -> None:
         started = time.perf_counter()
-        for media in job.media():
+        given = job.media()
+        for number, media in enumerate(given, 1):
             if job.cancelled:
                 self._end(job, "cancelled")
                 return
             key = key_of(media, job.protocol, self._model)
             found = self.cache.get(key)
-            if found is None:
-                prepared = self.engine.processor.prepare(media, job.protocol, self._opener)
-            else:
-                prepared = renamed(
-                    found.prepared, "the medium" if isinstance(media.source, bytes) else str(media.source)
-                )
+            prepared = found.prepared if found else self.engine.processor.prepare(media, job.protocol, self._opener)
+            prepared = renamed(prepared, name_of(media, number if len(given) > 1 else None))
             job.keys.append(key)
             job.found.append(found)
             job.prepared.append(prepared)

@@ -5,15 +5,11 @@ from typing import Any
 
 from .problems import Problem
 
-# Parts of a place that pydantic adds and no request has: the kinds of a union.
-_KINDS = {"str", "list[TextPart]", "list[constrained-str]", "body", "user", "assistant", "system", "developer"}
-
 
 def problem_of_validation(errors: Sequence[Any]) -> Problem:
     """The error of what is wrong: of several, that which is deepest inside."""
-    worst = max(errors, key=lambda error: len(error["loc"]))
-    place = [part for part in worst["loc"] if isinstance(part, int) or not _is_kind(str(part))]
-    name = ".".join(ascii(part)[1:-1][:60] if isinstance(part, str) else str(part) for part in place) or None
+    worst = max(errors, key=lambda error: (len(error["loc"]), error["type"] == "extra_forbidden"))
+    name = place_of(worst["loc"])
     kind = worst["type"]
     if kind == "extra_forbidden":
         return Problem(400, "unsupported_parameter", f"{name} is not supported by this server", param=name)
@@ -25,9 +21,11 @@ def problem_of_validation(errors: Sequence[Any]) -> Problem:
     return Problem(400, "invalid_value", f"{name or 'the body'} has an impossible value: {words}", param=name)
 
 
-def _is_kind(part: str) -> bool:
-    return (
-        part in _KINDS
-        or "[" in part
-        or (part.endswith(("_url", "input_audio", "file", "text")) and part == part.lower())
-    )
+def place_of(loc: Sequence[int | str]) -> str | None:
+    """A field as messages.0.content; pydantic also tells the kinds of unions, which no request has."""
+    parts = []
+    for before, part in zip((None, *loc), loc, strict=False):
+        of_union = isinstance(before, int) or "[" in str(part) or part == "constrained-str"
+        if isinstance(part, int) or not (of_union or (before is None and part in ("body", "query", "path"))):
+            parts.append(str(part) if isinstance(part, int) else ascii(part)[1:-1][:60])
+    return ".".join(parts) or None
