@@ -178,7 +178,8 @@ def _line(
         "seconds": watched.seconds, "captions": captions, "summary": None if total is None else total.text,
         "took": round(time.perf_counter() - began, 3),
     }  # fmt: skip
-    return line, watched
+    plain: Line = json.loads(json.dumps(line))  # what is told is what is written
+    return plain, watched
 
 
 class _Stopped(Exception):

@@ -66,6 +66,7 @@ class Stream:
         self._gap = 1 / most_fps  # least seconds between two frames that are held
         self._frames: list[tuple[float, Frame]] = []
         self._bytes = 0
+        self._due = -math.inf  # second of the next frame that is held
         self._last_frame: float | None = None
         self._sound = SoundBuffer(self.seconds)
         self._lock = threading.Lock()
@@ -100,6 +101,8 @@ class Stream:
             self._last_frame = when
             if not self._wants(when):
                 return
+            following = self._due + self._gap  # on average so many a second, whatever rate they come at
+            self._due = following if following > when else when + self._gap
             kept = picture.copy()  # the caller may use its array for the next frame
             self._frames.append((when, kept))
             self._bytes += kept.nbytes
@@ -168,7 +171,7 @@ class Stream:
         return self.engine.open(self.recording(), **kwargs)
 
     def _wants(self, time: float) -> bool:
-        return not self._frames or time - self._frames[-1][0] >= max(self._gap - _SAME, _SAME)
+        return time >= self._due - _SAME and (not self._frames or time > self._frames[-1][0])
 
     def _now(self) -> float | None:
         ends = [end for end in (self._last_frame, self._sound.end) if end is not None]
@@ -183,6 +186,7 @@ class Stream:
         while self._bytes > self._most_bytes and len(self._frames) > 1:
             del self._frames[-2::-2]  # the latest stays
             self._gap *= 2
+            self._due = self._frames[-1][0] + self._gap
             self._bytes = sum(frame.nbytes for _, frame in self._frames)
 
     def _notes(self) -> tuple[str, ...]:
