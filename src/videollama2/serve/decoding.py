@@ -4,6 +4,7 @@ Engine(opener=Decoding(safety).open_clip)
 """
 
 import os
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,10 @@ from ..media.isolated import IsolatedMedia
 from .intake import Attachment
 from .public import public
 from .safety import Safety
+
+
+# what helps whoever runs the code, and not whoever asks a server
+_RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
 
 
 class Decoding:
@@ -39,7 +44,7 @@ class Decoding:
         try:
             clip = self._media.open_clip(medium, **asked)
         except VideoLlama2Error as error:
-            raise type(error)(public(str(error).replace(path, name))) from None
+            raise type(error)(public(_RAISE.sub("", str(error)).replace(path, name))) from None
 
         def named(texts: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(public(text.replace(path, name)) for text in texts)

@@ -1,10 +1,13 @@
 """What the server takes from strangers, in one place: every ceiling that a request can meet, and may only lower."""
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..media.children import ChildLimits
-from ..media.limits import Limits
+
+if TYPE_CHECKING:  # else the command line would load what decodes media for its list of flags
+    from ..media.children import ChildLimits
+    from ..media.limits import Limits
 
 _MIB = 1 << 20
 
@@ -69,8 +72,10 @@ class Safety:
                 )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> "Limits":
         """What one medium may make its child process allocate; only formats that people send to servers."""
+        from ..media.limits import Limits
+
         return Limits(
             max_pixels=self.max_pixels,
             max_held_bytes=self.max_held_mb * _MIB,
@@ -83,8 +88,10 @@ class Safety:
         )
 
     @property
-    def child(self) -> ChildLimits:
+    def child(self) -> "ChildLimits":
         """What one medium may take of the machine."""
+        from ..media.children import ChildLimits
+
         return ChildLimits(
             seconds=self.decode_seconds,
             cpu_seconds=self.decode_cpu_seconds,
