@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from . import eval_judge, eval_report, terminal
+from . import eval_judge, eval_probe, eval_report, terminal
 
 _EPILOG = """examples:
   videollama2 eval list                                          what there is, and which files each is read from
   videollama2 eval mvbench --model 2.1-7b-av --data benchmarks   benchmarks/mvbench, or benchmarks itself
   videollama2 eval avqa music-avqa --data D --ablate audio,video,text-only
   videollama2 eval mvbench --data D --limit 100 --batch 8
+  videollama2 eval probe --model nano                            offline: clips that are made for it
   videollama2 eval report evals/2.1-7b-av/mvbench                Markdown, JSON and a page
   videollama2 eval compare evals/nano evals/2.1-7b-av            paired differences
   torchrun --nproc-per-node 8 -m videollama2 eval video-mme --data D
@@ -40,6 +41,7 @@ def register(commands: Any) -> None:
     parser.default_action = _RUN
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _register_run(actions)
+    eval_probe.register(actions, _add_flags, out_folder, run)
     eval_report.register(actions)
     listing = actions.add_parser(_LIST, help="the benchmarks, and the files each is read from")
     listing.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="these only")
@@ -54,9 +56,17 @@ def _register_run(actions: Any) -> None:
         _RUN, help="ask (the word may be left out)", description="Ask a model every question of benchmarks.",
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as `eval list` has them")
+    parser.add_argument(
+        "--data", required=True, metavar="D", help="folder with the benchmark's files, or with one folder for each"
+    )
+    _add_flags(parser)
+    parser.set_defaults(func=run)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    """How is asked, and where results go."""
     add = parser.add_argument
-    add("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as `eval list` has them")
-    add("--data", required=True, metavar="D", help="folder with the benchmark's files, or with one folder for each")
     add("--out", metavar="FOLDER", help="where results go; default: evals/MODEL")
     add("--setting", default="strict", choices=("strict", "paper"),
         help="strict (default): what can't be read never scores; paper: all as published")  # fmt: skip
@@ -75,7 +85,6 @@ def _register_run(actions: Any) -> None:
     add("--quiet", "-q", action="store_true", help="no progress")
     add("--json", action="store_true", help="print the summaries as one JSON object")
     terminal.add_model_flags(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
     child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     wishes = [wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
-    out = Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
+    out = out_folder(args)
     if args.threads is None:  # a CPU that is busy with one turn is only kept from it by another
         args.threads = 1 if find(args.device).type == "cpu" else 2
     if "LOCAL_RANK" in os.environ and ":" not in args.device:
@@ -128,6 +137,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.write_json(summaries)
     return 0
+
+
+def out_folder(args: argparse.Namespace) -> Path:
+    """--out, or evals/ with the model's name."""
+    return Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
 
 
 def show(args: argparse.Namespace) -> int:

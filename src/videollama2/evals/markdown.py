@@ -98,10 +98,19 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
         lines = [line for line in _of_column(column, asked) if line not in told]
         told += lines
         found += [f"{ABLATED[name].capitalize()}: {line}" if len(told) > len(lines) else line for line in lines]
+    found += [_leak(leak) for leak in summary["leaks"]]
     if len(environments(summary)) > 1:
         found.append("Parts of the run were made on different machines or with different versions.")
     found += [plain(str(note)) for note in coverage.get("notes", ())]
     return found
+
+
+def _leak(leak: Mapping[str, Any]) -> str:
+    where = "" if leak["column"] is None else f" ({leak['column'].replace('_', ' ')}: {leak['value']})"
+    return (
+        f"Text alone is better than guessing{where}: {leak['right']:,} of {many(leak['items'])} right, where guessing "
+        f"has {leak['expected']:.1f}; p {_equals(leak['p'])}. These questions give part of their answers away."
+    )
 
 
 def _of_column(column: Mapping[str, Any], asked: int | None) -> list[str]:

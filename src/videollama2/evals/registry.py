@@ -19,6 +19,7 @@ from .benchmarks import (
     music_avqa,
     mvbench,
     perception_test,
+    probe,
     tut2017,
     vggsound,
     video_chatgpt,
@@ -49,6 +50,7 @@ _MODULES: tuple[ModuleType, ...] = (
     avqa,
     avhbench,
     cmm,
+    probe,
 )
 
 

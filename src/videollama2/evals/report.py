@@ -5,6 +5,7 @@
         metrics     {accuracy: {value, low, high, by}}
         categories  {task: {action_count: {items, outcomes, metrics {accuracy: 0.4}, main {value, low, high, by}}}}
     …["paired"]     one for each modality taken away: differences to the full run, item by item
+    …["leaks"]      where text alone is better than guessing: questions that give their answers away (leaks.py)
     …["judges"]     what judges say, and how far they agree with the rules and with each other (judged.py)
     …["expected"]   published and reported figures beside ours (expected.py)
 
@@ -21,6 +22,7 @@ from .expected import compared
 from .items import Ablation, Benchmark, Outcome, Result
 from .judge.judgements import Judgement
 from .judged import judges
+from .leaks import leaks
 from .loop import UNEXPECTED
 from .measuring import Measured, groups_of
 from .stats import LEVEL, SAMPLES, SEED, Draws, interval, mcnemar, two_sided
@@ -71,6 +73,7 @@ def summary(
             for name in columns
             if name != "none" and "none" in columns
         ],
+        "leaks": leaks(columns.get("text-only", [])),
         "judges": judges(judgements, results, probes),
         "manifest": dict(manifest),
     }
