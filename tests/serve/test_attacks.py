@@ -367,3 +367,22 @@ def test_names_of_uploads_name_nothing(served: str, good: bytes, name: str) -> N
     assert answer.status_code == 200
     assert told["id"] in json.dumps(answer.json()["receipt"]) and not LEAKS.search(answer.text)
     assert httpx.delete(f"{served}/v1/files/{told['id']}", timeout=30).json()["deleted"]
+
+
+def test_bodies_together_have_a_limit(engine: Engine) -> None:
+    """Many requests of the allowed size, all half sent: the next is told to come later, and room comes back."""
+    settings = ServeSettings(bodies_bytes=200_000, max_text_bytes=150_000, body_seconds=3.0, shutdown_seconds=5)
+    with in_thread(create_app(engine, settings), settings) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as half:
+            half.sendall(HEAD + b"Content-Length: 140000\r\n\r\n" + b" " * 130_000)
+            time.sleep(0.3)
+            busy = ask(url, asking("x" * 100_000))
+            assert busy.status_code == 503 and busy.headers["Retry-After"]
+            assert "at once" in busy.json()["error"]["message"]
+            assert ask(url, asking("hello")).status_code == 200
+        for _ in range(50):
+            if ask(url, asking("x" * 100_000)).status_code != 503:
+                return
+            time.sleep(0.1)
+        raise AssertionError("the room of a request that is gone does not come back")

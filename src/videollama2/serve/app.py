@@ -36,7 +36,7 @@ from .wrong import problem_of_validation
 
 logger = logging.getLogger(__name__)
 _SWEEP_SECONDS = 60.0
-_CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "request_too_large"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "request_too_large", 503: "busy"}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schema.ErrorBody, "description": text}
     for status, text in {

@@ -15,7 +15,6 @@ from .intake import Attachment
 from .public import public
 from .safety import Safety
 
-
 # what helps whoever runs the code, and not whoever asks a server
 _RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
 

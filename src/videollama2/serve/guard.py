@@ -37,6 +37,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self.app, self._settings, self._metrics = app, settings, metrics
         self._keys = [_digest(key) for key in settings.api_keys]
+        self._held = {True: 0, False: 0}  # bytes of uploads, and of other bodies, of requests on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -84,6 +85,12 @@ class Guard:
             raise Problem(413, "file_too_large" if upload else "request_too_large", _too_large(most))
         return most
 
+    def hold(self, scope: Scope, size: int) -> bool:
+        """Count bytes of a body as held, or with a negative size as let go; False: all bodies together are too many."""
+        upload = scope["path"] == UPLOADS
+        self._held[upload] += size
+        return self._held[upload] <= (self._settings.files_bytes if upload else self._settings.bodies_bytes)
+
     def seen(self, scope: Scope, headers: Headers, status: int, seconds: float) -> None:
         """Count a request, and write its line."""
         route = getattr(scope.get("route"), "path", "other")
@@ -122,6 +129,7 @@ class _Visit:
             if not self._status:
                 await self._say(problem_of(error, self._id))
         finally:
+            self._guard.hold(self._scope, -self._read)
             seconds = time.perf_counter() - self._started
             self._guard.seen(self._scope, self._headers, self._status or 499, seconds)
 
@@ -139,9 +147,13 @@ class _Visit:
                 message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, "the request's body did not arrive in time") from None
-        self._read += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self._read += size
+        room = self._guard.hold(self._scope, size)
         if self._read > self._most:
             raise HTTPException(413, _too_large(self._most))
+        if not room:
+            raise HTTPException(503, "too many large requests at once; ask again later", {"Retry-After": "5"})
         self._whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 

@@ -25,6 +25,7 @@ class ServeSettings:
         request_seconds: from a request's arrival to the end of its answer; a request may ask for less.
         default_tokens, max_tokens: of an answer, where the request does not say, and at most.
         max_text_bytes: of a request, beside the media in it.
+        bodies_bytes: of the bodies of all requests that are being read or answered; one more is refused with 503.
         body_seconds: in which a request's body must arrive, and 1 MiB more each second after.
         shutdown_seconds: for answers that are on their way when the server is told to stop.
         cache_bytes: of encoded media kept in memory; 0: none. cache_folder, cache_folder_bytes: the same on disk.
@@ -46,6 +47,7 @@ class ServeSettings:
     default_tokens: int = 512
     max_tokens: int = 2048
     max_text_bytes: int = 1 * _MIB
+    bodies_bytes: int = 512 * _MIB
     body_seconds: float = 30.0
     shutdown_seconds: float = 30.0
     cache_bytes: int = 512 * _MIB
