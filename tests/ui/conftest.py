@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from videollama2.engine import Engine
+import videollama2
 from videollama2.serve.app import create_app
 from videollama2.serve.running import in_thread
 from videollama2.serve.settings import ServeSettings
@@ -23,6 +24,7 @@ from .. import tiny
 BROWSER = os.environ.get("VIDEOLLAMA2_BROWSER") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
 )
+WORD, TOKENS = "a", 24  # of every answer
 SWITCHES = [
     "--no-sandbox",  # in a container there is often none; the pages are our own
     "--disable-gpu",
@@ -60,14 +62,17 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(engine: Engine) -> Iterator[Server]:
-    """Our own server over real HTTP."""
+def server(tiny_folder: Path) -> Iterator[Server]:
+    """Our own server over real HTTP. Its model is real; what it says is WORD, over and over."""
+    engine = videollama2.load(tiny_folder, device="cpu", dtype="float32")
+    word = engine.processor.tokenizer(WORD)["input_ids"]
+    assert len(word) == 1
     pause = [0.0]
-    hook = engine.model.model.register_forward_pre_hook(lambda *_: time.sleep(pause[0]))
-    settings = ServeSettings(shutdown_seconds=5, default_tokens=24)
+    engine.model.model.register_forward_pre_hook(lambda *_: time.sleep(pause[0]))
+    engine.model.lm_head.register_forward_hook(lambda *called: called[-1].index_fill(-1, torch.tensor(word), 1e4))
+    settings = ServeSettings(shutdown_seconds=5, default_tokens=TOKENS)
     with in_thread(create_app(engine, settings), settings) as (url, _):
         yield Server(url, pause)
-    hook.remove()
 
 
 @dataclass
@@ -80,10 +85,19 @@ class Visit:
     """
 
     page: Any
+    url: str
     asked: list[Any] = field(default_factory=list)
     uploads: int = 0
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Load the page, and forget what happened before."""
+        for kept in (self.asked, self.requests, self.complaints):
+            kept.clear()
+        self.uploads = 0
+        self.page.goto(self.url)
+        self.page.wait_for_selector('#server[data-state="well"]')
 
     def choose(self, *files: Any) -> None:
         """Choose a clip, and wait until it can be asked about."""
@@ -99,13 +113,21 @@ class Visit:
         turn.locator(".answer:not([aria-busy])").wait_for()
         return turn
 
+    def pictures(self, turn: Any, number: int) -> Any:
+        """The pictures of a receipt, once that many are painted."""
+        turn.locator(f".frames li:nth-child({number}) canvas").wait_for()
+        return turn.locator(".frames canvas")
+
+
+DESK = {"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce"}
+
 
 @contextlib.contextmanager
 def visiting(browser: Any, server: Server, **context: Any) -> Iterator[Visit]:
-    opened = browser.new_context(viewport={"width": 1280, "height": 860}, **{"reduced_motion": "reduce"} | context)
-    opened.set_default_timeout(15000)
-    page = opened.new_page()
-    visit = Visit(page)
+    """A page in a window of its own, which remembers what happens on it."""
+    opened = browser.new_context(**{**DESK, **context})
+    opened.set_default_timeout(30_000)
+    visit = Visit(opened.new_page(), server.url)
 
     def seen(request: Any) -> None:
         visit.requests.append(request.url)
@@ -113,20 +135,29 @@ def visiting(browser: Any, server: Server, **context: Any) -> Iterator[Visit]:
         if request.url.endswith("/completions"):
             visit.asked.append(request.post_data_json)
 
-    page.on("request", seen)
-    page.on("console", lambda said: visit.complaints.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-    page.goto(server.url)
-    page.wait_for_selector('#server[data-state="well"]')
+    visit.page.on("request", seen)
+    visit.page.on(
+        "console", lambda said: visit.complaints.append(said.text) if said.type in ("error", "warning") else 0
+    )
+    visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    visit.begin()
     yield visit
-    server.pause[0] = 0.0
     opened.close()
 
 
-@pytest.fixture
-def visit(browser: Any, server: Server) -> Iterator[Visit]:
+@pytest.fixture(scope="session")
+def window(browser: Any, server: Server) -> Iterator[Visit]:
     with visiting(browser, server) as opened:
         yield opened
+
+
+@pytest.fixture
+def visit(window: Visit, server: Server) -> Iterator[Visit]:
+    """The page as it is when one comes to it; a new window for every test would take longer than the tests."""
+    window.begin()
+    yield window
+    window.page.unroute_all()
+    server.pause[0] = 0.0
 
 
 @pytest.fixture(scope="session")

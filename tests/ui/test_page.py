@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Server, Visit, visiting
+from .conftest import TOKENS, WORD, Server, Visit, visiting
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>&lt;b&gt;'
 
@@ -21,12 +21,12 @@ def test_upload_ask_receipt_follow_up(visit: Visit, clip: Path) -> None:
     page = visit.page
     visit.choose(clip)
     first = visit.ask("What do you see and hear?")
-    assert first.locator(".words").inner_text().strip()
-    assert first.locator(".frames canvas").count() == 4, "one picture for each frame that the model saw"
+    assert first.locator(".words").inner_text() == WORD * TOKENS
+    assert visit.pictures(first, 4).count() == 4, "one picture for each frame that the model saw"
     assert "Saw 4 of 40 frames" in first.locator("summary").first.inner_text()
     assert "Heard 4.0 s of sound" in first.locator("summary").first.inner_text()
     assert first.locator(".track .window").count() == 1
-    colours = first.locator(".frames canvas").evaluate_all(
+    colours = visit.pictures(first, 4).evaluate_all(
         "all => all.map(c => [...c.getContext('2d').getImageData(c.width - 4, 4, 1, 1).data].slice(0, 3))"
     )
     assert len({tuple(c) for c in colours}) == 4, "the pictures are those of four different times"
@@ -37,7 +37,7 @@ def test_upload_ask_receipt_follow_up(visit: Visit, clip: Path) -> None:
     messages = visit.asked[1]["messages"]
     assert [m["role"] for m in messages] == ["user", "assistant", "user"]
     assert messages[0] == visit.asked[0]["messages"][0] and messages[2]["content"] == "And then?"
-    assert second.locator(".frames canvas").count() == 4
+    assert visit.pictures(second, 4).count() == 4
     assert first.locator(".receipt[open]").count() == 0, "an older receipt is folded away"
     first.locator("summary").first.click()
     first.locator(".frames button").nth(2).click()
@@ -48,7 +48,7 @@ def test_upload_ask_receipt_follow_up(visit: Visit, clip: Path) -> None:
 def test_the_answer_comes_in_pieces_and_can_be_stopped(visit: Visit, server: Server, clip: Path) -> None:
     page = visit.page
     visit.choose(clip)
-    server.pause[0] = 0.2
+    server.pause[0] = 0.5
     page.fill("#question", "Go on and on")
     page.press("#question", "Enter")
     page.wait_for_selector(".answer[aria-busy] .words")
@@ -100,36 +100,28 @@ def test_a_broken_file_is_explained(visit: Visit) -> None:
     assert visit.page.input_value("#question") == "What is this?", "the question can be asked again"
 
 
-@pytest.mark.parametrize(
-    ("response", "title", "advice"),
-    [
-        (
-            {"status": 429, "headers": {"Retry-After": "7"}, "json": {"error": {"code": "queue_full", "message": "."}}},
-            "The server is busy",
-            "Try again in 7 seconds.",
-        ),
-        ({"status": 502, "body": "<h1>Bad Gateway</h1>"}, "The server answered with an error", "Ask again"),
-        (None, "The server can’t be reached", "Look whether it still runs"),
-    ],
-    ids=["busy", "proxy", "gone"],
-)
-def test_errors_are_words(visit: Visit, clip: Path, response: dict[str, Any] | None, title: str, advice: str) -> None:
+def test_errors_are_words_and_the_page_goes_on(visit: Visit, clip: Path) -> None:
+    page = visit.page
     visit.choose(clip)
-    visit.page.route("**/completions", lambda route: route.fulfill(**response) if response else route.abort())
-    said = visit.ask("What is this?").locator(".error").inner_text()
-    assert title in said and advice in said
-    visit.page.unroute("**/completions")
-    assert visit.ask("Again?").locator(".words").count() == 1
 
+    def said(**response: Any) -> str:
+        page.route("**/completions", lambda route: route.fulfill(**response) if response else route.abort())
+        error = visit.ask("What is this?").locator(".error").inner_text()
+        page.unroute("**/completions")
+        page.wait_for_selector("#ask:not([disabled])")
+        return str(error)
 
-def test_a_clip_that_has_expired_is_sent_again(visit: Visit, clip: Path) -> None:
-    visit.choose(clip)
-    gone = {"error": {"code": "file_not_found", "message": "there is no file of this id"}}
-    visit.page.route("**/completions", lambda route: route.fulfill(status=404, json=gone))
-    visit.ask("What is this?")
-    visit.page.unroute("**/completions")
-    visit.page.wait_for_selector("#ask:not([disabled])")
-    assert visit.uploads == 2
+    busy = said(
+        status=429, headers={"Retry-After": "7"}, json={"error": {"code": "queue_full", "message": "many wait"}}
+    )
+    assert all(words in busy for words in ("The server is busy", "Try again in 7 seconds.", "many wait"))
+    assert "The server answered with an error" in said(status=502, body="<h1>Bad Gateway</h1>")
+    assert "The server can’t be reached" in said()
+    broken = streamed({"choices": [{"delta": {"content": "A dog"}}]}, {"error": {"message": "."}, "status": 504})
+    assert "It took too long" in said(**broken)
+    assert visit.uploads == 1
+    assert "Ask again" in said(status=404, json={"error": {"code": "file_not_found", "message": "no such file"}})
+    assert visit.uploads == 2, "a clip that has expired is sent again"
     assert visit.ask("Again?").locator(".words").count() == 1
 
 
@@ -165,7 +157,7 @@ def test_a_recording_is_a_clip(visit: Visit) -> None:
     assert page.locator("#name").inner_text().startswith("recording.")
     page.wait_for_selector("#film canvas")
     turn = visit.ask("What was recorded?")
-    assert turn.locator(".error").count() == 0 and turn.locator(".frames canvas").count() == 4
+    assert turn.locator(".error").count() == 0 and visit.pictures(turn, 4).count() == 4
 
 
 def test_the_example_needs_no_file(visit: Visit) -> None:
