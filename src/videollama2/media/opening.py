@@ -75,8 +75,10 @@ def open_clip(
         times: seconds of each picture of a list.
 
     Raises:
-        MediaNotFound, UnreadableMedia, EmptyMedia, NoVideoStream, NoAudioStream, MediaTooLarge, TimeRangeError,
-        NumericsError: see errors.py. UsageError: an argument, not the medium, is wrong.
+        MediaError: MediaNotFound, UnreadableMedia, EmptyMedia, NoVideoStream, NoAudioStream, MediaTooLarge or
+            TimeRangeError, see errors.py.
+        NumericsError: the medium holds what is no number.
+        UsageError: an argument, not the medium, is wrong.
     """
     check_range(start, end)
     whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
