@@ -1,18 +1,117 @@
-"""What the guides tell a user to type can be typed."""
+"""What the guides tell a user to type can be typed, and what they tell him to run runs."""
 
+import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from videollama2 import cli
+from videollama2.answering.generation import GenerateOptions
+from videollama2.engine import Engine
 from videollama2.phases import PHASES
 
-from . import tiny
+from . import guides, tiny
 
-GUIDE = Path(__file__).parents[1] / "docs" / "training.md"
+GUIDE = guides.DOCS / "training.md"
+EVERY = [
+    (page, line, words) for page in guides.PAGES for b in guides.blocks(page) for line, words in guides.commands(b)
+]
+RUN = ("ask", "chat", "serve", "captions", "evaluation", "migrate", "ways-in")  # live.md: tests/live/test_live_docs.py
+NOT_OURS = {"--nproc-per-node", "--logdir", "--strict"}
 COMMANDS = re.findall(r"^(?:torchrun .*-m )?(videollama2 (?:.*\\\n)*.*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages ask about."""
+    folder = tmp_path_factory.mktemp("things")
+    (folder / "clips").mkdir()
+    (folder / "frames").mkdir()
+    tiny.write_clip(folder / "clip.mp4")
+    tiny.write_clip(folder / "mute.mp4", sound=np.zeros(0, np.float32))
+    tiny.write_clip(folder / "lecture.mp4", frames=80)
+    tiny.write_clip(folder / "clips" / "a.mp4")
+    tiny.write_wave(folder / "bell.wav", tiny.tone(1.5))
+    pictures = [Image.fromarray(np.full((48, 64, 3), shade, np.uint8)) for shade in (10, 90, 170, 250)]
+    for number, picture in enumerate(pictures):
+        picture.save(folder / "frames" / f"{number}.png")
+    pictures[0].save(folder / "photo.jpg")
+    pictures[3].save(folder / "other.jpg")
+    for name in ("clip", "lecture"):
+        (folder / f"{name}.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nHello there.\n\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(engine: Engine) -> Iterator[str]:
+    """Of a server."""
+    from videollama2.serve.app import create_app
+    from videollama2.serve.running import in_thread
+    from videollama2.serve.settings import ServeSettings
+
+    settings = ServeSettings(shutdown_seconds=5)
+    with in_thread(create_app(engine, settings), settings) as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize(("page", "line", "words"), EVERY, ids=[f"{page.stem}: {line}" for page, line, _ in EVERY])
+def test_a_command_of_a_page_is_understood(page: Path, line: str, words: list[str]) -> None:
+    cli.build_parser().parse_args(words)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_page_runs_from_its_top_to_its_end(
+    name: str, things: Path, tiny_folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    page = guides.DOCS / f"{name}.md"
+    for thing in things.iterdir():
+        (tmp_path / thing.name).symlink_to(thing)
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(GenerateOptions.__init__.__kwdefaults__, dict)
+    monkeypatch.setitem(GenerateOptions.__init__.__kwdefaults__, "max_new_tokens", 8)
+    asked = guides.ADDRESS in page.read_text(encoding="utf-8")
+    ran = guides.run_page(page, tiny_folder, request.getfixturevalue("address") if asked else guides.ADDRESS)
+    assert ran, "a page without anything to run is no guide"
+
+
+def test_flags_that_the_pages_name_exist() -> None:
+    known: set[str] = set()
+    waiting = [cli.build_parser()]
+    while waiting:
+        parser = waiting.pop()
+        known.update(parser._option_string_actions)
+        waiting += [p for a in parser._actions if isinstance(a.choices, dict) for p in a.choices.values()]
+    for page in guides.PAGES:
+        text = page.read_text(encoding="utf-8")
+        # flags of the public implementation's scripts stand in the first columns of tables
+        ours = text.split("## Coming from")[0]
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
+        assert named <= known | NOT_OURS, page.name
+
+
+def test_the_service_files_start_what_there_is() -> None:
+    deploy = guides.DOCS.parent / "deploy"
+    recipe = (deploy / "Dockerfile").read_text("utf-8")
+    entry, command = (re.search(rf"^{word} (\[.*\])$", recipe, re.MULTILINE) for word in ("ENTRYPOINT", "CMD"))
+    unit = re.search(
+        r"^ExecStart=\S*/(videollama2 .*)$", (deploy / "videollama2.service").read_text("utf-8"), re.MULTILINE
+    )
+    assert entry and command and unit
+    for words in (json.loads(entry[1]) + json.loads(command[1]), shlex.split(unit[1])):
+        assert words[0] == "videollama2" and cli.build_parser().parse_args(words[1:]).command == "serve"
+
+
+def test_every_page_has_its_place() -> None:
+    """In the site's table of contents, and each place has its page."""
+    nav = re.findall(r"([\w./-]+\.md)$", (guides.DOCS.parent / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    here = {str(page.relative_to(guides.DOCS)) for page in guides.DOCS.rglob("*.md")}
+    assert len(nav) == len(set(nav)) and set(nav) == here
 
 
 def flags_of(*command: str) -> set[str]:
@@ -22,12 +121,6 @@ def flags_of(*command: str) -> set[str]:
         actions = [a for a in parser._actions if isinstance(a.choices, dict)]
         parser = next(a.choices[word] for a in actions if word in a.choices)
     return {flag for action in parser._actions for flag in action.option_strings}
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_guide_is_understood(line: str) -> None:
-    words = shlex.split(line.replace("\\\n", " "), comments=True)[1:]
-    cli.build_parser().parse_args(words)
 
 
 def test_flags_that_the_guide_mentions_exist() -> None:

@@ -9,7 +9,7 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from videollama2 import Engine, GenerateOptions
 from videollama2.answering.generation import decode
-from videollama2.answering.session import Detokenizer
+from videollama2.answering.said import Detokenizer
 from videollama2.errors import NumericsError, UsageError
 
 from . import tiny

@@ -115,10 +115,11 @@ def write_clip(
     size: tuple[int, int] = (64, 48),
     sound: np.ndarray | None = None,
     colour: tuple[int, int, int] | None = None,
+    codec: str = "mpeg4",
 ) -> Path:
     """A clip whose colour changes from frame to frame, with a tone as long as the pictures unless told otherwise."""
     with av.open(path, "w") as out:
-        video = out.add_stream("mpeg4", rate=fps)
+        video = out.add_stream(codec, rate=fps)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         audio = None
         sound = tone(frames / fps) if sound is None else sound

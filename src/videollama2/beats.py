@@ -77,7 +77,7 @@ class BeatsModel(PreTrainedModel):
         """Encode log-mel filterbanks.
 
         Args:
-            input_features: float [B, frames, 128], as `media.fbank` makes them.
+            input_features: float [B, frames, 128], as `media.fbank.fbank` makes them.
             padding_mask: bool [B, frames], True where a frame is padding.
 
         Raises:

@@ -1,6 +1,7 @@
 """Device and dtype, chosen once at the edge, with the reason. An explicit choice is never overridden."""
 
 import logging
+import os
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,11 @@ def find(device: str | torch.device | None = None) -> torch.device:
         UsageError: an unknown name, or a device that this machine does not have.
     """
     return _device(device)[0]
+
+
+def own(device: torch.device) -> torch.device:
+    """Of several GPUs, the one of this process where torchrun started it (LOCAL_RANK); other devices as they are."""
+    return torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
 
 
 def _device(asked: str | torch.device | None) -> tuple[torch.device, str]:

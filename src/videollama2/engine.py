@@ -24,6 +24,7 @@ from .answering.request import Request, as_request
 from .answering.session import Opened, Session, Stage, Stream
 from .device import Placement
 from .errors import ContextOverflow, MediaError, UsageError
+from .media import Opener, open_clip
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import Encoded, Prepared, VideoLlama2Processor
 from .protocols import Protocol, protocol
@@ -48,11 +49,13 @@ class Engine:
         name: str,
         placement: Placement,
         default_protocol: str | Protocol | None = None,
+        opener: Opener = open_clip,
     ) -> None:
         self.model, self.processor = model.eval(), processor
         self.name, self.placement = name, placement
         self.protocol = protocol(default_protocol or model.config.protocol)
         self.stop_ids = stop_token_ids(processor.tokenizer, model.generation_config)
+        self.opener = opener
         self.lock = threading.RLock()
 
     def answer(self, media: Any = None, question: str | None = None, **kwargs: Any) -> Answer:
@@ -136,7 +139,7 @@ class Engine:
 
     def _prepare_one(self, media: Media, chosen: Protocol) -> Prepared:
         try:
-            return self.processor.prepare(media, chosen)
+            return self.processor.prepare(media, chosen, self.opener)
         except MediaError as error:
             if isinstance(media.source, list | tuple):
                 error.add_note("a list is the frames of one video; several media are a list of Media")

@@ -22,6 +22,7 @@
     │   └── ContextOverflow
     ├── NumericsError                        exit 6   NaN or infinity where a number must be
     ├── MissingExtra                         exit 7   an optional package is not installed
+    ├── WorkerError                          exit 1   a child process to open media in can't be had
     └── StorageError                         exit 8   output can't be written: disk full, read-only, no permission
 
 Each message says what was found, what was expected, and the next move.
@@ -128,6 +129,10 @@ class MissingExtra(VideoLlama2Error, ImportError):
     """An optional package is not installed; the message has the pip line."""
 
     exit_code = 7
+
+
+class WorkerError(VideoLlama2Error):
+    """No child process can be had to open media in; what a medium does to one is an error of that medium."""
 
 
 class StorageError(VideoLlama2Error, OSError):

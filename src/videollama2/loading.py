@@ -9,6 +9,8 @@ from .answering import packed
 from .device import choose
 from .engine import Engine
 from .errors import CheckpointNotFound, MissingExtra, VideoLlama2Error
+from .media import open_clip
+from .media.isolated import IsolatedMedia
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
@@ -25,6 +27,7 @@ def load(
     protocol: str | Protocol | None = None,
     base: str | Path | None = None,
     pack: bool = False,
+    isolate: bool | IsolatedMedia = False,
     **kwargs: Any,
 ) -> Engine:
     """A model, ready to answer.
@@ -38,6 +41,8 @@ def load(
         base: the base language model of a training stage's folder, or of nano, where not the recorded one.
         pack: on a CPU, hold 16-bit weights as such and compute in float32 (packed.py): half the memory once loaded, up
             to twice the tokens per second, the same numbers. Loading takes some two hundred tokens' time longer.
+        isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
+            error of that file. An IsolatedMedia of your own says how many, and what they may take.
         kwargs: as transformers' from_pretrained (attn_implementation, quantization_config, device_map, …).
 
     Raises:
@@ -56,7 +61,9 @@ def load(
     if pack:
         logger.info("%d linear layers hold their weights in 16 bits", packed.pack(network))
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
-    return Engine(network, processor, name=name, placement=placement, default_protocol=protocol)
+    media = IsolatedMedia() if isolate is True else isolate
+    opener = media.open_clip if media else open_clip
+    return Engine(network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener)
 
 
 def locate(model: str | Path, base: str | Path | None = None) -> tuple[Path, str]:

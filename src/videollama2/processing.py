@@ -24,7 +24,7 @@ from .beats import patch_grid
 from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
-from .media import Clip, PixelSettings, Sound, open_clip, pixel_values, sound_features
+from .media import Clip, Opener, PixelSettings, Sound, open_clip, pixel_values, sound_features
 from .modeling import MEDIA_INPUTS, pooled_patches
 from .protocols import Protocol, protocol
 from .receipt import AudioReceipt, VideoReceipt
@@ -132,8 +132,13 @@ class VideoLlama2Processor(ProcessorMixin):
 
     # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare(self, media: Media, protocol_name: str | Protocol | None = None) -> Prepared:
+    def prepare(
+        self, media: Media, protocol_name: str | Protocol | None = None, opener: Opener = open_clip
+    ) -> Prepared:
         """Decode one medium and make the encoders' inputs of it.
+
+        Args:
+            opener: what opens the medium: `open_clip`, or that of `media.isolated.IsolatedMedia`.
 
         Raises:
             MediaError: the file can't be used (see errors.py for the kinds).
@@ -148,7 +153,7 @@ class VideoLlama2Processor(ProcessorMixin):
         if not hears and not media.video:
             raise deaf
         try:
-            clip = open_clip(
+            clip = opener(
                 media.source,
                 num_frames=self.config.num_frames if media.num_frames is None else media.num_frames,
                 protocol=chosen,

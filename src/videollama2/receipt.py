@@ -65,7 +65,8 @@ class AudioReceipt:
 class Receipt:
     """Of one answer. `video` and `audio` are those of the first medium that has them; `media` lists every one.
 
-    `audio` is None where no sound can be expected: of text alone, and of still images.
+    `audio` is None where no sound can be expected: of text alone, and of still images. `reused` names the media that
+    were decoded and encoded for an earlier request.
     """
 
     model: str
@@ -78,6 +79,22 @@ class Receipt:
     notes: tuple[str, ...] = ()
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    reused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How likely one token of an answer was, by the model itself: before temperature, penalties and top_p.
+
+    Attributes:
+        token: its id.
+        logprob: natural logarithm of its probability.
+        top: ids and log probabilities of the likeliest tokens in its place, the likeliest first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,16 +107,19 @@ class Answer:
         timings: `decode_seconds` and `encode_seconds` of the media (zero from a session's second question on),
             `prefill_seconds` to the first token, `generate_seconds` for the others, `total_seconds` of these four, and
             `tokens_per_second` after the first. Time in which a stream's reader did something else counts nowhere.
+        logprobs: of each token of the text, where the options asked for `top_logprobs`.
     """
 
     text: str
     finish_reason: FinishReason
     receipt: Receipt
     timings: dict[str, float] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, ready for JSON."""
-        return asdict(self)
+        """As plain data, ready for JSON; without `logprobs` where nobody asked for them."""
+        plain = asdict(self)
+        return plain if self.logprobs is not None else {k: v for k, v in plain.items() if k != "logprobs"}
 
 
 def refuse_losses(losses: Sequence[str]) -> None:

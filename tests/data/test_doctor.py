@@ -31,9 +31,15 @@ LONG = [ASK[0], {"from": "gpt", "value": "word " * 400}]
 # A worker without the weight of the real one: its media are names. It notes what it was asked.
 FAKE = """
 import json, os, sys, time
-print(json.dumps("ready"), flush=True)
-for line in sys.stdin:
-    task = json.loads(line)
+
+def tell(body):
+    told = json.dumps({"blobs": [], "body": body}).encode()
+    sys.stdout.buffer.write(len(told).to_bytes(8) + told)
+    sys.stdout.flush()
+
+tell("ready")
+while length := sys.stdin.buffer.read(8):
+    task = json.loads(sys.stdin.buffer.read(int.from_bytes(length)))["body"]["task"]
     name = os.path.basename(task.get("source", task.get("hash")))
     with open(LOG, "a") as log:
         log.write(name + "\\n")
@@ -43,8 +49,8 @@ for line in sys.stdin:
         os.abort()
     if "slow" in name:
         time.sleep(0.2)
-    print(json.dumps({"hash": name, "kind": "video", "seconds": 2.0, "frames": 4, "different": 4, "sound": "used",
-                      "sound_seconds": 2.0, "fbank": 200, "losses": []}), flush=True)
+    tell({"hash": name, "kind": "video", "seconds": 2.0, "frames": 4, "different": 4, "sound": "used",
+          "sound_seconds": 2.0, "fbank": 200, "losses": []})
 """
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from videollama2.errors import EmptyMedia, UsageError
-from videollama2.media import fbank, resample_fourier
-from videollama2.media.fbank import num_frames
+from videollama2.media import resample_fourier
+from videollama2.media.fbank import fbank, num_frames
 
 
 def one_frame(samples: np.ndarray) -> np.ndarray:

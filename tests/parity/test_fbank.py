@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from videollama2.errors import VideoLlama2Error
-from videollama2.media import fbank, open_clip, resample_fourier, sound_features
+from videollama2.media import open_clip, resample_fourier, sound_features
+from videollama2.media.fbank import fbank
 from videollama2.protocols import RELEASED
 
 from .recorded import FIXTURES, MEDIA, meta, need

@@ -16,12 +16,12 @@ from videollama2.media import (
     DEFAULT_LIMITS,
     Clip,
     PixelSettings,
-    fbank,
     open_clip,
     pixel_values,
     pixels_u8,
     sound_features,
 )
+from videollama2.media.fbank import fbank
 from videollama2.media.sampling import eight_windows, per_second, released_range, uniform, window_samples
 from videollama2.media.source import Source
 from videollama2.media.video import open_video

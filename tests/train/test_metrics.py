@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from videollama2 import progress
 from videollama2.errors import MissingExtra, StorageError, UsageError
 from videollama2.train import metrics
 from videollama2.train.metrics import FILE, Metrics, read_metrics
@@ -121,7 +122,7 @@ def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_progress_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with Metrics(tmp_path, trackers=()) as written:
         written.begin(10, 110)
         for step in range(10, 20):

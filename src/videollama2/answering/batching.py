@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..processing import Encoded
-from ..receipt import Answer, FinishReason
+from ..receipt import Answer
 from .generation import decode
 from .request import Request
+from .said import CONTEXT_ENDS, Said
 from .session import Opened, timings_of
 
 if TYPE_CHECKING:
@@ -44,32 +45,38 @@ def answer_batch(engine: "Engine", requests: Sequence[Request]) -> list[Answer]:
         encoded.append(prompt)
         limits.append(options.max_new_tokens)
     options = replace(options, max_new_tokens=max(limits))
+    said = [Said(engine.processor, replace(options, max_new_tokens=limit), engine.stop_ids) for limit in limits]
     seconds: list[float] = []  # of each step
-    steps: list[Tensor] = []
+
+    def watch(logits: Tensor, tokens: Tensor) -> None:
+        for row, one, token in zip(said, logits, tokens.tolist(), strict=True):
+            if row.finish is None:
+                row.see(one, token)
+
     with engine.lock:
         started = time.perf_counter()
         embeds, mask = pad_left([engine.embed(e, o.features)[0] for e, o in zip(encoded, opened, strict=True)])
-        for tokens in decode(engine.model, embeds, mask, options, engine.stop_ids):
-            steps.append(tokens)
+        watched = watch if options.top_logprobs is not None else None
+        for tokens in decode(engine.model, embeds, mask, options, engine.stop_ids, watch=watched):
+            for row, token in zip(said, tokens.tolist(), strict=True):
+                if row.finish is None:
+                    row.push(token)
             seconds.append(time.perf_counter() - started)
+            if all(row.finish for row in said):  # each by a stop text or its own limit
+                break
             started = time.perf_counter()
-    said = torch.stack(steps, 1).tolist()
     asked = requests[0].options.max_new_tokens
     rows = zip(opened, encoded, said, limits, strict=True)
-    return [_answer(engine, o, e, ids[:limit], seconds, cut=limit < asked) for o, e, ids, limit in rows]
+    return [_answer(engine, o, e, s, seconds, cut=limit < asked) for o, e, s, limit in rows]
 
 
 def _answer(
-    engine: "Engine", opened: Opened, encoded: Encoded, ids: list[int], seconds: list[float], *, cut: bool
+    engine: "Engine", opened: Opened, encoded: Encoded, said: Said, seconds: list[float], *, cut: bool
 ) -> Answer:
-    end = next((i for i, token in enumerate(ids) if token in engine.stop_ids), None)
-    finish: FinishReason = "length" if end is None else "stop"
-    generated = len(ids) if end is None else end + 1
-    notes = ("the answer ends where the model's context does",) if cut and finish == "length" else ()
-    text = engine.processor.decode(ids[:end]).strip()
+    notes = (CONTEXT_ENDS,) if cut and said.finish == "length" else ()
     # the batch's seconds are everyone's: a row waits for the others
-    timings = timings_of(opened.take_timings(), seconds[0], sum(seconds[1:]), generated)
-    return Answer(text, finish, engine.receipt(opened, encoded, generated, notes), timings)
+    timings = timings_of(opened.take_timings(), seconds[0], sum(seconds[1:]), said.generated)
+    return said.answer(engine.receipt(opened, encoded, said.generated, notes), timings)
 
 
 def pad_left(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ implementation the prompt enters as embeddings. Choosing a token is transformers
 
 import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ class GenerateOptions:
         top_p, top_k: restrict drawing; None: the checkpoint's generation_config.
         repetition_penalty: None: the checkpoint's generation_config (it acts under temperature 0, too).
         seed: makes drawing repeatable; None: torch's global generator.
+        stop: texts that end the answer, which does not hold them.
+        top_logprobs: report the log probability of each token, and of so many of the likeliest; None: don't.
     """
 
     max_new_tokens: int = 512
@@ -47,6 +49,8 @@ class GenerateOptions:
     top_k: int | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         _check("max_new_tokens", self.max_new_tokens, int, 1, math.inf, "a whole number, at least 1")
@@ -56,6 +60,8 @@ class GenerateOptions:
         for name, kind, least, most, expected in _OPTIONAL:
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), kind, least, most, expected)
+        if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
+            raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of texts, none of them empty")
 
     def with_defaults(self, config: GenerationConfig | None) -> "GenerateOptions":
         """What the caller left open, filled from the checkpoint."""
@@ -71,6 +77,7 @@ _OPTIONAL: tuple[tuple[str, type, float, float, str], ...] = (
     ("top_k", int, 0, math.inf, "0 (off) or more"),
     ("repetition_penalty", float, 1e-3, 1e3, "0.001 to 1000; 1 is none"),
     ("seed", int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
+    ("top_logprobs", int, 0, 20, "a whole number from 0 to 20"),
 )
 
 
@@ -85,7 +92,8 @@ def _first(*values: Any) -> Any:
     return next(v for v in values if v is not None)
 
 
-def _processors(options: GenerateOptions) -> LogitsProcessorList:
+def processors_of(options: GenerateOptions) -> LogitsProcessorList:
+    """What changes the scores before a token is chosen."""
     chosen = LogitsProcessorList()
     if options.repetition_penalty not in (None, 1.0):
         chosen.append(RepetitionPenaltyLogitsProcessor(float(options.repetition_penalty)))
@@ -106,6 +114,7 @@ def decode(
     options: GenerateOptions,
     stop_ids: Sequence[int],
     cache: DynamicCache | None = None,
+    watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Generator[Tensor]:
     """New tokens of a batch, position by position.
 
@@ -116,6 +125,7 @@ def decode(
         options: with the checkpoint's defaults filled in.
         stop_ids: ids that end a row.
         cache: keys and values of the positions before `embeds`; it grows.
+        watch: told the logits [B, V] and the tokens [B] of each step before they are yielded.
 
     Yields:
         int64 [B] per step. A row that has ended repeats its stop id.
@@ -124,7 +134,7 @@ def decode(
         NumericsError: a logit is NaN or infinite.
     """
     cache = DynamicCache(config=model.config.text_config) if cache is None else cache
-    processors = _processors(options)
+    processors = processors_of(options)
     # one per row, so that a row draws what it would draw alone
     generators: list[torch.Generator | None] = [None] * len(embeds)
     if options.seed is not None:
@@ -132,11 +142,13 @@ def decode(
     stops = torch.tensor(list(stop_ids), device=embeds.device, dtype=torch.long)
     new = torch.empty(len(embeds), 0, dtype=torch.long, device=embeds.device)
     ended = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
-    with contextlib.closing(_Steps(model, cache, mask, options.max_new_tokens)) as steps:
+    with contextlib.closing(Steps(model, cache, mask, options.max_new_tokens)) as steps:
         for step in range(options.max_new_tokens):
             logits = steps.token(new[:, -1]) if step else steps.prompt(embeds)
-            token = _choose(logits, new, processors, options, generators)
+            token = choose(logits, new, processors, options, generators)
             token = torch.where(ended, new[:, -1] if step else token, token)
+            if watch is not None:
+                watch(logits, token)
             new = torch.cat([new, token[:, None]], 1)
             ended = ended | torch.isin(token, stops)
             yield token
@@ -144,11 +156,16 @@ def decode(
                 return
 
 
-class _Steps:
-    """The prompt, then one token after the other, through the model; each call gives the next logits, [B, V]."""
+class Steps:
+    """The prompt, then one token after the other, through the model; each call gives the next logits, [B, V].
+
+    Attributes:
+        mask: int64 [B, positions so far], 1 where a position is real.
+    """
 
     def __init__(self, model: Any, cache: DynamicCache, mask: Tensor, limit: int) -> None:
-        self._model, self._cache, self._mask, self._left = model, cache, mask, limit
+        """`cache` holds the first positions of `mask`, or all of them; `limit` tokens may follow."""
+        self._model, self._cache, self.mask, self._left = model, cache, mask, limit
         # a mask of ones only makes the language model build and add one; without it attention is plainly causal
         self._plain = bool(mask.all())
         self._next = mask.sum(1, keepdim=True)  # position of the next token
@@ -157,7 +174,7 @@ class _Steps:
 
     def prompt(self, embeds: Tensor) -> Tensor:
         """[B, L, D], the last L positions of the mask."""
-        positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+        positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
         return self._forward(embeds, positions)
 
     def token(self, ids: Tensor) -> Tensor:
@@ -166,9 +183,9 @@ class _Steps:
             self.close()
         if self._fixed is None and self._eager == EAGER_STEPS:
             self._eager = 0
-            self._fixed = record(self._model, self._cache, self._mask, self._next, self._left)
+            self._fixed = record(self._model, self._cache, self.mask, self._next, self._left)
         self._left -= 1
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(ids), 1)], 1)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], 1)
         if self._fixed is not None:
             logits = self._fixed(ids)
         else:
@@ -186,7 +203,7 @@ class _Steps:
     def _forward(self, embeds: Tensor, positions: Tensor) -> Tensor:
         out = self._model(
             inputs_embeds=embeds,
-            attention_mask=None if self._plain else self._mask,
+            attention_mask=None if self._plain else self.mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
@@ -196,13 +213,23 @@ class _Steps:
         return logits
 
 
-def _choose(
+def choose(
     logits: Tensor,
     new: Tensor,
     processors: LogitsProcessorList,
     options: GenerateOptions,
     generators: Sequence[torch.Generator | None],
 ) -> Tensor:
+    """The next token of each row: int64 [B].
+
+    Args:
+        logits: [B, V].
+        new: int64 [B, n], what the rows said before.
+        generators: one per row; None: torch's global one.
+
+    Raises:
+        NumericsError: a logit is NaN or infinite.
+    """
     logits = logits.float()
     if not bool(torch.isfinite(logits).all()):
         raise NumericsError(

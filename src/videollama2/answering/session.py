@@ -16,12 +16,13 @@ import torch
 from transformers import DynamicCache
 
 from ..errors import UsageError
-from ..processing import Encoded, Prepared, VideoLlama2Processor
+from ..processing import Encoded, Prepared
 from ..protocols import Protocol
-from ..receipt import Answer, FinishReason
+from ..receipt import Answer
 from ..text.prompts import Message
 from .generation import GenerateOptions, decode
 from .request import changed_options
+from .said import CONTEXT_ENDS, Said
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -194,35 +195,30 @@ class Stream:
 
     def _run(self) -> Iterator[str]:
         engine = self._session.engine
-        text = Detokenizer(engine.processor)
-        finish: FinishReason = "length"
-        tokens = self._tokens()
+        said = Said(engine.processor, self._options, engine.stop_ids)
+        tokens = self._tokens(said)
         for token in tokens:
-            if token in engine.stop_ids:
-                finish = "stop"
-                break
-            if piece := text.push(token):
+            if piece := said.push(token):
                 yield piece
             if self._cancelled:
-                finish = "cancelled"
+                said.cancel()
+            if said.finish:
                 break
         tokens.close()
-        if piece := text.flush():
+        if piece := said.end():
             yield piece
-        self._complete(text.text, finish)
+        self._complete(said)
 
-    def _complete(self, text: str, finish: FinishReason) -> None:
-        notes: tuple[str, ...] = ()
-        if finish == "length" and self._context_is_short:
-            notes = ("the answer ends where the model's context does",)
+    def _complete(self, said: Said) -> None:
+        notes = (CONTEXT_ENDS,) if said.finish == "length" and self._context_is_short else ()
         opened, seconds = self._session.opened, self._step_seconds
         receipt = self._session.engine.receipt(opened, self._encoded, len(seconds), notes)
         timings = timings_of(opened.take_timings(), seconds[0], sum(seconds[1:]), len(seconds))
-        self._answer = Answer(text, finish, receipt, timings)
+        self._answer = said.answer(receipt, timings)
         if self._then is not None:
             self._then(self._answer)
 
-    def _tokens(self) -> Generator[int]:
+    def _tokens(self, said: Said) -> Generator[int]:
         """New token ids, after the part of the prompt that the session's cache holds already."""
         session, engine, ids = self._session, self._session.engine, list(self._encoded.prompt.input_ids)
         if session.on_stage:
@@ -232,7 +228,7 @@ class Stream:
             cache, kept = session.take_cache(ids)
             embeds = engine.embed(self._encoded, session.opened.features)[:, kept:]
         mask = torch.ones(1, len(ids), dtype=torch.long, device=embeds.device)
-        steps = decode(engine.model, embeds, mask, self._options, engine.stop_ids, cache)
+        steps = decode(engine.model, embeds, mask, self._options, engine.stop_ids, cache, said.watch())
         with contextlib.suppress(GeneratorExit):  # the reader left between two steps; the cache is whole
             while True:
                 with engine.lock:
@@ -254,38 +250,3 @@ def timings_of(media: dict[str, float], prefill: float, generate: float, tokens:
     timings["total_seconds"] = sum(timings.values())
     timings["tokens_per_second"] = (tokens - 1) / generate if tokens > 1 else 0.0
     return timings
-
-
-class Detokenizer:
-    """Token ids to text in pieces: no piece holds half a character, and white space at either end is left out."""
-
-    def __init__(self, processor: VideoLlama2Processor) -> None:
-        self._processor = processor
-        self._ids: list[int] = []
-        self._context = self._read = 0  # ids[context:read] are decoded again with what follows, for the space between
-        self._raw = self._sent = ""
-
-    @property
-    def text(self) -> str:
-        """All text so far, stripped."""
-        return self._processor.decode(self._ids).strip()
-
-    def push(self, token: int) -> str:
-        """Take one more id; return the text that is certain now."""
-        self._ids.append(token)
-        before = self._processor.decode(self._ids[self._context : self._read])
-        after = self._processor.decode(self._ids[self._context :])
-        if len(after) <= len(before) or after.endswith("\ufffd"):  # bytes of a character that is not complete
-            return ""
-        self._raw += after[len(before) :]
-        self._context, self._read = self._read, len(self._ids)
-        return self._new(self._raw.strip())
-
-    def flush(self) -> str:
-        """What was held back."""
-        return self._new(self.text)
-
-    def _new(self, ready: str) -> str:
-        piece = ready[len(self._sent) :]
-        self._sent = ready
-        return piece

@@ -5,6 +5,10 @@
     convert  pickles → safetensors           merge    a training stage and its base → one folder
     fetch    what a model needs, once        train    one of the five phases, on your own records
     data     what is wrong with training data (doctor)
+    watch    a long clip, window by window   caption  captions of many files
+    live     questions about what goes on now
+    eval     benchmarks: run, list, report, compare, judge
+    serve    an OpenAI-compatible HTTP server ui       a page to ask about clips in a browser
 
 Exit codes: 0 done; 1 another error; 2 a flag or call that makes no sense; 3 media; 4 weights; 5 prompt; 6 not a
 number; 7 a missing extra; 8 output that can't be written; 130 interrupted. Answers go to standard
@@ -37,11 +41,15 @@ examples:
 class _Parser(argparse.ArgumentParser):
     """argparse's, which guesses no flag from its beginning, and says what is wrong as every other error is said."""
 
+    default_action: str | None = None  # of a command with actions: the one that is meant where none is named
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's; but what a sub-command does not know is said by it, with the nearest flag that it has."""
+        if self.default_action is not None and args and not self._names_an_action(args[0]):
+            args = [self.default_action, *args]
         found, unknown = super().parse_known_args(args, namespace)
         several = [a for a in self._actions if a.nargs == "+" and not a.option_strings]
         if several and not any(word.startswith("-") for word in unknown):  # words that stand after a flag
@@ -52,6 +60,9 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
             self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
         return found, unknown
+
+    def _names_an_action(self, word: str) -> bool:
+        return word in ("-h", "--help") or any(word in (action.choices or ()) for action in self._actions)
 
     def error(self, message: str) -> NoReturn:
         hint = " (a file name that begins with '-' is given as ./-name)" if "unrecognized" in message else ""
@@ -64,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, chat, check, convert, data, fetch, info, merge, train
+    from . import ask, caption, chat, check, convert, data, eval, fetch, info, live, merge, serve, train, ui, watch
 
     parser = _Parser(
         prog="videollama2",
@@ -74,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, check, info, fetch, convert, merge, train, data):
+    for command in (ask, chat, check, info, fetch, convert, merge, train, data, eval, serve, ui, watch, caption, live):
         command.register(commands)
     return parser
 

@@ -104,6 +104,18 @@ def log_to_terminal(verbose: bool) -> None:
     root.propagate = False
 
 
+@contextlib.contextmanager
+def without_losses(verbose: bool) -> Iterator[None]:
+    """Of many answers, what was not used of their media stands in the receipts, and is not said of each."""
+    log = logging.getLogger("videollama2.engine")
+    before = log.level
+    log.setLevel(before if verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def seconds(text: str) -> float:
     """A time as seconds or [hours:]minutes:seconds.
 
@@ -194,9 +206,9 @@ def exists(path: str) -> bool:
         return False
 
 
-def load_engine(args: argparse.Namespace, on_stage: Any) -> Any:
-    """The engine that the flags ask for."""
+def load_engine(args: argparse.Namespace, on_stage: Any, **kwargs: Any) -> Any:
+    """The engine that the flags ask for; more keywords as `videollama2.load` takes them."""
     import videollama2
 
     on_stage("loading")
-    return videollama2.load(args.model, device=args.device, dtype=args.dtype, base=args.base)
+    return videollama2.load(args.model, device=args.device, dtype=args.dtype, base=args.base, **kwargs)

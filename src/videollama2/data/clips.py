@@ -37,6 +37,8 @@ def write_clip(
 ) -> None:
     """Write frames u8[T, H, W, 3] (H and W even) and a mono wave f32[S] as one mp4 (H.264 where the build has it, AAC).
 
+    The same input gives the same bytes, with the same encoders on the same kind of machine.
+
     Raises:
         EmptyMedia: neither frames nor sound.
     """
@@ -50,6 +52,9 @@ def write_clip(
             video = out.add_stream(codec, rate=max(1, round(len(frames) / seconds)))
             video.height, video.width, video.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
             video.bit_rate = 600_000
+            video.codec_context.thread_count = 1  # with more, the rate control depends on which of them is quicker
+            if codec == "libx264":  # with AVX-512 its bytes differ from call to call; with SSE2 they are plain C's
+                video.options = {"x264-params": "asm=SSE2"}
         if wave is not None:
             audio = out.add_stream("aac", rate=rate_hz, layout="mono")
         if frames is not None:

@@ -61,7 +61,7 @@ def mappings(path: Path, name: str, cache: Path | None = None) -> Iterator[tuple
 
 def _json(path: Path) -> Iterator[tuple[int, Found]]:
     data = path.read_bytes()
-    text = _text(data, str(path))
+    text = decoded(data, str(path))
     if text.lstrip()[:1] == "{":
         raise DataError(
             f"{path} holds an object; expected a list of records, [{{…}}, …]. A file with one record per line is named "
@@ -84,10 +84,11 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Found]]:
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
-                yield number, _parsed(line)
+                yield number, parsed(line)
 
 
-def _parsed(line: bytes | str) -> Found:
+def parsed(line: bytes | str) -> Found:
+    """The JSON of one line, or a DataError that says at which column it is none."""
     try:
         return json.loads(line if isinstance(line, str) else line.decode())
     except json.JSONDecodeError as error:
@@ -99,18 +100,28 @@ def _parsed(line: bytes | str) -> Found:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
+    return ((number, _unpacked(row)) for number, row in parquet_rows(path))
+
+
+def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every row of a Parquet file, with its number from 1.
+
+    Raises:
+        MissingExtra: pyarrow is not installed; the message has the pip line of this extra.
+        DataError: it is no Parquet file, or a damaged one.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtra(f"{path}: Parquet is read by pyarrow: pip install 'videollama2[train]'") from error
+        raise MissingExtra(f"{path}: Parquet is read by pyarrow: pip install 'videollama2[{extra}]'") from error
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, _unpacked(row)
+                    yield number, row
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}, after row {number}: it is no Parquet that can be read: {error}") from error
 
@@ -120,7 +131,7 @@ def _unpacked(row: dict[str, Any]) -> Found:
     for key in ("conversations", "messages"):
         value = row.get(key)
         if isinstance(value, str):
-            value = _parsed(value)
+            value = parsed(value)
             if isinstance(value, DataError):
                 return DataError(f"{key}, {value}")
             row[key] = value
@@ -128,7 +139,7 @@ def _unpacked(row: dict[str, Any]) -> Found:
 
 
 def _csv(path: Path) -> Iterator[tuple[int, Found]]:
-    text = _text(path.read_bytes(), str(path), " Save the sheet as CSV UTF-8.")
+    text = decoded(path.read_bytes(), str(path), " Save the sheet as CSV UTF-8.")
     first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -177,7 +188,12 @@ def _question(header: list[str], row: list[str]) -> Found:
     return record
 
 
-def _text(data: bytes, name: str, hint: str = "") -> str:
+def decoded(data: bytes, name: str, hint: str = "") -> str:
+    """UTF-8 text, with or without its mark.
+
+    Raises:
+        DataError: it is none; the message has the name, the line and the hint.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

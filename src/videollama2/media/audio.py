@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import EmptyMedia, NoAudioStream, NumericsError, TimeRangeError, UnreadableMedia
 from .clip import Wave
 from .limits import Limits
-from .source import AUDIO_CODECS, Source
+from .source import Source
 
 RATE = 16_000
 _BLOCK = 1 << 16  # samples that are mixed at once
@@ -33,7 +33,7 @@ def audio_stream(container: "av.container.InputContainer", source: Source) -> "a
     if stream is None:
         raise NoAudioStream(f"{source.name} has no audio stream; ask about its pictures only.")
     codec = stream.codec_context
-    if codec is None or not (codec.name in AUDIO_CODECS or codec.name.startswith("pcm_")):
+    if codec is None or codec.name not in source.decoders():
         name = "unknown" if codec is None else codec.name
         raise UnreadableMedia(
             f"{source.name}: audio codec {name!r} is not decoded. Re-encode it, for example as AAC or WAV."
@@ -42,6 +42,7 @@ def audio_stream(container: "av.container.InputContainer", source: Source) -> "a
         raise UnreadableMedia(
             f"{source.name}: its header says {codec.channels} channels at {codec.sample_rate} Hz; that is no sound."
         )
+    source.limits.check_channels(codec.channels, source.name)
     return stream
 
 
@@ -167,6 +168,7 @@ class _Decoder:
                 return
             seen += length
             self.limits.check_seconds(seen, self.source.name)
+            self.limits.check_channels(frame.layout.nb_channels, self.source.name)  # they may outgrow the header
             yield frame
 
     def _decoded(self) -> "Iterator[av.AudioFrame]":

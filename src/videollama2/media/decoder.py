@@ -85,6 +85,11 @@ class FrameDecoder:
         """
         self._taken += 1
         self._limits.check_held(frame.width, frame.height, self._taken, self._name)
+        return self.upright(frame)
+
+    def upright(self, frame: "av.VideoFrame") -> Frame:
+        """As `rgb`, of a frame that is not kept with the others."""
+        self._limits.check_pixels(frame.width, frame.height, self._name)
         picture: Frame = frame.to_ndarray(format="rgb24")
         turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
         return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
@@ -125,7 +130,7 @@ def video_stream(container: "av.container.InputContainer", source: Source) -> "a
     best = container.streams.best("video")
     stream = best if best in real else real[0]
     codec = stream.codec_context
-    if codec is None or codec.name not in VIDEO_CODECS:
+    if codec is None or codec.name not in VIDEO_CODECS & source.decoders():
         name = "unknown" if codec is None else codec.name
         raise UnreadableMedia(
             f"{source.name}: video codec {name!r} is not decoded. Re-encode it, for example as H.264."

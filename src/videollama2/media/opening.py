@@ -5,7 +5,7 @@ what is it?  -> pictures (numbered, with times)   -> which of them?  -> decode t
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,12 +23,15 @@ from .clip import Clip, Frame, FrameIndex, Pictures, Wave
 from .decoder import video_stream
 from .images import PictureList, array_rgb, open_animation, open_folder, rgb
 from .limits import DEFAULT_LIMITS, Limits
+from .recording import Recording
 from .sampling import candidates_by_index, candidates_by_time, check_range, per_second, uniform
 from .source import Source, local_path
 from .video import VideoReader
 
 MOST_FRAMES = 10_000  # that may be asked for; protocols use far fewer
-Medium = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Sequence[Any]
+Opener = Callable[..., Clip]
+"""`open_clip`, or what has its signature (isolated.py)."""
+Medium = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Recording | Sequence[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,17 @@ def open_clip(
 
     Args:
         medium: path of a video, sound, picture or folder of pictures; the bytes of a file; a PIL image; u8[T, H, W, C]
-            or u8[H, W, C]; a list of paths, arrays and PIL images.
+            or u8[H, W, C]; a list of paths, arrays and PIL images; a Recording.
         num_frames: how many frames to sample of a video; None = about one per second.
         start, end: seconds from the beginning; of a sound file always, of a video's sound where the protocol says so.
         want_video, want_audio: what to decode. A file that lacks one of two wanted things gives a Clip with the other.
         times: seconds of each picture of a list.
 
     Raises:
-        MediaNotFound, UnreadableMedia, EmptyMedia, NoVideoStream, NoAudioStream, MediaTooLarge, TimeRangeError,
-        NumericsError: see errors.py. UsageError: an argument, not the medium, is wrong.
+        MediaError: MediaNotFound, UnreadableMedia, EmptyMedia, NoVideoStream, NoAudioStream, MediaTooLarge or
+            TimeRangeError, see errors.py.
+        NumericsError: the medium holds what is no number.
+        UsageError: an argument, not the medium, is wrong.
     """
     check_range(start, end)
     whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
@@ -95,6 +100,8 @@ def open_clip(
     )
     if isinstance(medium, str | os.PathLike | bytes):
         return _open_file(medium, request)
+    if isinstance(medium, Recording):
+        return _open_recording(medium, request)
     return _open_given(medium, request)
 
 
@@ -141,6 +148,23 @@ def _open_given(medium: Image.Image | NDArray[Any] | Sequence[Any], request: _Re
     if request.times is None:
         clip = replace(clip, notes=(*clip.notes, "the pictures were given without times: counted as one per second"))
     return clip
+
+
+def _open_recording(medium: Recording, request: _Request) -> Clip:
+    """What is in memory, cut to the asked range, both pictures and sound; then as of a video."""
+    if request.times is not None:
+        raise UsageError("times= is for lists of pictures; a Recording has its own.")
+    cut = medium.between(request.start, request.end) if request.range_seconds is not None else medium
+    if not cut.frames and not request.want_audio:
+        raise NoVideoStream(f"{cut.name} has no frames, and its sound is not wanted.")
+    if not request.want_video and (cut.samples is None or not len(cut.samples)):
+        raise NoAudioStream(f"{cut.name} has no sound, and its frames are not wanted.")
+    clip = Clip(source=cut.name, kind="video" if cut.frames else "audio", notes=cut.notes)
+    if cut.frames and request.want_video:
+        pictures = PictureList(cut.frames, cut.times, request.limits, cut.notes)
+        clip = _clip_of(pictures, cut.name, replace(request, start=None, end=None))
+    clip = replace(clip, range_seconds=request.range_seconds)
+    return cut.with_sound(clip, request.protocol) if request.want_audio else clip
 
 
 def _image(frame: Frame, name: str, request: _Request, notes: tuple[str, ...] = ()) -> Clip:

@@ -2,7 +2,7 @@
 
 A container can name other files (playlists, concat scripts, image patterns, data references) and FFmpeg would follow.
 So: formats come from an allow-list of self-contained ones, the only protocol is `file:`, and only decoders on the list
-run. What a file is, its content says, never its name.
+run, also while FFmpeg looks at what the streams are. What a file is, its content says, never its name.
 """
 
 import os
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import av.error
 from PIL import Image
 
 from ..errors import EmptyMedia, MediaError, MediaNotFound, MediaTooLarge, UnreadableMedia, UsageError
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 
 Kind = Literal["av", "picture"]
 
@@ -43,6 +44,20 @@ AUDIO_CODECS = frozenset({
 # fmt: on
 PICTURES = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
+# What strangers may send (Limits.any_format = False): what phones, browsers and recorders write.
+SERVED_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,wav,flac,mp3,aac"
+SERVED_VIDEO = VIDEO_CODECS & {
+    "h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4",
+}  # fmt: skip
+SERVED_AUDIO = AUDIO_CODECS & {
+    "aac", "aac_fixed", "mp3", "mp3float", "opus", "libopus", "vorbis", "libvorbis", "flac",
+}  # fmt: skip
+SERVED_PCM = frozenset(
+    "pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_s16be pcm_s24be pcm_mulaw pcm_alaw".split()
+)
+SERVED_PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
+_MOST_STREAMS = 64  # that a container may have
+
 _PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:(?![\\])")  # C:\clip.mp4 is a path; a one-letter scheme does not exist
 _PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
@@ -50,11 +65,12 @@ _PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or bytes that would be one. `name` is for messages and receipts."""
+    """A file, or bytes that would be one. `name` is for messages and receipts, `limits` say what may open it."""
 
     name: str
     path: Path | None = None
     data: bytes | None = None
+    limits: Limits = DEFAULT_LIMITS
 
     @classmethod
     def of(cls, medium: str | os.PathLike[str] | bytes, limits: Limits) -> "Source":
@@ -64,12 +80,12 @@ class Source:
             MediaNotFound, EmptyMedia, MediaTooLarge, UnreadableMedia (a URL).
         """
         if isinstance(medium, bytes):
-            source, size = cls(f"<{len(medium)} bytes>", data=medium), len(medium)
+            source, size = cls(f"<{len(medium)} bytes>", data=medium, limits=limits), len(medium)
         else:
             path = local_path(medium)
             if not path.is_file():
                 raise MediaNotFound(f"{path} is neither a file nor a folder of pictures.")
-            source, size = cls(str(path), path=path), path.stat().st_size
+            source, size = cls(str(path), path=path, limits=limits), path.stat().st_size
         if size == 0:
             raise EmptyMedia(f"{source.name} is empty (0 bytes); expected a video, sound or picture.")
         if limits.max_file_bytes is not None and size > limits.max_file_bytes:
@@ -116,7 +132,12 @@ class Source:
             raise UnreadableMedia(
                 f"{self.name} is a playlist or a script that could name other files. Give the media file itself."
             )
-        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        options = {
+            "format_whitelist": FORMATS if self.limits.any_format else SERVED_FORMATS,
+            "codec_whitelist": ",".join(sorted(self.decoders())),
+            "protocol_whitelist": "file",
+            "max_streams": str(_MOST_STREAMS),
+        }
         if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
             options["probesize"] = "32768"  # else FFmpeg reads 5 MB to see whether the samples are DTS in disguise
         target: Any = BytesIO(self.data) if self.data is not None else f"file:{self._path.absolute()}"
@@ -128,6 +149,12 @@ class Source:
         except (av.error.FFmpegError, EOFError) as error:
             raise UnreadableMedia(f"{self.name} can't be read ({_why(error)}): {_guess(head)}") from error
 
+    def decoders(self) -> frozenset[str]:
+        """FFmpeg's names of the decoders that may run on this source."""
+        if not self.limits.any_format:
+            return SERVED_VIDEO | SERVED_AUDIO | SERVED_PCM
+        return VIDEO_CODECS | AUDIO_CODECS | _pcm()
+
     def picture(self, limits: Limits) -> Image.Image:
         """The opened, not yet decoded picture or animation.
 
@@ -136,7 +163,7 @@ class Source:
         """
         target = BytesIO(self.data) if self.data is not None else self._path
         try:
-            picture = Image.open(target, formats=PICTURES)
+            picture = Image.open(target, formats=PICTURES if self.limits.any_format else SERVED_PICTURES)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaTooLarge(
                 f"{self.name} is far too large a picture; at most {limits.max_pixels:,} pixels."
@@ -149,6 +176,12 @@ class Source:
             picture.close()
             raise
         return picture
+
+
+@cache
+def _pcm() -> frozenset[str]:
+    """Decoders of samples that are stored as they are."""
+    return frozenset(name for name in av.codecs_available if name.startswith("pcm_"))
 
 
 def local_path(medium: str | os.PathLike[str]) -> Path:

@@ -12,21 +12,19 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rich.console import Console
 
 from ..errors import MissingExtra, StorageError, UsageError
+from ..progress import Progress, begin
 from ..weights.machine import resident_bytes
 
 logger = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
-LINE_SECONDS = 60.0  # between two lines of progress where standard error is no terminal
 
 
 class Metrics:
@@ -63,7 +61,7 @@ class Metrics:
         folder = Path(folder)
         self._path = folder / FILE
         self._latest = resume_step or 0
-        self._progress: _Bar | _Lines | None = None
+        self._progress: Progress | None = None
         self._quiet = quiet
         opened = _available(trackers)  # before anything is made: a missing package leaves no trace
         try:
@@ -91,8 +89,7 @@ class Metrics:
         """Show progress from step `first` up to, without, step `last`: a bar on a terminal, else a line a minute."""
         self._end_progress()
         if not self._quiet:
-            console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
-            self._progress = (_Bar if console.is_terminal else _Lines)(console, first, last)
+            self._progress = begin(first, last, "step")
 
     def step(self, step: int, **values: float) -> None:
         """What an optimiser step did. The memory in use is added as `memory_bytes`.
@@ -104,7 +101,7 @@ class Metrics:
         values = {"memory_bytes": used_bytes(), **values}
         self._write("step", step, values)
         if self._progress is not None:
-            self._progress.update(step, values)
+            self._progress.update(step + 1, _words(values))
 
     def evaluation(self, step: int, **values: float) -> None:
         """What an evaluation before step `step` found. Raises as `step` does."""
@@ -274,45 +271,6 @@ def _open(name: str, folder: Path, settings: dict[str, Any], resume_step: int | 
     tracker.start()
     tracker.store_init_configuration(json.loads(json.dumps(settings, default=str)))
     return tracker
-
-
-class _Bar:
-    """A bar with the time left, for a terminal. Log lines go above it."""
-
-    def __init__(self, console: Console, first: int, last: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, speed_estimate_period=300)
-        self._task = self._bar.add_task("first step …", total=last, completed=first)
-        self._bar.start()
-
-    def update(self, step: int, values: Mapping[str, Any]) -> None:
-        self._bar.update(self._task, completed=step + 1, description=_words(values))
-
-    def close(self) -> None:
-        self._bar.stop()
-
-
-class _Lines:
-    """A line a minute, and one for the last step, for logs."""
-
-    def __init__(self, console: Console, first: int, last: int) -> None:
-        self._console, self._first, self._last = console, first, last
-        self._began = self._said = time.monotonic()
-
-    def update(self, step: int, values: Mapping[str, Any]) -> None:
-        now = time.monotonic()
-        done = step + 1
-        if now - self._said < LINE_SECONDS and done < self._last:
-            return
-        self._said = now
-        left = (now - self._began) / max(done - self._first, 1) * (self._last - done)
-        hours, minutes = divmod(round(left / 60), 60)
-        self._console.print(f"step {done} of {self._last}  {_words(values)}  {hours}:{minutes:02} h left", markup=False)
-
-    def close(self) -> None:
-        """Nothing to put away."""
 
 
 def _words(values: Mapping[str, Any]) -> str:

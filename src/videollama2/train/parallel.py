@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..device import own
 from ..errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -168,8 +169,8 @@ class Processes:
 
 def join_group(device: torch.device) -> torch.device:
     """Join the processes that torchrun started; returns this one's device."""
+    device = own(device)
     if device.type == "cuda":
-        device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -1,23 +1,15 @@
-"""The child process in which the doctor opens media: `python -m videollama2.data.doctor.worker MEGABYTES`.
+"""The child process in which the doctor opens media: `python -m videollama2.data.doctor.worker`.
 
-It reads one JSON task a line from standard input and answers each by one JSON line. A decoder that hangs, that eats all
-memory or that takes its process with it takes this one only (decoding.py replaces it).
+A decoder that hangs, that eats all memory or that takes its process with it takes this one only (decoding.py).
 """
 
-import contextlib
 import hashlib
-import json
-import os
-import signal
-import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ...errors import MediaError, VideoLlama2Error
-from ...media import Clip, open_clip, sound_features
+from ...media import Clip, open_clip, serving, sound_features
 from ...protocols import protocol
-
-READY = "ready"
 
 
 def facts(task: dict[str, Any]) -> dict[str, Any]:
@@ -84,52 +76,10 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
         return {"error": "UnreadableMedia", "message": f"{type(error).__name__}: {error}"}
 
 
-def limit_memory(megabytes: int) -> None:
-    """Let this process map so much more than it does now; where the system has no such limit, there is none."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        now = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (now + (megabytes << 20), hard))
-
-
-def serve(tasks: TextIO, answers: TextIO, megabytes: int) -> None:
-    """Answer tasks until there are no more."""
-    limit_memory(megabytes)
-    _tell(READY, answers)
-    for line in tasks:
-        task = json.loads(line)
-        with _alarm(2 * task["timeout"] + 5):
-            found = answer(task)
-        _tell(found, answers)
-
-
-def _tell(value: Any, answers: TextIO) -> None:
-    answers.write(json.dumps(value) + "\n")
-    answers.flush()
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float) -> Any:
-    """Should the parent be gone and nobody stop a decoder that hangs, the system does."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def main() -> None:
-    """Serve on standard input and output; whatever else writes there writes to standard error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the parent ends us
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(sys.stdin, answers, int(sys.argv[1]))
+def reply(task: Any, _: list[bytearray]) -> tuple[Any, tuple[()]]:
+    """The answer as a message (media/serving.py)."""
+    return answer(task), ()
 
 
 if __name__ == "__main__":
-    main()
+    serving.main(reply)

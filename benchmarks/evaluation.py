@@ -1,0 +1,187 @@
+"""Items per second of the evaluation loop, and where its time goes: decoding, encoding, generating.
+
+    python benchmarks/evaluation.py                             nano, 4 clips with 3 questions each: some three minutes
+    python benchmarks/evaluation.py --model 2.1-7b-av --clips 40 --seconds 30 --json report.json
+
+Each row is one way to run the same questions: media decoded in this process or in child processes, one turn at a time
+or two, clips decoded once for all questions about them, items asked in batches. Rows run in turn, --repeat times, and
+the median counts. Shares are of the seconds at work; `at once` is these seconds over the time that passed: above 1,
+decoding went on beside the model. Clips are made here (noise that moves, and a sound), so nothing has to be fetched.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve each other on few cores
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import videollama2
+from videollama2.data.clips import SOUND_RATE_HZ, write_clip
+from videollama2.evals.items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from videollama2.evals.run import evaluate
+from videollama2.media import open_clip
+from videollama2.media.isolated import IsolatedMedia
+from videollama2.media.remembered import Remembered
+from videollama2.text.conversations import Media
+
+RATE_FPS = 12
+STAGES = ("decode", "encode", "generate")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run."""
+
+    name: str
+    isolated: bool = False
+    remembered: bool = False
+    threads: int = 1
+    batch: int = 1
+
+
+ROWS = (
+    Row("one process"),
+    Row("children", isolated=True),
+    Row("children, two turns", isolated=True, threads=2),
+    Row("children, clips kept", isolated=True, remembered=True),
+    Row("children, clips kept, two turns", isolated=True, remembered=True, threads=2),
+    Row("children, clips kept, batches", isolated=True, remembered=True, batch=3),
+)
+
+
+class Clips:
+    """Questions about every mp4 of a folder."""
+
+    name, title, source = "clips", "Clips", "made by this script"
+    kind: Kind = "open"
+    metric = "replies"
+    needs: tuple[Needed, ...] = (Needed(path="*.mp4", what="clips"),)
+
+    def __init__(self, questions: int, tokens: int) -> None:
+        self.questions, self.tokens = questions, tokens
+
+    def load(self, folder: Path, setting: Setting) -> Loaded:
+        """So many questions about each clip, one after the other."""
+        items = [
+            Item(
+                id=f"{path.stem}-{i}",
+                origin=path.name,
+                question=f"What do you see and hear? Say it in {i + 5} words.",
+                media=Media(source=path),
+                truth=("anything",),
+                max_new_tokens=self.tokens,
+            )
+            for path in sorted(folder.glob("*.mp4"))
+            for i in range(self.questions)
+        ]
+        return Loaded(items=tuple(items))
+
+    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
+        """Any reply will do."""
+        return Verdict(outcome=Outcome.RIGHT, read=reply)
+
+    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
+        """The share of items with a reply."""
+        return {"replies": sum(r.reply is not None for r in results) / max(len(results), 1)}
+
+
+def make_clips(folder: Path, count: int, seconds: float, width: int, height: int) -> None:
+    """Clips of coloured noise that moves, with a tone that rises."""
+    rng = np.random.default_rng(0)
+    times = np.arange(round(seconds * SOUND_RATE_HZ)) / SOUND_RATE_HZ
+    for i in range(count):
+        texture = np.kron(rng.integers(0, 255, (height // 8, width // 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+        frames = np.stack([np.roll(texture, 3 * t, axis=1) for t in range(round(seconds * RATE_FPS))])
+        wave = (0.3 * np.sin(2 * np.pi * times * (200 + 50 * i + 20 * times))).astype(np.float32)
+        write_clip(folder / f"clip{i:03}.mp4", frames, wave, seconds=seconds)
+
+
+def measure(engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path) -> dict[str, float]:
+    """Wall-clock seconds of a run, and the seconds of its stages."""
+    with IsolatedMedia(workers=row.threads) as media:
+        opener: Any = media.open_clip if row.isolated else open_clip
+        media.open_clip(next(folder.glob("*.mp4")))  # the first child starts once in a run of any length
+        engine.opener = Remembered(opener) if row.remembered else opener
+        began = time.perf_counter()
+        run = evaluate(engine, benchmark, folder, out, batch=row.batch, threads=row.threads)
+        wall = time.perf_counter() - began
+    failed = [result.error for result in run.results if result.error is not None]
+    if failed:
+        raise SystemExit(f"{len(failed)} items failed, the first with {failed[0]}")
+    return {"wall": wall, **{s: sum(r.seconds.get(s, 0.0) for r in run.results) for s in STAGES}}
+
+
+def table(found: Mapping[str, Mapping[str, float]], items: int) -> str:
+    """One line for each row."""
+    lines = [f"{'':<34}{'items/s':>9}{'decode':>9}{'encode':>9}{'generate':>10}{'at once':>9}"]
+    for name, seconds in found.items():
+        busy = sum(seconds[stage] for stage in STAGES)
+        shares = [f"{seconds[stage] / busy:.0%}" for stage in STAGES]
+        lines.append(
+            f"{name:<34}{items / seconds['wall']:>9.2f}{shares[0]:>9}{shares[1]:>9}{shares[2]:>10}"
+            f"{busy / seconds['wall']:>9.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run every row, print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--questions", type=int, default=3, help="about each clip")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip")
+    parser.add_argument("--size", default="640x360", help="of each clip, WIDTHxHEIGHT")
+    parser.add_argument("--tokens", type=int, default=16, help="most new tokens of a reply")
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    logging.getLogger("videollama2").setLevel(logging.ERROR)
+    engine = videollama2.load(args.model, device=args.device)
+    width, height = map(int, args.size.split("x"))
+    benchmark, items = Clips(args.questions, args.tokens), args.clips * args.questions
+    runs: dict[str, list[dict[str, float]]] = {row.name: [] for row in ROWS}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "clips"
+        folder.mkdir()
+        make_clips(folder, args.clips, args.seconds, width, height)
+        engine.answer(next(folder.glob("*.mp4")), "What is it?", max_new_tokens=2)  # warm
+        for turn in range(args.repeat):
+            for row in ROWS:
+                out = Path(place) / f"{turn}-{row.name}"
+                runs[row.name].append(measure(engine, row, benchmark, folder, out))
+    found = {
+        name: sorted(several, key=lambda seconds: seconds["wall"])[(len(several) - 1) // 2]
+        for name, several in runs.items()
+    }
+    print(table(found, items))
+    if args.json is not None:
+        told = {
+            "model": args.model,
+            "device": str(engine.model.device),
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "arguments": {k: str(v) for k, v in vars(args).items()},
+            "items": items,
+            "rows": [asdict(row) for row in ROWS],
+            "seconds": runs,
+            "items_per_second": {n: items / statistics.median(r["wall"] for r in s) for n, s in runs.items()},
+        }
+        args.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,378 @@
+"""Annotation files of benchmarks as rows that know where they stand, and the media that they name.
+
+    .json     a list of objects; an object under whose key a list stands; one object per line      .jsonl  the latter
+    .csv .tsv .txt   a header, or columns that the caller names      .xlsx  the first sheet      .parquet
+
+Nothing in a file is ever run: lists that are written as text are read as literals. A comma too many before a closing
+bracket is forgiven, since published files have it; everything else that is malformed is a DataError with its place.
+"""
+
+import ast
+import csv
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..data.record_files import decoded, parquet_rows, parsed
+from ..errors import DataError, MissingExtra
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+"""Tried in this order where a benchmark names a video without one."""
+
+_LONGEST_LITERAL = 10_000  # characters; published lists have a few dozen
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+_NAMED = 6  # things of a kind that a message lists
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record. `origin` says where it stands: "questions.json:17", by record of a JSON list, else by line or row."""
+
+    data: Mapping[str, Any]
+    origin: str
+
+    def error(self, message: str) -> DataError:
+        """To be raised: the message, with the place."""
+        return DataError(f"{self.origin}: {message}")
+
+    def has(self, key: str) -> bool:
+        """Whether there is anything but null and blanks under the key."""
+        value = self.data.get(key)
+        return value is not None and not (isinstance(value, str) and not value.strip())
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value as it is, or the default."""
+        return self.data.get(key, default)
+
+    def text(self, key: str, *aliases: str) -> str:
+        """The text under the first key that has any; a whole number is one too (ids).
+
+        Raises:
+            DataError: there is none, or it is something else.
+        """
+        key = self._key(key, *aliases)
+        text = _as_text(self.data[key])
+        if text is None:
+            raise self.error(f"{key} is {self.data[key]!r:.60}; expected text")
+        return text
+
+    def number(self, key: str, *aliases: str) -> int:
+        """The whole number under the first key that has any; digits as text are one too.
+
+        Raises:
+            DataError: there is none, or it is something else.
+        """
+        key = self._key(key, *aliases)
+        text = _as_text(self.data[key]) or ""
+        if not re.fullmatch(r"\s*-?[0-9]{1,15}\s*", text):
+            raise self.error(f"{key} is {self.data[key]!r:.60}; expected a whole number")
+        return int(text)
+
+    def seconds(self, key: str, *aliases: str) -> float:
+        """Seconds from the beginning, 0 or more, under the first key that has any.
+
+        Raises:
+            DataError: there is none, or it is something else.
+        """
+        key = self._key(key, *aliases)
+        value = self.data[key]
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise self.error(f"{key} is {value!r:.60}; expected seconds, such as 12.5")
+        return seconds
+
+    def texts(self, key: str, *aliases: str) -> tuple[str, ...]:
+        """The list of texts under the first key that has any, also when the list itself is written as text.
+
+        Raises:
+            DataError: there is none, or it is something else.
+        """
+        key = self._key(key, *aliases)
+        value = self.data[key]
+        if isinstance(value, str):
+            value = literal(value)
+        texts = [_as_text(part) for part in value] if isinstance(value, list | tuple) else []
+        if not texts or None in texts:
+            raise self.error(f"{key} is {self.data[key]!r:.60}; expected a list of texts")
+        return tuple(text for text in texts if text is not None)
+
+    def rows(self, key: str) -> list["Row"]:
+        """The list of records under the key, as rows of their own.
+
+        Raises:
+            DataError: there is none, or it is something else.
+        """
+        return _rows_of(self.data[self._key(key)], f"{self.origin}, {key}")
+
+    def _key(self, *keys: str) -> str:
+        for key in keys:
+            if self.has(key):
+                return key
+        there = _some(sorted(map(str, self.data))) or "no keys"
+        empty = ", which is empty there" if keys[0] in self.data else ""
+        raise self.error(f"expected {' or '.join(map(repr, keys))}{empty}; the record has {there}")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: it is not there, is no text, or is no JSON; with line and column.
+    """
+    return _json(_content(path), path)
+
+
+def rows(
+    path: Path,
+    *,
+    key: str | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+) -> list[Row]:
+    """Every record of a file, by its suffix.
+
+    Args:
+        key: of a JSON object: where its list stands.
+        columns: of a table whose first line is a record already: their names. None: the first line is the header.
+        encoding: of a table that is not UTF-8 ("latin1").
+        delimiter: of a table; None: a tab in .tsv and .txt, else a comma.
+
+    Raises:
+        DataError: the file is missing, malformed, or holds no records.
+        MissingExtra: .xlsx and .parquet need what the eval extra brings.
+    """
+    suffix, name = path.suffix.lower(), path.name
+    if suffix in (".json", ".jsonl", ".ndjson"):
+        return _json_rows(path, key, lines=suffix != ".json")
+    if suffix in (".csv", ".tsv", ".txt"):
+        found = _table(path, encoding, delimiter or ("," if suffix == ".csv" else "\t"))
+    elif suffix == ".xlsx":
+        found = _sheet(path)
+    elif suffix == ".parquet":
+        return [Row(row, f"{name}:{number}") for number, row in parquet_rows(_there(path), "eval")]
+    else:
+        raise DataError(f"{path} is no annotation file: expected .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet")
+    return list(_with_header(found, path, columns))
+
+
+def keyed_rows(path: Path) -> list[tuple[str, Row]]:
+    """The members of a JSON object whose values are records: [(key, row), …], in the order of the file.
+
+    Raises:
+        DataError: the file is missing, malformed, or holds something else.
+    """
+    held = read_json(path)
+    if not isinstance(held, dict):
+        raise DataError(f"{path} holds {held!r:.60}; expected an object of records by their ids")
+    for key, value in held.items():
+        if not isinstance(value, dict):
+            raise DataError(f"{path.name}:{key}: it is {value!r:.60}; expected a record")
+    return [(key, Row(value, f"{path.name}:{key}")) for key, value in held.items()]
+
+
+def literal(text: str) -> Any:
+    """The value that a Python or JSON literal stands for ("['a', 'b']"), or None where the text is none."""
+    if len(text) > _LONGEST_LITERAL:
+        return None
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def first_existing(folder: Path, *patterns: str) -> Path:
+    """The file of `if_existing`.
+
+    Raises:
+        DataError: none is there, or the folder itself is not.
+    """
+    path = if_existing(folder, *patterns)
+    if path is None:
+        there = _some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
+        raise DataError(f"{folder} has no {' or '.join(patterns)}; it holds {there}")
+    return path
+
+
+def if_existing(folder: Path, *patterns: str) -> Path | None:
+    """The first file that one of the patterns finds; of several of one pattern, the least nested, then by name.
+
+    Args:
+        patterns: globs relative to the folder, the preferred first.
+
+    Raises:
+        DataError: the folder itself is not there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; expected the benchmark's folder, with {' or '.join(patterns)}")
+    for pattern in patterns:
+        found = [path for path in folder.glob(pattern) if path.is_file()]
+        if found:
+            return min(found, key=lambda path: (len(path.parts), path))
+    return None
+
+
+def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | None]:
+    """The first candidate that exists, or None and why there is none.
+
+    Args:
+        candidates: paths relative to the folder. One that would lead out of the folder is never opened.
+    """
+    outside, absent = [], []
+    for candidate in dict.fromkeys(candidates):
+        path = _inside(folder, candidate)
+        if path is None:
+            outside.append(candidate)
+        elif _exists(path):
+            return path, None
+        else:
+            absent.append(candidate)
+    if absent:
+        more = f" and {len(absent) - 2} other names for it" if absent[2:] else ""
+        others = f" (nor {absent[1]:.120}{more})" if absent[1:] else ""
+        return None, f"{absent[0]:.120} is not there{others}"
+    return None, f"{_some(outside)} leads out of {folder}" if outside else "the record names no medium"
+
+
+def with_suffixes(stem: str, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[str]:
+    """Candidates for a medium that is named without its suffix."""
+    return [f"{stem}{suffix}" for suffix in suffixes]
+
+
+def _inside(folder: Path, candidate: str) -> Path | None:
+    """Where the candidate lies, without following links (users link their media); None: not in the folder."""
+    parts = PurePosixPath(candidate.replace("\\", "/"))
+    if ".." in parts.parts or "\0" in candidate or not parts.parts:
+        return None
+    if parts.is_absolute() or re.match(r"[A-Za-z]:", candidate):
+        path = Path(candidate)
+        return path if path.is_absolute() and path.is_relative_to(folder.absolute()) else None
+    return folder / parts
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file system takes
+        return False
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; expected an annotation file")
+    return path
+
+
+def _content(path: Path, encoding: str = "utf-8") -> str:
+    try:
+        data = _there(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    return decoded(data, str(path)) if encoding == "utf-8" else data.decode(encoding)
+
+
+def _json(text: str, path: Path) -> Any:
+    try:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:  # a comma too many? A blank in its place keeps every column
+            return json.loads(_TRAILING_COMMA.sub(lambda found: found[1] or " ", text))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: it is no JSON: {error.msg}") from error
+    except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
+        raise DataError(f"{path} is no JSON that can be read: {error}") from error
+
+
+def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
+    text = _content(path)
+    if not lines:
+        try:
+            held = _json(text, path)
+        except DataError:
+            # some are published as one object per line under this name; if this is none, the error was right
+            if "\n" not in text.strip() or not isinstance(parsed(text.strip().partition("\n")[0]), dict):
+                raise
+        else:
+            if key is not None and isinstance(held, dict):
+                if key not in held:
+                    raise DataError(f"{path} has no {key!r}; it has {_some(list(held)) or 'no keys'}")
+                held = held[key]
+            return _rows_of(held, path.name)
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            record = parsed(line)
+            if not isinstance(record, dict):
+                what = record if isinstance(record, DataError) else f"it is {record!r:.60}; expected an object"
+                raise DataError(f"{path}, line {number}: {what}")
+            found.append(Row(record, f"{path.name}:{number}"))
+    return found
+
+
+def _rows_of(held: Any, name: str) -> list[Row]:
+    if not isinstance(held, list):
+        raise DataError(f"{name} holds {held!r:.60}; expected a list of records, [{{…}}, …]")
+    for number, record in enumerate(held, 1):
+        if not isinstance(record, dict):
+            raise DataError(f"{name}:{number}: it is {record!r:.60}; expected a record, {{…}}")
+    return [Row(record, f"{name}:{number}") for number, record in enumerate(held, 1)]
+
+
+def _table(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[Any]]]:
+    reader = csv.reader(io.StringIO(_content(path, encoding), newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, list(cells)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: it is no table: {error}") from error
+
+
+def _sheet(path: Path) -> Iterator[tuple[int, list[Any]]]:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise MissingExtra(f"{path}: sheets are read by openpyxl: pip install 'videollama2[eval]'") from error
+    try:
+        book = openpyxl.load_workbook(_there(path), read_only=True, data_only=True)
+        try:
+            yield from enumerate(map(list, book.worksheets[0].iter_rows(values_only=True)), 1)
+        finally:
+            book.close()
+    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, OSError, SyntaxError) as error:
+        raise DataError(f"{path} is no sheet that can be read: {error}") from error
+
+
+def _with_header(found: Iterator[tuple[int, list[Any]]], path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
+    header = None if columns is None else list(columns)
+    for line, cells in found:
+        if all(cell is None or not str(cell).strip() for cell in cells):
+            continue
+        if header is None:
+            header = [str(cell or "").strip() for cell in cells]
+            continue
+        extra = [cell for cell in cells[len(header) :] if cell not in (None, "")]
+        if len(cells) < len(header) or extra:
+            raise DataError(f"{path}, line {line}: it has {len(cells)} cells; expected {len(header)}: {_some(header)}")
+        yield Row({name: cell for name, cell in zip(header, cells, strict=False) if name}, f"{path.name}:{line}")
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a sheet's whole numbers
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"{name:.60}" for name in names[:_NAMED]) + more

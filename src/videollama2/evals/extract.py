@@ -1,0 +1,257 @@
+"""Which option a reply chooses, strictly: one is read only where the reply says one, and says no other.
+
+    reply ── clean ──► text ── the first rule that finds letters ──► one letter, or none: "several letters"
+
+A capital letter is no answer by itself: "A man…" chooses nothing, nor does "Based on…". The rules as published, which
+read nearly everything as something, stand in paper_rules.py.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+Read = tuple[str | None, str]
+"""What was read, or None, and the name of the rule that found it, or why none does."""
+
+NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+
+_DIGITS = {word: str(number) for number, word in enumerate(NUMBER_WORDS)}
+_ARTICLES = frozenset(("a", "an", "the"))
+_DENIALS = frozenset("not no isn wasn aren weren doesn don didn can cannot never neither nor without".split())
+_LONGEST = 20_000  # characters of a reply that are looked at, from its end: no answer needs more
+
+_THOUGHT = re.compile(r"</?(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_TEX_TEXT = re.compile(r"\\(?:text|textbf|mathbf|mathrm)\{([^{}]*)\}")
+_NOISE = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|[\u200b-\u200f\ufeff*`#$~]|__")
+_WORD = re.compile(r"-?\d+(?:\.\d+)?|[\u3400-\u9fff\uf900-\ufaff]|[^\W\d_]+")
+
+_OPEN, _CLOSE = "([{<【〔「『\"'“‘", ")]}>】〕」』\"'”’"
+_BEFORE, _AFTER = r"(?<![A-Za-z0-9])(?<![A-Za-z]['’])", r"(?![A-Za-z0-9])(?!['’-][A-Za-z])"
+_AND = r"\s*(?:[,/&、]|,?\s*\b(?:and|or)\b|和|或|及)\s*"
+_GLUE = (
+    rf"(?:[\s:{re.escape(_OPEN)}]|\b(?:most likely|likely|probably|definitely|clearly|therefore|option|choice|letter|"
+    r"the)\b|选项|选择|选){0,8}"
+)
+_LINK = r"(?:\b(?:is|would be|should be|must be|will be|could be|may be|might be)\b|[:=>→-]+|是|为)"
+_QUESTION = r"(?:\s+(?:to|for)\s+(?:the|this|that|your)\s+question)?"
+_FINAL = rf"\bfinal\s+(?:answer|choice)\b{_QUESTION}\s*{_LINK}?{_GLUE}"
+_ANSWER = rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|答案|正确选项)\s*{_LINK}?{_GLUE}"
+_NAMED = (
+    r"(?:\b(?:options?|choices?|answer|letter|select|choose|chose|pick|going with|go with|it['’]?s|it is|i think|"
+    rf"i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
+)
+_BRACKETED = rf"(?<![\w)\]])[{re.escape(_OPEN[:8])}]\s*"
+_FIRST = r"\A\W*"
+_MARK = re.compile(
+    rf"[{re.escape(_CLOSE)}]*(?:\s*[.):\]}}、,，:;]|\s+[-–—]\s|\s*(?:\n|\Z|是)|\s+(?:because|since|as|is)\b)|{_AND}"
+)
+_NOT_BEFORE = re.compile(
+    r"(?:\b(?:not|neither|nor|never|exclude|eliminate|rule out|ruled out|wrong|incorrect|cannot be)|n['’]t|不是|非)"
+    r"[\s:\"'(\[]*(?:\b(?:be|the|an?|option|choice|answer|letter|is)\b[\s:\"'(\[]*)*\Z",
+    re.IGNORECASE,
+)
+_NOT_AFTER = re.compile(
+    rf"[{re.escape(_CLOSE)}]*\s*(?:(?:is|are|was|were|seems?|looks?|can|could|would|does|should)\s*)?"
+    r"(?:not\b|n['’]t\b|wrong\b|incorrect\b|false\b|unlikely\b|eliminated\b|excluded\b|ruled out\b|不对|错)",
+    re.IGNORECASE,
+)
+_PROSE = re.compile(r"\s+(?!(?:because|since|as|is|was|and|or|given|due|based)\b)[a-z]")
+_ENDS = re.compile(rf"\s*(?:[.,;:!?。，、；：！？/&{re.escape(_CLOSE)}]|\n|\Z|(?:and|or)\b)")
+
+
+def strict(reply: str, choices: Sequence[str]) -> Read:
+    """The letter of the one option that a reply chooses, and the rule that found it; None, and why.
+
+    The first rule that finds letters decides; where it finds several, nothing is read. In order: the reply is a letter;
+    "final answer: B"; "the answer is B"; a letter with a mark at the beginning ("B. The cup"); an option named ("I
+    choose B"); a letter in brackets; a letter alone on a line; a letter as the last word; the words of an option, alone
+    or somewhere in the reply (of options within each other the longest). What is denied ("not B", "(A) is wrong") is
+    not said. The article in "A man" is no letter. Thinking aloud, markdown and full-width forms are cleared away first.
+
+    Args:
+        choices: the options, without letters; there are at most 26.
+    """
+    text = clean(reply)
+    if text is None:
+        return None, "thinking without an end"
+    if not text:
+        return None, "empty"
+    letters = LETTERS[: len(choices)]
+    said = [character for character in text if character.isalnum()]
+    if len(said) == 1 and said[0].upper() in LETTERS:
+        letter = said[0].upper()
+        return (letter, "letter alone") if letter in letters else (None, "letter of no option")
+    for rule, find in _RULES:
+        found = sorted(set(find(text, letters, choices)))
+        if len(found) == 1:
+            return found[0], rule
+        if found:
+            return None, "several letters"
+    return _by_words(text, choices)
+
+
+def yes_no(reply: str) -> Read:
+    """ "yes" or "no", and the rule that found it; None where the reply says neither, or both.
+
+    In order: the first word, unless it goes on as "no idea" or "yes or no"; "the answer is yes"; the last word.
+    """
+    text = clean(reply)
+    if not text:
+        return None, "thinking without an end" if text is None else "empty"
+    found = [
+        "yes" if word in ("yeah", "yep", "是", "对") else "no" if word in ("nope", "否") else word
+        for word in _words(text)
+    ]
+    if found[:1] in (["yes"], ["no"]):
+        if found[:2] in (["no", "idea"], ["no", "one"]) or {*found[1:3]} & ({"yes", "no"} - {found[0]}):
+            return None, "neither yes nor no" if found[1] in ("idea", "one") else "yes and no"
+        return found[0], "first word"
+    named = set(re.findall(r"\banswer\b\W*(?:(?:is|would be|should be)\b\W*)?(yes|no)\b", text.casefold()))
+    if len(named) == 1:
+        return named.pop(), "answer is"
+    if not named and found[-1:] in (["yes"], ["no"]) and found[-2:-1] not in (["or"], ["and"]):
+        return found[-1], "last word"
+    return None, "yes and no" if named else "neither yes nor no"
+
+
+def clean(reply: str) -> str | None:
+    """The reply without thinking aloud, tags, markdown and TeX, full-width forms made plain.
+
+    None: the thinking never ends, so there is no answer yet.
+    """
+    text = unicodedata.normalize("NFKC", reply[-_LONGEST:])
+    marks = list(_THOUGHT.finditer(text))
+    if marks:
+        if not marks[-1][0].startswith("</"):
+            return None
+        text = text[marks[-1].end() :]
+    tagged = _ANSWER_TAG.findall(text)
+    text = _TEX_TEXT.sub(r"\1", tagged[-1] if tagged else text)
+    boxed = _BOXED.findall(text)
+    return _NOISE.sub("", boxed[-1] if boxed else text).strip()
+
+
+def _cued(cue: str) -> Callable[[str, str, Sequence[str]], Iterator[str]]:
+    """A rule: the letters that follow the cue, listed ones too ("B or C")."""
+
+    def find(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
+        one = rf"{_BEFORE}([A-{letters[-1]}]){_AFTER}"
+        for found in re.finditer(rf"(?i:{cue})(?i:{one})", text):
+            if _stands(text, found.start(1), found.end(1)) and not _denied(text, found.start(), found.end()):
+                yield found[1].upper()
+                yield from _listed(text, found.end(), letters)
+
+    return find
+
+
+def _listed(text: str, position: int, letters: str) -> Iterator[str]:
+    """Letters that follow another one: ", C and D"."""
+    more = re.compile(rf"[{re.escape(_CLOSE)}]?(?i:{_AND})[{re.escape(_OPEN)}]?([A-{letters[-1]}]){_AFTER}")
+    while found := more.match(text, position):
+        if not _stands(text, found.start(1), found.end(1)):
+            return
+        yield found[1]
+        position = found.end()
+
+
+def _at_the_beginning(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
+    """ "B. The cup", "(b) the cup", "B because…"; with it, other options that are told after their letters."""
+    found = re.match(rf"{_FIRST}([A-{letters[-1]}]){_AFTER}", text, re.IGNORECASE)
+    mark = _MARK.match(text, found.end()) if found else None
+    if found is None or mark is None or _denied(text, found.start(1), found.end()):
+        return
+    if found[1].islower() and mark[0].strip()[:1] not in tuple(".):]}、:"):
+        return
+    letter, more = found[1].upper(), tuple(_listed(text, found.end(), letters))
+    if not more and re.fullmatch(_AND, mark[0]) and mark[0].strip() not in tuple(",、"):
+        return  # "A or maybe C"
+    yield from (letter, *more)
+    told = _bare(_words(text[found.end() :]))
+    for other, choice in zip(letters, choices, strict=False):
+        words = _bare(_words(choice))
+        if other == letter or not words or words == _bare(_words(choices[letters.index(letter)])):
+            continue
+        if told == words:  # "B. the cup", where the cup is A
+            yield other
+        after = (_bare(_words(text[m.end() :])) for m in re.finditer(rf"{_BEFORE}{other}\s*[.):]", text[found.end() :]))
+        if any(words == told_there[: len(words)] for told_there in after):
+            yield other
+
+
+def _on_a_line(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
+    for line in text.splitlines():
+        said = [character for character in line if character.isalnum()]
+        if len(said) == 1 and said[0].upper() in letters:
+            yield said[0].upper()
+
+
+def _at_the_end(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
+    """ "Clearly B.": every capital that stands, where the last of them ends the reply."""
+    capitals = list(re.finditer(rf"{_BEFORE}[A-{letters[-1]}]{_AFTER}", text))
+    if capitals and not any(character.isalnum() for character in text[capitals[-1].end() :]):
+        standing = [c for c in capitals if _stands(text, *c.span()) and not _denied(text, *c.span())]
+        yield from (c[0] for c in standing)
+
+
+_RULES: tuple[tuple[str, Callable[[str, str, Sequence[str]], Iterator[str]]], ...] = (
+    ("final answer", _cued(_FINAL)),
+    ("answer is", _cued(_ANSWER)),
+    ("letter first", _at_the_beginning),
+    ("option named", _cued(_NAMED)),
+    ("letter in brackets", _cued(_BRACKETED)),
+    ("letter on its own line", _on_a_line),
+    ("letter last", _at_the_end),
+)
+
+
+def _stands(text: str, start: int, end: int) -> bool:
+    """Whether the letter is a letter, not a word: "a" before anything and "A" before prose are articles."""
+    bracketed = start > 0 and text[start - 1] in _OPEN and text[end : end + 1] in tuple(_CLOSE)
+    if bracketed:
+        return True
+    if text[start].islower():
+        return _ENDS.match(text, end) is not None
+    return text[start] not in "AI" or _PROSE.match(text, end) is None
+
+
+def _denied(text: str, start: int, end: int) -> bool:
+    return bool(_NOT_BEFORE.search(text[max(start - 60, 0) : start]) or _NOT_AFTER.match(text, end))
+
+
+def _by_words(text: str, choices: Sequence[str]) -> Read:
+    """The option whose words the reply has: all of the reply, else a part of it."""
+    told, options = _words(text), [_words(choice) for choice in choices]
+    for shape in (tuple, _bare):
+        same = [i for i, option in enumerate(options) if option and shape(option) == shape(told)]
+        if len(same) == 1:
+            return LETTERS[same[0]], "option text"
+    spans = [
+        (start, start + len(option), i)
+        for i, option in enumerate(map(_bare, options))
+        if option
+        for start in range(len(told) - len(option) + 1)
+        if tuple(told[start : start + len(option)]) == option and not _DENIALS & {*told[max(start - 3, 0) : start]}
+    ]
+    longest = {
+        i for start, end, i in spans if not any(s <= start and end <= e and e - s > end - start for s, e, _ in spans)
+    }
+    if len(longest) == 1:
+        return LETTERS[longest.pop()], "option text in the reply"
+    return None, "several options" if longest else "no letter and no option"
+
+
+def _words(text: str) -> list[str]:
+    """Words in lower case, numbers as digits, Chinese characters one by one."""
+    return [_DIGITS.get(word, word) for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())]
+
+
+def _bare(words: Sequence[str]) -> tuple[str, ...]:
+    """Without the article in front."""
+    return tuple(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)

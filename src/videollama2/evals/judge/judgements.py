@@ -1,0 +1,127 @@
+"""What judges said of a run, line by line, and where it is kept.
+
+RUN/judgements.jsonl      one Judgement a line: item × ablation × judge × kind (× reference)
+RUN/judge_probes.jsonl    the same for the probes of bias (probes.py), which never count in a score
+RUN/judge_manifest.json   which judges, parameters, prompts and settings, and what was spent
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ...errors import DataError
+from ..items import Ablation, Setting
+from ..journal import write_whole
+
+FILE, PROBES, MANIFEST = "judgements.jsonl", "judge_probes.jsonl", "judge_manifest.json"
+
+State = Literal["judged", "unparsable", "failed"]
+Probe = Literal["order", "verbosity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """One line of judgements.jsonl.
+
+    Attributes:
+        id, ablation: of the result that is judged; of a pair, the first of the two.
+        judge: name of the judge's model.
+        kind: what was asked (prompts.KINDS).
+        reference: which of several references, where each is asked about alone; else None.
+        state: `judged`; `unparsable`: the judge replied, and there is no verdict in it; `failed`: there is no reply of
+            the judge, or none of the model to judge. Only `judged` has a score.
+        score: 0 to 5. verdict: "yes" or "no", of kinds that ask for one.
+        reply: the judge's, as it came.
+        error: why there is no verdict.
+        tokens_in, tokens_out: as the server counts them.
+        asked: which settings, parameters and prompt it was asked with; lines that differ in it aren't compared.
+        about: which question, references and reply were judged (`questions.abouts`); a line whose result was made anew
+            since, with another reply, is stale.
+        request: the key of the reply in the cache.
+    """
+
+    id: str
+    ablation: Ablation
+    judge: str
+    kind: str
+    reference: int | None
+    probe: Probe | None
+    setting: Setting
+    state: State
+    score: float | None
+    verdict: Literal["yes", "no"] | None
+    reply: str | None
+    error: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+    served: str | None
+    asked: str
+    about: str
+    request: str | None
+
+    @property
+    def place(self) -> tuple[str, Ablation, str, str, int | None, Probe | None]:
+        """What there is one of in a file."""
+        return self.id, self.ablation, self.judge, self.kind, self.reference, self.probe
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, ready for JSON."""
+        return asdict(self)
+
+
+def read_judgements(folder: Path, name: str = FILE) -> list[Judgement]:
+    """The judgements of a run; none where it was not judged.
+
+    Raises:
+        DataError: a line is no judgement.
+    """
+    path = folder / name
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            judgement = Judgement(**json.loads(line))
+            if judgement.state not in get_args(State):
+                raise ValueError(f"its state is {judgement.state!r}")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(f"{path}:{number} is no judgement ({error}); remove the line, or judge again") from error
+        found.append(judgement)
+    return found
+
+
+def write_judgements(folder: Path, name: str, judgements: Iterable[Judgement]) -> None:
+    """Replace the file, all or nothing.
+
+    Raises:
+        StorageError: it can't be written; the old one is whole.
+    """
+    write_whole(folder / name, b"".join((json.dumps(j.to_dict()) + "\n").encode("ascii") for j in judgements))
+
+
+def fresh(lines: Iterable[Judgement], abouts: Mapping[tuple[Ablation, str], str]) -> list[Judgement]:
+    """The lines about results that are there and have not changed since."""
+    return [j for j in lines if abouts.get((j.ablation, j.id)) == j.about]
+
+
+def merged(
+    old: Sequence[Judgement], new: Sequence[Judgement], abouts: Mapping[tuple[Ablation, str], str]
+) -> list[Judgement]:
+    """Old and new lines in the order of the results, then of judges, kinds and references.
+
+    A new line replaces the old one of its place, but a failure replaces no verdict. Old lines of a judge and kind that
+    was now asked otherwise go, and so do stale ones.
+    """
+    asked = {(j.judge, j.kind): j.asked for j in new}
+    kept = {j.place: j for j in fresh(old, abouts) if asked.get((j.judge, j.kind), j.asked) == j.asked}
+    for j in new:
+        if j.state != "failed" or j.place not in kept or kept[j.place].state == "failed":
+            kept[j.place] = j
+    order = {place: i for i, place in enumerate(abouts)}
+
+    def at(j: Judgement) -> tuple[int, str, str, int, str]:
+        return order[j.ablation, j.id], j.judge, j.kind, -1 if j.reference is None else j.reference, j.probe or ""
+
+    return sorted(kept.values(), key=at)

@@ -1,0 +1,276 @@
+"""Judge a run: every result × kind × judge, in threads, from the cache where it can be, and written in one order.
+
+A judge that fails leaves a `failed` judgement of that item and nothing else; started again, what failed is asked again
+and what was answered is not. A run that is killed has all its replies in the cache and comes to the same files.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError, UsageError
+from ..items import Setting
+from ..journal import read_results, write_json
+from . import judgements as kept
+from .budget import Budget, Cap, Spent
+from .cache import Cache, Reply
+from .client import Client, Judge, Patience
+from .http import Unanswered
+from .judgements import Judgement, Probe, State
+from .prompts import KINDS, Prompt, prompt_of, prompts_hash
+from .questions import Question, abouts, questions_of
+from .replies import Said, Unclear, read
+
+logger = logging.getLogger(__name__)
+
+# strict: greedy, since a score that changes from day to day can't be compared. paper: as published.
+PARAMETERS: Mapping[Setting, Mapping[str, Any]] = {
+    "strict": {"temperature": 0, "max_tokens": 512},
+    "paper": {"temperature": 0.7, "top_p": 0.95, "max_tokens": 800},
+}
+TAKES = 3  # under `paper`: the published judges ask without end until they can read the reply
+_AHEAD = 4  # questions per thread that are made before their turn
+
+Progress = Callable[[int, int], None]
+"""Told how many questions are settled, of how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What became of it: counts by state, and the manifest that was written."""
+
+    folder: Path
+    states: Mapping[State, int]
+    first_error: str | None
+    manifest: Mapping[str, Any]
+
+
+def setting_of(folder: Path) -> Setting:
+    """The setting that a run was made under, by its manifest; strict where it says nothing.
+
+    Raises:
+        DataError: the manifest can't be read.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return "strict"
+    try:
+        found = json.loads(path.read_bytes())["run"]["setting"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path} says no setting of the run ({type(error).__name__}); say it with --setting") from error
+    return "paper" if found == "paper" else "strict"
+
+
+def judge_run(
+    folder: Path,
+    judges: Sequence[Judge],
+    *,
+    cache: Path,
+    setting: Setting = "strict",
+    kinds: Sequence[str] = (),
+    prompts: Mapping[str, Prompt] | None = None,
+    budget: Budget | None = None,
+    patience: Patience | None = None,
+    workers: int = 4,
+    limit: int | None = None,
+    probes: Sequence[Probe] = (),
+    probe_items: int = 100,
+    on_progress: Progress | None = None,
+) -> Judged:
+    """Judge the results of a run, and write judgements.jsonl and judge_manifest.json into its folder.
+
+    Args:
+        folder: OUT/BENCHMARK, with results.jsonl.
+        judges: each is asked everything; what others said in earlier calls stays.
+        cache: folder of replies, which runs may share.
+        kinds: what is asked; none: what the benchmark is judged for.
+        prompts: that replace ours, by kind.
+        budget: of this call, and of others that share it; None: no limit.
+        workers: questions that are asked at once.
+        limit: judge so many only, spread evenly.
+        probes: ask again with the order swapped or the answer padded, of `probe_items` questions spread evenly.
+
+    Raises:
+        UsageError: nothing to judge, or arguments that make no sense.
+        DataError: results or earlier judgements can't be read.
+        StorageError: the folder or the cache can't be written.
+    """
+    _checked(judges, workers=workers, limit=limit, probe_items=probe_items)
+    results = read_results(folder)
+    used = {name: prompt_of(kind, setting) for name, kind in KINDS.items()} | dict(prompts or {})
+    questions = _spread(questions_of(results, kinds, setting, used), limit)
+    if not questions:
+        raise UsageError(f"{folder} has nothing to judge: it has no results, or their answers are withheld")
+    probing = _probing(questions, probes, probe_items)
+    known = abouts(results)
+    before = _judges_before(folder)
+    old = [kept.read_judgements(folder, name) for name in (kept.FILE, kept.PROBES)]  # broken lines are said first
+    budget = budget or Budget(Cap())
+    clients = [Client(judge, Cache(cache), budget, patience or Patience()) for judge in judges]
+    jobs = [(client, question) for client in clients for question in [*questions, *probing]]
+    found = _ask_all(clients, jobs, workers, on_progress)
+    plain, probed = [j for j in found if j.probe is None], [j for j in found if j.probe is not None]
+    lines = kept.merged(old[0], plain, known)
+    kept.write_judgements(folder, kept.FILE, lines)
+    if probing or old[1]:
+        kept.write_judgements(folder, kept.PROBES, kept.merged(old[1], probed, known))
+    manifest = {
+        "judges": _described(clients, questions, setting, used, prompts or {}, before, lines),
+        "withheld": sum(not r.truth for r in results),
+        "spent": _spent(clients, budget),
+    }
+    write_json(folder / kept.MANIFEST, manifest)
+    errors = (j.error for j in plain if j.error is not None)
+    states = Counter(j.state for j in plain)
+    return Judged(folder=folder, states=states, first_error=next(errors, None), manifest=manifest)
+
+
+def _checked(judges: Sequence[Judge], *, workers: int, limit: int | None, probe_items: int) -> None:
+    if not judges:
+        raise UsageError("no judge is named; give an endpoint and the name of a model there")
+    twice = [name for name, count in Counter(j.label for j in judges).items() if count > 1]
+    if twice:
+        raise UsageError(f"two judges are named {twice[0]!r}; judgements are told apart by the judge's name")
+    if not 1 <= workers <= 256 or (limit is not None and limit < 1) or probe_items < 1:
+        raise UsageError(
+            f"{workers} workers, limit {limit}, {probe_items} probed items: expected 1 or more (256 workers)"
+        )
+
+
+def _spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    return [questions[i * len(questions) // limit] for i in range(limit)]
+
+
+def _probing(questions: Sequence[Question], probes: Sequence[Probe], count: int) -> list[Question]:
+    chosen = _spread([q for q in questions if q.unasked is None], count)
+    return [replace(question, probe=probe) for probe in dict.fromkeys(probes) for question in chosen]
+
+
+def _ask_all(
+    clients: Sequence[Client], jobs: Sequence[tuple[Client, Question]], workers: int, told: Progress | None
+) -> list[Judgement]:
+    """The judgements, in the order of the jobs."""
+    found: dict[int, Judgement] = {}
+    waiting: Iterator[tuple[int, tuple[Client, Question]]] = iter(enumerate(jobs))
+    under_way: dict[Future[Judgement], int] = {}
+    with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
+        try:
+            while True:
+                for i, (client, question) in islice(waiting, workers * _AHEAD - len(under_way)):
+                    under_way[pool.submit(_judged, client, question)] = i
+                if not under_way:
+                    return [found[i] for i in range(len(jobs))]
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    found[under_way.pop(future)] = future.result()
+                if told is not None:
+                    told(len(found), len(jobs))
+        except BaseException:  # also an interrupt: what is not yet sent is not sent
+            for client in clients:
+                client.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _judged(client: Client, question: Question) -> Judgement:
+    """One judgement, whatever becomes of it."""
+    if question.unasked is not None:
+        return _line(client.judge, question, error=question.unasked)
+    # a greedy judge says the same again, unless it is asked something else
+    again = question.setting == "paper" and (question.kind.cut_retry or client.judge.parameters.get("temperature"))
+    unclear, key, reply = "", None, None
+    for take in range(TAKES if again else 1):
+        try:
+            key, reply = client.ask(question.messages(take), take)
+            said = read(reply.text, question.kind, question.setting)
+        except Spent as error:
+            return _line(client.judge, question, error=f"not asked: {error}")
+        except Unanswered as error:
+            return _line(client.judge, question, error=str(error))
+        except Unclear as error:
+            unclear = str(error)
+        else:
+            return _line(client.judge, question, said=said, key=key, reply=reply)
+    return _line(client.judge, question, key=key, reply=reply, error=unclear)
+
+
+def _line(
+    judge: Judge, question: Question, *, said: Said | None = None, key: str | None = None, reply: Reply | None = None,
+    error: str | None = None,
+) -> Judgement:  # fmt: skip
+    return Judgement(
+        id=question.result.id, ablation=question.result.ablation, judge=judge.label, kind=question.kind.name,
+        reference=question.reference, probe=question.probe, setting=question.setting,
+        state="judged" if said else "failed" if reply is None else "unparsable",
+        score=said.score if said else None, verdict=said.verdict if said else None,
+        reply=reply.text if reply else None, error=error,
+        tokens_in=reply.tokens_in if reply else None, tokens_out=reply.tokens_out if reply else None,
+        served=reply.served if reply else None, asked=_asked(judge, question), about=question.about, request=key,
+    )  # fmt: skip
+
+
+def _asked(judge: Judge, question: Question) -> str:
+    prompt = question.prompt
+    how = [judge.endpoint.public, dict(judge.parameters), question.setting, prompt.system, prompt.user, prompt.quoted]
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode("ascii")).hexdigest()[:16]
+
+
+def _judges_before(folder: Path) -> dict[str, dict[str, Any]]:
+    """What earlier calls wrote about their judges, by name."""
+    path = folder / kept.MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        found: Any = json.loads(path.read_bytes())["judges"]
+        return {str(judge["model"]): dict(judge) for judge in found}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no manifest of judges ({type(error).__name__}); remove it, and judge again"
+        ) from error
+
+
+def _described(
+    clients: Sequence[Client], questions: Sequence[Question], setting: Setting, used: Mapping[str, Prompt],
+    given: Mapping[str, Prompt], before: Mapping[str, dict[str, Any]], lines: Sequence[Judgement],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Each judge with how it was asked, and what became of its questions."""
+    names = sorted({q.kind.name for q in questions})
+    now = {
+        client.judge.label: {
+            "model": client.judge.label,
+            "endpoint": client.judge.endpoint.public,
+            "parameters": dict(client.judge.parameters),
+            "setting": setting,
+            "kinds": names,
+            "prompts_sha256": prompts_hash({name: used[name] for name in names}),
+            "prompts_given": [name for name in names if name in given],
+        }
+        for client in clients
+    }
+    judges = {**before, **now}
+    for name, judge in judges.items():
+        own = [j for j in lines if j.judge == name]
+        judge["served"] = sorted({j.served for j in own if j.served is not None})
+        judge["states"] = dict(sorted(Counter(j.state for j in own).items()))
+        judge["tokens"] = {"in": sum(j.tokens_in or 0 for j in own), "out": sum(j.tokens_out or 0 for j in own)}
+    return [judges[name] for name in sorted(judges) if judges[name]["states"]]
+
+
+def _spent(clients: Sequence[Client], budget: Budget) -> dict[str, Any]:
+    """Of the last call; with several runs in one call, of all up to this one."""
+    priced = budget.cap.price_in is not None and budget.cap.price_out is not None
+    return {
+        "requests": budget.calls,
+        "from_cache": sum(client.cached for client in clients),
+        "tokens_in": budget.tokens_in,
+        "tokens_out": budget.tokens_out,
+        "money": budget.money if priced else None,
+    }

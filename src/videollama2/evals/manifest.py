@@ -1,0 +1,209 @@
+"""What a run is: everything that its numbers depend on, written before the first question.
+
+What stands under "run" makes it this run and no other: a folder whose manifest differs there is not gone on with. What
+stands under "environment" may differ between two halves of a run; it then holds both, and the report says so.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+import weakref
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+from torch import nn
+
+from .. import __version__
+from ..errors import DataError, UsageError
+from ..text.conversations import Media
+from .ablate import Wishes
+from .items import Benchmark, Item, Loaded, Setting
+from .journal import write_json
+
+FILE = "manifest.json"
+_LIBRARIES = ("torch", "transformers", "numpy", "av", "pillow", "safetensors")
+_MISSING_NAMED = 20  # missing media whose names a manifest tells; results.jsonl has them all
+_digests: "weakref.WeakKeyDictionary[nn.Module, str]" = weakref.WeakKeyDictionary()
+
+
+def manifest(
+    engine: Any,
+    benchmark: Benchmark,
+    loaded: Loaded,
+    items: Sequence[Item],
+    *,
+    setting: Setting,
+    wishes: Wishes,
+    batch: int,
+    limit: int | None,
+    folder: Path,
+) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Args:
+        engine: an Engine, or what has its `name`, `model` and `protocol`.
+        loaded: everything the benchmark holds, of which `items` are asked.
+        folder: where the benchmark was read from.
+    """
+    model = engine.model
+    frames = wishes.frames if wishes.frames is not None else getattr(model.config, "num_frames", None)
+    return {
+        "run": {
+            "benchmark": benchmark.name,
+            "setting": setting,
+            "model": engine.name,
+            "weights_sha256": weights_sha256(model),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "protocol": wishes.protocol or engine.protocol.name,
+            "frames": frames,
+            "prompts_sha256": prompts_sha256(items),
+            "temperature": 0.0,
+            "seed": None,
+            "batch": batch,
+            "limit": limit,
+        },
+        "environment": [environment(model)],
+        "title": benchmark.title,
+        "source": benchmark.source,
+        "kind": benchmark.kind,
+        "metric": benchmark.metric,
+        "data": str(folder),
+        "coverage": coverage(loaded, items),
+    }
+
+
+def environment(model: Any) -> dict[str, Any]:
+    """Where and with what: device, versions, the decoder, and the commit of a checkout."""
+    device = torch.device(model.device)
+    name = (
+        torch.cuda.get_device_name(device) if device.type != "cpu" and torch.cuda.is_available() else platform.machine()
+    )
+    return {
+        "device": device.type,
+        "device_name": name,
+        "videollama2": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "libraries": {library: _version(library) for library in _LIBRARIES},
+        "decoder": {name: ".".join(map(str, numbers)) for name, numbers in sorted(av.library_versions.items())},
+    }
+
+
+def coverage(loaded: Loaded, items: Sequence[Item]) -> dict[str, Any]:
+    """How much of the benchmark is asked, and whose media are missing."""
+    missing = [item for item in items if item.missing is not None]
+    return {
+        "available": len(loaded.items),
+        "asked": len(items),
+        "with_media": len(items) - len(missing),
+        "missing": len(missing),
+        "missing_named": [f"{item.id}: {item.missing}" for item in missing[:_MISSING_NAMED]],
+        "scored": sum(bool(item.truth) for item in items),
+        "notes": list(loaded.notes),
+    }
+
+
+def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a run's manifest, or find that the one that is there is of the same run; returns what holds.
+
+    Raises:
+        UsageError: the folder holds another run; the message says where they differ.
+        DataError: the manifest that is there can't be read. StorageError: it can't be written.
+    """
+    if not path.exists():
+        write_json(path, new)
+        return dict(new)
+    old = read_manifest(path.parent)
+    differ = [
+        f"{key} was {_short(old['run'].get(key))}, now {_short(value)}"
+        for key, value in new["run"].items()
+        if old["run"].get(key) != value
+    ]
+    if differ:
+        raise UsageError(
+            f"{path.parent} holds another run: {'; '.join(differ)}. Ask for the same, or name another folder with --out"
+        )
+    known = [entry for entry in new["environment"] if entry not in old["environment"]]
+    if known or old["coverage"] != new["coverage"]:
+        old = {**old, "coverage": new["coverage"], "environment": [*old["environment"], *known]}
+        write_json(path, old)
+    return old
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        DataError: there is none, or it is none.
+    """
+    path = folder / FILE
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found["run"], dict) or not isinstance(found["environment"], list):
+            raise TypeError("'run' is no object or 'environment' no list")
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no {FILE}; give the folder of a run (OUT/BENCHMARK)") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no manifest of a run ({error}); restore it, or begin in another folder") from error
+    return dict(found)
+
+
+def weights_sha256(model: nn.Module) -> str | None:
+    """Of the weights as they stand in memory, adapters merged: names, shapes, formats and bytes, in order of the names.
+
+    The same weights in another number format have another hash. None where some are not in memory (offloaded to disk).
+    """
+    if model not in _digests:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(model.state_dict().items()):
+            if not isinstance(tensor, torch.Tensor):  # a module's own remarks
+                digest.update(f"{name} {tensor}\n".encode())
+                continue
+            if tensor.is_meta:
+                return None
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            plain = tensor.detach().to("cpu").contiguous()
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+        _digests[model] = digest.hexdigest()
+    return _digests[model]
+
+
+def prompts_sha256(items: Sequence[Item]) -> str:
+    """Of what is asked: ids, words, options, ranges and lengths of replies. Where media lie does not matter."""
+    told = [[i.id, i.system, i.question, i.choices, i.max_new_tokens, _used(i.media)] for i in items]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _used(media: Media | None) -> list[Any] | None:
+    return None if media is None else [media.start, media.end, media.video, media.audio, media.num_frames]
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from, with + where files differ from it; None outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+        tracked = subprocess.run(["git", "ls-files", Path(__file__).name], cwd=here, capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() if tracked.stdout else None
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text

@@ -1,0 +1,148 @@
+"""Judge-free measures of a reply against its references: normalised match, token F1, ROUGE-L, CIDEr-D.
+
+All compare words, and mean the same by a word: case and punctuation don't count, "_" and "-" part words as blanks do
+("acoustic_guitar" is two), apostrophes join ("isn't" is one), and numbers keep their point ("3.5"). English articles
+count in sentences (ROUGE-L, CIDEr) and don't in answers (match, F1). Nothing is stemmed.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+_NUMBER_COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")  # 1,000
+_APOSTROPHES = re.compile(r"(?<=\w)['’ʼ](?=\w)")
+_WORD = re.compile(r"\d+\.\d+|[^\W_]+")
+_ARTICLES = frozenset({"a", "an", "the"})
+
+_ROUGE_BETA = 1.2
+_LONGEST_NGRAM, _SIGMA, _CIDER_SCALE = 4, 6.0, 10.0
+_Ngram = tuple[str, ...]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, in lower case and in order."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return tuple(_WORD.findall(_APOSTROPHES.sub("", _NUMBER_COMMA.sub("", plain))))
+
+
+def answer_words(text: str) -> tuple[str, ...]:
+    """The words of an answer: without articles, unless it has no others."""
+    all_words = words(text)
+    return tuple(word for word in all_words if word not in _ARTICLES) or all_words
+
+
+def matches(reply: str, reference: str) -> bool:
+    """Normalised match: both have the same words in the same order. What has no words matches nothing."""
+    found = answer_words(reply)
+    return bool(found) and found == answer_words(reference)
+
+
+def token_f1(reply: str, references: Iterable[str]) -> float:
+    """The harmonic mean of precision and recall over words, repeated ones counted, with the best reference: 0 to 1.
+
+    Source: the F1 of SQuAD (Rajpurkar et al., 2016), with this module's words.
+    """
+    found = Counter(answer_words(reply))
+    best = 0.0
+    for reference in references:
+        expected = Counter(answer_words(reference))
+        shared = (found & expected).total()
+        if shared:
+            best = max(best, 2 * shared / (found.total() + expected.total()))
+    return best
+
+
+def rouge_l(reply: str, references: Iterable[str]) -> float:
+    """ROUGE-L as COCO's caption evaluation has it: 0 to 1.
+
+    From the longest common subsequences with each reference, the best precision and the best recall (they may come from
+    two references) are joined to an F-measure with beta = 1.2, which leans to recall.
+
+    Source: Lin, 2004; Chen et al., 2015.
+    """
+    found = words(reply)
+    precision = recall = 0.0
+    for reference in references:
+        expected = words(reference)
+        if found and expected:
+            common = _longest_common(found, expected)
+            precision, recall = max(precision, common / len(found)), max(recall, common / len(expected))
+    if not precision:
+        return 0.0
+    return (1 + _ROUGE_BETA**2) * precision * recall / (recall + _ROUGE_BETA**2 * precision)
+
+
+def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many words the longest common subsequence has."""
+    lengths = [0] * (len(b) + 1)
+    for word in a:
+        before = 0
+        for j, other in enumerate(b, 1):
+            before, lengths[j] = lengths[j], before + 1 if word == other else max(lengths[j], lengths[j - 1])
+    return lengths[-1]
+
+
+@dataclass(frozen=True)
+class Cider:
+    """CIDEr-D over a corpus of references: the variant that COCO's caption evaluation prints as "CIDEr".
+
+    A reply and a reference are vectors of n-grams, for n = 1 to 4: how often each stands in the text, times
+    log(clips / clips with it in any reference). A reply's value is their cosine, where no n-gram of the reply counts
+    for more than in the reference, times exp(-d² / 72) with d the difference in words; a mean over n, then over the
+    references, times 10. So 0 to 10, most systems near 1.
+
+    What differs from the COCO tool: words are this module's (the tool runs a Java tokeniser; hyphens and apostrophes
+    can differ), and the document frequencies are those of the whole benchmark, also where only some items are asked
+    (`--limit`, a category, a bootstrap sample), so that an item's value never depends on its company. With one clip
+    alone every weight is log(1) = 0, and so is every value.
+
+    Source: Vedantam et al., CVPR 2015, section 5.
+
+    Attributes:
+        references: of every clip of the corpus, its references.
+    """
+
+    references: tuple[tuple[str, ...], ...]
+
+    @cached_property
+    def _clips_with(self) -> Counter[_Ngram]:
+        return Counter(ngram for texts in self.references for ngram in set().union(*map(_ngrams, texts)))
+
+    def value(self, reply: str, references: Sequence[str]) -> float:
+        """CIDEr-D of one reply to a clip with these references: 0 to 10."""
+        found = _ngrams(reply)
+        if not found or not references:
+            return 0.0
+        total = sum(self._similarity(found, _ngrams(reference)) for reference in references)
+        return _CIDER_SCALE * total / len(references)
+
+    def _similarity(self, found: Counter[_Ngram], expected: Counter[_Ngram]) -> float:
+        products, found_squares, expected_squares = ([0.0] * (_LONGEST_NGRAM + 1) for _ in range(3))
+        for ngram, count in found.items():
+            weight = self._weight(ngram)
+            found_squares[len(ngram)] += (count * weight) ** 2
+            other = expected[ngram]
+            products[len(ngram)] += min(count, other) * other * weight**2
+        for ngram, count in expected.items():
+            expected_squares[len(ngram)] += (count * self._weight(ngram)) ** 2
+        sizes = [math.sqrt(a * b) for a, b in zip(found_squares, expected_squares, strict=True)]
+        cosines = sum(product / size for product, size in zip(products, sizes, strict=True) if size)
+        difference = _length(found) - _length(expected)
+        return cosines / _LONGEST_NGRAM * math.exp(-(difference**2) / (2 * _SIGMA**2))
+
+    def _weight(self, ngram: _Ngram) -> float:
+        return math.log(len(self.references) / max(1, self._clips_with[ngram]))
+
+
+def _ngrams(text: str) -> Counter[_Ngram]:
+    found = words(text)
+    return Counter(found[i : i + n] for n in range(1, _LONGEST_NGRAM + 1) for i in range(len(found) - n + 1))
+
+
+def _length(ngrams: Counter[_Ngram]) -> int:
+    """How many words the n-grams were made of."""
+    return sum(count for ngram, count in ngrams.items() if len(ngram) == 1)

@@ -1,0 +1,119 @@
+"""The probe: an offline benchmark that is made again, to the byte, from a seed.
+
+    source (packs, or what this package draws and plays itself) + seed ── make ──► FOLDER/probe.jsonl, FOLDER/*.mp4
+
+Every clip is about one question, which is asked twice: with options (benchmark `probe`) and openly (`probe-open`).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.compose import Pictures, Sounds, render_frames, render_sound, write_clip
+from ..data.sketches import sketches
+from ..data.tones import tones
+from ..errors import UsageError
+from ..storage import unwritable, write_whole
+from .extract import LETTERS
+from .probe_tasks import TASKS, Maker, Question, Source
+
+FILE = "probe.jsonl"
+CLIPS, SEED = 40, 20_000
+_SIDE, _FRAMES_PER_SECOND = 224, 6
+
+Progress = Callable[[int, int], None]
+"""Told how many clips are there, of how many."""
+
+
+def built_in() -> Source:
+    """Drawn shapes and things, and sounds from formulas: small, entirely this package's own, the same everywhere."""
+    return Source(sketches(), tones(), "built in: drawn shapes and things, sounds from formulas")
+
+
+def packs(folder: Path) -> Source:
+    """The held-out split of the packs that recipes/nano makes: pictures.npz and sounds.npz.
+
+    Raises:
+        MediaNotFound: one is not there.
+    """
+    pictures, sounds = (folder / name for name in ("pictures.npz", "sounds.npz"))
+    read = Pictures.load(pictures, "test"), Sounds.load(sounds, "test")
+    digest = hashlib.sha256()
+    for path in (pictures, sounds):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return Source(*read, "packs of recipes/nano, held-out split", digest.hexdigest())
+
+
+def make(
+    folder: Path, source: Source, *, clips: int = CLIPS, seed: int = SEED, on_progress: Progress | None = None
+) -> Path:
+    """Write the probe's questions and clips into a folder; what is there already stays.
+
+    Args:
+        clips: of each task.
+        seed: another one gives another probe of the same kind.
+
+    Returns:
+        The file of questions.
+
+    Raises:
+        UsageError: the folder holds another probe, or there are no clips.
+        StorageError: it can't be written.
+    """
+    if clips < 1:
+        raise UsageError(f"clips={clips}; expected 1 or more for each task")
+    made = list(questions(source, clips=clips, seed=seed))
+    lines = "".join(json.dumps(_record(name, q, source, seed)) + "\n" for name, q in made).encode()
+    path = folder / FILE
+    try:
+        if path.is_file() and path.read_bytes() != lines:
+            raise UsageError(f"{path} is another probe (packs, seed or clips differ); name another folder with --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        for done, (name, question) in enumerate(made):
+            if on_progress is not None:
+                on_progress(done, len(made))
+            if not (clip := folder / name).is_file():
+                _write(clip, question, source)
+        if on_progress is not None:
+            on_progress(len(made), len(made))
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    write_whole(path, lines)
+    return path
+
+
+def questions(source: Source, *, clips: int, seed: int) -> Iterator[tuple[str, Question]]:
+    """Every question with the name of its clip, task by task."""
+    for number, (task, asked) in enumerate(TASKS.items()):
+        maker = Maker(source, np.random.default_rng((seed, number)))
+        for i, question in enumerate(asked(maker, clips)):
+            yield f"{task}{i:03}.mp4", question
+
+
+def _record(name: str, question: Question, source: Source, seed: int) -> dict[str, Any]:
+    """A line of the file: the questions, and the truth about the clip."""
+    told = asdict(question)
+    scene = told.pop("scene")
+    task = name.removesuffix(".mp4").rstrip("0123456789")
+    letter = LETTERS[question.options.index(question.answer)]
+    made = {"source": source.name, "source_sha256": source.sha256, "seed": seed}
+    return {"clip": name, "task": task, **told, "letter": letter, **made, "scene": scene}
+
+
+def _write(clip: Path, question: Question, source: Source) -> None:
+    """Write a clip whole: another process may make it, too, and a kill leaves no half of it."""
+    scene = question.scene
+    frames = render_frames(scene, source.pictures, round(scene.seconds * _FRAMES_PER_SECOND), _SIDE)
+    part = clip.with_name(f".{clip.stem}-{os.getpid()}.mp4")
+    try:
+        write_clip(part, frames, render_sound(scene, source.sounds), seconds=scene.seconds)
+        part.replace(clip)
+    finally:
+        part.unlink(missing_ok=True)

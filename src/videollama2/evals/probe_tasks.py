@@ -1,0 +1,271 @@
+"""What the probe asks: nine tasks, each a plan of clips in which every answer is equally often right.
+
+    TASKS[name](maker, count) ──► Questions   scenes are composed until one fits the plan, so the truth is known
+
+No question gives its answer away: names are asked about as often rightly as wrongly, the right option stands at every
+place equally often, and wrong options come from the answers of other clips.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise, product
+from typing import TypeVar
+
+import numpy as np
+
+from ..data.compose import COLOURS, DIRECTIONS, PHOTO_CLASSES, SHAPES, Pictures, Scene, Sounds, compose, sound_of
+from ..data.questions import WORDINGS
+from ..errors import UsageError
+
+T = TypeVar("T")
+
+_TRIES = 100_000  # scenes that are composed in search of one that fits
+_SECONDS = (2.5, 4.5)
+_PLAIN = {
+    "stamps": 0.0, "two": 0.0, "several": 0.0, "coloured": 0.0, "matched": 0.0, "late": 0.0, "still": 0.0, "close": 0.0,
+}  # fmt: skip
+_TINTED = {"drawings": 0.5, "shapes": 0.5}  # what takes any colour
+_BEGINNINGS = (0.0, 0.25, 0.5, 0.75)  # of the clip: where picture and sound can set in
+_OPTIONS = 4
+YES_NO = ("yes", "no")
+NUMBERS = ("one", "two", "three")
+FIRST = ("the picture", "the sound")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled pictures and sounds, and what they are called in a report.
+
+    Attributes:
+        sha256: of the files they were read from; empty where they are made by this package.
+    """
+
+    pictures: Pictures
+    sounds: Sounds
+    name: str
+    sha256: str = ""
+
+    @cached_property
+    def things(self) -> tuple[str, ...]:
+        """Names of what can be shown: photos and drawings; shapes where there are no photos."""
+        photos = tuple(name for name in PHOTO_CLASSES if self.pictures.by_label[name].size)
+        return (*(photos or SHAPES), *self.pictures.by_drawing)
+
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """Names of what can be heard."""
+        return tuple(self.sounds.by_label)
+
+    @cached_property
+    def own(self) -> dict[str, str]:
+        """Thing → its sound, where there is one."""
+        return {name: sound_of(name) for name in self.things if sound_of(name) in self.sounds.by_label}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A clip and what is asked about it.
+
+    Attributes:
+        answers: everything that could be right for such a question, `answer` among them.
+        options: those that are offered, in their order; the letter of `answer` follows from it.
+        categories: further columns of a report's tables.
+    """
+
+    scene: Scene
+    question: str
+    answer: str
+    answers: tuple[str, ...]
+    options: tuple[str, ...]
+    categories: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Maker:
+    """Makes the questions of one task from one stream of random numbers."""
+
+    source: Source
+    rng: np.random.Generator
+
+    def scene(
+        self, fits: Callable[[Scene], bool], chances: Mapping[str, float] = _PLAIN, *, labels: Sequence[str] = ()
+    ) -> Scene:
+        """A scene that fits, of one thing and one sound unless the chances say more.
+
+        Args:
+            chances: as `compose` has them, where not as in most clips.
+            labels: sounds to choose among; default: all.
+
+        Raises:
+            UsageError: none does, of very many.
+        """
+        kinds = {"drawings": 0.6, "shapes": 0.0} if self.source.pictures.photos.size else _TINTED
+        odds = {**_PLAIN, **kinds, **chances}
+        names = tuple(labels) or self.source.heard
+        first = int(self.rng.integers(2**53))
+        for seed in range(first, first + _TRIES):
+            found = compose(seed, self.source.pictures, self.source.sounds, labels=names, seconds=_SECONDS, **odds)
+            if fits(found):
+                return found
+        raise UsageError(f"no clip of {self.source.name} fits the plan of the probe; it takes packs of more classes")
+
+    def cycled(self, values: Sequence[T], count: int) -> list[T]:
+        """`count` of the values in random order, each as often as any other."""
+        rounds = [self.rng.permutation(len(values)) for _ in range(-(-count // len(values)))]
+        return [values[int(i)] for i in self.rng.permutation(np.concatenate(rounds)[:count])] if count else []
+
+    def options(self, answer: str, answers: Sequence[str], place: int) -> tuple[str, ...]:
+        """The answer at its place among others; as many as there are, four at most."""
+        others = [other for other in answers if other != answer]
+        chosen = [others[int(i)] for i in self.rng.permutation(len(others))[: _OPTIONS - 1]]
+        return (*chosen[:place], answer, *chosen[place:])
+
+    def among(self, answers: Sequence[str], count: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """`count` answers, each as often as any other, and their options, the right one at each place as often."""
+        places = self.cycled(range(min(_OPTIONS, len(answers))), count)
+        for answer, place in zip(self.cycled(answers, count), places, strict=True):
+            yield answer, self.options(answer, answers, place)
+
+    def verdicts(self, count: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """`count` times yes or no with both options, all four combinations as often."""
+        for answer, place in self.cycled(tuple(product(YES_NO, (0, 1))), count):
+            yield answer, self.options(answer, YES_NO, place)
+
+
+def _object(maker: Maker, count: int) -> Iterator[Question]:
+    things = maker.source.things
+    for name, options in maker.among(things, count):
+        scene = maker.scene(_where(lambda s: s.things[0].name, name))
+        yield Question(scene=scene, question=_asked("object"), answer=name, answers=things, options=options)
+
+
+def _colour(maker: Maker, count: int) -> Iterator[Question]:
+    colours = tuple(COLOURS)
+    for colour, options in maker.among(colours, count):
+        scene = maker.scene(_where(lambda s: s.things[0].colour, colour), {"coloured": 1.0, **_TINTED})
+        yield Question(scene=scene, question=_asked("colour"), answer=colour, answers=colours, options=options)
+
+
+def _count(maker: Maker, count: int) -> Iterator[Question]:
+    for number, options in maker.among(NUMBERS, count):
+        many = NUMBERS.index(number) + 1
+        scene = maker.scene(_where(lambda s: s.things[0].count, many), {"several": 2 / 3, "coloured": 1.0, **_TINTED})
+        yield Question(scene=scene, question=_asked("count"), answer=number, answers=NUMBERS, options=options)
+
+
+def _motion(maker: Maker, count: int) -> Iterator[Question]:
+    for way, options in maker.among(DIRECTIONS, count):
+        scene = maker.scene(_where(lambda s: s.things[0].direction, way))
+        yield Question(scene=scene, question=_asked("direction"), answer=way, answers=DIRECTIONS, options=options)
+
+
+def _order(maker: Maker, count: int) -> Iterator[Question]:
+    """Half of them about two things, half about two sounds; what is named first is as often first as not."""
+    plans = tuple(product(("seen", "heard"), (0, 1), (0, 1)))
+    for about, named, place in maker.cycled(plans, count):
+        scene = maker.scene(lambda s: len(s.things) == 2 and len(s.sounds) == 2, {"two": 1.0})
+        both = [t.name for t in scene.things] if about == "seen" else [s.name for s in scene.sounds]
+        question = _asked(f"order_{about}").format(*(both if named == 0 else both[::-1]))
+        yield Question(
+            scene=scene, question=question, answer=both[0], answers=tuple(sorted(both)),
+            options=maker.options(both[0], both, place),
+            categories={"about": "picture" if about == "seen" else "sound"},
+        )  # fmt: skip
+
+
+def _sound(maker: Maker, count: int) -> Iterator[Question]:
+    heard = maker.source.heard
+    for name, options in maker.among(heard, count):
+        scene = maker.scene(_where(lambda s: s.sounds[0].name, name))
+        yield Question(scene=scene, question=_asked("sound"), answer=name, answers=heard, options=options)
+
+
+def _match(maker: Maker, count: int) -> Iterator[Question]:
+    """Things that have a sound, with their own or another thing's: neither alone tells which."""
+    own = maker.source.own
+    labels = tuple(dict.fromkeys(own.values()))
+    for verdict, options in maker.verdicts(count):
+        thing = str(maker.rng.choice(list(own)))
+
+        def fits(s: Scene, thing: str = thing, verdict: str = verdict) -> bool:
+            return s.things[0].name == thing and (s.sounds[0].name == own[thing]) == (verdict == "yes")
+
+        scene = maker.scene(fits, {"matched": 0.5}, labels=labels)
+        yield Question(scene=scene, question=_asked("match"), answer=verdict, answers=YES_NO, options=options)
+
+
+def _first(maker: Maker, count: int) -> Iterator[Question]:
+    """Picture and sound set in at one of four times each, a quarter of the clip apart.
+
+    Who knows only one of them is sure at the ends alone: 2 of 6 times, which makes 67 % with guessing.
+    """
+    steps = tuple(pairwise(_BEGINNINGS))
+    for (early, late), who, place in maker.cycled(tuple(product(steps, FIRST, (0, 1))), count):
+        scene = maker.scene(lambda s: True)
+        seen, heard = (early, late) if who == FIRST[0] else (late, early)
+        thing, sound = scene.things[0], scene.sounds[0]
+        scene = replace(
+            scene,
+            things=(replace(thing, seconds=(seen, 1.0)),),
+            sounds=(replace(sound, at=heard, length=1.0 - heard),),
+        )
+        options = maker.options(who, FIRST, place)
+        yield Question(scene=scene, question=_asked("order_both"), answer=who, answers=FIRST, options=options)
+
+
+def _absent(maker: Maker, count: int) -> Iterator[Question]:
+    """Yes and no about a name, once where it is and once where it isn't. Half of them are tricks.
+
+    A trick's name is there for the other sense in both of its clips: the cow that is asked for as a sound is seen, with
+    a moo and without. So neither the name nor the other sense tells the answer.
+    """
+    source = maker.source
+    belongs = {sound: thing for thing, sound in source.own.items()}
+    names = {
+        ("picture", True): tuple(source.own), ("picture", False): source.things,
+        ("sound", True): tuple(belongs), ("sound", False): source.heard,
+    }  # fmt: skip
+    kinds = maker.cycled(tuple(names), -(-count // 2))
+    of_kind = {kind: iter(maker.cycled(names[kind], kinds.count(kind))) for kind in names}
+    pairs = [(*kind, next(of_kind[kind])) for kind in kinds]
+    plans = [(*pair, verdict) for pair in pairs for verdict in YES_NO][:count]
+    for (about, trick, name, verdict), place in zip(plans, maker.cycled((0, 1), count), strict=True):
+
+        def fits(s: Scene, about: str = about, trick: bool = trick, name: str = name, verdict: str = verdict) -> bool:
+            seen, heard = s.things[0].name, s.sounds[0].name
+            if about == "picture":
+                return (seen == name) == (verdict == "yes") and (not trick or heard == source.own[name])
+            return (heard == name) == (verdict == "yes") and (not trick or seen == belongs[name])
+
+        yield Question(
+            scene=maker.scene(fits),
+            question=_asked("is_seen" if about == "picture" else "is_heard").format(name),
+            answer=verdict,
+            answers=YES_NO,
+            options=maker.options(verdict, YES_NO, place),
+            categories={"about": about, "trick": "there for the other sense" if trick else "no"},
+        )
+
+
+def _where(what: Callable[[Scene], object], value: object) -> Callable[[Scene], bool]:
+    """Whether a scene has this value."""
+    return lambda scene: what(scene) == value
+
+
+def _asked(kind: str) -> str:
+    return WORDINGS[kind][0]
+
+
+TASKS: dict[str, Callable[[Maker, int], Iterator[Question]]] = {
+    "object": _object,
+    "colour": _colour,
+    "count": _count,
+    "motion": _motion,
+    "order": _order,
+    "sound": _sound,
+    "match": _match,
+    "first": _first,
+    "absent": _absent,
+}
+"""Name of a task → the questions of it."""

@@ -1,0 +1,195 @@
+"""What a run amounts to: the four outcomes, figures with intervals, tables, columns side by side, as plain data.
+
+    summary(results, benchmark, manifest)["ablations"]["none"]
+        items, media, withheld, outcomes {right: 61, …}, unexpected, errors, losses
+        metrics     {accuracy: {value, low, high, by}}
+        categories  {task: {action_count: {items, outcomes, metrics {accuracy: 0.4}, main {value, low, high, by}}}}
+    …["paired"]     one for each modality taken away: differences to the full run, item by item
+    …["leaks"]      where text alone is better than guessing: questions that give their answers away (leaks.py)
+    …["judges"]     what judges say, and how far they agree with the rules and with each other (judged.py)
+    …["expected"]   published and reported figures beside ours (expected.py)
+
+It depends on the results, the manifest and the judgements alone, so a run that was killed and went on has the same.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .ablate import ABLATIONS
+from .expected import compared
+from .items import Ablation, Benchmark, Outcome, Result
+from .judge.judgements import Judgement
+from .judged import judges
+from .leaks import leaks
+from .loop import UNEXPECTED
+from .measuring import Measured, groups_of
+from .stats import LEVEL, SAMPLES, SEED, Draws, interval, mcnemar, two_sided
+
+FORMAT = 1
+_LOSSES = 10  # kinds of losses that are counted one by one
+
+Columns = dict[Ablation, list[Result]]
+
+
+def summary(
+    results: Sequence[Result],
+    benchmark: Benchmark,
+    manifest: Mapping[str, Any],
+    judgements: Sequence[Judgement] = (),
+    probes: Sequence[Judgement] = (),
+) -> dict[str, Any]:
+    """Everything a report says, ready for JSON.
+
+    Args:
+        results: of all columns, in any order.
+        manifest: of the run (manifest.py).
+        judgements, probes: of judges, where some were asked (judge/judgements.py).
+    """
+    columns = columns_of(results)
+    groups = groups_of(*columns.values())
+    # items whose answers are withheld can't be measured; they are counted
+    measured = {
+        name: Measured(benchmark, scored, Draws([groups[r.id] for r in scored]))
+        for name, scored in ((name, [r for r in column if r.truth]) for name, column in columns.items())
+    }
+    run = manifest.get("run", {})
+    found: dict[str, Any] = {
+        "format": FORMAT,
+        "benchmark": benchmark.name,
+        "title": benchmark.title,
+        "source": benchmark.source,
+        "kind": benchmark.kind,
+        "metric": benchmark.metric,
+        "model": run.get("model"),
+        "setting": run.get("setting"),
+        "coverage": dict(manifest.get("coverage", {})),
+        "guessing": guessing(next(iter(columns.values()), [])),
+        "intervals": {"level": LEVEL, "draws": SAMPLES, "seed": SEED, "drawn": "media"},
+        "ablations": {name: _column(benchmark, columns[name], measured[name]) for name in columns},
+        "paired": [
+            _of_pair(benchmark, measured["none"], measured[name]) | {"ablation": name}
+            for name in columns
+            if name != "none" and "none" in columns
+        ],
+        "leaks": leaks(columns.get("text-only", [])),
+        "judges": judges(judgements, results, probes),
+        "manifest": dict(manifest),
+    }
+    return {**found, "expected": compared(found)}
+
+
+def columns_of(results: Sequence[Result]) -> Columns:
+    """The results by what was taken away, in the order of a report."""
+    return {name: column for name in ABLATIONS if (column := [r for r in results if r.ablation == name])}
+
+
+def guessing(results: Sequence[Result]) -> float | None:
+    """The accuracy that guessing among the options has; None where there are items without options."""
+    counts = [len(result.choices) for result in results if result.truth]
+    return sum(1 / n for n in counts) / len(counts) if counts and all(counts) else None
+
+
+def paired(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Result]) -> dict[str, Any]:
+    """What the second has more (or less) than the first, on the items that both asked and that can be scored.
+
+    The same draws serve both, so what makes an item easy or hard for both does not blur their difference. McNemar's
+    test counts the items that only one of them has right; where answers are sentences it would say nothing.
+    """
+    other = {result.id: result for result in second if result.truth}
+    one = [result for result in first if result.truth and result.id in other]
+    two = [other[result.id] for result in one]
+    groups = groups_of(one, two)
+    draws = Draws([groups[result.id] for result in one])
+    unshared = len({r.id for r in [*first, *second] if r.truth}) - len(one)
+    return _difference(*(Measured(benchmark, column, draws) for column in (one, two))) | {"unshared": unshared}
+
+
+def _of_pair(benchmark: Benchmark, first: Measured, second: Measured) -> dict[str, Any]:
+    """As `paired`; where both have the same items, with the draws that are made already."""
+    if [r.id for r in first.results] != [r.id for r in second.results]:
+        return paired(benchmark, first.results, second.results)
+    return _difference(first, second) | {"unshared": 0}
+
+
+def _difference(first: Measured, second: Measured) -> dict[str, Any]:
+    draws, one, two = first.draws, first.results, second.results
+    differences = {}
+    for name in (name for name in first.values if name in second.values):
+        count = min(len(first.drawn[name]), len(second.drawn[name]))
+        apart = second.drawn[name][:count] - first.drawn[name][:count]
+        ends = interval(apart) if draws.groups > 1 else None
+        differences[name] = {
+            "first": first.values[name],
+            "second": second.values[name],
+            "difference": second.values[name] - first.values[name],
+            "low": None if ends is None else ends[0],
+            "high": None if ends is None else ends[1],
+            "p": None if ends is None else two_sided(apart),
+        }
+    pairs = [(x.outcome is Outcome.RIGHT, y.outcome is Outcome.RIGHT) for x, y in zip(one, two, strict=True)]
+    only_first, only_second = pairs.count((True, False)), pairs.count((False, True))
+    counted = {
+        "both": pairs.count((True, True)),
+        "first_only": only_first,
+        "second_only": only_second,
+        "neither": pairs.count((False, False)),
+        "p": mcnemar(only_first, only_second),
+    }
+    return {
+        "items": len(one),
+        "media": draws.groups,
+        "metrics": differences,
+        "right": counted if "accuracy" in first.values else None,
+    }
+
+
+def outcomes(results: Sequence[Result]) -> dict[str, int]:
+    """How many results have each of the four outcomes."""
+    counted = Counter(result.outcome for result in results)
+    return {outcome.value: counted[outcome] for outcome in Outcome}
+
+
+def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) -> dict[str, Any]:
+    scored = measured.results
+    withheld = [result for result in column if not result.truth]
+    names = dict.fromkeys(name for result in scored for name in result.categories)
+    losses = Counter(loss for result in column for loss in set(result.losses))
+    return {
+        "items": len(column),
+        "media": measured.draws.groups,
+        "outcomes": outcomes(scored),
+        # without a truth nothing is right or wrong: what was read goes into a file to hand in
+        "withheld": {
+            "items": len(withheld),
+            "read": sum(r.outcome not in (Outcome.UNPARSABLE, Outcome.FAILED) for r in withheld),
+            "unparsable": sum(r.outcome is Outcome.UNPARSABLE for r in withheld),
+            "failed": sum(r.outcome is Outcome.FAILED for r in withheld),
+        },
+        "unexpected": sum((r.error or "").startswith(UNEXPECTED) for r in column),
+        "errors": _counted(Counter(_kind(r.error) for r in column if r.error is not None)),
+        "losses": {"items": sum(bool(r.losses) for r in column), "kinds": _counted(losses, _LOSSES)},
+        "metrics": {name: asdict(figure) for name, figure in measured.estimates().items()},
+        "categories": {name: _categories(measured, name, benchmark.metric) for name in names},
+    }
+
+
+def _categories(measured: Measured, name: str, metric: str) -> dict[str, Any]:
+    return {
+        value: {
+            "items": len(found.results),
+            "outcomes": outcomes(found.results),
+            "metrics": found.figures,
+            "main": None if found.main is None else asdict(found.main),
+        }
+        for value, found in sorted(measured.categories(name, metric).items())
+    }
+
+
+def _counted(counter: Counter[str], most: int | None = None) -> dict[str, int]:
+    return dict(sorted(counter.items(), key=lambda pair: (-pair[1], pair[0]))[:most])
+
+
+def _kind(error: str) -> str:
+    return error.partition(":")[0].removeprefix(UNEXPECTED)

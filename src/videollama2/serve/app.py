@@ -1,0 +1,304 @@
+"""The application: routes over one scheduler, behind one guard."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from .. import __version__
+from ..engine import Engine
+from ..errors import UsageError, VideoLlama2Error
+from ..receipt import Answer
+from ..ui import add_page
+from . import metrics as figures
+from . import schema
+from .cache import EncodedMedia
+from .completions import Ticket, job_of
+from .decoding import Decoding
+from .fetch import Fetcher
+from .files import FileStore, Stored, plain_name
+from .guard import Guard
+from .intake import Intake
+from .problems import Problem, problem_of
+from .scheduler import Scheduler
+from .settings import ServeSettings
+from .streaming import begin, whole
+from .wrong import problem_of_validation
+
+logger = logging.getLogger(__name__)
+_SWEEP_SECONDS = 60.0
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "request_too_large", 503: "busy"}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schema.ErrorBody, "description": text}
+    for status, text in {
+        400: "The request makes no sense, or a medium can't be used",
+        401: "No API key, or a wrong one",
+        403: "A page of another site",
+        404: "No such thing",
+        408: "The body did not arrive in time",
+        413: "Too large",
+        415: "A packed body",
+        421: "The server is not called by that name",
+        422: "Not used",
+        429: "Too many questions wait; see Retry-After",
+        500: "The server's fault",
+        503: "The server is stopping, or out of memory; see Retry-After",
+        504: "The answer took too long",
+        507: "No room for files",
+    }.items()
+    if status != 422
+}
+
+
+class Server:
+    """What the routes share: the engine and its scheduler, files, cache and figures."""
+
+    def __init__(self, engine: Engine, settings: ServeSettings) -> None:
+        self.engine, self.settings = engine, settings
+        self.metrics = figures.Metrics()
+        self.files = FileStore(settings)
+        self.cache = EncodedMedia(settings.cache_bytes, settings.cache_folder, settings.cache_folder_bytes)
+        fetcher = Fetcher(settings.safety) if settings.safety.url_hosts else None
+        self.intake = Intake(settings.safety, self.files, fetcher)
+        self.decoding = Decoding(settings.safety)
+        self.scheduler = Scheduler(
+            engine, settings, self.metrics, self.decoding.open_clip, self.cache, fingerprint(engine, settings)
+        )
+        gauge = self.metrics.gauge
+        gauge("waiting", "Questions that wait", lambda: self.scheduler.waiting)
+        gauge("running", "Questions that are being answered", lambda: self.scheduler.running)
+        gauge("media_cache_bytes", "Encoded media in memory", lambda: self.cache.bytes)
+        gauge("files_bytes", "Uploaded files", lambda: self.files.bytes)
+        self.started = int(time.time())
+
+    def close(self) -> None:
+        """End the scheduler's threads and the child processes."""
+        self.scheduler.stop()
+        self.decoding.close()
+        if not self.scheduler.join(self.settings.shutdown_seconds + 5):
+            logger.warning("a step of the model did not end in time")
+
+
+def fingerprint(engine: Engine, settings: ServeSettings) -> str:
+    """Tells this model's encoded media from another's, where they outlive it: reading all weights takes a while."""
+    if settings.cache_folder is None:
+        return engine.name
+    from ..evals.manifest import weights_sha256
+
+    return f"{engine.name} {engine.model.dtype} {weights_sha256(engine.model) or secrets.token_hex(16)}"
+
+
+def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI:
+    """The server's application; its parts are at `app.state.server`. It ends with its lifespan.
+
+    Raises:
+        UsageError: settings that make no sense. OSError: its folders can't be made.
+    """
+    settings = settings or ServeSettings()
+    server = Server(engine, settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(server.files))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.to_thread(server.close)
+
+    app = FastAPI(
+        title="VideoLLaMA 2", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        description="Questions about videos, sounds and pictures over OpenAI's chat API; each answer with its receipt.",
+    )  # fmt: skip
+    app.state.server = server
+    _answers_to_errors(app)
+    _model_routes(app, server)
+    _chat_routes(app, server)
+    _file_routes(app, server)
+    if settings.page:
+        add_page(app)
+    app.add_middleware(Guard, settings=settings, metrics=server.metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )  # fmt: skip
+    return app
+
+
+async def _sweep(files: FileStore) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        await asyncio.to_thread(files.sweep)
+
+
+def _answers_to_errors(app: FastAPI) -> None:
+    async def ours(request: Request, error: Exception) -> Response:
+        problem = problem_of(error, request.state.request_id)
+        return JSONResponse(problem.body(), problem.status, problem.headers)
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words = {404: "there is nothing at this address", 405: "this address does not take that method"}
+        said = words.get(error.status_code, str(error.detail))
+        problem = Problem(error.status_code, _CODES.get(error.status_code, "invalid_request"), said)
+        return JSONResponse(problem.body(), problem.status, {**problem.headers, **(error.headers or {})})
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problem = problem_of_validation(error.errors())
+        return JSONResponse(problem.body(), problem.status)
+
+    app.add_exception_handler(VideoLlama2Error, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _model_routes(app: FastAPI, server: Server) -> None:
+    engine = server.engine
+    config = engine.model.config
+    described = schema.Model(
+        id=engine.name, created=server.started, sees=config.vision_config is not None,
+        hears=config.audio_config is not None, protocol=engine.protocol.name, context=config.max_positions,
+    )  # fmt: skip
+
+    @app.get("/v1/models", response_model=schema.ModelList, responses=_ERRORS)
+    async def models() -> Any:
+        """The model."""
+        return schema.ModelList(data=[described])
+
+    @app.get("/v1/models/{model:path}", response_model=schema.Model, responses=_ERRORS)
+    async def model(model: str) -> Any:
+        """The model, by its name."""
+        if model not in (engine.name, "default"):
+            raise Problem(404, "model_not_found", f"this server has the model {engine.name}", param="model")
+        return described
+
+    @app.get("/health", response_model=schema.Health, responses={503: {"model": schema.Health}})
+    async def health() -> Any:
+        """Whether the server is at work; answers while the model computes."""
+        if not server.scheduler.alive:
+            return JSONResponse({"status": "broken"}, 503)
+        return {"status": "ok" if server.scheduler.open else "stopping"}
+
+    @app.get("/ready", response_model=schema.Health, responses={503: {"model": schema.Health}})
+    async def ready() -> Any:
+        """Whether it would take a question now."""
+        if server.scheduler.alive and server.scheduler.open:
+            return {"status": "ok"}
+        return JSONResponse({"status": "stopping" if server.scheduler.alive else "broken"}, 503)
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(server.metrics.text(), headers={"Content-Type": figures.CONTENT_TYPE})
+
+
+def _chat_routes(app: FastAPI, server: Server) -> None:
+    engine, settings = server.engine, server.settings
+
+    @app.post("/v1/chat/completions", response_model=schema.Completion, responses=_ERRORS)
+    async def chat(asked: schema.ChatRequest, request: Request) -> Response:
+        """An answer to a conversation, whole or with `stream: true` as server-sent events."""
+        id = f"chatcmpl-{secrets.token_hex(12)}"
+        seconds = min(settings.request_seconds, asked.timeout or settings.request_seconds)
+        ticket = Ticket(server.scheduler, seconds)
+        job = job_of(
+            asked, engine=engine, settings=settings, intake=server.intake, client=request.state.client, tell=ticket.tell
+        )
+        log = _logger_of(asked, request, id, settings.log_content)
+        ticket.submit(job)
+        if asked.stream:
+            with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+            return await begin(request, id, ticket, engine, with_usage, log)
+        return await whole(request, id, ticket, engine, log)
+
+
+def _logger_of(asked: schema.ChatRequest, request: Request, id: str, content: bool) -> Callable[[Answer], None]:
+    def log(answer: Answer) -> None:
+        told: dict[str, Any] = {
+            "request_id": request.state.request_id, "id": id, "stream": bool(asked.stream), 
+            "finish": answer.finish_reason,
+            "prompt_tokens": answer.receipt.prompt_tokens, "generated_tokens": answer.receipt.generated_tokens,
+            "media": len(answer.receipt.media), "reused": len(answer.receipt.reused),
+            **{name: round(value, 4) for name, value in answer.timings.items()},
+        }  # fmt: skip
+        if content:
+            told |= {"asked": list(_words(asked)), "answer": answer.text}
+        logger.info("answer", extra={"fields": told})
+
+    return log
+
+
+def _words(asked: schema.ChatRequest) -> Iterator[str]:
+    for message in asked.messages:
+        if isinstance(message.content, str):
+            yield message.content
+        else:
+            yield from (part.text for part in message.content if isinstance(part, schema.TextPart))
+
+
+def _file_routes(app: FastAPI, server: Server) -> None:
+    files = server.files
+
+    @app.post("/v1/files", response_model=schema.File, responses=_ERRORS)
+    async def upload(
+        request: Request,
+        file: UploadFile,
+        purpose: Annotated[Literal["user_data", "vision", "assistants"], Form()] = "user_data",
+        anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
+        seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=1)] = None,
+    ) -> Any:
+        """Keep a file, to ask about it by its id until it expires."""
+        known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
+        if unknown := sorted(set(await request.form()) - known):
+            raise Problem(400, "unknown_parameter", f"{ascii(unknown[0])[:60]} is no field of an upload", param="file")
+        if anchor is None and seconds is not None:
+            raise UsageError("expires_after has no anchor; expected created_at")
+        name = plain_name(file.filename)
+        stored = await asyncio.to_thread(files.add, file.file, file.size or 0, name, purpose, seconds)
+        return _file(stored)
+
+    @app.get("/v1/files", response_model=schema.FileList, responses=_ERRORS)
+    async def listed(
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+        after: Annotated[str | None, Query(max_length=100)] = None,
+        order: Literal["asc", "desc"] = "desc",
+        purpose: Annotated[str | None, Query(max_length=100)] = None,
+    ) -> Any:
+        """The files."""
+        found = [file for file in files.list() if purpose in (None, file.purpose)]
+        found = found if order == "desc" else found[::-1]
+        if after is not None:
+            found = found[[file.id for file in found].index(files.get(after).id) + 1 :]
+        page = found[:limit]
+        return schema.FileList(
+            data=[_file(file) for file in page], has_more=len(found) > limit,
+            first_id=page[0].id if page else None, last_id=page[-1].id if page else None,
+        )  # fmt: skip
+
+    @app.get("/v1/files/{file_id}", response_model=schema.File, responses=_ERRORS)
+    async def one(file_id: str) -> Any:
+        """A file."""
+        return _file(files.get(file_id))
+
+    @app.delete("/v1/files/{file_id}", response_model=schema.Deleted, responses=_ERRORS)
+    async def delete(file_id: str) -> Any:
+        """Delete a file."""
+        await asyncio.to_thread(files.delete, file_id)
+        return schema.Deleted(id=file_id)
+
+
+def _file(stored: Stored) -> schema.File:
+    return schema.File(**vars(stored))

@@ -1,0 +1,188 @@
+"""A chat request as a job for the scheduler, and an answer as OpenAI's clients read it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from ..answering.generation import GenerateOptions
+from ..engine import Engine
+from ..protocols import protocol
+from ..receipt import Answer, TokenLogprob
+from . import schema
+from .intake import Intake
+from .problems import Problem
+from .scheduler import Event, Job, Piece, Scheduler
+from .settings import ServeSettings
+
+_KINDS = {"video_url": "video", "image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "video"}
+
+
+class Ticket:
+    """A question that was taken: its events, in the server's event loop."""
+
+    def __init__(self, scheduler: Scheduler, seconds: float) -> None:
+        """It may take so many seconds, from now."""
+        self._scheduler, self._seconds = scheduler, seconds
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + seconds
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._job: Job | None = None
+
+    def tell(self, event: Event) -> None:
+        """From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        except RuntimeError:  # the loop is closed: nobody is there to be told
+            self.cancel()
+
+    def submit(self, job: Job) -> None:
+        """Raises as `Scheduler.submit`."""
+        self._scheduler.submit(job)
+        self._job = job
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more. Harmless where it has ended."""
+        if self._job is not None:
+            self._scheduler.cancel(self._job)
+
+    async def event(self, seconds: float | None = None) -> Event | None:
+        """The next one; None if none came within `seconds`.
+
+        Raises:
+            Problem: 504, the question's time is over. Exception: what befell it.
+        """
+        until = self._deadline if seconds is None else min(self._deadline, self._loop.time() + seconds)
+        try:
+            async with asyncio.timeout_at(until):
+                event = await self._events.get()
+        except TimeoutError:
+            if self._loop.time() < self._deadline:
+                return None
+            self.cancel()
+            raise Problem(504, "timeout", f"the answer was not complete within {self._seconds:g} s") from None
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def events(self) -> AsyncIterator[Piece | Answer]:
+        """All of them, the answer last; raises as `event`."""
+        while True:
+            event = await self.event()
+            if isinstance(event, Piece | Answer):
+                yield event
+            if isinstance(event, Answer):
+                return
+
+
+def job_of(
+    asked: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: Intake, client: str, tell: Any
+) -> Job:
+    """The job of a request.
+
+    Raises:
+        Problem, UsageError: it asks for what can't be.
+    """
+    if asked.model not in (engine.name, "default"):
+        raise Problem(
+            404, "model_not_found", f"this server has the model {engine.name}, also called default", param="model"
+        )
+    parts = [
+        part.model_dump(exclude_none=True)
+        for message in asked.messages
+        if not isinstance(message.content, str)
+        for part in message.content
+        if not isinstance(part, schema.TextPart)
+    ]
+    most = settings.safety.max_media
+    if len(parts) > most:
+        raise Problem(
+            400, "too_many_media", f"the request has {len(parts)} media; at most {most} are taken", param="messages"
+        )
+    return Job(
+        client=client,
+        messages=[_message(message) for message in asked.messages],
+        media=lambda: intake.all(parts),
+        options=_options(asked, settings),
+        protocol=protocol(asked.protocol or engine.protocol),
+        strict=bool(asked.strict),
+        tell=tell,
+    )
+
+
+def _message(message: schema.SystemMessage | schema.UserMessage | schema.AssistantMessage) -> dict[str, Any]:
+    role = "system" if message.role == "developer" else message.role
+    if isinstance(message.content, str):
+        return {"role": role, "content": message.content}
+    content = [
+        {"type": "text", "text": part.text} if isinstance(part, schema.TextPart) else {"type": _KINDS[part.type]}
+        for part in message.content
+    ]
+    return {"role": role, "content": content}
+
+
+def _options(asked: schema.ChatRequest, settings: ServeSettings) -> GenerateOptions:
+    if asked.max_tokens is not None and asked.max_completion_tokens is not None:
+        raise Problem(
+            400, "invalid_value", "max_tokens and max_completion_tokens are the same; give one", param="max_tokens"
+        )
+    if asked.stream_options is not None and not asked.stream:
+        raise Problem(
+            400, "invalid_value", "stream_options is for streams; expected stream: true", param="stream_options"
+        )
+    if asked.top_logprobs is not None and not asked.logprobs:
+        raise Problem(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
+    tokens = asked.max_tokens or asked.max_completion_tokens or settings.default_tokens
+    temperature = asked.temperature or 0.0
+    return GenerateOptions(
+        max_new_tokens=min(tokens, settings.max_tokens),
+        temperature=temperature if temperature >= 1e-3 else 0.0,  # below, sampling says what the likeliest token does
+        top_p=1.0 if asked.top_p is None else asked.top_p,
+        seed=asked.seed,
+        stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ()),
+        top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
+    )
+
+
+def completion(id: str, answer: Answer, engine: Engine) -> dict[str, Any]:
+    """The whole answer."""
+    message = {"role": "assistant", "content": answer.text}
+    logprobs = None if answer.logprobs is None else logprobs_of(answer.logprobs, engine)
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": logprobs}
+    return {
+        "id": id, "object": "chat.completion", "created": int(time.time()), "model": engine.name, "choices": [choice],
+        "usage": usage(answer), **told(answer),
+    }  # fmt: skip
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    """What OpenAI's answers do not have: what was seen and heard, and how long it took."""
+    plain = answer.to_dict()
+    return {"receipt": plain["receipt"], "timings": {k: round(v, 6) for k, v in answer.timings.items()}}
+
+
+def usage(answer: Answer) -> dict[str, Any]:
+    """Tokens, by modality."""
+    receipt = answer.receipt
+    by_kind = {"image_tokens": 0, "video_tokens": 0, "audio_tokens": 0}
+    for entry in receipt.media:
+        by_kind[f"{getattr(entry, 'kind', 'audio')}_tokens"] += entry.tokens
+    text = receipt.prompt_tokens - sum(by_kind.values())
+    return {
+        "prompt_tokens": receipt.prompt_tokens,
+        "completion_tokens": receipt.generated_tokens,
+        "total_tokens": receipt.prompt_tokens + receipt.generated_tokens,
+        "prompt_tokens_details": {"text_tokens": text, **by_kind, "cached_tokens": 0},
+    }
+
+
+def logprobs_of(found: Sequence[TokenLogprob], engine: Engine) -> dict[str, Any]:
+    """As OpenAI has them."""
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        text = engine.processor.decode([token])
+        whole = "\ufffd" not in text  # else it holds a part of a character, whose bytes the tokenizer does not tell
+        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode()) if whole else None}
+
+    content = [{**entry(t.token, t.logprob), "top_logprobs": [entry(*pair) for pair in t.top]} for t in found]
+    return {"content": content, "refusal": None}

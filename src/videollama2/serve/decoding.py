@@ -1,0 +1,51 @@
+"""The pool in which a server opens media: IsolatedMedia with the server's ceilings, and no path in what it says.
+
+Engine(opener=Decoding(safety).open_clip)
+"""
+
+import os
+import re
+from dataclasses import replace
+from typing import Any
+
+from ..errors import UsageError, VideoLlama2Error
+from ..media import Clip
+from ..media.isolated import IsolatedMedia
+from .intake import Attachment
+from .public import public
+from .safety import Safety
+
+# what helps whoever runs the code, and not whoever asks a server
+_RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
+
+
+class Decoding:
+    """Opens the media of requests in child processes. Safe to use from several threads."""
+
+    def __init__(self, safety: Safety) -> None:
+        """Nothing is started yet."""
+        self._media = IsolatedMedia(workers=safety.decoders, child=safety.child, limits=safety.limits)
+
+    def close(self) -> None:
+        """End the child processes."""
+        self._media.close()
+
+    def open_clip(self, medium: Any, **asked: Any) -> Clip:
+        """As `media.open_clip`, for what Intake gives: an Attachment, or bytes.
+
+        Raises:
+            VideoLlama2Error: as open_clip, with the file called by its id.
+        """
+        if not isinstance(medium, Attachment | bytes):
+            raise UsageError(f"a server opens uploaded files and bytes; this medium is a {type(medium).__name__}")
+        name = str(medium) if isinstance(medium, Attachment) else "the medium"
+        path = os.fspath(medium) if isinstance(medium, Attachment) else f"<{len(medium)} bytes>"
+        try:
+            clip = self._media.open_clip(medium, **asked)
+        except VideoLlama2Error as error:
+            raise type(error)(public(_RAISE.sub("", str(error)).replace(path, name))) from None
+
+        def named(texts: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(public(text.replace(path, name)) for text in texts)
+
+        return replace(clip, source=name, notes=named(clip.notes), losses=named(clip.losses))

@@ -1,0 +1,191 @@
+"""Before any route: who may ask, how much a body may hold and how fast it must come; after: a line of log, and figures.
+
+One layer around the whole application, so that no route can be without it.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .metrics import Metrics
+from .problems import Problem, problem_of
+from .settings import ServeSettings
+
+access = logging.getLogger("videollama2.serve.access")
+_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_FORM_BYTES = 64 * 1024  # of a form around a file
+_RATE = 1 << 20  # bytes a second that a long body must reach
+UPLOADS = "/v1/files"
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        self.app, self._settings, self._metrics = app, settings, metrics
+        self._keys = [_digest(key) for key in settings.api_keys]
+        self._held = {True: 0, False: 0}  # bytes of uploads, and of other bodies, of requests on their way
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":  # there are none
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await self.app(scope, receive, send)
+            return
+        await _Visit(self, scope, receive, send).run()
+
+    def check(self, scope: Scope, headers: Headers) -> str:
+        """Whose request it is: a name for the scheduler.
+
+        Raises:
+            Problem: it may not pass.
+        """
+        host = headers.get("host", "")
+        if self._settings.hosts and _name(host) not in self._settings.hosts:
+            raise Problem(421, "unknown_host", "this server is not called by that name; whoever runs it can add it")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._settings.cors_origins and urlsplit(origin).netloc != host:
+            raise Problem(403, "cross_origin", "pages of other sites may not call this server")
+        client = (scope.get("client") or ("?",))[0]
+        if not self._keys:
+            return str(client)
+        given = _digest(_key(headers.get("authorization", "")))
+        matches = [hmac.compare_digest(given, key) for key in self._keys]  # all of them, whichever it is
+        if not any(matches):
+            raise Problem(401, "invalid_api_key", "this server asks for an API key: Authorization: Bearer KEY")
+        return f"key {matches.index(True)}"
+
+    def most_bytes(self, scope: Scope, headers: Headers) -> int:
+        """Of the body.
+
+        Raises:
+            Problem: its headers say that it is larger, or packed.
+        """
+        upload = scope["path"] == UPLOADS
+        most = self._settings.max_upload_bytes + _FORM_BYTES if upload else self._settings.max_body_bytes
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Problem(415, "packed_body", "a packed body is not taken; send it without Content-Encoding")
+        length = headers.get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length[:20]) > most:
+            raise Problem(413, "file_too_large" if upload else "request_too_large", _too_large(most))
+        return most
+
+    def hold(self, scope: Scope, size: int) -> bool:
+        """Count bytes of a body as held, or with a negative size as let go; False: all bodies together are too many."""
+        upload = scope["path"] == UPLOADS
+        self._held[upload] += size
+        return self._held[upload] <= (self._settings.files_bytes if upload else self._settings.bodies_bytes)
+
+    def seen(self, scope: Scope, headers: Headers, status: int, seconds: float) -> None:
+        """Count a request, and write its line."""
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        told: dict[str, Any] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
+        access.info("request", extra={"fields": {"request_id": scope["state"]["request_id"], **told}})
+
+
+class _Visit:
+    """One request on its way through."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
+        self._headers = Headers(scope=scope)
+        given = self._headers.get("x-request-id", "")
+        self._id = given if _ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+        self._started, self._status = time.perf_counter(), 0
+        self._most = self._read = 0
+        self._whole = False
+
+    async def run(self) -> None:
+        state = self._scope.setdefault("state", {})
+        state["request_id"] = self._id
+        try:
+            try:
+                state["client"] = self._guard.check(self._scope, self._headers)
+                self._most = self._guard.most_bytes(self._scope, self._headers)
+            except Problem as problem:
+                await self._say(problem)
+                return
+            await self._guard.app(self._scope, self._received, self._sent)
+        except Exception as error:  # no one's fault but ours
+            access.exception("failed", extra={"fields": {"request_id": self._id}})
+            if not self._status:
+                await self._say(problem_of(error, self._id))
+        finally:
+            self._guard.hold(self._scope, -self._read)
+            seconds = time.perf_counter() - self._started
+            self._guard.seen(self._scope, self._headers, self._status or 499, seconds)
+
+    async def _say(self, problem: Problem) -> None:
+        response = JSONResponse(problem.body(), problem.status, problem.headers)
+        await response(self._scope, self._receive, self._sent)
+
+    async def _received(self) -> Message:
+        """The next part of the body, counted; once it is whole, whatever comes."""
+        if self._whole:
+            return await self._receive()
+        allowed = self._guard._settings.body_seconds + self._read / _RATE
+        try:
+            async with asyncio.timeout(max(0.0, self._started + allowed - time.perf_counter())):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "the request's body did not arrive in time") from None
+        size = len(message.get("body", b""))
+        self._read += size
+        room = self._guard.hold(self._scope, size)
+        if self._read > self._most:
+            raise HTTPException(413, _too_large(self._most))
+        if not room:
+            raise HTTPException(503, "too many large requests at once; ask again later", {"Retry-After": "5"})
+        self._whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def _sent(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            own = [(b"x-request-id", self._id.encode()), (b"x-content-type-options", b"nosniff")]
+            message = {**message, "headers": [*message.get("headers", []), *own]}
+        await self._send(message)
+
+
+def _too_large(most: int) -> str:
+    return f"the request has more than {most:,} bytes; upload large media as files"
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _key(authorization: str) -> str:
+    """The key of a Bearer header; of a Basic one, which is what browsers ask people for, the password."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    return re.sub(r":\d*$", "", host).lower()

@@ -1,0 +1,220 @@
+"""Media parts of requests to `Media`: the only door through which a stranger's media come in.
+
+    video_url, image_url, audio_url   {"url": "data:…;base64,…"}        decoded in pieces, refused before it is large
+                                      {"url": "https://…"}              through the one Fetcher, where it is allowed
+    input_audio                       {"data": "…", "format": "wav"}
+    file                              {"file_id": "file-…"}             uploaded before
+                                      {"file_data": "data:…;base64,…"}
+
+There is no other way: no path, no file:, no other scheme.
+"""
+
+import binascii
+import io
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ..errors import MediaTooLarge, UsageError
+from ..text.conversations import Media
+from .fetch import Fetcher
+from .safety import Safety
+
+KINDS: Final = ("video_url", "image_url", "audio_url", "input_audio", "file")
+_OPTIONS = ("start", "end", "num_frames", "sound")
+_PIECE = 1 << 20  # characters of base64 that are decoded at once; a multiple of 4
+_HEAD = re.compile(r"data:(?P<type>[a-z]+/[a-z0-9.+-]+)?(?P<base64>;base64)?,", re.IGNORECASE)
+_MOST_HEAD = 128  # characters before the data
+_FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_SOUNDS = ("wav", "mp3", "flac", "ogg", "opus", "aac", "m4a", "webm")
+# Types that say of themselves that they are media; what they really are, their content says.
+_TYPES = re.compile(r"(video|image|audio)/(?!svg)(?!jpeg$|jpg$|png$)[a-z0-9.+-]+|image/(jpeg|jpg|png)|application/"
+                    r"(octet-stream|ogg|mp4)")  # fmt: skip
+
+
+class Files(Protocol):
+    """Uploaded files."""
+
+    def path_of(self, id: str) -> Path:
+        """Where a file is; an error of ours if there is none of that id."""
+
+
+@dataclass(frozen=True)
+class Attachment(os.PathLike[str]):
+    """An uploaded file: opened by its path, called by its id wherever somebody may read it."""
+
+    path: Path
+    id: str
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Intake:
+    """Turns the media parts of requests into `Media`. Safe to use from several threads; fetching takes its time."""
+
+    def __init__(self, settings: Safety, files: Files | None, fetcher: Fetcher | None = None) -> None:
+        """`files` is where ids are looked up; without a `fetcher` there are no media by URL."""
+        self.safety, self._files, self._fetcher = settings, files, fetcher
+
+    def media(self, part: Mapping[str, Any]) -> Media:
+        """One media part.
+
+        Raises:
+            UsageError: it is malformed, or of a kind that is not taken. MediaTooLarge: more bytes than allowed.
+            UnreadableMedia: nothing comes from its URL. MediaNotFound: no such file.
+        """
+        return self._media(part, self.safety.max_request_media_bytes)
+
+    def all(self, parts: Sequence[Mapping[str, Any]]) -> list[Media]:
+        """The media parts of one request: their number is checked first, and their bytes are counted together.
+
+        Raises:
+            as `media`.
+        """
+        if len(parts) > self.safety.max_media:
+            raise UsageError(f"the request has {len(parts):,} media; at most {self.safety.max_media} are taken")
+        left, found = self.safety.max_request_media_bytes, []
+        for part in parts:
+            found.append(self._media(part, left))
+            left -= len(found[-1].source) if isinstance(found[-1].source, bytes) else 0
+        return found
+
+    def _media(self, part: Mapping[str, Any], left: int) -> Media:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind not in KINDS:
+            raise UsageError(f"a content part is {_shown(kind)}; expected text, {', '.join(KINDS)}")
+        body = part.get(kind)
+        if unknown := sorted(str(key) for key in set(part) - {"type", kind, *_OPTIONS}):
+            raise UsageError(f"a {kind} part has {_shown(unknown[0])}; expected {kind}, {', '.join(_OPTIONS)}")
+        if not isinstance(body, Mapping):
+            raise UsageError(f"the {kind} part has no object {kind!r}; expected {_expected(kind)}")
+        options = self._options(kind, part)
+        source = self._source(kind, body, left)
+        heard_only = kind in ("audio_url", "input_audio")
+        sound = bool(options.pop("sound", True))
+        return Media(source=source, video=not heard_only, audio=heard_only or sound, **options)
+
+    def _options(self, kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
+        """The part's own wishes; they can only lower what the server allows."""
+        options = {name: part[name] for name in _OPTIONS if part.get(name) is not None}
+        for name in ("start", "end"):
+            if name in options:
+                options[name] = _seconds(name, options[name])
+        start, end = options.get("start", 0.0), options.get("end", math.inf)
+        if not start < end:
+            raise UsageError(f"start={start:g} is not before end={end:g}")
+        frames, most = options.get("num_frames"), self.safety.max_num_frames
+        if frames is not None and (isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= most):
+            raise UsageError(f"num_frames={_shown(frames)}; expected a whole number from 1 to {most} on this server")
+        if not isinstance(options.get("sound", True), bool):
+            raise UsageError(f"sound={_shown(options['sound'])}; expected true or false")
+        if wrong := [n for n in ("num_frames", "sound") if n in options and kind in ("audio_url", "input_audio")]:
+            raise UsageError(f"a {kind} part has {wrong[0]}, which has no meaning for sound alone")
+        return options
+
+    def _source(self, kind: str, body: Mapping[str, Any], left: int) -> bytes | Attachment:
+        if kind == "input_audio":
+            _only(kind, body, {"data", "format"})
+            if body.get("format") not in _SOUNDS:
+                raise UsageError(f"format={_shown(body.get('format'))} of input_audio; expected {', '.join(_SOUNDS)}")
+            return self._decoded(_text(kind, body, "data"), 0, left)
+        if kind == "file":
+            _only(kind, body, {"file_id", "file_data", "filename"})
+            if ("file_id" in body) == ("file_data" in body):
+                raise UsageError(f"a file part names one of file_id and file_data; expected {_expected(kind)}")
+            if "file_id" in body:
+                return self._uploaded(_text(kind, body, "file_id"))
+            return self._data(_text(kind, body, "file_data"), left)
+        _only(kind, body, {"url", "detail"} if kind == "image_url" else {"url"})
+        if body.get("detail", "auto") != "auto":
+            raise UsageError(f"detail={_shown(body['detail'])}; every picture is taken as the model needs it: auto")
+        url = _text(kind, body, "url")
+        if url[:5].lower() == "data:":
+            return self._data(url, left)
+        if not re.match(r"https?://", url, re.IGNORECASE):
+            raise UsageError(
+                f"the {kind} is neither a data URL nor a web address; local files can't be named: upload the file and "
+                "give its id"
+            )
+        if self._fetcher is None:
+            raise UsageError("media by URL are turned off on this server; upload the file, or send it as a data URL")
+        return self._fetcher.fetch(url, left)
+
+    def _uploaded(self, id: str) -> Attachment:
+        if self._files is None:
+            raise UsageError("this server keeps no files; send the medium as a data URL")
+        if not _FILE_ID.fullmatch(id):
+            raise UsageError("the file_id is no id of a file; expected what the upload returned")
+        return Attachment(self._files.path_of(id), id)
+
+    def _data(self, url: str, left: int) -> bytes:
+        """The content of a data URL."""
+        head = _HEAD.match(url[:_MOST_HEAD])
+        if head is None or not head["base64"]:
+            raise UsageError("the data URL can't be read; expected data:TYPE;base64,DATA")
+        if head["type"] and not _TYPES.fullmatch(head["type"].lower()):
+            raise UsageError(f"the data URL is of type {_shown(head['type'])}; expected video, image or audio")
+        return self._decoded(url, head.end(), left)
+
+    def _decoded(self, text: str, start: int, left: int) -> bytes:
+        """Base64 from `start` on. Refused by its length first, then decoded piece by piece: no third copy of it."""
+        most = min(self.safety.max_data_bytes, left)
+        length = len(text) - start
+        if length // 4 * 3 > most + 2:
+            raise MediaTooLarge(f"a medium in the request has more than {most:,} bytes; upload it as a file")
+        content = io.BytesIO()
+        try:
+            for at in range(start, len(text), _PIECE):
+                piece = text[at : at + _PIECE]
+                if "=" in piece and at + _PIECE < len(text):
+                    raise binascii.Error("padding in the middle")
+                content.write(binascii.a2b_base64(piece, strict_mode=True))
+        except ValueError as error:  # binascii.Error is one; so is a character beyond ASCII
+            raise UsageError(
+                "a medium in the request is no valid base64; expected the standard alphabet, padded, no line breaks"
+            ) from error
+        if content.tell() > most:
+            raise MediaTooLarge(f"a medium in the request has more than {most:,} bytes; upload it as a file")
+        if not content.tell():
+            raise UsageError("a medium in the request is empty")
+        return content.getvalue()
+
+
+def _seconds(name: str, value: Any) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1e9:  # a NaN fails too
+        raise UsageError(f"{name}={_shown(value)}; expected seconds, 0 or more")
+    return float(value)
+
+
+def _text(kind: str, body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"the {kind} part has no text {name!r}; expected {_expected(kind)}")
+    return value
+
+
+def _only(kind: str, body: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(str(key) for key in set(body) - known):
+        raise UsageError(f"{kind} has {_shown(unknown[0])}; expected {', '.join(sorted(known))}")
+
+
+def _expected(kind: str) -> str:
+    if kind == "input_audio":
+        return '{"data": BASE64, "format": "wav"}'
+    return '{"file_id": ID} or {"file_data": "data:…"}' if kind == "file" else '{"url": "data:…"}'
+
+
+def _shown(value: object) -> str:
+    """A caller's own value in a message to the caller: short, on one line."""
+    if isinstance(value, int) and abs(value) >= 1 << 64:  # Python refuses to write out the longest
+        return "a very large number"
+    return ascii(value)[:60] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

@@ -1,0 +1,32 @@
+"""Logs as one JSON object a line. What users ask and get is not in them, unless the settings say so."""
+
+import json
+import logging
+import time
+from typing import Any
+
+
+class JsonLines(logging.Formatter):
+    """Time, level, logger, message, and the fields of the record's `extra={"fields": {…}}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        told: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "logger": record.name}
+        told |= {"message": record.getMessage(), **getattr(record, "fields", {})}
+        if record.exc_info:
+            told["error"] = self.formatException(record.exc_info)
+        return json.dumps(told)
+
+
+def log_json(level: int = logging.INFO) -> None:
+    """The package's log and uvicorn's, to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    for name in ("videollama2", "uvicorn"):
+        log = logging.getLogger(name)
+        log.handlers[:] = [handler]
+        log.setLevel(level)
+        log.propagate = False
+    # of media: they name what users sent; a request's receipt has them
+    logging.getLogger("videollama2.engine").setLevel(logging.ERROR)

@@ -1,0 +1,157 @@
+"""Answers over HTTP, whole or as server-sent events; the client is watched, and its leaving ends its answer.
+
+data: {"object": "chat.completion.chunk", …}      text as it becomes certain
+data: {…, "finish_reason": …, "receipt": …}       the last with a choice
+data: {…, "usage": …}                             where asked for
+data: {"error": {…}}                              instead, if something befell it on the way
+data: [DONE]                                      always
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ..engine import Engine
+from ..receipt import Answer
+from .completions import Ticket, completion, logprobs_of, told, usage
+from .problems import problem_of
+from .scheduler import Event, Piece
+
+_FIRST_SECONDS = 15.0  # for an answer's beginning; until then an error can still have a status of its own
+_QUIET_SECONDS = 10.0  # of a stream, after which it says that it is alive
+_SEND_SECONDS = 30.0  # for a client to take a piece
+
+
+async def whole(request: Request, id: str, ticket: Ticket, engine: Engine, log: Callable[[Answer], None]) -> Response:
+    """The answer, once it is complete.
+
+    Raises:
+        Problem, VideoLlama2Error: it did not come about.
+    """
+
+    async def last() -> Answer:
+        answer: Answer | None = None
+        async for event in ticket.events():
+            answer = event if isinstance(event, Answer) else None
+        assert answer is not None
+        return answer
+
+    answer = await _unless_gone(request.receive, last(), ticket)
+    if answer is None:
+        return Response(status_code=499)  # nobody reads it; it is for the log
+    log(answer)
+    return JSONResponse(completion(id, answer, engine))
+
+
+async def _unless_gone(receive: Receive, work: Awaitable[Any], ticket: Ticket) -> Any:
+    """What the work gives; None if the client left before, and then its question is cancelled."""
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return None
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        ticket.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def begin(
+    request: Request, id: str, ticket: Ticket, engine: Engine, include_usage: bool, log: Callable[[Answer], None]
+) -> Response:
+    """A stream, after its first piece has come or a while has gone.
+
+    Raises:
+        Problem, VideoLlama2Error: no answer will come.
+    """
+    watching = asyncio.ensure_future(_gone(request.receive))
+    first = asyncio.ensure_future(ticket.event(_FIRST_SECONDS))
+    try:
+        await asyncio.wait((first, watching), return_when=asyncio.FIRST_COMPLETED)
+        event = first.result() if first.done() else None
+    except BaseException:
+        watching.cancel()
+        ticket.cancel()
+        raise
+    finally:
+        first.cancel()
+    return EventStream(_events(id, ticket, event, engine, include_usage, log), watching, ticket)
+
+
+class EventStream(Response):
+    """Sends what an iterator gives until it ends, or the client goes."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str], watching: "asyncio.Future[None]", ticket: Ticket) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._events, self._watching, self._ticket = events, watching, ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        sending = asyncio.ensure_future(self._send(send))
+        try:
+            await asyncio.wait((sending, self._watching), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            sending.cancel()
+            self._watching.cancel()
+            self._ticket.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError, TimeoutError):
+                await sending
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for text in self._events:
+            async with asyncio.timeout(_SEND_SECONDS):  # who does not read is gone
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _events(
+    id: str, ticket: Ticket, event: Event | None, engine: Engine, include_usage: bool, log: Callable[[Answer], None]
+) -> AsyncIterator[str]:
+    head = {"id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": engine.name}
+
+    def chunk(delta: dict[str, Any], **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": None} | more.pop("choice", {})
+        return _data({**head, "choices": [choice], **({"usage": None} if include_usage else {}), **more})
+
+    yield chunk({"role": "assistant", "content": ""})
+    try:
+        while True:
+            if isinstance(event, Piece):
+                logprobs = {"logprobs": logprobs_of(event.logprobs, engine)} if event.logprobs else {}
+                yield chunk({"content": event.text}, choice=logprobs)
+            elif isinstance(event, Answer):
+                log(event)
+                yield chunk({}, choice={"finish_reason": event.finish_reason}, **told(event))
+                if include_usage:
+                    yield _data({**head, "choices": [], "usage": usage(event)})
+                break
+            elif event is None:
+                yield ": the answer is on its way\n\n"
+            event = await ticket.event(_QUIET_SECONDS)
+    except Exception as error:  # the status is sent long since
+        problem = problem_of(error, id)
+        yield _data({"error": {**problem.body()["error"], "status": problem.status}})
+    yield "data: [DONE]\n\n"
+
+
+def _data(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

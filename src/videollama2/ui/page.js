@@ -1,0 +1,252 @@
+// The page: which clip, which settings, which question; the other modules do the rest.
+
+import { models, upload } from "./api.js";
+import { Chat, errorCard } from "./chat.js";
+import { Clip } from "./clip.js";
+import { byId, make } from "./dom.js";
+import { RecorderDialog, canRecord } from "./recorder.js";
+import { Trim } from "./trim.js";
+import { EXAMPLES, PROTOCOLS, clock, size } from "./words.js";
+
+const state = { models: [], clip: null, player: null, uploaded: null, uploading: null, answering: null };
+const chat = new Chat(showMoment);
+const trim = new Trim(hint);
+
+/* The clip */
+
+async function choose(file) {
+  if (!file) return;
+  state.answering?.abort();
+  state.uploading?.abort();
+  state.clip?.close();
+  chat.forget();
+  state.clip = state.player = state.uploaded = null;
+  byId("clip-error").replaceChildren();
+  byId("drop").hidden = true;
+  byId("stage").hidden = false;
+  byId("name").textContent = file.name;
+  byId("trim").hidden = true;
+  trim.clip = null;
+  byId("screen").replaceChildren();
+  send(file);
+  const clip = (state.clip = await Clip.open(file));
+  if (state.clip !== clip) return clip.close();
+  state.player = playerOf(clip);
+  byId("screen").replaceChildren(state.player ?? make("p", { class: "quiet" }, "No preview"));
+  byId("trim-note").hidden = clip.readable;
+  byId("trim-note").textContent = "This browser can’t show this clip, so there is no preview and no range. The model may still read it.";
+  suit();
+  refresh();
+  const drawn = trim.show(clip, state.player);
+  await clip.listen();
+  if (state.clip === clip) trim.wave();
+  await drawn;
+}
+
+function playerOf(clip) {
+  if (!clip.readable) return null;
+  if (clip.kind === "image") return make("img", { src: clip.url, alt: `The picture ${clip.file.name}` });
+  const attributes = { src: clip.url, controls: true, playsinline: true, preload: "auto", "aria-label": "The clip" };
+  const player = make(clip.kind === "audio" ? "audio" : "video", attributes);
+  if (clip.kind === "video") player.style.aspectRatio = String(Math.max(clip.aspect, 0.7));
+  return player;
+}
+
+/** Upload the file, and say how it goes. */
+async function send(file) {
+  const uploading = (state.uploading = new AbortController());
+  const says = (text) => (byId("upload").textContent = text);
+  byId("progress").hidden = false;
+  byId("progress").removeAttribute("value");
+  says("");
+  byId("clip-error").replaceChildren();
+  try {
+    const progress = (share) => (byId("progress").value = share);
+    const id = await upload(file, progress, uploading.signal);
+    if (uploading.signal.aborted) return;
+    state.uploaded = { id, file };
+    says(size(file.size));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    says("");
+    const again = make("button", { type: "button", onclick: () => send(file) }, "Try again");
+    byId("clip-error").replaceChildren(errorCard(error, again));
+  } finally {
+    if (state.uploading === uploading) byId("progress").hidden = true;
+    refresh();
+  }
+}
+
+function showMoment(seconds) {
+  if (!state.player?.pause) return;
+  state.player.pause();
+  state.player.currentTime = seconds + 0.002;
+  byId("stage").scrollIntoView({ block: "nearest" });
+}
+
+/* The question */
+
+function settings() {
+  const { start, end } = trim.range();
+  const { clip, uploaded } = state;
+  const media = { kind: clip.kind, id: uploaded.id, start, end, sound: byId("sound").checked };
+  const rangeText = start === null && end === null ? "" : `, ${clock(start ?? 0)} to ${clock(end ?? clip.duration)}`;
+  return { clip, media, rangeText, model: byId("model").value, protocol: byId("protocol").value };
+}
+
+const ready = () => Boolean(state.clip && state.uploaded && byId("model").value);
+
+async function submit(text) {
+  if (!text || !ready() || state.answering) return;
+  const answering = (state.answering = new AbortController());
+  byId("question").value = "";
+  byId("welcome").hidden = true;
+  refresh();
+  const error = await chat.ask(text, settings(), answering.signal);
+  state.answering = null;
+  if (error) byId("question").value = text;
+  if (error?.code === "file_not_found") await send(state.clip.file); // it has expired there
+  refresh();
+  byId("question").focus({ preventScroll: true });
+}
+
+/** Everything that depends on what can be done now. */
+function refresh() {
+  const answering = Boolean(state.answering);
+  byId("ask").hidden = answering;
+  byId("stop").hidden = !answering;
+  byId("ask").disabled = !ready();
+  for (const chip of byId("examples").children) chip.disabled = !ready() || answering;
+  const question = byId("question");
+  question.style.height = "auto";
+  question.style.height = `${question.scrollHeight}px`;
+  hint();
+}
+
+function hint() {
+  const busy = state.clip && !state.uploaded && !byId("progress").hidden;
+  if (!state.clip) byId("hint").textContent = "Choose a clip first.";
+  else if (busy) byId("hint").textContent = "The clip is on its way to the server…";
+  else if (!ready()) byId("hint").textContent = "The clip has not reached the server.";
+  else if (chat.messages.length && !chat.continues(settings())) byId("hint").textContent = "The settings are new: the next question begins a new conversation.";
+  else if (chat.messages.length) byId("hint").textContent = "Goes on with the conversation; the clip is not sent again.";
+  else byId("hint").textContent = "Enter asks, Shift and Enter begin a new line.";
+}
+
+/* The server */
+
+async function connect() {
+  const server = byId("server");
+  try {
+    const found = (state.models = await models());
+    byId("model").replaceChildren(...found.map(({ id }) => make("option", { value: id }, id)));
+    server.textContent = found.map(({ id }) => id).join(", ");
+    server.dataset.state = "well";
+    byId("model").disabled = found.length < 2;
+    suit();
+  } catch (error) {
+    server.dataset.state = "ill";
+    server.textContent = "no connection";
+    const again = make("button", { type: "button", onclick: connect }, "Try again");
+    byId("clip-error").replaceChildren(errorCard(error, again));
+    return refresh();
+  }
+  byId("clip-error").replaceChildren();
+  refresh();
+}
+
+/* What people do */
+
+function listen() {
+  byId("file").addEventListener("change", (event) => {
+    choose(event.target.files[0]);
+    event.target.value = "";
+  });
+  byId("example").addEventListener("click", fetchExample);
+  byId("other").addEventListener("click", () => byId("file").click());
+  for (const name of ["dragenter", "dragover"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      document.body.classList.add("dragging");
+    });
+  }
+  document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("dragging"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dragging");
+    choose(event.dataTransfer.files[0]);
+  });
+  byId("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit(byId("question").value.trim());
+  });
+  byId("question").addEventListener("input", refresh);
+  byId("question").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      submit(event.target.value.trim());
+    }
+  });
+  byId("stop").addEventListener("click", () => state.answering?.abort());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) state.answering?.abort();
+  });
+  for (const id of ["sound", "protocol"]) byId(id).addEventListener("change", hint);
+  byId("model").addEventListener("change", suit);
+  byId("protocol").addEventListener("change", sayProtocol);
+  for (const text of EXAMPLES) byId("examples").append(make("button", { type: "button", class: "chip", onclick: () => submit(text) }, text));
+  if (canRecord()) {
+    const recorder = new RecorderDialog(choose);
+    byId("record").addEventListener("click", () => recorder.open());
+  } else {
+    byId("record").disabled = true;
+    byId("record").title = "Browsers record only on pages from this machine or over HTTPS";
+  }
+}
+
+/** Offer what the chosen model can do. */
+function suit() {
+  const model = state.models.find(({ id }) => id === byId("model").value) ?? {};
+  const deaf = model.hears === false;
+  byId("sound").disabled = deaf || (state.clip && state.clip.kind !== "video");
+  byId("sound-says").textContent = deaf ? "This model can’t hear" : "Listen to its sound";
+  byId("protocol").options[0].textContent = model.protocol ? `the model’s own (${model.protocol})` : "the model’s own";
+  hint();
+}
+
+function sayProtocol() {
+  byId("protocol-says").textContent = PROTOCOLS[byId("protocol").value] ?? "";
+}
+
+async function fetchExample() {
+  try {
+    const response = await fetch("ui/example.mp4");
+    await choose(new File([await response.blob()], "example.mp4", { type: "video/mp4" }));
+  } catch (error) {
+    byId("clip-error").replaceChildren(errorCard(error));
+  }
+}
+
+function listenToTheme() {
+  const button = byId("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const show = () => button.setAttribute("aria-pressed", String(dark()));
+  button.addEventListener("click", () => {
+    const theme = dark() ? "light" : "dark";
+    document.documentElement.dataset.theme = theme;
+    localStorage.setItem("theme", theme);
+    show();
+  });
+  system.addEventListener("change", show);
+  show();
+}
+
+byId("protocol").append(
+  ...Object.keys(PROTOCOLS).map((name) => make("option", { value: name }, name || "the model’s own")),
+);
+sayProtocol();
+listen();
+listenToTheme();
+refresh();
+connect();

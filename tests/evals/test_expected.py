@@ -1,0 +1,100 @@
+"""Known figures: every entry is whole, and a report says the right thing of each."""
+
+import re
+from typing import Any
+
+import pytest
+
+from videollama2.evals.expected import compared, figures, released
+from videollama2.evals.judge.prompts import JUDGED, KINDS
+from videollama2.evals.registry import benchmarks
+from videollama2.evals.report import summary
+
+from .results import Plain, column, manifest
+
+
+class Music(Plain):
+    name, kind = "music_avqa", "closed"
+
+
+def said(right: int, wrong: int, **run: Any) -> list[dict[str, Any]]:
+    told = manifest(**({"model": "2.1-7b-av", "setting": "paper", "frames": 16} | run))
+    return summary(column("R" * right + "W" * wrong), Music(), told)["expected"]
+
+
+def test_every_figure_is_whole() -> None:
+    for figure in figures():
+        assert released(figure.model) == figure.model
+        assert 0 < figure.tolerance < 0.2 * (5 if figure.metric.endswith("_of_5") else 1)
+        assert 0 < figure.value < (5 if figure.metric.endswith("_of_5") else 1)
+        assert figure.setting == "paper"
+        assert re.match(r"arXiv:|github\.com/|papers|table", figure.source), figure.source
+    assert len(set(figures())) == len(figures())
+    music = {f.value: f.kind for f in figures() if (f.model, f.benchmark) == ("2.1-7b-av", "music-avqa")}
+    assert music == {0.809: "published", 0.6561: "reported", 0.6575: "reported"}
+
+
+def test_every_figure_is_one_that_a_report_has() -> None:
+    known = benchmarks()
+    for figure in figures():
+        assert figure.benchmark in known
+        if figure.judged:
+            kind = re.sub(r"_(accuracy|of_5)$", "", figure.metric)
+            judged = [kinds for name, kinds in JUDGED.items() if name.partition("/")[0] == figure.benchmark]
+            assert any(kind in kinds for kinds in judged), figure
+            assert KINDS[kind].verdict or figure.metric.endswith("_of_5")
+
+
+def test_what_users_got_reproduces_and_what_is_printed_does_not() -> None:
+    texts = [(entry["value"], entry["says"], entry["text"]) for entry in said(656, 344)]
+    assert texts == [
+        (0.809, "differs", "differs by −15.3 points from 80.9 % (published: arXiv:2406.07476v3, table 8)"),
+        (0.6561, "reproduces", "reproduces 65.6 % (reported: github.com/DAMO-NLP-SG/VideoLLaMA2/issues/135)"),
+        (0.6575, "reproduces", "reproduces 65.8 % (reported: github.com/DAMO-NLP-SG/VideoLLaMA2/issues/170)"),
+    ]
+    assert [e["says"] for e in said(809, 191)] == ["reproduces", "differs", "differs"]
+
+
+def test_few_items_can_not_tell() -> None:
+    assert [e["says"] for e in said(7, 3)] == ["open", "open", "open"]
+    assert "so few items can't tell apart" in said(7, 3)[0]["text"]
+
+
+def test_at_the_tolerance_it_reproduces() -> None:
+    assert said(799, 201)[0]["says"] == "reproduces"
+    assert said(798, 202)[0]["difference"] == pytest.approx(-0.011)
+
+
+@pytest.mark.parametrize(
+    "run", [{"model": "nano"}, {"model": "2.1-7b-16f"}, {"setting": "strict"}, {"model": None}, {"model": "runs/mine"}]
+)
+def test_where_nothing_is_known_nothing_is_said(run: dict[str, Any]) -> None:
+    assert said(7, 3, **run) == []
+
+
+@pytest.mark.parametrize("model", ["2.1-7B-AV", "DAMO-NLP-SG/VideoLLaMA2.1-7B-AV", "models/VideoLLaMA2.1-7B-AV"])
+def test_a_model_is_known_by_any_of_its_names(model: str) -> None:
+    assert len(said(7, 3, model=model)) == 3
+
+
+def test_remarks_say_what_else_differs() -> None:
+    told = manifest(model="2.1-7b-av", setting="paper", frames=8)
+    told["coverage"] |= {"available": 9185, "asked": 10}
+    remarks = summary(column("R" * 9 + "F"), Music(), told)["expected"][0]["remarks"]
+    assert remarks == [
+        "theirs has 16 frames, ours 8", "ours is of 10 of 9,185 items", "1 item of ours failed, and stayed counted",
+    ]  # fmt: skip
+
+
+def test_figures_of_a_judge_are_compared_with_a_judge() -> None:
+    found = {
+        "model": "2.1-7b-16f", "benchmark": "msvd-qa", "setting": "paper", "coverage": {}, "manifest": {},
+        "ablations": {"none": {"metrics": {"match_accuracy": {"value": 0.1, "low": 0.0, "high": 0.2}},
+                               "outcomes": {"failed": 0}}},
+        "judges": {"verdicts": [
+            {"judge": "local", "metrics": {"match_accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}}},
+        ]},
+    }  # fmt: skip
+    (entry,) = compared(found)
+    assert entry["judge"] == "local" and entry["says"] == "reproduces" and entry["ours"] == 0.7
+    assert entry["remarks"][-1] == "ours is judged by local"

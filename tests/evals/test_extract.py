@@ -1,0 +1,234 @@
+"""Reading choices out of hard replies: strictly, and as published scorers do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videollama2.evals import extract, paper_rules
+
+CUPS = ("The red cup.", "A book", "dark red", "red")  # the last stands in two others
+MEN = ("A man walking", "A woman running", "A dog", "Nobody")
+COUNTS = ("2", "three", "10", "12")
+FOUR = ("cooking", "reading", "typing", "sweeping")
+
+HARD: tuple[tuple[str, tuple[str, ...], str | None, str], ...] = (
+    # letters alone
+    ("B", FOUR, "B", "letter alone"),
+    ("(B)", FOUR, "B", "letter alone"),
+    ("b", FOUR, "B", "letter alone"),
+    ("a", FOUR, "A", "letter alone"),
+    ("A.", FOUR, "A", "letter alone"),
+    ("**B**", FOUR, "B", "letter alone"),
+    ("`C`.", FOUR, "C", "letter alone"),
+    ("[D]", FOUR, "D", "letter alone"),
+    ("Ｂ", FOUR, "B", "letter alone"),
+    ("（Ｂ）", FOUR, "B", "letter alone"),
+    ("【B】", FOUR, "B", "letter alone"),
+    ("B。", FOUR, "B", "letter alone"),
+    ("$\\boxed{B}$", FOUR, "B", "letter alone"),
+    ("So we get \\boxed{\\text{C}}.", FOUR, "C", "letter alone"),
+    ("<answer>D</answer>", FOUR, "D", "letter alone"),
+    ("<think>It could be A or B. The answer is A.</think>\n\nC", FOUR, "C", "letter alone"),
+    ("B<|im_end|>", FOUR, "B", "letter alone"),
+    ("\u200bB\ufeff", FOUR, "B", "letter alone"),
+    ("E", FOUR, None, "letter of no option"),
+    ("(F)", FOUR, None, "letter of no option"),
+    # nothing
+    ("", FOUR, None, "empty"),
+    (" \n ", FOUR, None, "empty"),
+    ("...", FOUR, None, "no letter and no option"),
+    ("<think>It could be B", FOUR, None, "thinking without an end"),
+    ("<think>B</think>", FOUR, None, "empty"),
+    # an article, a first word, a word with a capital
+    ("A man is standing in a kitchen.", FOUR, None, "no letter and no option"),
+    ("A man…", FOUR, None, "no letter and no option"),
+    ("Based on the video, I can't tell.", FOUR, None, "no letter and no option"),
+    ("Because it is dark.", FOUR, None, "no letter and no option"),
+    ("Can you repeat?", FOUR, None, "no letter and no option"),
+    ("I don't know.", FOUR, None, "no letter and no option"),
+    ("a dog", FOUR, None, "no letter and no option"),
+    ("The answer is a dog.", FOUR, None, "no letter and no option"),
+    ("It is a tall building", FOUR, None, "no letter and no option"),
+    ("A-frame houses", FOUR, None, "no letter and no option"),
+    ("Abracadabra", FOUR, None, "no letter and no option"),
+    ("C's colour is blue", FOUR, None, "no letter and no option"),
+    # a letter first
+    ("B. reading", FOUR, "B", "letter first"),
+    ("(B) reading", FOUR, "B", "letter first"),
+    ("b) reading", FOUR, "B", "letter first"),
+    ("B: reading a book", FOUR, "B", "letter first"),
+    ("B - reading", FOUR, "B", "letter first"),
+    ("B、阅读", FOUR, "B", "letter first"),
+    ("Ｂ．阅读", FOUR, "B", "letter first"),
+    ("**B.** reading", FOUR, "B", "letter first"),
+    ("B\nThe person reads.", FOUR, "B", "letter first"),
+    ("B because she reads", FOUR, "B", "letter first"),
+    ("A. A man walking", MEN, "A", "letter first"),
+    ("A is right", FOUR, "A", "letter first"),
+    ("a. cooking", FOUR, "A", "letter first"),
+    ("B. cooking", FOUR, None, "several letters"),
+    ("A. cooking B. reading C. typing D. sweeping", FOUR, None, "several letters"),
+    ("A) cooking\nB) reading", FOUR, None, "several letters"),
+    # several
+    ("B and D", FOUR, None, "several letters"),
+    ("B, D", FOUR, None, "several letters"),
+    ("A/B", FOUR, None, "several letters"),
+    ("Both (A) and (C)", FOUR, None, "several letters"),
+    ("A or maybe C?", FOUR, None, "several letters"),
+    ("B和D", FOUR, None, "several letters"),
+    ("The answer is B or C.", FOUR, None, "several letters"),
+    ("The answer is A. No, the answer is B.", FOUR, None, "several letters"),
+    ("Options A and B are both plausible.", FOUR, None, "several letters"),
+    ("ABCD", FOUR, None, "no letter and no option"),
+    # said in a sentence
+    ("The answer is c.", FOUR, "C", "answer is"),
+    ("the answer is a.", FOUR, "A", "answer is"),
+    ("The answer is B", FOUR, "B", "answer is"),
+    ("The correct answer is: (B) reading", FOUR, "B", "answer is"),
+    ("The best answer is option D because she sweeps.", FOUR, "D", "answer is"),
+    ("The answer to the question is **(C)**.", FOUR, "C", "answer is"),
+    ("Answer: B", FOUR, "B", "answer is"),
+    ("answer:b", FOUR, "B", "answer is"),
+    ("Answer: A man walking", MEN, "A", "option text in the reply"),
+    ("The answer is A because a man walks", MEN, "A", "answer is"),
+    ("答案是B。", FOUR, "B", "answer is"),
+    ("答案：（C）", FOUR, "C", "answer is"),
+    ("正确选项为 D", FOUR, "D", "answer is"),
+    ("我选B", FOUR, "B", "option named"),
+    ("I would go with option B.", FOUR, "B", "option named"),
+    ("I think B", FOUR, "B", "option named"),
+    ("It's D.", FOUR, "D", "option named"),
+    ("Option C", FOUR, "C", "option named"),
+    ("It must be (c)", FOUR, "C", "option named"),
+    ("She reads, hence (B).", FOUR, "B", "letter in brackets"),
+    ("She reads.\n\nB", FOUR, "B", "letter on its own line"),
+    ("It could be A or B.\nFinal answer: B", FOUR, "B", "final answer"),
+    ("The answer is A? No. Final answer: (D).", FOUR, "D", "final answer"),
+    ("Clearly B.", FOUR, "B", "letter last"),
+    ("La respuesta es D", FOUR, "D", "letter last"),
+    ("the letter is 'B'", FOUR, "B", "letter last"),
+    ("A是正确的", FOUR, "A", "letter first"),
+    # denied
+    ("Not A but B", FOUR, "B", "letter last"),
+    ("neither A nor B", FOUR, None, "no letter and no option"),
+    ("The answer is not B.", FOUR, None, "no letter and no option"),
+    ("(A) is wrong, (B) is right.", FOUR, "B", "letter in brackets"),
+    ("Option A is incorrect. Option D it is.", FOUR, "D", "option named"),
+    ("Not B", FOUR, None, "no letter and no option"),
+    ("It isn't option C", FOUR, None, "no letter and no option"),
+    ("She is not cooking.", FOUR, None, "no letter and no option"),
+    # the words of an option
+    ("reading", FOUR, "B", "option text"),
+    ("Reading.", FOUR, "B", "option text"),
+    ("The person is sweeping the floor.", FOUR, "D", "option text in the reply"),
+    ("cooking and reading", FOUR, None, "several options"),
+    ("red cup", CUPS, "A", "option text"),
+    ("red", CUPS, "D", "option text"),
+    ("It is dark red.", CUPS, "C", "option text in the reply"),
+    ("He holds the red cup", CUPS, "A", "option text in the reply"),
+    ("It is red.", CUPS, "D", "option text in the reply"),
+    ("Both red and dark red", CUPS, None, "several options"),
+    ("a book", CUPS, "B", "option text"),
+    ("book", CUPS, "B", "option text"),
+    ("bookshelf", CUPS, None, "no letter and no option"),
+    ("A man walking", MEN, "A", "option text"),
+    ("A dog", MEN, "C", "option text"),
+    ("two", COUNTS, "A", "option text"),
+    ("3", COUNTS, "B", "option text"),
+    ("There are 12 of them", COUNTS, "D", "option text in the reply"),
+    ("一只狗在跑", ("猫", "狗", "鸟"), "B", "option text in the reply"),
+    ("C", ("C", "B", "A"), "C", "letter alone"),
+    ("same", ("same", "same", "other"), None, "several options"),
+)
+
+
+@pytest.mark.parametrize(("reply", "choices", "letter", "rule"), HARD)
+def test_hard_replies(reply: str, choices: tuple[str, ...], letter: str | None, rule: str) -> None:
+    assert extract.strict(reply, choices) == (letter, rule)
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=12), min_size=2, max_size=26))
+def test_whatever_is_replied(reply: str, choices: list[str]) -> None:
+    """Never an error, never a letter of no option; and without letters or numbers nothing is said."""
+    letter, rule = extract.strict(reply, choices)
+    assert rule and (letter is None or letter in extract.LETTERS[: len(choices)])
+    assert extract.yes_no(reply)[0] in ("yes", "no", None)
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "({})", "{}.", "**{}**", "{}. x", "Answer: {}", "The answer is ({})", "答案是{}。"]
+)
+def test_every_letter_in_every_form(form: str) -> None:
+    choices = [f"word{i}" for i in range(26)]
+    for letter in extract.LETTERS:
+        assert extract.strict(form.format(letter), choices)[0] == letter
+
+
+def test_a_reply_without_end_takes_no_time() -> None:
+    for part in ("answer is ", "(A", "A, ", "option " * 3, "<think>", "((((", "\\boxed{", "not the answer ", "é"):
+        extract.strict(part * 20_000, FOUR)
+        extract.yes_no(part * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said", "rule"),
+    [
+        ("Yes", "yes", "first word"),
+        ("no.", "no", "first word"),
+        ("**Yes**, I hear it.", "yes", "first word"),
+        ("No, there is no dog.", "no", "first word"),
+        ("Yes, no doubt.", None, "yes and no"),
+        ("Yes and no", None, "yes and no"),
+        ("yes/no", None, "yes and no"),
+        ("No idea", None, "neither yes nor no"),
+        ("I know", None, "neither yes nor no"),
+        ("Not sure.", None, "neither yes nor no"),
+        ("The answer is yes, I believe", "yes", "answer is"),
+        ("I would say no", "no", "last word"),
+        ("Is it yes or no", None, "neither yes nor no"),
+        ("是", "yes", "first word"),
+        ("", None, "empty"),
+        ("<think>No.</think> Yes", "yes", "first word"),
+        ("<think>No", None, "thinking without an end"),
+    ],
+)
+def test_yes_and_no(reply: str, said: str | None, rule: str) -> None:
+    assert extract.yes_no(reply) == (said, rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reply", "choices", "letter"),
+    [
+        (paper_rules.egoschema, "A man…", FOUR, "A"),
+        (paper_rules.egoschema, "Based on the video", FOUR, "B"),
+        (paper_rules.egoschema, "The Answer is: (D)", FOUR, "D"),
+        (paper_rules.egoschema, "Answer", FOUR, "C"),
+        (paper_rules.egoschema, "sweeping", FOUR, "C"),
+        (paper_rules.egoschema, "", FOUR, "C"),
+        (paper_rules.mvbench, "D", FOUR[:2], "C"),
+        (paper_rules.mvbench, "(B)", FOUR[:2], "B"),
+        (paper_rules.mvbench, "Answer: B", FOUR, "A"),
+        (paper_rules.mvbench, "the person is Reading", FOUR, "B"),
+        (paper_rules.mvbench, "", FOUR, "C"),
+        (paper_rules.perception_test, "Reading", FOUR[:3], "B"),
+        (paper_rules.perception_test, "reading a lot", FOUR[:3], "C"),
+        (paper_rules.perception_test, "Answer: B", FOUR[:3], "B"),
+        (paper_rules.perception_test, "D", FOUR[:3], "C"),
+        (paper_rules.video_mme, "Best is [C]", ("Exit.", "Stop."), "B"),
+        (paper_rules.video_mme, "it says stop", ("Exit.", "Stop."), "B"),
+        (paper_rules.video_mme, "there are three", ("2.", "3."), "B"),
+        (paper_rules.video_mme, "stopp", ("Exit.", "Stopp"), "B"),
+        (paper_rules.video_mme, "neither", ("Exit.", "Stop."), "C"),
+        (paper_rules.daily_omni, " because", FOUR, "B"),
+        (paper_rules.daily_omni, "(B)", FOUR, None),
+        (paper_rules.worldsense, "it is D", FOUR, "D"),
+        (paper_rules.worldsense, "it is d", FOUR, None),
+    ],
+)
+def test_published_rules(rule: paper_rules.PaperRule, reply: str, choices: tuple[str, ...], letter: str | None) -> None:
+    assert rule(reply, choices)[0] == letter
+
+
+@pytest.mark.parametrize(("reply", "said"), [("Yes.", "yes"), ("I know", "no"), ("Maybe yes", None), ("", None)])
+def test_five_characters(reply: str, said: str | None) -> None:
+    assert paper_rules.cmm(reply)[0] == said

@@ -1,0 +1,229 @@
+"""Questions over real HTTP, with OpenAI's own client."""
+
+import base64
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from videollama2.engine import Engine
+
+Q = "What do you see and hear?"
+
+
+def data_url(path: Path, kind: str = "video/mp4") -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def asking(*parts: Any, text: str = Q) -> list[Any]:
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+def video(path: Path, **more: Any) -> dict[str, Any]:
+    return {"type": "video_url", "video_url": {"url": data_url(path)}, **more}
+
+
+def ask(client: Any, messages: Any, **more: Any) -> Any:
+    return client.chat.completions.create(**{"model": "tiny", "messages": messages, "max_tokens": 8, **more})
+
+
+def test_an_answer_is_the_engines_with_usage_and_receipt(client: Any, engine: Engine, media: Path) -> None:
+    found = ask(client, asking(video(media / "clip.mp4", start=0.5)))
+    alone = engine.answer(media / "clip.mp4", Q, start=0.5, max_new_tokens=8)
+    assert found.choices[0].message.content == alone.text
+    assert found.choices[0].finish_reason == alone.finish_reason
+    assert found.receipt["video"]["times_seconds"] == list(alone.receipt.video.times_seconds)
+    assert found.receipt["audio"]["state"] == "used" and found.receipt["video"]["range_seconds"][0] == 0.5
+    usage = found.usage
+    assert usage.prompt_tokens == alone.receipt.prompt_tokens
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    details = usage.prompt_tokens_details
+    assert details.video_tokens == alone.receipt.video.tokens and details.audio_tokens == alone.receipt.audio.tokens
+    assert details.text_tokens + details.video_tokens + details.audio_tokens == usage.prompt_tokens
+    assert found.timings["total_seconds"] > 0
+
+
+def test_streams_join_to_the_same_answer(client: Any, media: Path) -> None:
+    messages = asking(video(media / "clip.mp4"))
+    options = {"logprobs": True, "top_logprobs": 3, "max_tokens": 12}
+    whole = ask(client, messages, **options)
+    chunks = list(ask(client, messages, stream=True, stream_options={"include_usage": True}, **options))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[0].choices[0].delta.role == "assistant"
+    last = [c for c in chunks if c.choices][-1]
+    assert last.choices[0].finish_reason == whole.choices[0].finish_reason
+    assert last.receipt == {**whole.receipt, "reused": ["the medium"]} and last.timings["decode_seconds"] < 1
+    assert chunks[-1].choices == [] and chunks[-1].usage == whole.usage
+    tokens = [t for c in chunks if c.choices and c.choices[0].logprobs for t in c.choices[0].logprobs.content]
+    assert [t.token for t in tokens] == [t.token for t in whole.choices[0].logprobs.content]
+    assert all(len(t.top_logprobs) == 3 and t.logprob <= 0 for t in tokens)
+    assert all(t.top_logprobs[0].token == t.token for t in tokens)  # greedy
+
+
+def test_every_kind_of_part_and_several_turns(client: Any, engine: Engine, media: Path) -> None:
+    sound = base64.b64encode((media / "tone.wav").read_bytes()).decode()
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_url(media / "still.png", "image/png"), "detail": "auto"}},
+        {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}},
+        {"type": "audio_url", "audio_url": {"url": data_url(media / "tone.wav", "audio/wav")}},
+        {"type": "file", "file": {"file_data": data_url(media / "clip.mp4"), "filename": "clip.mp4"}, "sound": False},
+        video(media / "clip.mp4", num_frames=2),
+    ]
+    first = ask(client, [{"role": "system", "content": "Be brief."}, *asking(*parts)])
+    details = first.usage.prompt_tokens_details
+    assert details.image_tokens and details.audio_tokens and details.video_tokens
+    names = {entry["source"] for entry in first.receipt["media"]}
+    assert names == {f"medium {n}" for n in range(1, 6)}
+    turns = [*asking(*parts), {"role": "assistant", "content": "A tone."}, {"role": "user", "content": "And then?"}]
+    second = ask(client, [{"role": "developer", "content": "Be brief."}, *turns])
+    assert second.receipt["reused"] == [f"medium {n}" for n in range(1, 6)]
+
+
+def test_sampling_is_repeatable_and_stop_texts_stop(client: Any) -> None:
+    asked = {"temperature": 1.2, "top_p": 0.95, "seed": 5, "max_tokens": 24}
+    one, two = (ask(client, asking(), **asked).choices[0].message.content for _ in range(2))
+    assert one == two
+    stop = one[len(one) // 2 : len(one) // 2 + 2]
+    found = ask(client, asking(), **asked, stop=[stop, "never said"])
+    assert found.choices[0].message.content == one[: one.index(stop)].strip()
+    assert found.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        ({"logit_bias": {"5": 1}}, "unsupported_parameter", "logit_bias"),
+        ({"tools": []}, "unsupported_parameter", "tools"),
+        ({"frequency_penalty": 0.5}, "unsupported_parameter", "frequency_penalty"),
+        ({"extra_body": {"num_beams": 3}}, "unsupported_parameter", "num_beams"),
+        ({"n": 2}, "invalid_value", "n"),
+        ({"temperature": 3}, "invalid_value", "temperature"),
+        ({"top_p": 0}, "invalid_value", "top_p"),
+        ({"seed": -1}, "invalid_value", "seed"),
+        ({"max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"max_completion_tokens": 5}, "invalid_value", "max_tokens"),
+        ({"top_logprobs": 2}, "invalid_value", "top_logprobs"),
+        ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
+        ({"stop": [""]}, "invalid_value", "stop.0"),
+        ({"extra_body": {"protocol": "mine"}}, "invalid_value", "protocol"),
+        ({"messages": []}, "invalid_value", "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "invalid_value", "messages.0"),
+        ({"messages": [{"role": "user", "content": 3}]}, "invalid_value", "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "invalid_value", "messages.0.content.0"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "prompt_error", None),
+        ({"messages": asking({"type": "image_url", "image_url": {"url": "/etc/hosts"}})}, "usage_error", None),
+        ({"messages": asking({"type": "image_url", "image_url": {"url": "https://h/x"}})}, "usage_error", None),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, "context_overflow", None),
+    ],
+)
+def test_what_is_wrong_is_named(client: Any, change: dict[str, Any], code: str, param: str | None) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, asking(), **change) if "messages" not in change else ask(client, **change)
+    assert (caught.value.code, caught.value.param) == (code, param)
+    assert caught.value.type == "invalid_request_error" and caught.value.request_id
+
+
+def test_an_unknown_model_and_a_file_that_is_not_there(client: Any) -> None:
+    with pytest.raises(openai.NotFoundError, match="tiny"):
+        ask(client, asking(), model="gpt-5")
+    with pytest.raises(openai.NotFoundError, match="upload"):
+        ask(client, asking({"type": "file", "file": {"file_id": "file-" + "0" * 32}}))
+
+
+def test_broken_media_are_told_before_a_stream_begins(client: Any) -> None:
+    broken = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "QUJD" * 50}}
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(client, asking(broken), stream=stream)
+        assert caught.value.code == "unreadable_media"
+
+
+def test_strict_mode_refuses_what_would_be_lost(client: Any, media: Path) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, asking(video(media / "mute.mp4")), extra_body={"strict": True})
+    assert caught.value.code == "media_lost"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[" * 100_000, b'{"model": NaN}', b"\xff\xfe", b'"x"', b'{"messages": "\\ud800"}', b"null"]
+)
+def test_bodies_that_are_no_request(url: str, body: bytes) -> None:
+    answer = httpx.post(f"{url}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_lone_surrogates_are_refused(url: str) -> None:
+    body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "\ud800"}]})
+    answer = httpx.post(f"{url}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+
+
+def test_models(client: Any) -> None:
+    model = client.models.list().data[0]
+    assert (model.id, model.sees, model.hears, model.protocol) == ("tiny", True, True, "full")
+    assert client.models.retrieve("tiny").id == client.models.retrieve("default").id == "tiny"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
+
+
+@pytest.fixture
+def endless(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that end at their limit only."""
+    monkeypatch.setattr(engine, "stop_ids", [])
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_client_that_leaves_frees_its_place(url: str, app: Any) -> None:
+    scheduler = app.state.server.scheduler
+    body = {"model": "tiny", "messages": asking(text="Go on."), "max_tokens": 2000, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+        assert scheduler.running == 1
+    until(lambda: scheduler.running == 0)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{url}/v1/chat/completions", json={**body, "stream": False}, timeout=0.3)
+    until(lambda: scheduler.running == 0 and scheduler.waiting == 0)
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_deadline_ends_an_answer(client: Any, app: Any) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        ask(client, asking(), max_tokens=2000, extra_body={"timeout": 0.1})
+    assert caught.value.status_code == 504
+    chunks = ask(client, asking(), max_tokens=2000, stream=True, extra_body={"timeout": 0.3})
+    with pytest.raises(openai.APIError, match="complete"):
+        list(chunks)
+    until(lambda: app.state.server.scheduler.running == 0)
+
+
+def test_many_at_once_say_what_each_says_alone(client: Any, media: Path) -> None:
+    questions = [
+        (asking(video(media / name), text=f"{Q} {n}"), {"max_tokens": 6 + n, "temperature": n % 2, "seed": n})
+        for n, name in enumerate(["clip.mp4", "long.mp4", "mute.mp4", "clip.mp4", "silent.mp4", "long.mp4"])
+    ]
+    alone = [ask(client, m, **o).choices[0].message.content for m, o in questions]
+    found: dict[int, str] = {}
+
+    def one(i: int) -> None:
+        messages, options = questions[i]
+        found[i] = ask(client, messages, **options).choices[0].message.content
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(questions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[i] for i in range(len(questions))] == alone
+
+
+def until(true: Any, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)

@@ -1,0 +1,203 @@
+"""Who waits, who is next, who is refused; what befalls one question, and what befalls all."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from videollama2.answering.generation import GenerateOptions
+from videollama2.answering.together import Together
+from videollama2.engine import Engine
+from videollama2.errors import MediaTooLarge, NumericsError
+from videollama2.media import open_clip
+from videollama2.receipt import Answer
+from videollama2.serve.cache import EncodedMedia
+from videollama2.serve.metrics import Metrics
+from videollama2.serve.problems import Problem, problem_of
+from videollama2.serve.safety import Safety
+from videollama2.serve.scheduler import Job, Scheduler
+from videollama2.serve.settings import ServeSettings
+
+from .test_chat import until
+
+SETTINGS = ServeSettings(queue_size=6, queue_share=0.5, max_rows=2, safety=Safety(decoders=1))
+
+
+class Asked:
+    """A question that waits at a gate before its media are looked at, and what became of it."""
+
+    def __init__(self, engine: Engine, client: str = "a", gate: threading.Event | None = None, **options: Any) -> None:
+        self.events: queue.Queue[Any] = queue.Queue()
+
+        def media() -> list[Any]:
+            if gate is not None:
+                gate.wait(20)
+            return []
+
+        self.job = Job(
+            client=client, messages=[{"role": "user", "content": f"Hello from {client}"}], media=media,
+            options=GenerateOptions(**{"max_new_tokens": 4, **options}), protocol=engine.protocol, strict=False,
+            tell=self.events.put,
+        )  # fmt: skip
+
+    def last(self) -> Any:
+        while True:
+            event = self.events.get(timeout=20)
+            if isinstance(event, Answer | Exception):
+                return event
+
+
+@pytest.fixture
+def scheduler(engine: Engine) -> Iterator[Scheduler]:
+    made = Scheduler(engine, SETTINGS, Metrics(), open_clip, EncodedMedia(1 << 20), engine.name)
+    yield made
+    made.stop()
+    assert made.join(10)
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    made = threading.Event()
+    yield made
+    made.set()
+
+
+def test_clients_take_turns(engine: Engine, scheduler: Scheduler, gate: threading.Event) -> None:
+    order: list[str] = []
+    asked = [Asked(engine, client, gate) for client in ("a", "a", "a", "b", "c")]
+    for one in asked:
+        before = one.job.media
+
+        def media(one: Asked = one, before: Callable[[], Any] = before) -> Any:
+            order.append(one.job.client)
+            return before()
+
+        one.job.media = media
+        scheduler.submit(one.job)
+        until(lambda: order == ["a"])
+    gate.set()
+    assert all(isinstance(one.last(), Answer) for one in asked)
+    assert order == ["a", "a", "b", "c", "a"]  # the first was at work already; then each client in turn
+
+
+def test_a_full_queue_refuses_at_once_and_says_when(
+    engine: Engine, scheduler: Scheduler, gate: threading.Event
+) -> None:
+    first = Asked(engine, "a", gate)
+    scheduler.submit(first.job)
+    until(lambda: not scheduler._waiting)
+    own = [Asked(engine, "a") for _ in range(3)]
+    for one in own:
+        scheduler.submit(one.job)
+    with pytest.raises(Problem, match="your questions") as caught:
+        scheduler.submit(Asked(engine, "a").job)
+    assert caught.value.status == 429 and 1 <= (caught.value.retry_after or 0) <= 60
+    others = [Asked(engine, "b"), Asked(engine, "c")]
+    for one in others:
+        scheduler.submit(one.job)
+    with pytest.raises(Problem, match="too many questions"):
+        scheduler.submit(Asked(engine, "d").job)
+    scheduler.cancel(own.pop().job)  # whoever leaves makes room
+    late = Asked(engine, "d")
+    scheduler.submit(late.job)
+    gate.set()
+    assert all(isinstance(one.last(), Answer) for one in (first, *own, *others, late))
+    assert scheduler.waiting == scheduler.running == 0
+
+
+def test_errors_stay_with_their_question(engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large() -> Any:
+        raise MediaTooLarge("it is too large")
+
+    bad, good = Asked(engine), Asked(engine)
+    bad.job.media = too_large
+    for one in (bad, good):
+        scheduler.submit(one.job)
+    assert isinstance(bad.last(), MediaTooLarge) and isinstance(good.last(), Answer)
+    join = Together.join
+
+    def no_memory(self: Together, row: Any) -> str:
+        if row.options.max_new_tokens == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory at 0x7f")
+        return join(self, row)
+
+    monkeypatch.setattr(Together, "join", no_memory)
+    bad, good = Asked(engine, max_new_tokens=3), Asked(engine)
+    for one in (bad, good):
+        scheduler.submit(one.job)
+    problem = problem_of(bad.last())
+    assert (problem.status, problem.code) == (503, "out_of_memory") and "0x" not in str(problem)
+    assert isinstance(good.last(), Answer)
+
+
+def test_a_step_that_fails_ends_its_answers_and_no_others(
+    engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, fail = Together.step, threading.Event()
+
+    def failing(self: Together) -> Any:
+        if fail.is_set() and self.rows:
+            fail.clear()
+            raise RuntimeError("a kernel failed at 0x1234")
+        return step(self)
+
+    monkeypatch.setattr(Together, "step", failing)
+    fail.set()
+    broken = Asked(engine, max_new_tokens=8)
+    scheduler.submit(broken.job)
+    problem = problem_of(broken.last(), "id-1")
+    assert (problem.status, problem.code) == (500, "internal_error") and "id-1" in str(problem)
+    good = Asked(engine)
+    scheduler.submit(good.job)
+    assert isinstance(good.last(), Answer) and scheduler.alive
+
+
+def test_numbers_that_are_not_finite_are_told(
+    engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videollama2.answering.together import Row
+
+    take = Row.take
+    monkeypatch.setattr(Row, "take", lambda self, logits: take(self, logits * float("nan")))
+    asked = Asked(engine)
+    scheduler.submit(asked.job)
+    error = asked.last()
+    assert isinstance(error, NumericsError) and problem_of(error).status == 500
+
+
+def test_draining_answers_what_was_taken_and_stopping_ends_it(
+    engine: Engine, scheduler: Scheduler, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "stop_ids", [])
+    taken = Asked(engine)
+    scheduler.submit(taken.job)
+    endless, waits = Asked(engine, max_new_tokens=3000), Asked(engine, "b", gate)
+    scheduler.submit(endless.job)
+    scheduler.submit(waits.job)
+    scheduler.drain()
+    with pytest.raises(Problem) as caught:
+        scheduler.submit(Asked(engine).job)
+    assert caught.value.status == 503
+    assert isinstance(taken.last(), Answer)
+    until(lambda: scheduler.running == 1)
+    scheduler.stop()
+    gate.set()
+    for one in (endless, waits):
+        assert problem_of(one.last()).code == "stopping"
+
+
+def test_deadlines_and_leaving_while_waiting(engine: Engine, scheduler: Scheduler, gate: threading.Event) -> None:
+    first, second = Asked(engine, "a", gate), Asked(engine, "b")
+    scheduler.submit(first.job)
+    until(lambda: not scheduler._waiting)
+    scheduler.submit(second.job)
+    scheduler.cancel(second.job)
+    scheduler.cancel(first.job)
+    gate.set()
+    until(lambda: scheduler.waiting == scheduler.running == 0)
+    time.sleep(0.05)
+    assert first.events.empty() and second.events.empty()
