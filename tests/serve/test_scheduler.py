@@ -24,7 +24,7 @@ from videollama2.serve.settings import ServeSettings
 
 from .test_chat import until
 
-SETTINGS = ServeSettings(queue_size=6, queue_share=0.5, max_rows=2, safety=Safety(decoders=1))
+SETTINGS = ServeSettings(queue_size=6, queue_share=0.5, max_rows=2, preparing=1, safety=Safety(decoders=1))
 
 
 class Asked:
