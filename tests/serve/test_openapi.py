@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the server does: schemathesis asks by it, rightly and wrongly, and reads the replies."""
+"""The OpenAPI document says what the server does: schemathesis asks by it, right and wrong, and reads the replies."""
 
 import warnings
 from typing import Any
