@@ -2,7 +2,7 @@
 
 ```sh        commands of ours: parsed, and run where the page is run
 ```shell     parsed only: they stay, take long, or need what is not here
-```bash      run by bash (curl)
+```bash      run by bash, where that and curl are
 ```python    run, all of a page in one namespace; `print(…)  # → text` must print that text
 """
 
@@ -11,6 +11,7 @@ import io
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def run_page(page: Path, model: Path, address: str = ADDRESS) -> list[str]:
         if block.language == "python":
             _run_python(block, space, place, model, address)
             ran.append("python")
-        elif block.language == "bash":
+        elif block.language == "bash" and shutil.which("bash") and shutil.which("curl"):
             text = block.text.replace(ADDRESS, address)
             done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0 and '"error"' not in done.stdout, (place, done.stdout, done.stderr)
@@ -121,9 +122,9 @@ def _run_python(block: Block, space: dict[str, Any], place: str, model: Path, ad
 
 
 def _small(words: list[str], model: Path) -> list[str]:
-    """The words, for the small model, with short answers."""
+    """The words, for the small model, with few and short answers."""
     words = [str(model) if word == "nano" else word for word in words]
-    for flag, value in (("--model", str(model)), ("--device", "cpu"), ("--max-new-tokens", "4")):
+    for flag, value in (("--model", str(model)), ("--device", "cpu"), ("--max-new-tokens", "4"), ("--limit", "2")):
         if has_flag(words, flag) and flag not in words:
             words += [flag, value]
     return words

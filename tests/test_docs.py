@@ -64,6 +64,7 @@ def test_a_command_of_a_page_is_understood(page: Path, line: str, words: list[st
     cli.build_parser().parse_args(words)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's
 @pytest.mark.parametrize("name", RUN)
 def test_a_page_runs_from_its_top_to_its_end(
     name: str, things: Path, tiny_folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
@@ -72,6 +73,7 @@ def test_a_page_runs_from_its_top_to_its_end(
     page = guides.DOCS / f"{name}.md"
     for thing in things.iterdir():
         (tmp_path / thing.name).symlink_to(thing)
+    (tmp_path / "my-model").symlink_to(tiny_folder)
     monkeypatch.chdir(tmp_path)
     assert isinstance(GenerateOptions.__init__.__kwdefaults__, dict)
     monkeypatch.setitem(GenerateOptions.__init__.__kwdefaults__, "max_new_tokens", 8)
@@ -108,10 +110,12 @@ def test_the_service_files_start_what_there_is() -> None:
 
 
 def test_every_page_has_its_place() -> None:
-    """In the site's table of contents, and each place has its page."""
+    """In the site's table of contents, or for decisions in their own, and each place has its page."""
     nav = re.findall(r"([\w./-]+\.md)$", (guides.DOCS.parent / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    decisions = re.findall(r"\((0.*\.md)\)", (guides.DOCS / "decisions" / "index.md").read_text("utf-8"))
+    nav += [f"decisions/{name}" for name in decisions]
     here = {str(page.relative_to(guides.DOCS)) for page in guides.DOCS.rglob("*.md")}
-    assert len(nav) == len(set(nav)) and set(nav) == here
+    assert len(nav) == len(set(nav)) and set(nav) == here, "mkdocs.yml and docs/decisions/index.md name every page"
 
 
 def flags_of(*command: str) -> set[str]:

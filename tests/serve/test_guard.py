@@ -139,6 +139,20 @@ def test_a_body_that_drips_is_given_up(allowed: httpx.Client) -> None:
         assert time.monotonic() - started < 3
 
 
+def test_headers_that_drip_are_given_up(allowed: httpx.Client) -> None:
+    host, port = allowed.base_url.host, allowed.base_url.port
+    used = f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {KEYS[0]}\r\n\r\n"
+    for before in ("", used):
+        with socket.create_connection((host, port or 80), timeout=8) as slow:
+            slow.sendall(before.encode())
+            got = b""
+            while before and not got.endswith(b"}"):
+                got += slow.recv(4096)
+            assert b" 200 " in got or not before
+            slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+            assert slow.recv(100) == b""  # closed
+
+
 def test_too_many_media(allowed: httpx.Client) -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     body = {"model": "tiny", "messages": [{"role": "user", "content": [part] * 17}]}

@@ -24,7 +24,7 @@ from videollama2.serve.settings import ServeSettings
 
 from .test_chat import until
 
-SETTINGS = ServeSettings(queue_size=6, queue_share=0.5, max_rows=2, safety=Safety(decoders=1))
+SETTINGS = ServeSettings(queue_size=6, queue_share=0.5, max_rows=2, preparing=1, safety=Safety(decoders=1))
 
 
 class Asked:
@@ -175,6 +175,7 @@ def test_draining_answers_what_was_taken_and_stopping_ends_it(
     monkeypatch.setattr(engine, "stop_ids", [])
     taken = Asked(engine)
     scheduler.submit(taken.job)
+    until(lambda: not scheduler._waiting)
     endless, waits = Asked(engine, max_new_tokens=3000), Asked(engine, "b", gate)
     scheduler.submit(endless.job)
     scheduler.submit(waits.job)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import videollama2.ui
+from videollama2.cli import main
 from videollama2.ui import add_page, page_files
 
 FOLDER = Path(videollama2.ui.__file__).parent
@@ -62,3 +63,10 @@ def test_every_error_of_ours_that_a_clip_can_cause_is_explained() -> None:
     codes = [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in kinds]
     codes.remove("media_not_found")  # a path that is not there: no request names one
     assert len(codes) >= 9 and not [code for code in codes if f"  {code}: " not in words]
+
+
+def test_the_command_shows_the_page_of_another_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ui", "--server", "https://gpu.example.org:8000"]) == 0
+    assert "the page is at https://gpu.example.org:8000" in capsys.readouterr().err
+    for wrong in (["--server", "gpu.example.org"], ["--server", "file:///etc/hosts"], ["--no-page"]):
+        assert main(["ui", *wrong]) == 2

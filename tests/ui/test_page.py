@@ -24,7 +24,7 @@ def test_upload_ask_receipt_follow_up(visit: Visit, clip: Path) -> None:
     assert first.locator(".words").inner_text() == WORD * TOKENS
     assert visit.pictures(first, 4).count() == 4, "one picture for each frame that the model saw"
     assert "Saw 4 of 40 frames" in first.locator("summary").first.inner_text()
-    assert "Heard 4.0 s of sound" in first.locator("summary").first.inner_text()
+    assert "Heard 4.0 s" in first.locator("summary").first.inner_text()
     assert first.locator(".track .window").count() == 1
     colours = visit.pictures(first, 4).evaluate_all(
         "all => all.map(c => [...c.getContext('2d').getImageData(c.width - 4, 4, 1, 1).data].slice(0, 3))"
@@ -158,6 +158,17 @@ def test_a_recording_is_a_clip(visit: Visit) -> None:
     page.wait_for_selector("#film canvas")
     turn = visit.ask("What was recorded?")
     assert turn.locator(".error").count() == 0 and visit.pictures(turn, 4).count() == 4
+
+
+def test_pictures_and_sounds_are_clips_too(visit: Visit, media: Path) -> None:
+    visit.choose(media / "still.png")
+    still = visit.ask("What is this?")
+    assert "Saw the picture" in still.inner_text() and visit.pictures(still, 1).count() == 1
+    assert still.locator(".track").count() == 0 and visit.page.locator("#sound").is_disabled()
+    visit.choose(media / "tone.wav")
+    tone = visit.ask("What is this?")
+    assert "Saw nothing" in tone.inner_text() and "Heard 1.5 s" in tone.inner_text()
+    assert tone.locator(".track .window").count() == 1 and tone.locator(".track .wave .heard[d]").count() == 1
 
 
 def test_the_example_needs_no_file(visit: Visit) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from . import eval_judge, eval_probe, eval_report, terminal
+from . import eval_export, eval_judge, eval_probe, eval_report, terminal
 
 _EPILOG = """examples:
   videollama2 eval list                                          what there is, and which files each is read from
@@ -49,6 +49,7 @@ def register(commands: Any) -> None:
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(func=show)
     eval_judge.register(actions)
+    eval_export.register(actions, data_folder)
 
 
 def _register_run(actions: Any) -> None:

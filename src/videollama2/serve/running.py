@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..engine import Engine
 from ..errors import UsageError
@@ -19,6 +20,7 @@ from .settings import ServeSettings
 logger = logging.getLogger(__name__)
 _LEAVE_SECONDS = 5.0  # for last events, once the answers have ended
 _MOST_CONNECTIONS = 1024
+_HEADER_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,47 @@ class Address:
             raise UsageError("TLS needs both a certificate and its key; expected both or neither")
 
 
+class Punctual(H11Protocol):
+    """uvicorn's protocol; a connection whose headers don't come within the keep-alive time is closed."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """As asyncio has it."""
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio has it."""
+        super().connection_lost(exc)
+        self._forget()
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio has it."""
+        super().data_received(data)
+        if not self._idle:
+            self._forget()
+        elif self._late is None:  # a part of the headers, on a connection that was used before
+            self._watch()
+
+    @property
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        self._late = self.loop.call_later(self.timeout_keep_alive, self._expire)
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _expire(self) -> None:
+        self._late = None
+        if self._idle and not self.transport.is_closing():
+            self.transport.close()
+
+
 class Running(uvicorn.Server):
     """uvicorn's server; told to stop, it takes no more questions, and ends what takes longer than the settings say."""
 
@@ -45,7 +88,8 @@ class Running(uvicorn.Server):
             app, host=address.host, port=address.port, log_config=None, access_log=False, server_header=False,
             ssl_certfile=address.certificate, ssl_keyfile=address.key, lifespan="on", ws="none",
             proxy_headers=proxies is not None, forwarded_allow_ips=proxies,
-            limit_concurrency=_MOST_CONNECTIONS, timeout_keep_alive=15,
+            limit_concurrency=_MOST_CONNECTIONS, http=Punctual,
+            timeout_keep_alive=max(1, int(min(_HEADER_SECONDS, settings.body_seconds))),
             timeout_graceful_shutdown=int(settings.shutdown_seconds + 2 * _LEAVE_SECONDS),
         )  # fmt: skip
         super().__init__(config)

@@ -88,6 +88,7 @@ class Scheduler:
         self.engine, self.settings, self.metrics, self.cache = engine, settings, metrics, cache
         self._opener, self._model = opener, model
         self._changed = threading.Condition()
+        self._words = threading.Lock()  # a tokenizer is not made for several threads
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # the client who is next comes first
         self._ready: deque[Job] = deque()
         self._preparing = 0
@@ -97,7 +98,7 @@ class Scheduler:
         self._threads = [threading.Thread(target=self._compute, name="model", daemon=True)]
         self._threads += [
             threading.Thread(target=self._prepare_all, name=f"prepare-{i}", daemon=True)
-            for i in range(settings.safety.decoders)
+            for i in range(settings.preparing)
         ]
         for thread in self._threads:
             thread.start()
@@ -229,7 +230,8 @@ class Scheduler:
             job.prepared.append(prepared)
         if job.strict:
             refuse_losses([loss for p in job.prepared for loss in p.losses])
-        job.encoded = self.engine.processor.encode(job.messages, job.prepared)
+        with self._words:
+            job.encoded = self.engine.processor.encode(job.messages, job.prepared)
         job.decode_seconds = time.perf_counter() - started
         self.metrics.stage.labels("decode").observe(job.decode_seconds)
 

@@ -22,11 +22,13 @@ class ServeSettings:
         queue_size: requests that may wait; one more is refused with 429.
         queue_share: of these, the share that one client may take.
         max_rows: answers that are computed together.
+        preparing: questions whose media are looked at, at once; of these `safety.decoders` are decoded.
         request_seconds: from a request's arrival to the end of its answer; a request may ask for less.
         default_tokens, max_tokens: of an answer, where the request does not say, and at most.
         max_text_bytes: of a request, beside the media in it.
         bodies_bytes: of the bodies of all requests that are being read or answered; one more is refused with 503.
-        body_seconds: in which a request's body must arrive, and 1 MiB more each second after.
+        body_seconds: in which a request's headers must arrive, 15 at most, and then its body, and 1 MiB more of it
+            each second after.
         shutdown_seconds: for answers that are on their way when the server is told to stop.
         cache_bytes: of encoded media kept in memory; 0: none. cache_folder, cache_folder_bytes: the same on disk.
         files_folder: of uploads; None: a temporary one that goes with the server.
@@ -43,6 +45,7 @@ class ServeSettings:
     queue_size: int = 64
     queue_share: float = 0.5
     max_rows: int = 8
+    preparing: int = 4
     request_seconds: float = 300.0
     default_tokens: int = 512
     max_tokens: int = 2048

@@ -5,7 +5,8 @@ import { make } from "./dom.js";
 const PICTURE_HEIGHT = 144; // of kept pictures, in pixels: twice as high as the highest that is shown
 const BARS = 500; // of the waveform
 const MOST_SOUND_BYTES = 200 * 2 ** 20; // a larger file is not decoded just to draw its waveform
-const LONGEST_SEEK_MS = 4000;
+const LONGEST_SEEK_MS = 10_000;
+const LONGEST_PAINT_MS = 300; // after a seek; where the picture is the same as before, none is painted
 
 /** A file and what the browser can show of it. Made by `Clip.open`. */
 export class Clip {
@@ -63,7 +64,7 @@ export class Clip {
     // a little later than the frame begins: rounding must not show the one before
     const time = Math.max(0, Math.min(seconds + 0.002, this.duration - 0.001));
     if (this.kind === "video" && Math.abs(this.eye.currentTime - time) > 1e-4) {
-      await settled(this.eye, "seeked", () => (this.eye.currentTime = time));
+      await seek(this.eye, time);
     }
     const canvas = make("canvas", { width: Math.max(1, Math.round(PICTURE_HEIGHT * this.aspect)), height: PICTURE_HEIGHT });
     canvas.getContext("2d").drawImage(this.eye, 0, 0, canvas.width, canvas.height);
@@ -101,6 +102,14 @@ function settled(element, event, begin) {
     element.addEventListener("error", done(() => reject(new Error("unreadable"))), { once: true });
     begin();
   });
+}
+
+/** Go to a time, and wait until its picture is the one that would be drawn: that may be later than the seek's end. */
+async function seek(element, time) {
+  const painted = new Promise((resolve) => element.requestVideoFrameCallback?.(resolve) ?? resolve());
+  await settled(element, "seeked", () => (element.currentTime = time));
+  while (element.seeking) await settled(element, "seeked", () => null); // that was the end of an earlier one
+  await Promise.race([painted, new Promise((resolve) => setTimeout(resolve, LONGEST_PAINT_MS))]);
 }
 
 /** A recording of this browser has no length until its end was sought. */

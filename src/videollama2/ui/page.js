@@ -107,7 +107,8 @@ async function submit(text) {
   if (error) byId("question").value = text;
   if (error?.code === "file_not_found") await send(state.clip.file); // it has expired there
   refresh();
-  byId("question").focus({ preventScroll: true });
+  // what had the focus may be gone; a phone's keyboard stays away until it is asked for
+  if (!matchMedia("(pointer: coarse)").matches) byId("question").focus({ preventScroll: true });
 }
 
 /** Everything that depends on what can be done now. */
@@ -210,7 +211,7 @@ function suit() {
   const deaf = model.hears === false;
   byId("sound").disabled = deaf || (state.clip && state.clip.kind !== "video");
   byId("sound-says").textContent = deaf ? "This model can’t hear" : "Listen to its sound";
-  byId("protocol").options[0].textContent = model.protocol ? `the model’s own (${model.protocol})` : "the model’s own";
+  byId("protocol").options[0].textContent = model.protocol ? `its own (${model.protocol})` : "its own";
   hint();
 }
 
@@ -243,7 +244,7 @@ function listenToTheme() {
 }
 
 byId("protocol").append(
-  ...Object.keys(PROTOCOLS).map((name) => make("option", { value: name }, name || "the model’s own")),
+  ...Object.keys(PROTOCOLS).map((name) => make("option", { value: name }, name || "its own")),
 );
 sayProtocol();
 listen();

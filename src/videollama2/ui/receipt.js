@@ -73,7 +73,7 @@ function frames(times, clip, show, label = null) {
 function fan(times, length, fanned) {
   const lines = times.map((time, i) => {
     const [from, to] = [((i + 0.5) / times.length) * 1000, (time / length) * 1000];
-    return fanned ? `M${from} 0C${from} 12 ${to} 12 ${to} 24` : `M${to} 12V24`;
+    return fanned ? `M${from} 0L${to} 24` : `M${to} 12V24`;
   });
   return make("svg:svg", { class: "fan", viewBox: "0 0 1000 24", preserveAspectRatio: "none", "aria-hidden": "true" }, make("svg:path", { d: lines.join("") || null }));
 }

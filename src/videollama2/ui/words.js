@@ -29,7 +29,7 @@ export const EXAMPLES = [
 ];
 
 export const PROTOCOLS = {
-  "": "Pictures and sound are prepared as this model wants them.",
+  "": "",
   released: "As the public implementation does: of a video’s sound eight pieces of 2 s.",
   full: "All the sound of the range, up to a minute, and frames by their true times.",
   paper: "The published evaluation setting: as released, with frames padded to squares.",
@@ -46,7 +46,7 @@ export function seen(video) {
 export function heard(audio) {
   switch (audio?.state) {
     case "used":
-      return { text: `Heard ${audio.used_seconds.toFixed(1)} s of sound`, any: true };
+      return { text: `Heard ${audio.used_seconds.toFixed(1)} s`, any: true };
     case "silent":
       return { text: "Its sound is silence", any: false };
     case "absent":

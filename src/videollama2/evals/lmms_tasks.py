@@ -1,0 +1,134 @@
+"""Our benchmarks as lmms-eval tasks: the same items, the same words, the same reading, the same figures.
+
+    export(benchmark, folder, out) ──► OUT/NAME.jsonl, OUT/NAME.yaml, OUT/videollama2_task.py
+
+lmms-eval finds them with `--include_path OUT`. The functions below are what the YAML names; they read the benchmark's
+own files again, where they are.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..storage import write_whole
+from .items import Benchmark, Item, Outcome, Result, Setting
+from .registry import benchmark, benchmarks
+
+GLUE = "videollama2_task"  # module beside the YAML, where lmms-eval looks for functions
+_GLUE = """# Written by `videollama2 eval export`: what the tasks beside it name.
+
+from videollama2.evals.lmms_tasks import figure, messages, process_results, target, text, visual
+"""
+_YAML = """task: videollama2_{name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {rows}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function {glue}.visual
+doc_to_text: !function {glue}.text
+doc_to_target: !function {glue}.target
+doc_to_messages: !function {glue}.messages
+process_results: !function {glue}.process_results
+generation_kwargs:
+  max_new_tokens: {tokens}
+  temperature: 0
+  do_sample: false
+metric_list:
+  - metric: {metric}
+    aggregation: !function {glue}.{metric}
+    higher_is_better: true
+metadata:
+  - version: 1.0
+"""
+
+
+def export(chosen: Benchmark, folder: Path, out: Path, setting: Setting = "strict") -> tuple[str, int]:
+    """Write a benchmark as a task; items whose media are missing, or whose answers are withheld, are left out.
+
+    Returns:
+        The task's name, and how many items are left out.
+
+    Raises:
+        DataError: the benchmark's files can't be read. StorageError: the task can't be written.
+    """
+    items = chosen.load(folder, setting).items
+    there = [item for item in items if item.missing is None and item.truth]
+    where = {"benchmark": chosen.name, "data": str(folder.resolve()), "setting": setting}
+    lines = "".join(json.dumps(_row(item) | where) + "\n" for item in there)
+    rows, name = (out / f"{chosen.name}.jsonl").resolve(), chosen.name.replace("-", "_")
+    tokens = max((item.max_new_tokens for item in there), default=64)
+    yaml = _YAML.format(name=name, rows=json.dumps(str(rows)), tokens=tokens, metric=chosen.metric, glue=GLUE)
+    metrics = sorted({each.metric for each in [*_exported(out), chosen]})
+    glue = [_GLUE, *(f"\n\ndef {metric}(results):\n    return figure(results, {metric!r})\n" for metric in metrics)]
+    write_whole(rows, lines.encode())
+    write_whole(out / f"{name}.yaml", yaml.encode())
+    write_whole(out / f"{GLUE}.py", "".join(glue).encode())
+    return f"videollama2_{name}", len(items) - len(there)
+
+
+def _exported(out: Path) -> list[Benchmark]:
+    """The benchmarks that a folder holds already: their figures stay."""
+    known = benchmarks()
+    return [known[path.stem] for path in out.glob("*.jsonl") if path.stem in known]
+
+
+def _row(item: Item) -> dict[str, Any]:
+    media = item.media
+    told: dict[str, Any] = {"id": item.id, "question": item.question, "truth": list(item.truth)}
+    told |= {"source": None if media is None else str(Path(media.source).resolve())}
+    told |= {"kind": "audio" if media is not None and not media.video else "video"}
+    return told | {"start": None if media is None else media.start, "end": None if media is None else media.end}
+
+
+@cache
+def _items(name: str, data: str, setting: Setting) -> Mapping[str, Item]:
+    return {item.id: item for item in benchmark(name).load(Path(data), setting).items}
+
+
+def visual(doc: Mapping[str, Any]) -> list[Any]:
+    """The medium's path."""
+    return [] if doc["source"] is None else [doc["source"]]
+
+
+def text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
+    """The question, as we ask it."""
+    return str(doc["question"])
+
+
+def target(doc: Mapping[str, Any]) -> str:
+    """The first right answer."""
+    return str(doc["truth"][0])
+
+
+def messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[dict[str, Any]]:
+    """One user turn: the medium, the question."""
+    medium: list[dict[str, Any]] = []
+    if doc["source"] is not None:
+        medium = [{"type": doc["kind"], "url": doc["source"]}]
+        if doc["kind"] == "video":
+            medium[0] |= {"start_time": doc["start"], "end_time": doc["end"]}
+    return [{"role": "user", "content": [*medium, {"type": "text", "text": text(doc)}]}]
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the benchmark reads out of the reply, for its figure."""
+    chosen = benchmark(doc["benchmark"])
+    item = _items(doc["benchmark"], doc["data"], doc["setting"])[doc["id"]]
+    verdict = chosen.read(item, results[0], doc["setting"])
+    result = Result(
+        benchmark=chosen.name, id=item.id, ablation="none", question=item.question, truth=item.truth,
+        choices=item.choices, categories=item.categories, media=doc["source"], range_seconds=(doc["start"], doc["end"]),
+        reply=results[0], outcome=Outcome(verdict.outcome), read=verdict.read, rule=verdict.rule, scores=verdict.scores,
+        error=None, losses=(), seconds={},
+    )  # fmt: skip
+    return {chosen.metric: result.to_dict()}
+
+
+def figure(results: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """The benchmark's figure of all results."""
+    found = [Result.of_dict(result) for result in results]
+    return float(benchmark(found[0].benchmark).metrics(found)[metric])

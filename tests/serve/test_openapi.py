@@ -1,0 +1,71 @@
+"""The OpenAPI document says what the server does: schemathesis asks by it, right and wrong, and reads the replies."""
+
+import warnings
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+
+with warnings.catch_warnings():  # of libraries that schemathesis brings
+    warnings.simplefilter("ignore")
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        negative_data_rejection,
+        response_schema_conformance,
+        status_code_conformance,
+        unsupported_method,
+    )
+
+CHECKS = [
+    not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
+    negative_data_rejection, unsupported_method,
+]  # fmt: skip
+PLACES = [
+    ("GET", "/v1/models"), ("GET", "/v1/models/{model}"), ("GET", "/v1/files"), ("GET", "/v1/files/{file_id}"),
+    ("DELETE", "/v1/files/{file_id}"), ("POST", "/v1/files"), ("POST", "/v1/chat/completions"), ("GET", "/health"),
+    ("GET", "/ready"), ("GET", "/metrics"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def document(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{url}/openapi.json").json()
+    return found
+
+
+def test_every_route_is_in_it(document: dict[str, Any]) -> None:
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert listed == set(PLACES)
+
+
+GOOD, BAD = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+WRONG = [("POST", "/v1/chat/completions"), ("POST", "/v1/files"), ("GET", "/v1/files")]  # in the others nothing can be
+
+
+@pytest.mark.parametrize(("mode", "place"), [*((GOOD, p) for p in PLACES), *((BAD, p) for p in WRONG)], ids=str)
+def test_replies_are_as_it_says(url: str, document: dict[str, Any], mode: Any, place: tuple[str, str]) -> None:
+    method, path = place
+    schema = schemathesis.openapi.from_dict(document)
+    schema.config.update(base_url=url)
+    operation = schema[path][method]
+
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    @hypothesis.settings(
+        max_examples=12, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
+    def check(case: Any) -> None:
+        case.call_and_validate(base_url=url, checks=CHECKS)
+
+    check()
+
+
+def test_it_names_what_is_taken(document: dict[str, Any]) -> None:
+    asked = document["components"]["schemas"]["ChatRequest"]
+    assert asked["additionalProperties"] is False and {"model", "messages"} == set(asked["required"])
+    assert {"temperature", "top_p", "seed", "stop", "logprobs", "stream", "protocol", "strict"} <= set(
+        asked["properties"]
+    )
