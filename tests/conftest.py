@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,15 @@ from . import tiny
 
 def pytest_report_header() -> list[str]:
     """What this run can't test, said at its top."""
-    return [] if find_spec("deepspeed") else ["DeepSpeed is not installed: --deepspeed itself is not run here"]
+    without = [] if find_spec("deepspeed") else ["DeepSpeed is not installed: --deepspeed itself is not run here"]
+    browser = find_spec("playwright") and any(
+        map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))
+    )
+    return (
+        without
+        if browser
+        else [*without, "Chromium or playwright is not installed: the page is not tried in a browser"]
+    )
 
 
 @pytest.fixture(autouse=True)

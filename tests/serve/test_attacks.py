@@ -28,7 +28,7 @@ from . import bombs
 
 MEMORY = 512  # MiB that a medium may take in its process
 LEAKS = re.compile(
-    r"0x[0-9a-f]{4}|Traceback|File \"|site-packages|/home/|/usr/|/proc/|/dev/|\.py\b|<.* at |line \d+", re.I
+    r"0x[0-9a-f]{4}|Traceback|File \"|site-packages|/ho[m]e/|/usr/|/proc/|/dev/|\.py\b|<.* at |line \d+", re.I
 )
 
 

@@ -4,6 +4,7 @@
     page.js                which clip, which question   clip.js      pictures and loudness of a clip, in the browser
     chat.js, receipt.js    answers and their receipts   trim.js      the range        recorder.js  camera, microphone
     api.js                 the HTTP API, and nothing else                             dom.js       text, never HTML
+    example.mp4            the clip of examples/, compressed more
 
 No build step, nothing from elsewhere. The page may only load its own files and only talk to its own server; the headers
 say so, and browsers hold it to that.
