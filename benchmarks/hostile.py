@@ -157,10 +157,15 @@ def twisted(body: Any, rng: random.Random) -> Any:
                 *node,
                 rng.choice(("fps", "chat_template", "prompt_embeds", "n", "stop", "timeout", "start", "type")),
             ]
-            node[rng.choice(names)] = rng.choice(ODD)
+            node[rng.choice(names)] = _odd(rng)
         elif isinstance(node, list):
-            node.insert(rng.randrange(len(node) + 1), rng.choice(ODD))
+            node.insert(rng.randrange(len(node) + 1), _odd(rng))
     return copy
+
+
+def _odd(rng: random.Random) -> Any:
+    """One of ODD, a copy: what is put into it later must not be in the next one."""
+    return json.loads(json.dumps(rng.choice(ODD)))
 
 
 @dataclass
@@ -283,9 +288,8 @@ class Attack:
     def _raw(self, body: dict[str, Any], rng: random.Random) -> None:
         """Bytes on a bare socket: cut off, or spoilt."""
         content = json.dumps(body).encode()
-        head = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        )
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        head += b"Content-Type: application/json\r\n"
         whole = head + b"Content-Length: %d\r\n\r\n" % len(content) + content
         sent = whole[: rng.randrange(len(whole))] if rng.random() < 0.5 else mutated(whole[:400], rng, b"\r\n" * 50)
         host, port = self.url.removeprefix("http://").split(":")

@@ -28,14 +28,10 @@ from . import tiny
 def pytest_report_header() -> list[str]:
     """What this run can't test, said at its top."""
     without = [] if find_spec("deepspeed") else ["DeepSpeed is not installed: --deepspeed itself is not run here"]
-    browser = find_spec("playwright") and any(
-        map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))
-    )
-    return (
-        without
-        if browser
-        else [*without, "Chromium or playwright is not installed: the page is not tried in a browser"]
-    )
+    browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    if not find_spec("playwright") or not any(map(shutil.which, browsers)):
+        without.append("Chromium or playwright is not installed: the page is not tried in a browser")
+    return without
 
 
 @pytest.fixture(autouse=True)
