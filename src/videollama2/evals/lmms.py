@@ -1,7 +1,7 @@
 """lmms-eval asks our Engine: `lmms-eval --model videollama2 --model_args model=nano --tasks …`.
 
-The entry point is `manifests`; neither it nor this module needs lmms-eval to be imported, and lmms-eval never needs to
-share an environment with anything but this package (its own pins differ from ours: docs/decisions, CONTRIBUTING.md).
+The entry point is `manifests`; this module needs no lmms-eval to be imported. Its pins differ from ours, so it gets an
+environment of its own, with this package beside it and without torchvision where torch is a CPU build.
 
     messages of a task ── conversation ──► messages of ours ── Engine ──► reply
 """
