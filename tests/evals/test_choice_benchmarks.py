@@ -429,7 +429,11 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "file", "keys", "to", "said"), MALFORMED, ids=lambda part: getattr(part, "__name__", str(part))[:30])
+@pytest.mark.parametrize(
+    ("name", "make", "file", "keys", "to", "said"),
+    MALFORMED,
+    ids=lambda part: getattr(part, "__name__", str(part))[:30],
+)
 def test_a_malformed_record_is_named(
     tmp_path: Path, media: mini.Media, name: str, make: Any, file: str, keys: tuple[Any, ...], to: Any, said: str
 ) -> None:
