@@ -210,9 +210,12 @@ class Scheduler:
                 job.cancelled = True
             with self._changed:
                 self._preparing -= 1
-                if not job.cancelled:
+                late = self._stopped and not job.cancelled  # nobody computes any more, who would end it
+                if not (job.cancelled or late):
                     self._ready.append(job)
                 self._changed.notify_all()
+            if late:
+                self._fail(job, _stopping())
 
     def _prepare(self, job: Job) -> None:
         started = time.perf_counter()
