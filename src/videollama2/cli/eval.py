@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import re
 from collections import Counter
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         with (
             _progress(each.name, quiet=args.quiet or args.json) as told,
             _kept(out / each.name),
-            _without_losses(args.verbose),
+            terminal.without_losses(args.verbose),
         ):
             done = evaluate(
                 engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
@@ -202,18 +201,6 @@ def data_folder(data: Path, name: str, *, alone: bool) -> Path:
     if not alone:
         raise DataError(f"{data} holds no folder {name}; of several benchmarks, each has its own folder there")
     return data
-
-
-@contextlib.contextmanager
-def _without_losses(verbose: bool) -> Iterator[None]:
-    """What is not used of each medium stands in the results, and the report counts it: it is not said of each."""
-    log = logging.getLogger("videollama2.engine")
-    before = log.level
-    log.setLevel(before if verbose else logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 @contextlib.contextmanager
