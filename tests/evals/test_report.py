@@ -88,6 +88,12 @@ def test_categories_have_their_own_figures() -> None:
     assert category_rows(found, "task")[1] == ["order", "4", "0.0", "0.0 to 49.0", "2", "1", "1"]
 
 
+def test_what_joins_two_items_makes_no_table() -> None:
+    pairs = [replace(r, categories={"part": "consistency", "pair": f"v {i // 2}", "pair_place": str(i % 2 + 1)})
+             for i, r in enumerate(column("RWRW"))]  # fmt: skip
+    assert list(summary(pairs, Plain(), manifest())["ablations"]["none"]["categories"]) == ["part"]
+
+
 def test_a_category_of_a_figure_that_is_no_mean() -> None:
     class F1(Plain):
         metric = "f1"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .items import Benchmark, Outcome, Result
+from .items import Benchmark, Outcome, Result, columns_of_categories
 from .journal import read_results
 from .manifest import read_manifest
 from .markdown import OUTCOMES, cell_text, differences, paired_sentence, table
@@ -145,7 +145,7 @@ def _column(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Resu
 def _by_category(benchmark: Benchmark, one: Sequence[Result], two: Sequence[Result]) -> dict[str, dict[str, Any]]:
     """The main figure's difference in each category; by the first run's categories."""
     found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for result in one for name in result.categories):
+    for name in columns_of_categories(one):
         for value in sorted({result.categories[name] for result in one if name in result.categories}):
             inside = [i for i, result in enumerate(one) if result.categories.get(name) == value]
             pair = paired(benchmark, [one[i] for i in inside], [two[i] for i in inside])

@@ -15,6 +15,7 @@ from ..text.conversations import Media
 Setting = Literal["strict", "paper"]
 Kind = Literal["choice", "closed", "open", "caption"]
 Ablation = Literal["none", "audio", "video", "text-only"]
+PAIRED = ("pair", "pair_place")
 
 
 class Outcome(StrEnum):
@@ -39,7 +40,8 @@ class Item:
         truth: the right letter of a choice, the class of a closed set, or every reference of an open answer. Empty
             where the answers are withheld: the reply goes into a submission file and is not scored.
         choices: the options, without letters.
-        categories: column → value, of which the report makes tables ({"task": "action_count"}).
+        categories: column → value, of which the report makes tables ({"task": "action_count"}); those of `PAIRED`
+            join two items that are judged together, and make none.
         max_new_tokens: how long the reply may be.
         prepared: what `load` made of all items together for `read`: the classes of a closed set, document frequencies.
             It is shared by the items and never written.
@@ -104,6 +106,11 @@ class Result:
         """The inverse of `to_dict`, also after JSON made lists of tuples and texts of outcomes."""
         tuples = {name: tuple(data[name]) for name in ("truth", "choices", "range_seconds", "losses")}
         return cls(**{**data, **tuples, "outcome": Outcome(data["outcome"])})
+
+
+def columns_of_categories(results: Sequence[Result]) -> list[str]:
+    """The columns of which reports make tables, in order of appearance."""
+    return [name for name in dict.fromkeys(n for r in results for n in r.categories) if name not in PAIRED]
 
 
 @dataclass(frozen=True, kw_only=True)

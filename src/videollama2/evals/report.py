@@ -19,7 +19,7 @@ from typing import Any
 
 from .ablate import ABLATIONS
 from .expected import compared
-from .items import Ablation, Benchmark, Outcome, Result
+from .items import Ablation, Benchmark, Outcome, Result, columns_of_categories
 from .judge.judgements import Judgement
 from .judged import judges
 from .leaks import leaks
@@ -154,7 +154,6 @@ def outcomes(results: Sequence[Result]) -> dict[str, int]:
 def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) -> dict[str, Any]:
     scored = measured.results
     withheld = [result for result in column if not result.truth]
-    names = dict.fromkeys(name for result in scored for name in result.categories)
     losses = Counter(loss for result in column for loss in set(result.losses))
     return {
         "items": len(column),
@@ -171,7 +170,7 @@ def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) 
         "errors": _counted(Counter(_kind(r.error) for r in column if r.error is not None)),
         "losses": {"items": sum(bool(r.losses) for r in column), "kinds": _counted(losses, _LOSSES)},
         "metrics": {name: asdict(figure) for name, figure in measured.estimates().items()},
-        "categories": {name: _categories(measured, name, benchmark.metric) for name in names},
+        "categories": {name: _categories(measured, name, benchmark.metric) for name in columns_of_categories(scored)},
     }
 
 
