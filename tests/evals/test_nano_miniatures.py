@@ -13,7 +13,7 @@ from . import choice_miniatures as mini
 from .test_choice_benchmarks import CASES as CHOICES
 from .test_open_benchmarks import CASES as OPEN
 
-EACH = 2  # items; of MVBench all, since each of its twenty tasks reads media in a way of its own
+EACH = 1  # item; of MVBench all, since each of its twenty tasks reads media in a way of its own
 
 
 @pytest.mark.nano
