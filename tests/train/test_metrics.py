@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,3 +141,20 @@ def test_no_run(tmp_path: Path, text: str | None, found: str) -> None:
         (tmp_path / FILE).write_text(text)
     with pytest.raises(UsageError, match=found):
         read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_service_is_told_what_the_file_holds(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls as both packages have them; they themselves were tried by hand."""
+    told: list[Any] = []
+    run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append("end"))
+    package = ModuleType(name)
+    package.__spec__ = ModuleSpec(name, None)
+    package.init = lambda **how: told.append(how) or run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, package)
+    with Metrics(tmp_path / "run", trackers=(name,), settings={"output": Path("x")}, quiet=True) as opened:
+        opened.step(0, loss=1.5)
+    how, step, *_, end = told
+    assert how["project"] == "videollama2" and how["config"] == {"output": "x"} and end == "end"
+    assert "run" in (how.get("group"), how.get("name"))
+    assert step[0] == 0 and step[1]["loss"] == 1.5

@@ -7,6 +7,7 @@ Each line is whole and on its way to the disk before `step` returns, so a killed
 step. What is not finite is written as "nan", "inf" or "-inf", because JSON has no number for it.
 """
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -63,7 +64,7 @@ class Metrics:
         self._latest = resume_step or 0
         self._progress: Progress | None = None
         self._quiet = quiet
-        opened = _available(trackers)  # before anything is made: a missing package leaves no trace
+        opened = available(trackers)  # before anything is made: a missing package leaves no trace
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if resume_step is not None:
@@ -180,6 +181,22 @@ def used_bytes() -> int:
     return resident_bytes()
 
 
+def available(trackers: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the trackers to open. Raises as `Metrics` does."""
+    known = {"tensorboard": "'videollama2[train]'", "wandb": "wandb", "trackio": "trackio"}
+    if trackers is None:
+        if importlib.util.find_spec("tensorboard") is not None:
+            return ("tensorboard",)
+        logger.info("metrics go to %s only; `pip install 'videollama2[train]'` adds TensorBoard", FILE)
+        return ()
+    for name in trackers:
+        if name not in known:
+            raise UsageError(f"there is no tracker {name!r}; expected some of {', '.join(known)}")
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra(f"the tracker {name!r} is not installed; run `pip install {known[name]}`")
+    return tuple(dict.fromkeys(trackers))
+
+
 def _forget(path: Path, step: int) -> None:
     """Remove the lines of `step` and later ones, and a torn last line, all or nothing.
 
@@ -215,7 +232,7 @@ def _unwritable(path: Path, error: OSError) -> StorageError:
 
 
 class _Tracker(Protocol):
-    """What accelerate's trackers and ours have in common."""
+    """Where numbers go besides the file."""
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None: ...
 
@@ -223,7 +240,7 @@ class _Tracker(Protocol):
 
 
 class _TensorBoard:
-    """TensorBoard without accelerate's, which needs a process group and takes no resumed run."""
+    """TensorBoard; what a resumed run does again is purged."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], resume_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -240,37 +257,27 @@ class _TensorBoard:
         self._writer.close()
 
 
-def _available(trackers: Sequence[str] | None) -> tuple[str, ...]:
-    """The trackers to open."""
-    known = {"tensorboard": "'videollama2[train]'", "wandb": "wandb", "trackio": "trackio"}
-    if trackers is None:
-        if importlib.util.find_spec("tensorboard") is not None:
-            return ("tensorboard",)
-        logger.info("metrics go to %s only; `pip install 'videollama2[train]'` adds TensorBoard", FILE)
-        return ()
-    for name in trackers:
-        if name not in known:
-            raise UsageError(f"there is no tracker {name!r}; expected some of {', '.join(known)}")
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtra(f"the tracker {name!r} is not installed; run `pip install {known[name]}`")
-    return tuple(dict.fromkeys(trackers))
+class _Service:
+    """Weights & Biases or trackio, whose calls are the same. Whether they send anything, and where, they know."""
+
+    def __init__(self, name: str, folder: Path, settings: dict[str, Any]) -> None:
+        run = folder.resolve().name
+        # W&B takes no step twice, so a resumed run is a second one in the same group, over the same steps
+        where = {"dir": str(folder), "group": run} if name == "wandb" else {"name": run, "resume": "allow"}
+        config = json.loads(json.dumps(settings, default=str))
+        self._run: Any = importlib.import_module(name).init(project="videollama2", config=config, **where)
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        self._run.log(values, step=step)
+
+    def finish(self) -> None:
+        self._run.finish()
 
 
 def _open(name: str, folder: Path, settings: dict[str, Any], resume_step: int | None) -> _Tracker:
     if name == "tensorboard":
         return _TensorBoard(folder, settings, resume_step)
-    try:
-        from accelerate.tracking import TrackioTracker, WandBTracker
-    except ImportError as error:
-        raise MissingExtra(f"{name} needs accelerate; run `pip install 'videollama2[train]'`") from error
-    kind: Any = WandBTracker if name == "wandb" else TrackioTracker
-    run = folder.resolve().name
-    # W&B takes no step twice, so a resumed run is a second one in the same group, over the same steps
-    where = {"dir": str(folder), "group": run} if name == "wandb" else {"name": run, "resume": "allow"}
-    tracker: Any = kind("videollama2", **where)
-    tracker.start()
-    tracker.store_init_configuration(json.loads(json.dumps(settings, default=str)))
-    return tracker
+    return _Service(name, folder, settings)
 
 
 def _words(values: Mapping[str, Any]) -> str:

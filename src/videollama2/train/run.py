@@ -26,7 +26,7 @@ from ..phases import Phase
 from . import checkpoint
 from .loop import StepReport, evaluate, optimise, optimiser
 from .metrics import FILE as METRICS
-from .metrics import Metrics
+from .metrics import Metrics, available
 from .parallel import Processes, divide
 from .prepare import Data, Network, Sources, prepare, read_data
 from .result import check_save, save_result
@@ -64,6 +64,7 @@ def train(
         logging.getLogger("videollama2").setLevel(logging.WARNING)  # one voice is enough
     try:
         check_save(phase, settings)
+        available(settings.trackers or ())  # said before a model is loaded
         divide(phase.batch, settings.micro_batch, processes)
         locate(sources.model, sources.base)  # a model that is not there leaves no folder behind
         data = read_data(sources, phase, settings)
