@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import videollama2
-from videollama2.data.clips import SOUND_RATE_HZ, write_clip
+from videollama2.data.composed.clips import SOUND_RATE_HZ, write_clip
 from videollama2.evals.items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
 from videollama2.evals.run import evaluate
 from videollama2.media import open_clip

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import videollama2
-from videollama2.data.compose import (
+from videollama2.data.composed import (
     Pictures,
     Scene,
     Sounds,
@@ -33,7 +33,7 @@ from videollama2.data.compose import (
     sound_of,
     write_clip,
 )
-from videollama2.data.questions import WORDINGS, ask, normalise
+from videollama2.data.composed.questions import WORDINGS, ask, normalise
 
 SEED, SIDE, FRAMES_PER_SECOND = 77_000, 224, 6
 TEN_SOUNDS = (

@@ -15,7 +15,7 @@ from chat import HELD_OUT_PAIRS, distil, held_out_questions
 from model import nano_config
 from transformers import PreTrainedTokenizerFast
 
-from videollama2.data.composed import encode_sample
+from videollama2.data.composed.batches import encode_sample
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.weights.nano import LANGUAGE_PREFIX, base_state_dict
 

@@ -12,9 +12,9 @@ from scenes import FRAMES, Happening, happening
 from torch import Tensor
 from transformers import Dinov2Model
 
-from videollama2.data.drawing import render_frames
-from videollama2.data.packs import Pictures
-from videollama2.data.rendering import frames_to_pixels
+from videollama2.data.composed.drawing import render_frames
+from videollama2.data.composed.packs import Pictures
+from videollama2.data.composed.rendering import frames_to_pixels
 from videollama2.vision import encode_frames
 
 logger = logging.getLogger("sweep")

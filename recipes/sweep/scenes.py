@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from videollama2.data.drawing import backdrop_grid
-from videollama2.data.packs import PHOTO_CLASSES, Pictures
-from videollama2.data.scenes import DIRECTIONS, STEPS, Scene, Thing
+from videollama2.data.composed.drawing import backdrop_grid
+from videollama2.data.composed.packs import PHOTO_CLASSES, Pictures
+from videollama2.data.composed.scenes import DIRECTIONS, STEPS, Scene, Thing
 
 FRAMES = 8
 PLACED = 1 / 3  # share of clips whose thing stands at a side

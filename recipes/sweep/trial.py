@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videollama2.configuration import VideoLlama2Config
 from videollama2.data.batches import MicroBatch, StepBatch, StepSource
-from videollama2.data.composed import Sequenced, collate, shared
+from videollama2.data.composed.batches import Sequenced, collate, shared
+from videollama2.data.composed.rendering import segment_mask
 from videollama2.data.labels import IGNORE
-from videollama2.data.rendering import segment_mask
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES, Phase
 from videollama2.stc import CONNECTORS, TABLE_1

@@ -12,9 +12,9 @@ import pytest
 
 from videollama2.answering.request import Request
 from videollama2.cli import main, terminal
-from videollama2.data.compose import Pictures, Sounds, render_frames, sound_of
-from videollama2.data.sketches import SKETCHES, sketches
-from videollama2.data.tones import NOISES, tones
+from videollama2.data.composed import Pictures, Sounds, render_frames, sound_of
+from videollama2.data.composed.sketches import SKETCHES, sketches
+from videollama2.data.composed.tones import NOISES, tones
 from videollama2.errors import DataError, MediaNotFound, UsageError
 from videollama2.evals import probe
 from videollama2.evals.benchmarks.probe import Probe, ProbeOpen

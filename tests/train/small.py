@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from videollama2.configuration import VideoLlama2Config
 from videollama2.data.batches import MicroBatch, StepBatch, StepSource
-from videollama2.data.compose import PHOTO_CLASSES, Pictures, Sounds
-from videollama2.data.composed import ComposedBatches
-from videollama2.data.questions import FOLLOW_UPS, MOVES, NO_PICTURE, NO_SOUND, NUMBERS, WORDINGS
-from videollama2.data.rendering import to_inputs
+from videollama2.data.composed import PHOTO_CLASSES, Pictures, Sounds
+from videollama2.data.composed.batches import ComposedBatches
+from videollama2.data.composed.questions import FOLLOW_UPS, MOVES, NO_PICTURE, NO_SOUND, NUMBERS, WORDINGS
+from videollama2.data.composed.rendering import to_inputs
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import Phase
 from videollama2.train.loop import StepReport, optimise, optimiser

@@ -7,8 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from videollama2.data.captions import caption
-from videollama2.data.compose import (
+from videollama2.data.composed import (
     COLOURS,
     PHOTO_CLASSES,
     SHAPES,
@@ -23,7 +22,8 @@ from videollama2.data.compose import (
     sound_of,
     write_clip,
 )
-from videollama2.data.questions import (
+from videollama2.data.composed.captions import caption
+from videollama2.data.composed.questions import (
     MOVES,
     NO_PICTURE,
     NO_SOUND,

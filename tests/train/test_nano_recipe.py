@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from videollama2.data.compose import Pictures, Sounds, compose, sound_of
-from videollama2.data.questions import normalise
+from videollama2.data.composed import Pictures, Sounds, compose, sound_of
+from videollama2.data.composed.questions import normalise
 from videollama2.phases import PHASES
 from videollama2.train.lora import add_adapters
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from videollama2.data.composed_steps import ComposedSteps
+from videollama2.data.composed.rendering import augment_frames, augment_sound, fbank_batch, to_inputs
+from videollama2.data.composed.steps import ComposedSteps
 from videollama2.data.labels import IGNORE
-from videollama2.data.rendering import augment_frames, augment_sound, fbank_batch, to_inputs
 from videollama2.errors import NumericsError, TensorMismatch
 from videollama2.media.fbank import fbank
 from videollama2.phases import PHASES

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.compose import Pictures, Sounds, render_frames, render_sound, write_clip
-from ..data.sketches import sketches
-from ..data.tones import tones
+from ..data.composed import Pictures, Sounds, render_frames, render_sound, write_clip
+from ..data.composed.sketches import sketches
+from ..data.composed.tones import tones
 from ..errors import UsageError
 from ..storage import unwritable, write_whole
 from .extract import LETTERS

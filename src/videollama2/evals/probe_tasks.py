@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..data.compose import COLOURS, DIRECTIONS, PHOTO_CLASSES, SHAPES, Pictures, Scene, Sounds, compose, sound_of
-from ..data.questions import WORDINGS
+from ..data.composed import COLOURS, DIRECTIONS, PHOTO_CLASSES, SHAPES, Pictures, Scene, Sounds, compose, sound_of
+from ..data.composed.questions import WORDINGS
 from ..errors import UsageError
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ def exact_match(model: Any, batch: dict[str, Tensor], segments: Tensor | None = 
 
     Args:
         batch: keyword arguments of the model, with labels.
-        segments: int64 [B, L], where rows hold several questions (`data.composed.collate`); the k-th question's
+        segments: int64 [B, L], where rows hold several questions (`data.composed.batches.collate`); the k-th question's
             positions have k. Without it each row is one question.
     """
     labels = batch["labels"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EmptyMedia
+from ...errors import EmptyMedia
 from .packs import Sounds
 from .scenes import Scene
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..errors import EmptyMedia, MediaNotFound
+from ...errors import EmptyMedia, MediaNotFound
 
 TEXTURE_SIDE = 96
 PHOTO_CLASSES = (

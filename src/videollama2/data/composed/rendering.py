@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..media.fbank import BINS, FFT, FRAME, SHIFT
+from ...media.fbank import BINS, FFT, FRAME, SHIFT
 from .clips import SOUND_RATE_HZ
 from .drawing import batch_frames
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from .batches import MicroBatch, StepBatch, StepSource
-from .composed import ComposedBatches
-from .labels import IGNORE
+from ..batches import MicroBatch, StepBatch, StepSource
+from ..labels import IGNORE
+from .batches import ComposedBatches
 from .rendering import to_inputs
 
 

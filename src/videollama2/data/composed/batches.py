@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..configuration import VideoLlama2Config
-from ..media.fbank import BINS, num_frames
-from ..modeling import pooled_patches
-from ..stc import CONNECTORS
-from ..text.prompts import encode_prompt
-from ..vision import num_patches
+from ...configuration import VideoLlama2Config
+from ...media.fbank import BINS, num_frames
+from ...modeling import pooled_patches
+from ...stc import CONNECTORS
+from ...text.prompts import encode_prompt
+from ...vision import num_patches
+from ..labels import IGNORE
 from .clips import SOUND_RATE_HZ, render_sound
 from .drawing import scene_arrays
-from .labels import IGNORE
 from .packs import PHOTO_CLASSES, TEXTURE_SIDE, Pictures, Sounds
 from .questions import Ask, ask, follow_up, kinds_for
 from .scenes import Scene, compose
