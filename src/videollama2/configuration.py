@@ -10,7 +10,6 @@
 (`videollama2_mistral`, `videollama2_qwen2`, …) are registered as aliases that translate themselves (spec §3.1).
 """
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from typing import Any, ClassVar
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 
-from .errors import ConfigError
+from .errors import ConfigError, nearest
 
 # original model_type -> transformers' language model (spec §3.1)
 LANGUAGE_MODELS = {
@@ -275,8 +274,8 @@ def _refuse_unknown(values: dict[str, Any], known: set[str] | frozenset[str], wh
         return
     named = []
     for key in unknown:
-        near = difflib.get_close_matches(key, known, n=1)
-        named.append(f"{key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        near = nearest(key, known)
+        named.append(f"{key!r}" + (f" (did you mean {near!r}?)" if near else ""))
     raise ConfigError(
         f"{where} has {len(unknown)} unknown key(s): {', '.join(named)}. Nothing was guessed from them; "
         "correct or remove them, or pass ignored_keys=(…) when loading if they are only notes"

@@ -28,6 +28,9 @@
 Each message says what was found, what was expected, and the next move.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class VideoLlama2Error(Exception):
     """Root of the tree. `exit_code` is what the command line returns for it."""
@@ -139,3 +142,14 @@ class StorageError(VideoLlama2Error, OSError):
     """Output can't be written: the disk is full, or the folder read-only."""
 
     exit_code = 8
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a mistyped one most likely meant; None: none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'video'?", to go on a message about a word that nobody knows; empty where none is near."""
+    near = nearest(word, known)
+    return "" if near is None else f"; did you mean {near!r}?"

@@ -6,11 +6,10 @@ A protocol is data. `released` is what the public implementation computes (spec.
     PROTOCOLS["squared"] = replace(FULL, name="squared", aspect="pad")
 """
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .errors import UsageError
+from .errors import UsageError, did_you_mean
 
 RELEASED_SECONDS = 30.0  # every sound of the public implementation is made this long
 
@@ -99,6 +98,5 @@ def protocol(name: str | Protocol) -> Protocol:
         return name
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.3)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(name, PROTOCOLS) or "."
     raise UsageError(f"no protocol is named {name!r}{hint} Known: {', '.join(PROTOCOLS)}.")

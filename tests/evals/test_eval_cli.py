@@ -82,7 +82,7 @@ def test_several_with_columns_side_by_side(run: Any, tmp_path: Path, engine: Fak
         (["letters", "--data", "D", "--protocol", "papr"], 2, "did you mean 'paper'?"),
         (["letters", "--data", "D", "--frames", "0"], 2, "frames=0"),
         (["letters", "--data", "D", "--timeout", "0"], 2, "above 0"),
-        (["letters", "--data", "D", "--limt", "3"], 2, "did you mean --limit?"),
+        (["letters", "--data", "D", "--limt", "3"], 2, "did you mean '--limit'?"),
         (["letters", "--data", "D/nowhere"], 3, "is no folder"),
         (["letters", "--data", "D", "--limit", "0"], 2, "limit=0"),
         (["letters", "--data", "D", "--batch", "0"], 2, "batch=0"),

@@ -16,7 +16,6 @@ output, everything else to standard error.
 """
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -25,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..errors import UsageError, VideoLlama2Error
+from ..errors import UsageError, VideoLlama2Error, did_you_mean
 from . import terminal
 
 _EPILOG = """exit codes: 0 done, 1 other error, 2 usage, 3 media, 4 weights, 5 prompt, 6 not a number,
@@ -57,8 +56,8 @@ class _Parser(argparse.ArgumentParser):
             unknown = []
         flags = [word.split("=")[0] for word in unknown if word.startswith("--")]
         if flags:
-            near = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
+            hint = did_you_mean(flags[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return found, unknown
 
     def _names_an_action(self, word: str) -> bool:
@@ -67,8 +66,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = " (a file name that begins with '-' is given as ./-name)" if "unrecognized" in message else ""
         if wrong := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message):
-            near = difflib.get_close_matches(wrong[1], re.findall(r"'(.+?)'", wrong[2]), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(wrong[1], re.findall(r"'(.+?)'", wrong[2]))
         terminal.complain(f"{message}{hint}; see {self.prog} --help")
         sys.exit(UsageError.exit_code)
 

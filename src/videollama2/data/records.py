@@ -14,7 +14,6 @@ A record is a mapping with
 Any other key is refused. Whether media exist is asked by `missing_media`, not on reading.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
 from ..text.conversations import Media
 from ..text.tokenization import Modality
 from .labels import move_tag_first
@@ -231,8 +230,7 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
     for key in given:
         if key in _KNOWN_KEYS or (isinstance(key, str) and key.startswith("_")):
             continue
-        near = difflib.get_close_matches(str(key).lower(), KNOWN, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = did_you_mean(str(key).lower(), KNOWN) or "."
         raise DataError(
             f"no key is named {key!r:.60}{hint} Known: {', '.join(KNOWN)}. A note of your own begins with '_'."
         )

@@ -1,9 +1,8 @@
 """Every benchmark by its name. A new one is a module in `benchmarks/` with a tuple BENCHMARKS, and a line here."""
 
-import difflib
 from types import ModuleType
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from .benchmarks import (
     activitynet_qa,
     avhbench,
@@ -68,6 +67,5 @@ def benchmark(name: str) -> Benchmark:
     known = benchmarks()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(name.lower().replace("_", "-"), known) or "."
     raise UsageError(f"no benchmark is named {name!r}{hint} `videollama2 eval list` names all {len(known)}")

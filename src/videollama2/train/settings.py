@@ -6,7 +6,6 @@ All keys are flat and typed; what a key means stands at its field. An unknown ke
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import tomllib
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from ..phases import PHASES, Phase
 from ..protocols import protocol
 
@@ -99,7 +98,9 @@ def resolve(
         UsageError: an unknown phase or key (the nearest is named), or a value that its key can't have.
     """
     if phase not in PHASES:
-        raise UsageError(f"no phase is named {phase!r}{_nearest(phase, PHASES)}; expected one of {', '.join(PHASES)}")
+        raise UsageError(
+            f"no phase is named {phase!r}{did_you_mean(phase, PHASES)}; expected one of {', '.join(PHASES)}"
+        )
     values: dict[str, Any] = {}
     known = fields()
     for source in (recipe or {}, overrides or {}):
@@ -107,7 +108,7 @@ def resolve(
             if key in NOTES:
                 continue
             if key not in known:
-                raise UsageError(f"no setting is named {key!r}{_nearest(key, known)}")
+                raise UsageError(f"no setting is named {key!r}{did_you_mean(key, known)}")
             values[key] = coerce(key, value, known[key][0])
     own = {f.name for f in dataclasses.fields(Phase)}
     changed = PHASES[phase].but(**{k: v for k, v in values.items() if k in own})
@@ -195,11 +196,6 @@ def _coerce(value: Any, kind: Any) -> Any:
 
 def _split(text: str) -> list[str]:
     return [piece for piece in text.split(",") if piece.strip() and text.strip().lower() != "none"]
-
-
-def _nearest(word: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def to_json(phase: Phase, settings: Settings, **run: Any) -> str:

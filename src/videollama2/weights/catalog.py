@@ -7,13 +7,12 @@ A name may be the hub id, the repository's name, or what is left of it without `
 first generation, without `VideoLLaMA2-` (`7b-16f`); case does not matter.
 """
 
-import difflib
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from ..configuration import RELEASED_SYSTEM_PROMPT, VISION_TOWERS, BeatsConfig, VideoLlama2Config
-from ..errors import CheckpointNotFound
+from ..errors import CheckpointNotFound, nearest
 
 ORGANISATION = "DAMO-NLP-SG"
 PAPER = "VideoLLaMA 2: Advancing Spatial-Temporal Modeling and Audio Understanding in Video-LLMs (arXiv:2406.07476)"
@@ -203,8 +202,8 @@ def find(name: str) -> Release:
     wanted = name.strip().strip("/").lower()
     if wanted in known:
         return known[wanted]
-    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {known[near[0]].short_name!r}?" if near else "."
+    near = nearest(wanted, known)
+    hint = f"; did you mean {known[near].short_name!r}?" if near else "."
     raise CheckpointNotFound(
         f"no released checkpoint is called {name!r}{hint} Known: {', '.join(r.short_name for r in RELEASES)}"
     )
