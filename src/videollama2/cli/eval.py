@@ -179,7 +179,8 @@ def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
 
 def _there(folder: Path, path: str) -> bool:
     """Whether files exist that are named with globs and <placeholders>, with "+" between those that go together."""
-    patterns = [[re.sub(r"<[^>]*>", "*", each).strip(" /") for each in way.split(" + ")] for way in path.split(" or ")]
+    globs = re.sub(r"(<[^>]*>)+", "*", path)  # one star of several: "**" may only be a whole part
+    patterns = [[each.strip(" /") for each in way.split(" + ")] for way in globs.split(" or ")]
     return any(all(any(folder.glob(each)) for each in way) for way in patterns)
 
 
