@@ -30,6 +30,7 @@ _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _TEX_TEXT = re.compile(r"\\(?:text|textbf|mathbf|mathrm)\{([^{}]*)\}")
 _NOISE = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|[\u200b-\u200f\ufeff*`#$~]|__")
+_NOT_SO = re.compile("不是|不对|没有")  # each is one word, and its last sign alone says the contrary
 _WORD = re.compile(r"-?\d+(?:\.\d+)?|[\u3400-\u9fff\uf900-\ufaff]|[^\W\d_]+")
 
 _OPEN, _CLOSE = "([{<【〔「『\"'“‘", ")]}>】〕」』\"'”’"
@@ -44,8 +45,8 @@ _QUESTION = r"(?:\s+(?:to|for)\s+(?:the|this|that|your)\s+question)?"
 _FINAL = rf"\bfinal\s+(?:answer|choice)\b{_QUESTION}\s*{_LINK}?{_GLUE}"
 _ANSWER = rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|答案|正确选项)\s*{_LINK}?{_GLUE}"
 _NAMED = (
-    r"(?:\b(?:options?|choices?|answer|letter|select|choose|chose|pick|going with|go with|it['’]?s|it is|i think|"
-    rf"i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
+    r"(?:\b(?:(?:option|choice)(?!s\s*:)s?|answer|letter|select|choose|chose|pick|going with|go with|it['’]?s|it is|"
+    rf"i think|i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
 )
 _BRACKETED = rf"(?<![\w)\]])[{re.escape(_OPEN[:8])}]\s*"
 _FIRST = r"\A\W*"
@@ -100,25 +101,30 @@ def strict(reply: str, choices: Sequence[str]) -> Read:
 def yes_no(reply: str) -> Read:
     """ "yes" or "no", and the rule that found it; None where the reply says neither, or both.
 
-    In order: the first word, unless it goes on as "no idea" or "yes or no"; "the answer is yes"; the last word.
+    In order: the first word, unless it goes on as "no idea" or "yes or no"; "the answer is yes"; the last word, where
+    it isn't denied ("not yes"). "No" may be part of a sentence ("I see no cat. Yes."), "yes" says yes wherever it is.
     """
     text = clean(reply)
     if not text:
         return None, "thinking without an end" if text is None else "empty"
     found = [
         "yes" if word in ("yeah", "yep", "是", "对") else "no" if word in ("nope", "否") else word
-        for word in _words(text)
+        for word in _words(_NOT_SO.sub(" no ", text))
     ]
-    if found[:1] in (["yes"], ["no"]):
-        if found[:2] in (["no", "idea"], ["no", "one"]) or {*found[1:3]} & ({"yes", "no"} - {found[0]}):
-            return None, "neither yes nor no" if found[1] in ("idea", "one") else "yes and no"
-        return found[0], "first word"
     named = set(re.findall(r"\banswer\b\W*(?:(?:is|would be|should be)\b\W*)?(yes|no)\b", text.casefold()))
+    if found[:1] in (["yes"], ["no"]):
+        if found[:2] in (["no", "idea"], ["no", "1"]):  # numbers are digits: "no one"
+            return None, "neither yes nor no"
+        both = {*found[1:3], *named} & ({"yes", "no"} - {found[0]})
+        return (None, "yes and no") if both else (found[0], "first word")
     if len(named) == 1:
         return named.pop(), "answer is"
-    if not named and found[-1:] in (["yes"], ["no"]) and found[-2:-1] not in (["or"], ["and"]):
+    if named or (found[-1:] == ["no"] and "yes" in found):
+        return None, "yes and no"
+    denied = found[-1:] == ["yes"] and _DENIALS & {*found[-3:-1]}
+    if found[-1:] in (["yes"], ["no"]) and found[-2:-1] not in (["or"], ["and"]) and not denied:
         return found[-1], "last word"
-    return None, "yes and no" if named else "neither yes nor no"
+    return None, "neither yes nor no"
 
 
 def clean(reply: str) -> str | None:
@@ -173,14 +179,15 @@ def _at_the_beginning(text: str, letters: str, choices: Sequence[str]) -> Iterat
     if not more and re.fullmatch(_AND, mark[0]) and mark[0].strip() not in tuple(",、"):
         return  # "A or maybe C"
     yield from (letter, *more)
-    told = _bare(_words(text[found.end() :]))
+    rest = text[found.end() :]
+    told = _bare(_words(rest))
     for other, choice in zip(letters, choices, strict=False):
         words = _bare(_words(choice))
         if other == letter or not words or words == _bare(_words(choices[letters.index(letter)])):
             continue
         if told == words:  # "B. the cup", where the cup is A
             yield other
-        after = (_bare(_words(text[m.end() :])) for m in re.finditer(rf"{_BEFORE}{other}\s*[.):]", text[found.end() :]))
+        after = (_bare(_words(rest[m.end() :])) for m in re.finditer(rf"{_BEFORE}{other}\s*[.):]", rest))
         if any(words == told_there[: len(words)] for told_there in after):
             yield other
 
