@@ -1,6 +1,8 @@
 """Annotation files: every format, and every way in which one is malformed, with its place."""
 
 import json
+import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,7 @@ def test_quirks_of_published_files(tmp_path: Path) -> None:
         ("a.csv", "a,b\n1,2,3\n", "line 2: it has 3 cells"),
         ("a.csv", 'a,b\n1,"2\n', "no table"),
         ("a.csv", "a,b\n\xff,2\n", "line 2: it is not UTF-8"),
+        ("a.csv", "a,b,a\n1,2,3\n", "line 1: two columns are named a"),
         ("a.parquet", "PAR0", "no Parquet"),
         ("a.xlsx", "PK", "no sheet"),
         ("a.yaml", "a: 1", "no annotation file"),
@@ -100,6 +103,26 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, text
     with pytest.raises(DataError, match=name) as caught:
         rows(path)
     assert said in str(caught.value)
+
+
+def test_a_damaged_sheet_is_told_in_one_line(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    path, book, pick = tmp_path / "a.xlsx", openpyxl.Workbook(), random.Random(0)
+    for i in range(40):
+        book.active.append([i, f"question {i}"])
+    book.save(path)
+    whole, told = path.read_bytes(), 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(20):
+            damaged[pick.randrange(len(damaged))] = pick.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            rows(path)
+        except DataError as error:
+            told += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert told > 40
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -123,6 +146,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("text", ["x"], "expected text"),
         ("text", "  ", "which is empty there"),
         ("text", None, "which is empty there"),
+        ("text", math.nan, "which is empty there"),
+        ("text", math.inf, "expected text"),
         ("number", "7", 7),
         ("number", 7.5, "expected a whole number"),
         ("number", True, "expected a whole number"),
@@ -135,6 +160,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("texts", "['a', \"it's\"]", ("a", "it's")),
         ("texts", [], "expected a list of texts"),
         ("texts", ["a", None], "expected a list of texts"),
+        ("texts", ["a", math.nan], "expected a list of texts"),
         ("texts", "__import__('os').getcwd()", "expected a list of texts"),
         ("texts", "[" * 9000, "expected a list of texts"),
     ],

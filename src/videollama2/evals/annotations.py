@@ -8,12 +8,14 @@ bracket is forgiven, since published files have it; everything else that is malf
 """
 
 import ast
+import contextlib
 import csv
 import io
 import json
 import math
 import re
-import zipfile
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,9 +44,10 @@ class Row:
         return DataError(f"{self.origin}: {message}")
 
     def has(self, key: str) -> bool:
-        """Whether there is anything but null and blanks under the key."""
+        """Whether there is anything but null, NaN (which tables have for nothing) and blanks under the key."""
         value = self.data.get(key)
-        return value is not None and not (isinstance(value, str) and not value.strip())
+        empty = value is None or (isinstance(value, float) and math.isnan(value))
+        return not (empty or (isinstance(value, str) and not value.strip()))
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it is, or the default."""
@@ -341,14 +344,19 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[Any]]]:
         import openpyxl
     except ImportError as error:
         raise MissingExtra(f"{path}: sheets are read by openpyxl: pip install 'videollama2[eval]'") from error
+    found: list[list[Any]] = []
     try:
-        book = openpyxl.load_workbook(_there(path), read_only=True, data_only=True)
-        try:
-            yield from enumerate(map(list, book.worksheets[0].iter_rows(values_only=True)), 1)
-        finally:
-            book.close()
-    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, OSError, SyntaxError) as error:
-        raise DataError(f"{path} is no sheet that can be read: {error}") from error
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.closing(openpyxl.load_workbook(_there(path), read_only=True, data_only=True)) as book,
+        ):
+            found += map(list, book.worksheets[0].iter_rows(values_only=True))
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file makes zlib, zipfile, XML and openpyxl raise whatever they do
+        words = f"{type(error).__name__} {' '.join(str(error).split()):.200}".strip()
+        raise DataError(f"{path}, after row {len(found)}: it is no sheet that can be read: {words}") from error
+    return enumerate(found, 1)
 
 
 def _with_header(found: Iterator[tuple[int, list[Any]]], path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
@@ -358,6 +366,9 @@ def _with_header(found: Iterator[tuple[int, list[Any]]], path: Path, columns: Se
             continue
         if header is None:
             header = [str(cell or "").strip() for cell in cells]
+            twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
+            if twice:
+                raise DataError(f"{path}, line {line}: two columns are named {_some(twice)}; expected each once")
             continue
         extra = [cell for cell in cells[len(header) :] if cell not in (None, "")]
         if len(cells) < len(header) or extra:
@@ -370,7 +381,8 @@ def _as_text(value: Any) -> str | None:
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a sheet's whole numbers
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return str(value) if number and not isinstance(value, bool) else None
 
 
 def _some(names: Sequence[str]) -> str:
