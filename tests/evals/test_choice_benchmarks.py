@@ -411,6 +411,22 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
         "video_12, metadata: its video is to be cut at frame 'soon'",
     ),
     (
+        "perception-test-valid",
+        mini.perception_test,
+        "cut_frame_mapping_valid.json",
+        ("video_12",),
+        10**400,
+        "video_12, metadata: its video is to be cut at frame 1000",
+    ),
+    (
+        "perception-test-valid",
+        mini.perception_test,
+        "mc_question_valid.json",
+        ("video_13", "metadata"),
+        "none",
+        "mc_question_valid.json:video_13, metadata: it is 'none'; expected an object",
+    ),
+    (
         "mvbench",
         lambda folder, media: mini.mvbench(folder, media, TASKS),
         "json/action_sequence.json",

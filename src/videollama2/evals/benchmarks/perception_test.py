@@ -16,6 +16,7 @@ from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
 
 _PUBLISHED = {"test": 11_528, "valid": 19_140}  # questions
+_MOST_FRAMES = 10**9  # of a video; a number of thousands of digits is no float
 
 
 class PerceptionTest(Choices):
@@ -46,6 +47,8 @@ class PerceptionTest(Choices):
         items: list[Item] = []
         for key, video in keyed_rows(path):
             about = Row(video.get("metadata") or {}, f"{video.origin}, metadata")
+            if not isinstance(about.data, dict):
+                raise about.error(f"it is {about.data!r:.60}; expected an object")
             name = about.text("video_id") if about.has("video_id") else key
             medium, missing = shelf.find(name)
             if medium is not None and key in cuts:
@@ -98,8 +101,8 @@ def _item(row: Row, video: str, medium: Media | None, missing: str | None, setti
 
 
 def _cut(medium: Media, about: Row, frame: Any) -> Media:
-    if isinstance(frame, bool) or not isinstance(frame, int) or frame < 1:
-        raise about.error(f"its video is to be cut at frame {frame!r:.60}; expected a number from 1")
+    if isinstance(frame, bool) or not isinstance(frame, int) or not 1 <= frame <= _MOST_FRAMES:
+        raise about.error(f"its video is to be cut at frame {frame!r:.60}; expected a number from 1 to {_MOST_FRAMES}")
     rate = about.seconds("frame_rate")
     if not rate:
         raise about.error("frame_rate is 0; expected frames per second")

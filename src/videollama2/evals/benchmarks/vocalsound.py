@@ -90,7 +90,7 @@ def _official(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for row in rows(path, key="data"):
         label = row.text("labels")
         if label not in classes:
-            raise row.error(f"labels is {label!r:.60}; expected one that {table.name} has: {', '.join(classes)}")
+            raise row.error(f"labels is {label!r:.60}; expected one that {table.name} has: {', '.join(classes):.200}")
         yield row.origin, tails(row.text("wav"))[-1:], classes[label]
 
 
