@@ -125,6 +125,22 @@ def test_a_damaged_sheet_is_told_in_one_line(tmp_path: Path) -> None:
     assert told > 40
 
 
+def test_parquet_that_is_damaged_or_has_a_column_twice(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, names=["q", "q"]), path)
+    with pytest.raises(DataError, match="two columns have one name"):
+        rows(path)
+    parquet.write_table(pyarrow.table({"q": ["question"]}), path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace(b"question", b"questi\xff\xff"))
+    with pytest.raises(DataError, match="no Parquet that can be read"):
+        rows(path)
+    path.write_bytes(path.read_bytes()[:-20] + bytes(20))
+    with pytest.raises(DataError) as caught:
+        rows(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a file"):
         read_json(tmp_path / "a.json")

@@ -118,12 +118,18 @@ def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[s
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise DataError(f"{path}: two columns have one name; expected each once: {', '.join(names):.200}")
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}, after row {number}: it is no Parquet that can be read: {error}") from error
+    except DataError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # text that is none, dates beyond all
+        words = " ".join(str(error).split())
+        raise DataError(f"{path}, after row {number}: it is no Parquet that can be read: {words:.300}") from error
 
 
 def _unpacked(row: dict[str, Any]) -> Found:
