@@ -223,14 +223,17 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Any]:
     from ..evals.items import Outcome
     from ..progress import Progress, begin
 
-    counted: Counter[Outcome] = Counter()
+    counted: Counter[str] = Counter()
     shown: list[Progress] = []
+
+    def kind(result: "Result") -> str:  # without a truth nothing is right or wrong
+        return "to hand in" if result.read is not None and not result.truth else result.outcome.value
 
     def told(results: "Sequence[Result]", done: int, total: int) -> None:
         if not shown:
             shown.append(begin(done, total, "item"))
-        counted.update(result.outcome for result in results)
-        words = ", ".join(f"{counted[outcome]} {outcome}" for outcome in Outcome if counted[outcome])
+        counted.update(map(kind, results))
+        words = ", ".join(f"{counted[word]} {word}" for word in [*Outcome, "to hand in"] if counted[word])
         shown[0].update(done, f"{name}: {words}" if words else name)
 
     try:

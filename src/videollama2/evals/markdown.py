@@ -38,7 +38,7 @@ def brief(summary: Mapping[str, Any]) -> str:
             f"{named(m)} {number(m, figure['value'])}{unit(m)} ({interval(m, figure)})"
             for m, figure in column["metrics"].items()
         )
-        lines.append(f"  {ABLATED[name]}: {counted}; {figures}")
+        lines.append(f"  {ABLATED[name]}: {counted}{f'; {figures}' if figures else ''}")
     lines += [f"  {remark}" for remark in remarks(summary)]
     lines += [f"  {named(entry['metric'])} {entry['text']}" for entry in summary["expected"]]
     return "\n".join(lines)
@@ -72,7 +72,8 @@ def basis(summary: Mapping[str, Any]) -> str:
     guess = summary["guessing"]
     by_chance = f" Guessing has {number('', guess)} %." if guess is not None and is_share(summary["metric"]) else ""
     where = "" if name == "none" else f", asked {ABLATED[name]}"
-    return f"{many(column['items'])} about {_media(column['media'])}{where}.{by_chance}"
+    scored = column["items"] - column["withheld"]["items"]
+    return f"{many(scored)} about {_media(column['media'])}{where}.{by_chance}"
 
 
 def _media(count: int) -> str:
@@ -117,6 +118,12 @@ def _of_column(column: Mapping[str, Any], asked: int | None) -> list[str]:
     found = []
     if asked is not None and column["items"] < asked:
         found.append(f"the run is not finished, {column['items']:,} of {many(asked)} have a result.")
+    hidden = column["withheld"]
+    if hidden["items"]:
+        found.append(
+            f"The answers of {many(hidden['items'])} are withheld, which count nowhere: {hidden['read']:,} read, "
+            f"{hidden['unparsable']:,} unparsable, {hidden['failed']:,} failed."
+        )
     if column["errors"]:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in column["errors"].items())
         found.append(f"{many(sum(column['errors'].values()))} failed: {plain(kinds)}.")
