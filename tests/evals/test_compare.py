@@ -50,7 +50,9 @@ def test_differences_are_of_the_same_items() -> None:
 def test_the_same_run_twice_differs_by_nothing() -> None:
     found = compare(side("a", tasks("RWUF")), side("a", tasks("RWUF")), Plain())
     accuracy = found["columns"]["none"]["paired"]["metrics"]["accuracy"]
-    assert (accuracy["difference"], accuracy["low"], accuracy["high"], accuracy["p"]) == (0, 0, 0, 1)
+    # all draws are alike, which is no certainty: the items that are asked next may differ
+    assert (accuracy["difference"], accuracy["low"], accuracy["high"], accuracy["p"]) == (0, None, None, None)
+    assert found["columns"]["none"]["paired"]["right"]["p"] == 1
     assert found["columns"]["none"]["changed"] == [] and found["settings"] == {}
 
 

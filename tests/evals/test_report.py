@@ -40,6 +40,10 @@ def test_what_is_withheld_is_counted_and_not_measured() -> None:
     only = summary(hidden, Plain(), manifest())
     assert only["ablations"]["none"]["metrics"] == {}
     assert "no item with a public answer" in markdown(only)
+    told = "The answers of 4 items are withheld, which count nowhere: 2 read, 1 unparsable, 1 failed."
+    assert told in brief(only)
+    both = brief(summary([*column("RW"), *hidden], Plain(), manifest()))
+    assert told in both and "2 items about 2 media." in both  # what the figure stands on
 
 
 def test_the_interval_of_an_accuracy_is_the_bootstraps() -> None:
@@ -127,6 +131,19 @@ def test_a_pair_is_surer_than_its_halves() -> None:
     difference = pair["metrics"]["accuracy"]
     assert difference["difference"] == pytest.approx(2 / 40)
     assert difference["low"] >= 0 and difference["high"] == pytest.approx(0.125, abs=0.026)
+
+
+def test_two_media_that_differ_alike_are_no_certainty() -> None:
+    pair = summary([*column("RR"), *column("WW", "audio")], Plain(), manifest())["paired"][0]
+    accuracy = pair["metrics"]["accuracy"]
+    assert (accuracy["difference"], accuracy["low"], accuracy["high"], accuracy["p"]) == (-1, None, None, None)
+    assert pair["right"]["p"] == 0.5
+
+
+def test_questions_about_one_missing_medium_count_once() -> None:
+    gone = [replace(r, media=None, error="MediaNotFound: a.mp4 is not there") for r in column("FFF")]
+    found = summary([*gone, *[replace(r, id="r") for r in column("R")]], Plain(), manifest())["ablations"]["none"]
+    assert found["media"] == 2 and found["items"] == 4
 
 
 def test_what_only_one_column_has_is_told() -> None:

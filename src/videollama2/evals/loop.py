@@ -22,6 +22,7 @@ from .items import Ablation, Benchmark, Item, Outcome, Result, Setting, Verdict
 logger = logging.getLogger(__name__)
 
 UNEXPECTED = "unexpected "  # how the error of an item begins that is none of errors.py
+MISSING = "MediaNotFound: "  # and of one whose medium could not even be named to the model
 
 
 class Answering(Protocol):
@@ -129,7 +130,7 @@ def _result(asker: Asker, task: Task, reply: Answer | Exception | None, together
         except Exception as failure:  # a reply too odd for the rules is no reason to lose the others
             error = f"reading the reply: {told(failure)}"
     elif reply is None:
-        error = f"MediaNotFound: {item.missing}"
+        error = f"{MISSING}{item.missing}"
     media = item.media
     return Result(
         benchmark=asker.benchmark.name,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .items import Benchmark, Result
+from .loop import MISSING
 from .stats import Draws, Estimate, Floats, interval, wilson
 from .wording import is_share
 
@@ -24,11 +25,13 @@ Values = Mapping[str, float]
 
 
 def groups_of(*columns: Sequence[Result]) -> dict[str, Hashable]:
-    """What each item is about, by its id: its medium in any of the columns, else itself."""
+    """What each item is about, by its id: its medium in any of the columns, that which is missing, else itself."""
     found: dict[str, Hashable] = {}
     for result in (r for column in columns for r in column):
         if result.media is not None:
             found[result.id] = ("medium", result.media)
+        elif result.error is not None and result.error.startswith(MISSING):
+            found.setdefault(result.id, ("missing", result.error))  # which names it
         else:
             found.setdefault(result.id, ("item", result.id))
     return found

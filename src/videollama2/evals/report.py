@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from .ablate import ABLATIONS
 from .expected import compared
 from .items import Ablation, Benchmark, Outcome, Result, columns_of_categories
@@ -119,7 +121,9 @@ def _difference(first: Measured, second: Measured) -> dict[str, Any]:
     for name in (name for name in first.values if name in second.values):
         count = min(len(first.drawn[name]), len(second.drawn[name]))
         apart = second.drawn[name][:count] - first.drawn[name][:count]
-        ends = interval(apart) if draws.groups > 1 else None
+        # where no draw could differ, that says nothing
+        known = apart[np.isfinite(apart)]
+        ends = interval(apart) if draws.groups > 1 and len(known) and np.ptp(known) > 1e-12 else None
         differences[name] = {
             "first": first.values[name],
             "second": second.values[name],
