@@ -175,6 +175,23 @@ def test_failed_items_are_asked_again_on_request(tmp_path: Path) -> None:
     assert len(engine.asked) == 1
 
 
+def test_a_medium_that_came_later_is_asked_about(tmp_path: Path) -> None:
+    data = letters(tmp_path / "later", 3, q1={"video": "late.mp4"})
+
+    def asked(retry: bool = False) -> Run:
+        return evaluate(FakeEngine(otherwise="A"), Letters(), data, tmp_path / "out", retry=retry)
+
+    assert outcomes(asked().results) == ["right", "failed", "right"]
+    (data / "late.mp4").write_bytes(b"")
+    done = asked(retry=True)
+    assert outcomes(done.results) == ["right"] * 3 and done.manifest["coverage"]["missing"] == 0
+    place = done.folder / "results.jsonl"
+    cut = place.read_text(encoding="utf-8").replace('"range_seconds": [null, null]', '"range_seconds": [0.5, null]')
+    place.write_text(cut, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"q1 was asked about 0.5 to – s, and the annotation files now say – to – s"):
+        asked()
+
+
 def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     run(tmp_path, FakeEngine(KNOWN))
     with pytest.raises(UsageError, match="setting was strict, now paper"):

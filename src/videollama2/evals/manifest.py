@@ -20,7 +20,6 @@ from torch import nn
 
 from .. import __version__
 from ..errors import DataError, UsageError
-from ..text.conversations import Media
 from .ablate import Wishes
 from .items import Benchmark, Item, Loaded, Setting
 from .journal import write_json
@@ -174,13 +173,9 @@ def weights_sha256(model: nn.Module) -> str | None:
 
 
 def prompts_sha256(items: Sequence[Item]) -> str:
-    """Of what is asked: ids, words, options, ranges and lengths of replies. Where media lie does not matter."""
-    told = [[i.id, i.system, i.question, i.choices, i.max_new_tokens, _used(i.media)] for i in items]
+    """Of what is asked: ids, words, options and lengths of replies. Whether media are there does not matter."""
+    told = [[i.id, i.system, i.question, i.choices, i.max_new_tokens] for i in items]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def _used(media: Media | None) -> list[Any] | None:
-    return None if media is None else [media.start, media.end, media.video, media.audio, media.num_frames]
 
 
 def commit() -> str | None:

@@ -8,7 +8,7 @@ OUT/BENCHMARK/manifest.json     what the numbers depend on (manifest.py)
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,28 @@ def evaluate(
     asker = Asker(engine=engine, benchmark=benchmark, setting=setting, wishes=wishes)
     mine = turns(items, ablations, batch)[rank::world]
     with Journal(place, rank, world) as journal:
-        done = {k for k, r in known_results(place).items() if not (retry and r.outcome == Outcome.FAILED)}
+        before = known_results(place)
+        _check_ranges(before.values(), items)
+        done = {k for k, r in before.items() if not (retry and r.outcome == Outcome.FAILED)}
         left = [tuple(task for task in turn if task.key not in done) for turn in mine]
         _ask(asker, [turn for turn in left if turn], sum(map(len, mine)), journal, threads, on_progress)
     return _finish(place, benchmark, known, items, ablations)
+
+
+def _check_ranges(results: Iterable[Result], items: Sequence[Item]) -> None:
+    """Media that were missing may have come since; one that was asked about may not have another range now."""
+    now = {item.id: (item.media.start, item.media.end) for item in items if item.media is not None}
+    for result in results:
+        if result.media is not None and (found := now.get(result.id, result.range_seconds)) != result.range_seconds:
+            raise UsageError(
+                f"{result.id} was asked about {_seconds(result.range_seconds)}, and the annotation files now say "
+                f"{_seconds(found)}; name another folder with --out"
+            )
+
+
+def _seconds(bounds: tuple[float | None, float | None]) -> str:
+    start, end = ("–" if bound is None else f"{bound:g}" for bound in bounds)
+    return f"{start} to {end} s"
 
 
 def _fitted(benchmark: Benchmark, engine: Any, wishes: Wishes) -> Benchmark:
