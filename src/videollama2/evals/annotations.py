@@ -280,7 +280,7 @@ def _content(path: Path, encoding: str = "utf-8") -> str:
         data = _there(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
-    return decoded(data, str(path)) if encoding == "utf-8" else data.decode(encoding)
+    return decoded(data, str(path), " Save it as UTF-8.") if encoding == "utf-8" else data.decode(encoding)
 
 
 def _json(text: str, path: Path) -> Any:
