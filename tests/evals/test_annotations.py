@@ -148,6 +148,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         rows(put(tmp_path / "b.json", '{"rows": []}'), key="data")
     with pytest.raises(DataError, match="expected an object"):
         keyed_rows(put(tmp_path / "c.json", "[]"))
+    with pytest.raises(DataError, match=r"c.json has v1 twice"):
+        keyed_rows(put(tmp_path / "c.json", '{"v1": {"a": 1, "a": {}}, "v2": {}, "v1": {"a": 3}}'))
+    assert keyed_rows(put(tmp_path / "c.json", '{"v1": {"a": 1, "a": 2}}'))[0][1].number("a") == 2
     with pytest.raises(DataError, match=r"c.json:v1: it is 3"):
         keyed_rows(put(tmp_path / "c.json", '{"v1": 3}'))
 

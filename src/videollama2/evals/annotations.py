@@ -16,7 +16,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -129,9 +129,20 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        DataError: it is not there, is no text, or is no JSON; with line and column.
+        DataError: it is not there, is no text, or is no JSON, with line and column; or an object of records has one
+            key twice, of which JSON keeps the last.
     """
-    return _json(_content(path), path)
+    outermost: list[tuple[str, Any]] = []
+
+    def kept(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        outermost[:] = members  # the object around all others ends last
+        return dict(members)
+
+    held = _json(_content(path), path, kept)
+    twice = [key for key, count in Counter(key for key, _ in outermost).items() if count > 1]
+    if isinstance(held, dict) and twice:
+        raise DataError(f"{path} has {_some(twice)} twice; expected each key once")
+    return held
 
 
 def rows(
@@ -283,12 +294,12 @@ def _content(path: Path, encoding: str = "utf-8") -> str:
     return decoded(data, str(path), " Save it as UTF-8.") if encoding == "utf-8" else data.decode(encoding)
 
 
-def _json(text: str, path: Path) -> Any:
+def _json(text: str, path: Path, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     try:
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=objects)
         except json.JSONDecodeError:  # a comma too many? A blank in its place keeps every column
-            return json.loads(_TRAILING_COMMA.sub(lambda found: found[1] or " ", text))
+            return json.loads(_TRAILING_COMMA.sub(lambda found: found[1] or " ", text), object_pairs_hook=objects)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}, column {error.colno}: it is no JSON: {error.msg}") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
