@@ -10,8 +10,11 @@ import httpx
 import openai
 import pytest
 
+from videollama2.engine import Engine
+from videollama2.serve.app import create_app
 from videollama2.serve.files import FileStore, plain_name
 from videollama2.serve.problems import Problem
+from videollama2.serve.running import in_thread
 from videollama2.serve.settings import ServeSettings
 
 from .test_chat import ask, asking
@@ -89,3 +92,22 @@ def test_the_store_has_limits_expires_and_outlives_the_server(tmp_path: Path) ->
     again.sweep()
     assert not (tmp_path / f"{short.id}.bin").exists() and again.bytes == 60
     assert damaged.exists()  # not ours to delete
+
+
+@pytest.mark.parametrize("change", [{"expires_at": "soon"}, {"filename": 7}, {"bytes": True}, {"created_at": None}])
+def test_what_is_known_of_a_file_is_not_believed_blindly(tmp_path: Path, change: dict[str, Any]) -> None:
+    settings = ServeSettings(files_folder=tmp_path)
+    one = FileStore(settings).add(io.BytesIO(b"x"), 1, "one", "user_data")
+    (tmp_path / f"{one.id}.json").write_text(json.dumps({**vars(one), **change}))
+    assert FileStore(settings).list() == []
+
+
+def test_a_temporary_folder_goes_when_the_server_stops(engine: Engine) -> None:
+    """By the lifespan's end: a process that is ended by SIGTERM runs nothing that waits for the interpreter's end."""
+    settings = ServeSettings(shutdown_seconds=5)
+    app = create_app(engine, settings)
+    with in_thread(app, settings) as (url, _):
+        assert httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")}).status_code == 200
+        folder = app.state.server.files.folder
+        assert len(list(folder.iterdir())) == 2
+    assert not folder.exists()

@@ -81,11 +81,12 @@ class Server:
         self.started = int(time.time())
 
     def close(self) -> None:
-        """End the scheduler's threads and the child processes."""
+        """End the scheduler's threads and the child processes; temporary files go."""
         self.scheduler.stop()
         self.decoding.close()
         if not self.scheduler.join(self.settings.shutdown_seconds + 5):
             logger.warning("a step of the model did not end in time")
+        self.files.close()
 
 
 def fingerprint(engine: Engine, settings: ServeSettings) -> str:

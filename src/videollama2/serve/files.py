@@ -40,6 +40,9 @@ class Stored:
     purpose: str
 
 
+_LIKE = Stored(id="", filename="", bytes=0, created_at=0, expires_at=0, purpose="")
+
+
 class FileStore:
     """The files of one server. Safe to use from several threads."""
 
@@ -54,11 +57,16 @@ class FileStore:
         self._promised = 0  # bytes of uploads that are being written
         if settings.files_folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="videollama2-files-"))
-            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            self._goes = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         else:
             self.folder = settings.files_folder
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._read()
+
+    def close(self) -> None:
+        """Delete a temporary folder now: a process that ends by a signal finalizes nothing."""
+        if self._settings.files_folder is None:
+            self._goes()
 
     @property
     def bytes(self) -> int:
@@ -157,10 +165,11 @@ class FileStore:
                 if not _ID.fullmatch(path.stem):
                     raise DataError("its name is none of ours")
                 found = Stored(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-                if found.id != path.stem or found.bytes != path.stat().st_size:
+                typed = all(type(value) is type(getattr(_LIKE, name)) for name, value in vars(found).items())
+                if not typed or found.id != path.stem or path.is_symlink() or found.bytes != path.stat().st_size:
                     raise DataError("it is not what was uploaded")
                 self._files[found.id] = found
-            except (OSError, ValueError, TypeError, DataError) as error:
+            except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
                 logger.warning("%s is left alone, and not served: %s", path.name, error)
         self.sweep()
 
