@@ -5,12 +5,17 @@ from typing import Any
 
 from .problems import Problem
 
+_LENGTHS = ("too_long", "too_short")  # of a list: it is one, so that it is no string does not matter
+
 
 def problem_of_validation(errors: Sequence[Any]) -> Problem:
     """The error of what is wrong: of several, that which is deepest inside."""
-    worst = max(errors, key=lambda error: (len(error["loc"]), error["type"] == "extra_forbidden"))
+    worst = max(errors, key=lambda error: (len(error["loc"]), error["type"] in ("extra_forbidden", *_LENGTHS)))
     name = place_of(worst["loc"])
     kind = worst["type"]
+    if name is None and (kind == "missing" or kind.endswith("attributes_type")):
+        words = "the body is no JSON object; expected one, and Content-Type: application/json"
+        return Problem(400, "invalid_json", words)
     if kind == "extra_forbidden":
         return Problem(400, "unsupported_parameter", f"{name} is not supported by this server", param=name)
     if kind == "missing":
