@@ -1,4 +1,4 @@
-"""nano itself on a miniature of every benchmark, by the command line: media decoded in child processes, real replies."""
+"""nano itself on a miniature of every benchmark, by the command line: media decoded in child processes, replies."""
 
 from pathlib import Path
 
