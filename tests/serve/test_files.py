@@ -111,3 +111,20 @@ def test_a_temporary_folder_goes_when_the_server_stops(engine: Engine) -> None:
         folder = app.state.server.files.folder
         assert len(list(folder.iterdir())) == 2
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("folder", ["uploads", "spool"])
+def test_a_full_disk_is_told_as_such(url: str, app: Any, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if folder == "uploads":
+        monkeypatch.setattr("videollama2.serve.files.shutil.copyfileobj", full)
+    else:
+        monkeypatch.setattr("starlette.formparsers.UploadFile.write", full)
+    before = set(app.state.server.files.folder.iterdir())
+    answer = httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "storage_full")
+    assert set(app.state.server.files.folder.iterdir()) == before
+    monkeypatch.undo()
+    assert httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")}).status_code == 200

@@ -25,7 +25,7 @@ from .cache import EncodedMedia
 from .completions import Ticket, job_of
 from .decoding import Decoding
 from .fetch import Fetcher
-from .files import FileStore, Stored, plain_name
+from .files import FileStore, Stored, no_room, plain_name
 from .guard import Guard
 from .intake import Intake
 from .problems import Problem, problem_of
@@ -151,6 +151,9 @@ def _answers_to_errors(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, OSError):  # of a form, where it is put aside while it comes
+            problem = no_room(error.__cause__)
+            return JSONResponse(problem.body(), problem.status)
         words = {404: "there is nothing at this address", 405: "this address does not take that method"}
         said = words.get(error.status_code, str(error.detail))
         problem = Problem(error.status_code, _CODES.get(error.status_code, "invalid_request"), said)

@@ -82,7 +82,7 @@ class FileStore:
             seconds: until it expires; never later than the server's own limit.
 
         Raises:
-            Problem: too large, too many, or no room. OSError: it can't be written.
+            Problem: too large, too many, or no room, on the disk either.
         """
         settings, id = self._settings, f"file-{secrets.token_hex(16)}"
         if size < 1:
@@ -106,8 +106,10 @@ class FileStore:
                 id=id, filename=filename, bytes=size, created_at=now, expires_at=now + max(lasts, 1), purpose=purpose
             )
             write_whole(self.folder / f"{id}.json", json.dumps(asdict(made)).encode())
-        except BaseException:
+        except BaseException as error:
             path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise no_room(error) from error
             raise
         finally:
             with self._lock:
@@ -172,6 +174,12 @@ class FileStore:
             except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
                 logger.warning("%s is left alone, and not served: %s", path.name, error)
         self.sweep()
+
+
+def no_room(error: OSError) -> Problem:
+    """What an upload is told where the disk takes no more of it; the log has why."""
+    logger.error("an upload can't be written: %s", error.strerror or type(error).__name__)
+    return Problem(507, "storage_full", "the server can't write the file; come later, or tell whoever runs it")
 
 
 def plain_name(filename: str | None) -> str:
