@@ -58,6 +58,7 @@ def test_pages_of_files(client: Any) -> None:
         ({"files": {"file": ("a", b"x")}, "data": {"extra": "1"}}, "unknown_parameter"),
         ({"files": {"file": ("a" * 300, b"x")}}, "usage_error"),
         ({"files": {"file": ("a", b"x")}, "data": {"expires_after[seconds]": "10"}}, "usage_error"),
+        ({"files": [("file", ("a", b"x")), ("file", ("b", b"y"))]}, "invalid_value"),
     ],
 )
 def test_uploads_that_are_none(url: str, form: dict[str, Any], code: str) -> None:
@@ -128,3 +129,10 @@ def test_a_full_disk_is_told_as_such(url: str, app: Any, folder: str, monkeypatc
     assert set(app.state.server.files.folder.iterdir()) == before
     monkeypatch.undo()
     assert httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")}).status_code == 200
+
+
+def test_a_wrong_field_is_told_by_its_name(url: str) -> None:
+    sent: dict[str, Any] = {"files": {"file": ("a", b"x")}, "data": {"expires_after[seconds]": "0"}}
+    for form, name in ((sent, "expires_after[seconds]"), ({"files": {"file": (None, "x")}}, "file")):
+        error = httpx.post(f"{url}/v1/files", **form).json()["error"]
+        assert error["param"] == name and name in error["message"] and "class" not in error["message"]

@@ -266,8 +266,12 @@ def _file_routes(app: FastAPI, server: Server) -> None:
     ) -> Any:
         """Keep a file, to ask about it by its id until it expires."""
         known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
-        if unknown := sorted(set(await request.form()) - known):
-            raise Problem(400, "unknown_parameter", f"{ascii(unknown[0])[:60]} is no field of an upload", param="file")
+        given = [name for name, _ in (await request.form()).multi_items()]
+        if unknown := sorted(set(given) - known):
+            wrong = ascii(unknown[0])[1:-1][:60]
+            raise Problem(400, "unknown_parameter", f"{wrong} is no field of an upload", param=wrong)
+        if len(given) > len(set(given)):
+            raise Problem(400, "invalid_value", "a field stands twice in the form; send files one by one", param="file")
         if anchor is None and seconds is not None:
             raise UsageError("expires_after has no anchor; expected created_at")
         name = plain_name(file.filename)

@@ -22,6 +22,8 @@ def problem_of_validation(errors: Sequence[Any]) -> Problem:
         return Problem(400, "missing_parameter", f"{name} is missing", param=name)
     if kind == "json_invalid":
         return Problem(400, "invalid_json", "the body is no JSON")
+    if kind == "value_error":  # pydantic's words for it are those of Python's classes
+        return Problem(400, "invalid_value", f"{name} is no file; expected a part with a filename", param=name)
     words = worst["msg"][:200].replace("Input should", "it should")
     return Problem(400, "invalid_value", f"{name or 'the body'} has an impossible value: {words}", param=name)
 
@@ -30,7 +32,7 @@ def place_of(loc: Sequence[int | str]) -> str | None:
     """A field as messages.0.content; pydantic also tells the kinds of unions, which no request has."""
     parts = []
     for before, part in zip((None, *loc), loc, strict=False):
-        of_union = isinstance(before, int) or "[" in str(part) or part == "constrained-str"
+        of_union = isinstance(before, int) or str(part).startswith(("list[", "function-", "constrained-str"))
         if isinstance(part, int) or not (of_union or (before is None and part in ("body", "query", "path"))):
             parts.append(str(part) if isinstance(part, int) else ascii(part)[1:-1][:60])
     return ".".join(parts) or None
