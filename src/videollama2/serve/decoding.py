@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from ..errors import UsageError, VideoLlama2Error
+from ..errors import NumericsError, UnreadableMedia, UsageError, VideoLlama2Error
 from ..media import Clip
 from ..media.isolated import IsolatedMedia
 from .intake import Attachment
@@ -43,7 +43,9 @@ class Decoding:
         try:
             clip = self._media.open_clip(medium, **asked)
         except VideoLlama2Error as error:
-            raise type(error)(public(_RAISE.sub("", str(error)).replace(path, name))) from None
+            # numbers that are not finite are the file's here: no fault of the server's
+            kind = UnreadableMedia if isinstance(error, NumericsError) else type(error)
+            raise kind(public(_RAISE.sub("", str(error)).replace(path, name))) from None
 
         def named(texts: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(public(text.replace(path, name)) for text in texts)
