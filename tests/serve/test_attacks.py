@@ -405,3 +405,12 @@ def test_bodies_together_have_a_limit(engine: Engine) -> None:
                 return
             time.sleep(0.1)
         raise AssertionError("the room of a request that is gone does not come back")
+
+
+@pytest.mark.parametrize(("system", "told"), [("linux", False), ("darwin", True), ("win32", True)])
+def test_where_nothing_confines_a_decoder_the_log_says_so(
+    system: str, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("videollama2.serve.decoding.sys.platform", system)
+    Decoding(Safety()).close()
+    assert ("serve strangers from Linux" in caplog.text) is told

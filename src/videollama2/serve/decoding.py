@@ -3,8 +3,10 @@
 Engine(opener=Decoding(safety).open_clip)
 """
 
+import logging
 import os
 import re
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from .intake import Attachment
 from .public import public
 from .safety import Safety
 
+logger = logging.getLogger(__name__)
 # what helps whoever runs the code, and not whoever asks a server
 _RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
 
@@ -24,6 +27,11 @@ class Decoding:
 
     def __init__(self, safety: Safety) -> None:
         """Nothing is started yet."""
+        if not sys.platform.startswith("linux"):
+            logger.warning(
+                "on this system the processes that open media keep their network and may write; limits on time are "
+                "what is left: serve strangers from Linux"
+            )
         self._media = IsolatedMedia(workers=safety.decoders, child=safety.child, limits=safety.limits)
 
     def close(self) -> None:
