@@ -20,7 +20,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
 
 
 def test_nothing_of_a_text_is_lost_and_nothing_of_it_is_format() -> None:
-    odd = "one\n\n2\n00:00:09,000 --> 00:00:10,000\nC:\\new {\\an8}"
+    odd = "one\n\n\0\x1b2\n00:00:09,000 --> 00:00:10,000\nC:\\new {\\an8}"
     srt, vtt = (render([*LINES, Line(4000, 5000, odd), Line(5000, 6000, " ")], kind) for kind in ("srt", "vtt"))
     assert srt.count("-->") == vtt.count("-->") == 4
     assert srt.splitlines()[:3] == ["1", "00:00:00,000 --> 00:00:00,900", "A dog barks."]

@@ -1,6 +1,7 @@
 """What has brought servers of this kind down: bombs, lies, references, other codecs, and requests made to hurt."""
 
 import base64
+import io
 import json
 import re
 import socket
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from videollama2.engine import Engine
 from videollama2.errors import EmptyMedia, MediaError, MediaTooLarge, UnreadableMedia
@@ -125,6 +129,21 @@ def test_only_what_people_send_is_decoded(pool: Decoding, good: bytes, tmp_path:
     ):
         sound = write(tmp_path / name, sound=tone(0.5, 48000), rate=48000, sound_codec=codec).read_bytes()
         assert pool.open_clip(sound).audio_state == "used", name
+
+
+def test_what_a_file_holds_is_no_fault_of_the_server(pool: Decoding) -> None:
+    sound = io.BytesIO()
+    with av.open(sound, "w", format="wav") as out:
+        stream = out.add_stream("pcm_f32le", rate=16000)
+        block = av.AudioFrame.from_ndarray(np.full((1, 1600), np.nan, np.float32), format="flt", layout="mono")
+        block.sample_rate = 16000
+        out.mux(stream.encode(block))
+    with pytest.raises(UnreadableMedia, match="NaN"):  # a NumericsError would be a 500
+        pool.open_clip(sound.getvalue())
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "BMP")
+    with pytest.raises(UnreadableMedia, match="none of JPEG, PNG, GIF, WEBP"):
+        pool.open_clip(picture.getvalue())
 
 
 def test_nothing_that_is_named_inside_is_read(pool: Decoding, good: bytes, tmp_path: Path) -> None:
@@ -386,3 +405,12 @@ def test_bodies_together_have_a_limit(engine: Engine) -> None:
                 return
             time.sleep(0.1)
         raise AssertionError("the room of a request that is gone does not come back")
+
+
+@pytest.mark.parametrize(("system", "told"), [("linux", False), ("darwin", True), ("win32", True)])
+def test_where_nothing_confines_a_decoder_the_log_says_so(
+    system: str, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("videollama2.serve.decoding.sys.platform", system)
+    Decoding(Safety()).close()
+    assert ("serve strangers from Linux" in caplog.text) is told

@@ -1,10 +1,13 @@
 """Encoded media: the same answer from the cache, within its limits, also after a restart."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from videollama2.engine import Engine
 from videollama2.processing import Prepared
@@ -17,7 +20,7 @@ from videollama2.text.conversations import Media
 def some(kib: int = 4, source: str = "the medium") -> Kept:
     video = VideoReceipt(
         source=source, kind="video", range_seconds=(0.0, 1.5), frames_total=20, frames_used=2,
-        times_seconds=(0.5, 1.0), tokens=8, notes=("odd",),
+        times_seconds=(0.5, 1.0), tokens=kib, notes=("odd",),
     )  # fmt: skip
     prepared = Prepared(
         pixels=torch.ones(2, 3, 4, 4), still=False, fbank=None, video=video, audio=None, losses=(f"{source}: no sound",)
@@ -43,7 +46,7 @@ def test_a_key_is_content_and_what_is_used_of_it(tmp_path: Path) -> None:
 
 def test_what_is_kept_holds_no_pixels_and_can_be_renamed() -> None:
     value = some()
-    assert value.prepared.modality == "video" and value.prepared.counts == {"video": 8}
+    assert value.prepared.modality == "video" and value.prepared.counts == {"video": 4}
     assert value.prepared.pixels is not None and value.prepared.pixels.numel() == 0
     named = renamed(value.prepared, "file-1")
     assert named.video is not None and named.video.source == "file-1" and named.losses == ("file-1: no sound",)
@@ -77,6 +80,26 @@ def test_the_folder_outlives_the_server_and_has_a_limit(tmp_path: Path, caplog: 
     (tmp_path / "c.safetensors").write_bytes(b"damaged")
     assert cache.get("c") is None and cache.get("nothing") is None
     assert "not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"video": [1]}, {"video": None}, {"pixels": [-1, 3]}, {"pixels": [2**62]}, {"pixels": "x"}, {"audio": {}}],
+)
+def test_a_damaged_file_is_as_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Its clip is encoded again: else every question about it would fail for as long as the folder is there."""
+    cache = EncodedMedia(0, tmp_path, 11_000)
+    one = some()
+    cache.put("a", one)
+    path = tmp_path / "a.safetensors"
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["prepared"])
+    save_file(one.features, path, {"prepared": json.dumps(told | change)})
+    assert cache.get("a") is None
+    save_file({"video": one.features["video"][1:]}, path, {"prepared": json.dumps(told)})
+    assert cache.get("a") is None
+    save_file(one.features, path, {"prepared": json.dumps(told)})
+    assert cache.get("a") is not None
 
 
 def test_features_from_the_cache_give_the_same_answer(engine: Engine, media: Path) -> None:

@@ -227,3 +227,21 @@ def until(true: Any, seconds: float = 5.0) -> None:
     while not true():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"content": b""}, "no JSON object; expected one, and Content-Type"),
+        ({"content": b"null", "headers": {"Content-Type": "application/json"}}, "no JSON object"),
+        ({"content": b'{"model": "default"}', "headers": {"Content-Type": "text/plain"}}, "Content-Type"),
+        ({"json": {"model": "default", "messages": [{"role": "user", "content": []}]}}, "at least 1 item"),
+        (
+            {"json": {"model": "x", "messages": [{"role": "user", "content": "x"}], "stop": ["a"] * 5}},
+            "at most 4 items",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_in_words(url: str, sent: dict[str, Any], words: str) -> None:
+    answer = httpx.post(f"{url}/v1/chat/completions", **sent)
+    assert answer.status_code == 400 and words in answer.json()["error"]["message"]

@@ -10,8 +10,11 @@ import httpx
 import openai
 import pytest
 
+from videollama2.engine import Engine
+from videollama2.serve.app import create_app
 from videollama2.serve.files import FileStore, plain_name
 from videollama2.serve.problems import Problem
+from videollama2.serve.running import in_thread
 from videollama2.serve.settings import ServeSettings
 
 from .test_chat import ask, asking
@@ -55,6 +58,7 @@ def test_pages_of_files(client: Any) -> None:
         ({"files": {"file": ("a", b"x")}, "data": {"extra": "1"}}, "unknown_parameter"),
         ({"files": {"file": ("a" * 300, b"x")}}, "usage_error"),
         ({"files": {"file": ("a", b"x")}, "data": {"expires_after[seconds]": "10"}}, "usage_error"),
+        ({"files": [("file", ("a", b"x")), ("file", ("b", b"y"))]}, "invalid_value"),
     ],
 )
 def test_uploads_that_are_none(url: str, form: dict[str, Any], code: str) -> None:
@@ -89,3 +93,46 @@ def test_the_store_has_limits_expires_and_outlives_the_server(tmp_path: Path) ->
     again.sweep()
     assert not (tmp_path / f"{short.id}.bin").exists() and again.bytes == 60
     assert damaged.exists()  # not ours to delete
+
+
+@pytest.mark.parametrize("change", [{"expires_at": "soon"}, {"filename": 7}, {"bytes": True}, {"created_at": None}])
+def test_what_is_known_of_a_file_is_not_believed_blindly(tmp_path: Path, change: dict[str, Any]) -> None:
+    settings = ServeSettings(files_folder=tmp_path)
+    one = FileStore(settings).add(io.BytesIO(b"x"), 1, "one", "user_data")
+    (tmp_path / f"{one.id}.json").write_text(json.dumps({**vars(one), **change}))
+    assert FileStore(settings).list() == []
+
+
+def test_a_temporary_folder_goes_when_the_server_stops(engine: Engine) -> None:
+    """By the lifespan's end: a process that is ended by SIGTERM runs nothing that waits for the interpreter's end."""
+    settings = ServeSettings(shutdown_seconds=5)
+    app = create_app(engine, settings)
+    with in_thread(app, settings) as (url, _):
+        assert httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")}).status_code == 200
+        folder = app.state.server.files.folder
+        assert len(list(folder.iterdir())) == 2
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("folder", ["uploads", "spool"])
+def test_a_full_disk_is_told_as_such(url: str, app: Any, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if folder == "uploads":
+        monkeypatch.setattr("videollama2.serve.files.shutil.copyfileobj", full)
+    else:
+        monkeypatch.setattr("starlette.formparsers.UploadFile.write", full)
+    before = set(app.state.server.files.folder.iterdir())
+    answer = httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "storage_full")
+    assert set(app.state.server.files.folder.iterdir()) == before
+    monkeypatch.undo()
+    assert httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")}).status_code == 200
+
+
+def test_a_wrong_field_is_told_by_its_name(url: str) -> None:
+    sent: dict[str, Any] = {"files": {"file": ("a", b"x")}, "data": {"expires_after[seconds]": "0"}}
+    for form, name in ((sent, "expires_after[seconds]"), ({"files": {"file": (None, "x")}}, "file")):
+        error = httpx.post(f"{url}/v1/files", **form).json()["error"]
+        assert error["param"] == name and name in error["message"] and "class" not in error["message"]

@@ -66,7 +66,7 @@ def allowed(strict: httpx.Client) -> httpx.Client:
 
 def test_names_and_origins(allowed: httpx.Client) -> None:
     assert allowed.get("/health", headers={"Host": "evil.example"}).status_code == 421
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://["):
         assert allowed.get("/health", headers={"Origin": origin}).status_code == 403
     own = str(allowed.base_url).rstrip("/")
     assert allowed.get("/health", headers={"Origin": own}).status_code == 200
@@ -125,6 +125,20 @@ def test_a_lying_length_and_packed_bodies(allowed: httpx.Client) -> None:
                 f"Content-Length: {length}\r\n\r\n{{}}".encode()
             )
             assert liar.recv(100).split()[1] in (b"400", b"413")
+
+
+def test_two_lengths_are_refused_and_nothing_after_them_is_read(allowed: httpx.Client) -> None:
+    host, port = allowed.base_url.host, allowed.base_url.port
+    with socket.create_connection((host, port or 80), timeout=5) as liar:
+        liar.sendall(
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {KEYS[0]}\r\n"
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+        )
+        said = b""
+        while piece := liar.recv(4096):
+            said += piece
+        assert said.count(b"HTTP/1.1") == 1 and b"two_lengths" in said
 
 
 def test_a_body_that_drips_is_given_up(allowed: httpx.Client) -> None:

@@ -5,6 +5,8 @@ import mmap
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -188,3 +190,20 @@ def test_predicted_peaks_are_within_15_percent_of_measured_ones(tmp_path: Path, 
         if max(off.values()) < 0.15:
             return
     pytest.fail(f"off by {off}; last {found}")
+
+
+def test_memory_of_a_machine_without_proc_and_sysconf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows: its own call tells the memory, and nothing what this process has of it."""
+
+    def told(status: Any) -> None:
+        assert status._obj.size == 64  # what Windows wants to find there
+        status._obj.total, status._obj.available = 16 << 30, 5 << 30
+
+    kernel = SimpleNamespace(GlobalMemoryStatusEx=told)
+    monkeypatch.setattr(machine.ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    monkeypatch.delattr(machine.os, "sysconf")
+    monkeypatch.setattr(machine, "_fields", lambda _: {})
+    monkeypatch.setattr(machine, "_container_limit", lambda: (None, 0))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert (machine.ram().total, machine.ram().available) == (16 << 30, 5 << 30)
+    assert machine.resident_bytes() == 0

@@ -166,7 +166,8 @@ def _line(
         known = isinstance(error, VideoLlama2Error)
         words = " ".join([str(error), *getattr(error, "__notes__", ())]).replace("\n", " ")
         told = {"type": type(error).__name__, "message": words, "unexpected": not known}
-        return {**line, "status": FAILED, "error": told, "took": round(time.perf_counter() - began, 3)}, None
+        line |= {"status": FAILED, "error": told, "captions": [], "took": round(time.perf_counter() - began, 3)}
+        return line, None
     captions = [
         {"start": w.start, "end": w.end, "text": w.text, "error": w.error,
          "receipt": None if w.answer is None else asdict(w.answer.receipt)}

@@ -162,14 +162,17 @@ class Source:
             UnreadableMedia: Pillow can't tell what it is. MediaTooLarge: by its header.
         """
         target = BytesIO(self.data) if self.data is not None else self._path
+        formats = PICTURES if self.limits.any_format else SERVED_PICTURES
         try:
-            picture = Image.open(target, formats=PICTURES if self.limits.any_format else SERVED_PICTURES)
+            picture = Image.open(target, formats=formats)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaTooLarge(
                 f"{self.name} is far too large a picture; at most {limits.max_pixels:,} pixels."
             ) from error
         except (OSError, ValueError, SyntaxError) as error:
-            raise UnreadableMedia(f"{self.name} can't be read as a picture: it is corrupt or truncated.") from error
+            raise UnreadableMedia(
+                f"{self.name} can't be read as a picture: it is corrupt, truncated, or none of {', '.join(formats)}."
+            ) from error
         try:
             limits.check_pixels(*picture.size, self.name)
         except MediaTooLarge:

@@ -25,7 +25,7 @@ from .cache import EncodedMedia
 from .completions import Ticket, job_of
 from .decoding import Decoding
 from .fetch import Fetcher
-from .files import FileStore, Stored, plain_name
+from .files import FileStore, Stored, no_room, plain_name
 from .guard import Guard
 from .intake import Intake
 from .problems import Problem, problem_of
@@ -81,11 +81,12 @@ class Server:
         self.started = int(time.time())
 
     def close(self) -> None:
-        """End the scheduler's threads and the child processes."""
+        """End the scheduler's threads and the child processes; temporary files go."""
         self.scheduler.stop()
         self.decoding.close()
         if not self.scheduler.join(self.settings.shutdown_seconds + 5):
             logger.warning("a step of the model did not end in time")
+        self.files.close()
 
 
 def fingerprint(engine: Engine, settings: ServeSettings) -> str:
@@ -150,6 +151,9 @@ def _answers_to_errors(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, OSError):  # of a form, where it is put aside while it comes
+            problem = no_room(error.__cause__)
+            return JSONResponse(problem.body(), problem.status)
         words = {404: "there is nothing at this address", 405: "this address does not take that method"}
         said = words.get(error.status_code, str(error.detail))
         problem = Problem(error.status_code, _CODES.get(error.status_code, "invalid_request"), said)
@@ -262,8 +266,12 @@ def _file_routes(app: FastAPI, server: Server) -> None:
     ) -> Any:
         """Keep a file, to ask about it by its id until it expires."""
         known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
-        if unknown := sorted(set(await request.form()) - known):
-            raise Problem(400, "unknown_parameter", f"{ascii(unknown[0])[:60]} is no field of an upload", param="file")
+        given = [name for name, _ in (await request.form()).multi_items()]
+        if unknown := sorted(set(given) - known):
+            wrong = ascii(unknown[0])[1:-1][:60]
+            raise Problem(400, "unknown_parameter", f"{wrong} is no field of an upload", param=wrong)
+        if len(given) > len(set(given)):
+            raise Problem(400, "invalid_value", "a field stands twice in the form; send files one by one", param="file")
         if anchor is None and seconds is not None:
             raise UsageError("expires_after has no anchor; expected created_at")
         name = plain_name(file.filename)

@@ -144,10 +144,10 @@ class EncodedMedia:
                 told = json.loads((file.metadata() or {})["prepared"])
                 features = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
             os.utime(path)
-            return Kept(_prepared(told), features)
+            return _whole(Kept(_prepared(told), features))
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             logger.warning("a file of the cache is not used: %s", type(error).__name__)
             return None
 
@@ -179,6 +179,14 @@ def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
             found.append((path, path.stat()))
         except FileNotFoundError:  # another server of the same folder made room
             continue
+    return found
+
+
+def _whole(found: Kept) -> Kept:
+    """The same; a ValueError if its features are not those that its receipts tell of."""
+    counts = found.prepared.counts
+    if not counts or counts != {name: len(features) for name, features in found.features.items()}:
+        raise ValueError("its features and its receipts differ")
     return found
 
 

@@ -3,18 +3,21 @@
 Engine(opener=Decoding(safety).open_clip)
 """
 
+import logging
 import os
 import re
+import sys
 from dataclasses import replace
 from typing import Any
 
-from ..errors import UsageError, VideoLlama2Error
+from ..errors import NumericsError, UnreadableMedia, UsageError, VideoLlama2Error
 from ..media import Clip
 from ..media.isolated import IsolatedMedia
 from .intake import Attachment
 from .public import public
 from .safety import Safety
 
+logger = logging.getLogger(__name__)
 # what helps whoever runs the code, and not whoever asks a server
 _RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
 
@@ -24,6 +27,11 @@ class Decoding:
 
     def __init__(self, safety: Safety) -> None:
         """Nothing is started yet."""
+        if not sys.platform.startswith("linux"):
+            logger.warning(
+                "on this system the processes that open media keep their network and may write; limits on time are "
+                "what is left: serve strangers from Linux"
+            )
         self._media = IsolatedMedia(workers=safety.decoders, child=safety.child, limits=safety.limits)
 
     def close(self) -> None:
@@ -43,7 +51,9 @@ class Decoding:
         try:
             clip = self._media.open_clip(medium, **asked)
         except VideoLlama2Error as error:
-            raise type(error)(public(_RAISE.sub("", str(error)).replace(path, name))) from None
+            # numbers that are not finite are the file's here: no fault of the server's
+            kind = UnreadableMedia if isinstance(error, NumericsError) else type(error)
+            raise kind(public(_RAISE.sub("", str(error)).replace(path, name))) from None
 
         def named(texts: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(public(text.replace(path, name)) for text in texts)

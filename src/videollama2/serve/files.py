@@ -40,6 +40,9 @@ class Stored:
     purpose: str
 
 
+_LIKE = Stored(id="", filename="", bytes=0, created_at=0, expires_at=0, purpose="")
+
+
 class FileStore:
     """The files of one server. Safe to use from several threads."""
 
@@ -54,11 +57,16 @@ class FileStore:
         self._promised = 0  # bytes of uploads that are being written
         if settings.files_folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="videollama2-files-"))
-            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            self._goes = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         else:
             self.folder = settings.files_folder
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._read()
+
+    def close(self) -> None:
+        """Delete a temporary folder now: a process that ends by a signal finalizes nothing."""
+        if self._settings.files_folder is None:
+            self._goes()
 
     @property
     def bytes(self) -> int:
@@ -74,7 +82,7 @@ class FileStore:
             seconds: until it expires; never later than the server's own limit.
 
         Raises:
-            Problem: too large, too many, or no room. OSError: it can't be written.
+            Problem: too large, too many, or no room, on the disk either.
         """
         settings, id = self._settings, f"file-{secrets.token_hex(16)}"
         if size < 1:
@@ -98,8 +106,10 @@ class FileStore:
                 id=id, filename=filename, bytes=size, created_at=now, expires_at=now + max(lasts, 1), purpose=purpose
             )
             write_whole(self.folder / f"{id}.json", json.dumps(asdict(made)).encode())
-        except BaseException:
+        except BaseException as error:
             path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise no_room(error) from error
             raise
         finally:
             with self._lock:
@@ -157,12 +167,19 @@ class FileStore:
                 if not _ID.fullmatch(path.stem):
                     raise DataError("its name is none of ours")
                 found = Stored(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-                if found.id != path.stem or found.bytes != path.stat().st_size:
+                typed = all(type(value) is type(getattr(_LIKE, name)) for name, value in vars(found).items())
+                if not typed or found.id != path.stem or path.is_symlink() or found.bytes != path.stat().st_size:
                     raise DataError("it is not what was uploaded")
                 self._files[found.id] = found
-            except (OSError, ValueError, TypeError, DataError) as error:
+            except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
                 logger.warning("%s is left alone, and not served: %s", path.name, error)
         self.sweep()
+
+
+def no_room(error: OSError) -> Problem:
+    """What an upload is told where the disk takes no more of it; the log has why."""
+    logger.error("an upload can't be written: %s", error.strerror or type(error).__name__)
+    return Problem(507, "storage_full", "the server can't write the file; come later, or tell whoever runs it")
 
 
 def plain_name(filename: str | None) -> str:

@@ -59,7 +59,7 @@ class Guard:
         if self._settings.hosts and _name(host) not in self._settings.hosts:
             raise Problem(421, "unknown_host", "this server is not called by that name; whoever runs it can add it")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._settings.cors_origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in self._settings.cors_origins and _site(origin) != host:
             raise Problem(403, "cross_origin", "pages of other sites may not call this server")
         client = (scope.get("client") or ("?",))[0]
         if not self._keys:
@@ -74,8 +74,10 @@ class Guard:
         """Of the body.
 
         Raises:
-            Problem: its headers say that it is larger, or packed.
+            Problem: its headers say that it is larger, or packed, or say twice where it ends.
         """
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may believe the other one
+            raise Problem(400, "two_lengths", "a request has Transfer-Encoding or Content-Length, never both")
         upload = scope["path"] == UPLOADS
         most = self._settings.max_upload_bytes + _FORM_BYTES if upload else self._settings.max_body_bytes
         if headers.get("content-encoding", "identity").lower() != "identity":
@@ -134,7 +136,9 @@ class _Visit:
             self._guard.seen(self._scope, self._headers, self._status or 499, seconds)
 
     async def _say(self, problem: Problem) -> None:
-        response = JSONResponse(problem.body(), problem.status, problem.headers)
+        # of a body that was not read, nobody should take the rest for a request
+        ends = {"Connection": "close"} if "transfer-encoding" in self._headers else {}
+        response = JSONResponse(problem.body(), problem.status, problem.headers | ends)
         await response(self._scope, self._receive, self._sent)
 
     async def _received(self) -> Message:
@@ -184,6 +188,14 @@ def _key(authorization: str) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return ""
+
+
+def _site(origin: str) -> str | None:
+    """The host of an Origin header, with its port; None where there is none to be read."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets that hold no address
+        return None
 
 
 def _name(host: str) -> str:

@@ -10,6 +10,7 @@ data: [DONE]                                      always
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -19,11 +20,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ..engine import Engine
+from ..errors import VideoLlama2Error
 from ..receipt import Answer
 from .completions import Ticket, completion, logprobs_of, told, usage
 from .problems import problem_of
 from .scheduler import Event, Piece
 
+logger = logging.getLogger(__name__)
 _FIRST_SECONDS = 15.0  # for an answer's beginning; until then an error can still have a status of its own
 _QUIET_SECONDS = 10.0  # of a stream, after which it says that it is alive
 _SEND_SECONDS = 30.0  # for a client to take a piece
@@ -149,6 +152,8 @@ async def _events(
             event = await ticket.event(_QUIET_SECONDS)
     except Exception as error:  # the status is sent long since
         problem = problem_of(error, id)
+        if not isinstance(error, VideoLlama2Error):
+            logger.exception("failed", extra={"fields": {"id": id}})
         yield _data({"error": {**problem.body()["error"], "status": problem.status}})
     yield "data: [DONE]\n\n"
 

@@ -1,6 +1,7 @@
 """From lines to an .srt or .vtt file."""
 
 import html
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def render(lines: Sequence[Line], kind: str) -> str:
 
     Each text is one line of the file: neither format can hold an empty line in a text. What would be read as a part of
     the format is told otherwise: "-->" becomes "→", and an invisible word joiner stands after a backslash that would
-    begin a line break. Lines without text are left out.
+    begin a line break; control characters are spaces. Lines without text are left out.
 
     Raises:
         UsageError: a line ends before it begins. MissingExtra: pysubs2 is not installed.
@@ -39,7 +40,8 @@ def render(lines: Sequence[Line], kind: str) -> str:
     for line in lines:
         if not 0 <= line.start < line.end:
             raise UsageError(f"a subtitle from {line.start} to {line.end} ms; it must end after it begins")
-        text = " ".join(line.text.split()).replace("-->", "→")
+        text = " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in line.text).split())
+        text = text.replace("-->", "→")
         for letter in "nNh":
             text = text.replace(f"\\{letter}", f"\\{_NO_BREAK}{letter}")
         if text:

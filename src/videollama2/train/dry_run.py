@@ -1,6 +1,6 @@
 """A run that is looked at and not carried out: data, labels, memory, steps. No weight is read, no medium decoded."""
 
-import os
+import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,5 +152,4 @@ def _free(folder: Path) -> int:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    found = os.statvfs(place)
-    return found.f_bavail * found.f_frsize
+    return shutil.disk_usage(place).free

@@ -1,6 +1,8 @@
 """What this machine has: memory that is free, and what this process uses already."""
 
+import ctypes
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +47,14 @@ def gpu() -> Memory | None:
 
 
 def resident_bytes() -> int:
-    """Memory that this process occupies now (its resident set)."""
+    """Memory that this process occupies now (its resident set); on macOS the most that it ever was, on Windows 0."""
     status = _fields(Path("/proc/self/status"))
     if "VmRSS" in status:
         return status["VmRSS"]
-    import resource  # not on Windows
-    import sys
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -60,8 +63,24 @@ def _meminfo() -> tuple[int, int]:
     info = _fields(Path("/proc/meminfo"))
     if "MemTotal" in info:
         return info["MemTotal"], info.get("MemAvailable", info["MemTotal"])
+    if not hasattr(os, "sysconf"):
+        return _windows_memory()
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return total, total
+
+
+def _windows_memory() -> tuple[int, int]:
+    class Status(ctypes.Structure):  # MEMORYSTATUSEX of sysinfoapi.h
+        _fields_ = (
+            ("size", ctypes.c_uint32),
+            ("load", ctypes.c_uint32),
+            *((name, ctypes.c_uint64) for name in ("total", "available", "page_file", "page_file_available")),
+            *((name, ctypes.c_uint64) for name in ("addresses", "addresses_available", "extended_available")),
+        )
+
+    status = Status(size=ctypes.sizeof(Status))
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+    return status.total, status.available
 
 
 def _container_limit() -> tuple[int | None, int]:
