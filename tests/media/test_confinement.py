@@ -80,6 +80,7 @@ def test_children_are_confined() -> None:
     finally:
         child.end()
     assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
+    assert "calls" in child.held, "and they say so"
 
 
 def test_elsewhere_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from videollama2.engine import Engine
-from videollama2.errors import EmptyMedia, MediaError, MediaTooLarge, UnreadableMedia
+from videollama2.errors import EmptyMedia, MediaError, MediaTooLarge, UnreadableMedia, WorkerError
 from videollama2.media.children import Child
+from videollama2.serve import running
 from videollama2.serve.app import create_app
 from videollama2.serve.decoding import Decoding
 from videollama2.serve.intake import Attachment
@@ -407,10 +408,21 @@ def test_bodies_together_have_a_limit(engine: Engine) -> None:
         raise AssertionError("the room of a request that is gone does not come back")
 
 
-@pytest.mark.parametrize(("system", "told"), [("linux", False), ("darwin", True), ("win32", True)])
+@pytest.mark.parametrize(("held", "told"), [(("network", "calls"), False), (("network",), True), ((), True)])
 def test_where_nothing_confines_a_decoder_the_log_says_so(
-    system: str, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    held: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("videollama2.serve.decoding.sys.platform", system)
-    Decoding(Safety()).close()
+    monkeypatch.setattr(Child, "start", lambda self: setattr(self, "held", held))
+    decoding = Decoding(Safety())
+    decoding.start()
+    decoding.close()
     assert ("serve strangers from Linux" in caplog.text) is told
+
+
+def test_a_server_whose_decoders_cannot_start_does_not_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Child) -> None:
+        raise WorkerError("no process can be started to open media in: out of luck")
+
+    monkeypatch.setattr(Child, "start", fails)
+    with pytest.raises(WorkerError, match="out of luck"):
+        running.serve(engine, ServeSettings(), running.Address(port=0))

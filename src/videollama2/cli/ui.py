@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     with terminal.progress(False) as on_stage:
         engine = terminal.load_engine(args, on_stage, protocol=args.protocol, pack=args.pack)
         app = create_app(engine, settings)
+        app.state.server.decoding.start()
     running = Running(app, settings, address)
     host = f"[{args.host}]" if ":" in args.host else args.host
     url = f"{'https' if args.tls_cert else 'http'}://{host}:{args.port}/"

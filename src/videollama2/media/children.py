@@ -66,11 +66,15 @@ class ChildFailure(VideoLlama2Error):
 
 
 class Child:
-    """One child process, started when needed and replaced when it is gone. One thread at a time asks it."""
+    """One child process, started when needed and replaced when it is gone. One thread at a time asks it.
+
+    `held` says what it gave up when it started (confinement.py).
+    """
 
     def __init__(self, command: Sequence[str], limits: ChildLimits) -> None:
         """`command` is what `python -m` runs, or a whole command line."""
         self.limits, self.closed = limits, False
+        self.held: tuple[str, ...] = ()
         self._command = tuple(command)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -107,6 +111,10 @@ class Child:
         if code == -getattr(signal, "SIGXCPU", 0):
             why = f"it took more than {allowed.cpu_seconds:g} s of processor time"
         raise ChildFailure(CRASHED, f"its decoder took the process with it ({why or fate(code)})")
+
+    def start(self) -> None:
+        """Start it now, and not with the first task; raises WorkerError as `ask`."""
+        self._started()
 
     def close(self) -> None:
         """Stop the child process, for good; may be called from another thread than `ask`."""
@@ -153,6 +161,7 @@ class Child:
         if ready is None:
             said = self._last_words()
             raise WorkerError(f"the process to open media in can't start ({why or fate(self._ended(process))}){said}")
+        self.held = tuple(ready[0])
         return process
 
     def _exchange(

@@ -59,6 +59,19 @@ class IsolatedMedia:
         """End the child processes; whoever waits for one is told."""
         self._finalizer()
 
+    def start(self) -> tuple[str, ...]:
+        """Start a child now; what it gave up (confinement.py: "network", "calls").
+
+        Raises:
+            WorkerError: no child process can be started, or they were closed.
+        """
+        one = self._free.get()
+        try:
+            one.start()
+            return one.held
+        finally:
+            self._free.put(one)
+
     def open_clip(
         self,
         medium: Medium,

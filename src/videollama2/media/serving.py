@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 from .confinement import confine
 from .framing import Blob, read_message, write_message
 
-READY = "ready"
 _MOST_TASK = 1 << 40  # bytes of a task's own data: the parent is trusted, and what it may send it has checked
 _MOST_WRITTEN = 16 << 20  # bytes of a file, and the only one that is open is that of remarks
 _MOST_OPEN = 256  # files
@@ -29,14 +28,13 @@ def main(handle: Handle) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the parent ends us
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    confine()
-    serve(sys.stdin.buffer, replies, handle)
+    serve(sys.stdin.buffer, replies, handle, confine())
 
 
-def serve(tasks: BinaryIO, replies: BinaryIO, handle: Handle) -> None:
-    """Answer tasks until there are no more."""
+def serve(tasks: BinaryIO, replies: BinaryIO, handle: Handle, held: Sequence[str] = ()) -> None:
+    """Say that this process is ready, and what holds of it (`confine`); answer tasks until there are no more."""
     own = _mapped_bytes()
-    write_message(replies, READY)
+    write_message(replies, list(held))
     while (message := read_message(tasks, _MOST_TASK)) is not None:
         body, blobs = message
         with _limited(body["limits"], own):

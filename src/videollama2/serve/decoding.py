@@ -6,7 +6,6 @@ Engine(opener=Decoding(safety).open_clip)
 import logging
 import os
 import re
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +26,19 @@ class Decoding:
 
     def __init__(self, safety: Safety) -> None:
         """Nothing is started yet."""
-        if not sys.platform.startswith("linux"):
+        self._media = IsolatedMedia(workers=safety.decoders, child=safety.child, limits=safety.limits)
+
+    def start(self) -> None:
+        """Start a child process before anybody asks, and say what does not hold of it.
+
+        Raises:
+            WorkerError: none can be started.
+        """
+        if "calls" not in self._media.start():
             logger.warning(
                 "on this system the processes that open media keep their network and may write; limits on time are "
-                "what is left: serve strangers from Linux"
+                "what is left: serve strangers from Linux, where seccomp filters are allowed"
             )
-        self._media = IsolatedMedia(workers=safety.decoders, child=safety.child, limits=safety.limits)
 
     def close(self) -> None:
         """End the child processes."""

@@ -125,8 +125,11 @@ def serve(engine: Engine, settings: ServeSettings, address: Address, app: Any = 
 
     Raises:
         OSError: the address can't be used.
+        WorkerError: media can't be opened on this machine.
     """
-    Running(app or create_app(engine, settings), settings, address).run()
+    app = app or create_app(engine, settings)
+    app.state.server.decoding.start()  # what can't start is said now, and not to whoever asks first
+    Running(app, settings, address).run()
 
 
 @contextlib.contextmanager
