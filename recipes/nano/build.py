@@ -44,6 +44,11 @@ def call(*command: str | Path, inside: Path | None = None) -> None:
     subprocess.run([str(word) for word in command], check=True, cwd=inside)
 
 
+def unfinished(pack: Path) -> Path:
+    """What a pack is called while it is written, so that half of one is not taken for the whole."""
+    return pack.with_name(f"unfinished-{pack.name}")
+
+
 def fetch(assets: Path) -> None:
     """Packages, unpacked where the scripts look for them."""
     got = assets / "packages"
@@ -80,6 +85,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200, help="of each set of the evaluation")
     parser.add_argument("--steps", type=int, help="of every stage of training, instead of the size's (to try it out)")
     parser.add_argument("--batch", type=int, help="clips per step of training, instead of the size's")
+    parser.add_argument("--measure", type=int, help="batches of held-out clips after each stage of training")
+    parser.add_argument("--questions", type=int, help="of text alone, in training and in its test, instead of all")
     args = parser.parse_args()
     assets, out = args.assets.resolve(), args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -88,10 +95,10 @@ def main() -> None:
     gguf, onnx = assets / BASE_MEMBER, assets / VISION_MEMBER
     pictures, sounds = out / "pictures.npz", out / "sounds.npz"
     made = {  # what a step makes -> the step
-        out / "dinov2" / "config.json": ("vision.py", onnx, out / "dinov2"),
+        out / "dinov2" / "model.safetensors": ("vision.py", onnx, out / "dinov2"),
         out / "tokenizer" / "tokenizer.json": ("tokenizer.py", gguf, out / "tokenizer"),
-        pictures: ("pictures.py", assets, pictures),
-        sounds: ("sounds.py", assets, sounds),
+        pictures: ("pictures.py", assets, unfinished(pictures)),
+        sounds: ("sounds.py", assets, unfinished(sounds)),
         out / "clips" / "truth.json": (
             "evaluate.py", "make", out / "clips", "--pictures", pictures, "--sounds", sounds, "--clips", args.clips,
         ),
@@ -99,16 +106,19 @@ def main() -> None:
     for result, (script, *words) in made.items():
         if not result.is_file():
             call(sys.executable, HERE / script, *map(str, words))
+            if unfinished(result).is_file():
+                unfinished(result).replace(result)
     parts = ("--vision", out / "dinov2", "--tokenizer", out / "tokenizer", "--sounds", sounds)
-    given = {"--size": args.size, "--steps": args.steps, "--batch": args.batch}
-    size = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    given = {name: getattr(args, name) for name in ("size", "steps", "batch", "questions", "measure")}
+    size = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     call(sys.executable, HERE / "train.py", "--gguf", gguf, *parts, "--pictures", pictures, "--out", out / "run", *size)
     trained = max((out / "run").glob("*/parts.safetensors"))
     call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "nano")
     model = nano_folder(gguf, shipped=out / "nano")
     records = out / f"answers-{model.name}.jsonl"  # another training, other answers
     call(sys.executable, HERE / "evaluate.py", "run", out / "clips", "--model", model, "--out", records)
-    call(sys.executable, HERE / "text.py", "--gguf", gguf, "--model", model, "--tokenizer", out / "tokenizer")
+    asked = () if args.questions is None else ("--questions", str(args.questions))
+    call(sys.executable, HERE / "text.py", "--gguf", gguf, "--model", model, "--tokenizer", out / "tokenizer", *asked)
 
 
 if __name__ == "__main__":

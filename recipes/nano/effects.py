@@ -18,10 +18,10 @@ Labelled = tuple[str, str, str, np.ndarray]
 # package -> files of it (patterns of their paths' ends), by class
 DEBIAN = {
     "lincity-ng-data": {"a train": ("sounds/RailTrain*.wav",), "a ship": ("sounds/Harbor2.wav",)},
-    "micropolis-data": {"a ship": ("sounds/honkhonk-low.wav",), "a siren": ("sounds/siren.wav",)},
+    "micropolis-data": {"a ship": ("sounds/honkhonk-low.wav",)},
     "searchandrescue-data": {
-        "a helicopter": ("sounds/helicopter_engine_[ios]*.wav", "sounds/hh6*/engine_*.wav"),
-        "an airplane": ("sounds/jet_engine_*.wav",), "thunder": ("sounds/thunder_*.wav",),
+        "a helicopter": ("sounds/helicopter_engine_[io]*.wav", "sounds/hh6*/engine_inside.wav"),
+        "an airplane": ("sounds/jet_engine_[io]*.wav",), "thunder": ("sounds/thunder_*.wav",),
     },
     "btanks-data": {"a helicopter": ("helicopter.ogg",), "a train": ("train.ogg",), "a cow": ("cow.ogg",)},
     "megaglest-data": {
@@ -49,7 +49,7 @@ ANTIQUITY = {
 }  # fmt: skip
 # Roland's sound effects, which two of the banks have: (bank, program) -> class
 EFFECTS = {
-    (6, 125): "a train", (7, 125): "an airplane", (1, 125): "a car", (3, 125): "a car", (5, 125): "a siren",
+    (6, 125): "a train", (7, 125): "an airplane", (1, 125): "a car", (3, 125): "a car",
     (1, 122): "rain", (2, 122): "thunder", (1, 123): "a dog",
 }  # fmt: skip
 EFFECT_BANKS = {"fluid-soundfont-gs": "FluidR3_GS.sf2", "csound-soundfont": "sf_GMbank.sf2"}

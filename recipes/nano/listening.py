@@ -41,7 +41,7 @@ class SoundPrototypes(SoundClassifier):
 
     A trained projector hands over nearly the same for all that the model takes for one class, and the language model
     reads that: the mean of a class is named right, of each of nano's 41 classes. So sounds can be added without the
-    language model, at a fiftieth of the cost.
+    language model, at a fortieth of the cost.
     """
 
     prototypes: Tensor

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chat import distil
+from chat import distil, questions
 from listening import SoundClassifier, SoundPrototypes
 from model import LORA_ALPHA, LORA_RANK, SIDE, match_scale, sound_classes, starting_model
 from preserve import Preserving
@@ -133,7 +133,9 @@ class Trainer:
         path = self.out / "chat.json"
         if not path.is_file():
             torch.manual_seed(self.args.seed)
-            drawn = [distil(self.model.eval(), self.tokenizer, sampled=n > 0) for n in range(1 + DRAWN_ANSWERS)]
+            asked = questions()[: self.args.questions]
+            how = {"model": self.model.eval(), "tokenizer": self.tokenizer, "asked": asked}
+            drawn = [distil(**how, sampled=n > 0) for n in range(1 + DRAWN_ANSWERS)]
             path.write_text(json.dumps([pair for pairs in drawn for pair in pairs], indent=0), encoding="utf-8")
         return [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -162,6 +164,8 @@ class Trainer:
         if stage.listens:
             labels = {name: 4.0 if name in stage.favoured else 1.0 for name in self.classes}
             options |= {"sound_classes": self.classes, "compose_options": {"late": 0.0, "labels": labels}}
+        if stage.favoured:  # few recordings say nothing of how high a horn or an engine can sound
+            options["speeds"] = (0.7, 1.45)
         source = ComposedSteps(
             self.data(stage, "train", steps, batch, **options), SIDE, self.model.device, self.args.seed + number,
             self.args.workers,
@@ -264,6 +268,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, help="of every stage, instead of the size's (to try things out)")
     parser.add_argument("--batch", type=int, help="clips per step, instead of the size's")
+    parser.add_argument("--questions", type=int, help="that text-only samples are made of, instead of all")
     parser.add_argument("--measure", type=int, default=8, help="batches of four held-out clips after each stage")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
