@@ -4,7 +4,7 @@
 
 What is finished is not made again, and training goes on from its last checkpoint, so the command is repeated until it
 ends. On two idle CPU cores it takes about a day, nearly all of it training; where there is a GPU it takes the larger
-sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 7 GB for
+sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 9 GB for
 packages, and as programs `npm`, `fluidsynth`, `timidity` and, for `--fetch`, `apt-get` and `dpkg` with Debian's package
 lists.
 """
