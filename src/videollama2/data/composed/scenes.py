@@ -1,6 +1,7 @@
 """What happens in a composed clip: which things are seen where and when, and what is heard. One seed, one scene."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -105,7 +106,7 @@ def compose(
     pictures: Pictures | None,
     sounds: Sounds | None,
     *,
-    labels: tuple[str, ...] | None = None,
+    labels: Iterable[str] | Mapping[str, float] | None = None,
     seconds: tuple[float, float] = (2.0, 10.0),
     **chances: float,
 ) -> Scene:
@@ -113,7 +114,8 @@ def compose(
 
     Args:
         pictures, sounds: what to draw from; None leaves that modality out.
-        labels: sounds to choose among (default: all that `sounds` has), each as likely as any other.
+        labels: sounds to choose among (default: all that `sounds` has), each as likely as any other; or what there is
+            to choose among, with weights.
         seconds: shortest and longest clip.
         chances: fields of `Chances` with other values.
     """
@@ -128,9 +130,11 @@ def compose(
             things.append(_thing(rng, pictures, span, odds, len(halves) == 1, {t.name for t in things}))
     heard: list[Sound] = []
     if sounds is not None:
-        choice = labels or tuple(sounds.by_label)
+        choice = tuple(labels or sounds.by_label)
+        weights = np.array(list(labels.values())) if isinstance(labels, Mapping) else None
         count = 2 if late is None and rng.random() < odds.two and len(choice) > 1 else 1
-        names = [choice[i] for i in rng.choice(len(choice), count, replace=False)]
+        shares = None if weights is None else weights / weights.sum()
+        names = [choice[i] for i in rng.choice(len(choice), count, replace=False, p=shares)]
         own = sound_of(things[0].name) if len(things) == 1 else ""
         if own in choice and rng.random() < odds.matched and own not in names[1:]:
             names[0] = own
