@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import videollama2
-from videollama2.data.composed.batches import (
+from videollama2.data.composed import (
     Pictures,
     Scene,
     Sounds,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from videollama2.data.composed.batches import (
+from videollama2.data.composed import (
     SOUND_RATE_HZ,
     TEXTURE_SIDE,
     Pictures,

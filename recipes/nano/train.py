@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 import videollama2.vision
-from videollama2.data.composed.batches import ComposedBatches, Pictures, Sounds
+from videollama2.data.composed import Pictures, Sounds
+from videollama2.data.composed.batches import ComposedBatches
 from videollama2.data.composed.rendering import to_inputs
 from videollama2.data.composed.steps import ComposedSteps
 from videollama2.phases import PHASES, Phase
