@@ -34,10 +34,9 @@ def test_closed_and_open_loops_and_a_soak(serving: Any, engine: Engine) -> None:
         clients=[1, 16], rates=[], seconds=4.0, fresh=0.25, soak=10.0, soak_load=0.5, watch=0.2, key=None
     )
     app = create_app(engine, settings)
-    with in_thread(app, settings) as (url, _):
-        # in a thread of its own: a browser's tests in the same process leave a loop running in this one
-        with ThreadPoolExecutor(1) as pool:
-            one, sixteen, soak = pool.submit(asyncio.run, serving.measure(url, args)).result()
+    # in a thread of its own: a browser's tests in the same process leave a loop running in this one
+    with in_thread(app, settings) as (url, _), ThreadPoolExecutor(1) as pool:
+        one, sixteen, soak = pool.submit(asyncio.run, serving.measure(url, args)).result()
     ends = {told.end for run in (one, sixteen, soak) for told in run.told}
     assert ends <= {"answer", "429"}, ends
     assert {told.end for told in one.told} == {"answer"}, "one client is never refused"
