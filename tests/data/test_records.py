@@ -296,6 +296,8 @@ def test_bad_samples(tmp_path: Path, members: list[Member], words: str) -> None:
         ({"video": "a.mp4", "start": -1}, "start is -1"),
         ({"video": "a.mp4", "start": "0:01"}, "expected seconds"),
         ({"video": "a.mp4", "end": float("nan")}, "end is nan"),
+        ({"video": "a.mp4", "end": 10**400}, "end is 1000"),
+        ({"video": "a.mp4", "end": 1e300}, "expected seconds"),
         ({"video": "a.mp4", "start": 2, "end": 2}, "from 2 to 2 s is empty"),
         ({"video": "a.mp4", "end": 0}, "is empty"),
         ({"image": "a.jpg", "start": 1}, "this is image"),
@@ -382,6 +384,25 @@ def test_no_files_and_files_that_are_not_there(tmp_path: Path) -> None:
     for paths in ([], [tmp_path / "none.jsonl"], [tmp_path]):
         with pytest.raises(DataError):
             read_records(paths)
+
+
+def test_of_a_key_that_comes_twice_none_is_chosen(tmp_path: Path) -> None:
+    """JSON would keep the last, and the other medium or answer would be lost without a word."""
+    said = json.dumps(ASK)
+    media = f'{{"video": "a.mp4", "video": "b.mp4", "conversations": {said}}}'
+    answers = '{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a", "value": "b"}]}'
+    notes = f'{{"metadata": {{"x": 1, "x": 2}}, "conversations": {said}}}'
+    bad: list[str] = []
+    for name, content in (
+        ("a.jsonl", "\n".join([media, answers, notes])),
+        ("a.json", f"[{media}, {answers}, {notes}]"),
+    ):
+        (tmp_path / name).write_text(content)
+        assert len(read_records([tmp_path / name], on_bad=lambda origin, why: bad.append(why))) == 1
+    tar(tmp_path / "a.tar", ("1.json", media.encode()))
+    assert not read_records([tmp_path / "a.tar"], on_bad=lambda origin, why: bad.append(why))
+    first, second = "it has the key 'video' twice", "turn 2: it has the key 'value' twice"
+    assert [why.partition(";")[0] for why in bad] == [first, second, first, second, first]
 
 
 def test_a_bad_record_can_be_left_out(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError, MissingExtra
-from .shards import samples_of_shard
+from .shards import once, samples_of_shard
 
 Found = Any  # a mapping, a DataError that says what is wrong with the line, or what else a file may hold
 _ROWS = 4096  # of a Parquet file that are held at once
@@ -68,7 +68,7 @@ def _json(path: Path) -> Iterator[tuple[int, Found]]:
             ".jsonl"
         )
     try:
-        records = json.loads(text) if text.strip() else []
+        records = json.loads(text, object_pairs_hook=once) if text.strip() else []
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}, column {error.colno}: it is no JSON: {error.msg}") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
@@ -90,7 +90,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Found]]:
 def parsed(line: bytes | str) -> Found:
     """The JSON of one line, or a DataError that says at which column it is none."""
     try:
-        return json.loads(line if isinstance(line, str) else line.decode())
+        return json.loads(line if isinstance(line, str) else line.decode(), object_pairs_hook=once)
     except json.JSONDecodeError as error:
         return DataError(f"column {error.colno}: it is no JSON: {error.msg}")
     except UnicodeDecodeError as error:

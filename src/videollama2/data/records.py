@@ -14,7 +14,6 @@ A record is a mapping with
 Any other key is refused. Whether media exist is asked by `missing_media`, not on reading.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +49,7 @@ _SPEAKERS = {"from": {"human": "human", "gpt": "gpt"}, "role": {"user": "human",
 _SAID = {"from": "value", "role": "content"}
 _TAG = {modality: f"<{modality}>" for modality in MEDIA_KEYS}
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
+_MOST_SECONDS = 1e15  # about thirty million years; the most that doubles tell apart by less than a second
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 
 
@@ -251,6 +251,8 @@ def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
 def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
     said, speakers = _SAID[style], _SPEAKERS[style]
     if not isinstance(turn, dict) or len(turn) != 2 or style not in turn or said not in turn:
+        if isinstance(turn, DataError):  # a key that comes twice
+            raise DataError(f"turn {k}: {turn}")
         found = ", ".join(map(str, turn)) if isinstance(turn, dict) else f"{turn!r:.60}"
         raise DataError(
             f"turn {k} has {found}; expected {style!r} and {said!r}, as in the first turn, and nothing else"
@@ -333,7 +335,8 @@ def _seconds(given: Mapping[str, Any], key: str) -> float | None:
     value = given.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    # compared, not asked whether it is finite: that is an error for a whole number of hundreds of digits
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_SECONDS:
         raise DataError(f"{key} is {value!r:.60}; expected seconds from the beginning, 0 or more")
     return float(value)
 

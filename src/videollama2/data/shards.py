@@ -27,6 +27,16 @@ _KEYS = {suffix: key for key, suffixes in _KEY_OF.items() for suffix in suffixes
 _STAMP = "shard.json"
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | DataError:
+    """The object of JSON with these keys and values; a DataError in its place where a key comes twice, as JSON itself
+    would quietly keep the last: of two media or answers it can't be known which is meant."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    keys = [key for key, _ in pairs]
+    return DataError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r:.60} twice; expected it once")
+
+
 def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
     """Every sample's stem and record; its media are unpacked, and their keys name them by absolute path.
 
@@ -110,9 +120,11 @@ def _sample(
     if "json" not in members:
         return DataError(f"it has {', '.join(m.name for m in members.values()):.120} and no .json; expected its record")
     try:
-        record = json.loads(_bytes(tar, members["json"]).decode("utf-8-sig"))
+        record = json.loads(_bytes(tar, members["json"]).decode("utf-8-sig"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return DataError(f"{members['json'].name}: it is no JSON that can be read: {error}")
+    if isinstance(record, DataError):
+        return record
     if not isinstance(record, dict):
         return DataError(f"{members['json'].name} holds {record!r:.60}; expected an object")
     media = {extension: member for extension, member in members.items() if extension != "json"}
