@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from videollama2.errors import DataError
 from videollama2.train import checkpoint
 from videollama2.train.parallel import Processes
 from videollama2.train.prepare import Sources, automatic, read_data
 from videollama2.train.settings import resolve
 
+TALK = [{"from": "human", "value": "how many?"}, {"from": "gpt", "value": "three!"}]
 STATE = {"step": 3, "steps": 4, "waited": 0, "skipped": 0, "phase": "video_tune", "data": "", "best": None}
 
 
@@ -49,10 +51,18 @@ def test_the_count_of_steps_is_restored_where_adamw_looks_for_it(tmp_path: Path,
 
 @pytest.mark.parametrize(("prefix", "pool"), [("", "text"), ("chat=", "chat")])
 def test_a_pool_is_named_in_front_of_a_path_with_an_equals_sign(tmp_path: Path, prefix: str, pool: str) -> None:
-    turns = [{"from": "human", "value": "how many?"}, {"from": "gpt", "value": "three!"}]
     file = tmp_path / "lr=1" / "talk.jsonl"
     file.parent.mkdir()
-    file.write_text(json.dumps({"conversations": turns}))
+    file.write_text(json.dumps({"conversations": TALK}))
     phase, settings = resolve("video_tune", {"mixture": {pool: 1.0}, "batch": 1})
     data = read_data(Sources(model="nano", data=(f"{prefix}{file}",)), phase, settings)
     assert data.plan.describe().startswith(f"{pool}: 100.0%")
+
+
+@pytest.mark.parametrize("pools", [("", ""), ("a=", "b="), ("a=", "")])
+def test_a_file_that_is_given_twice_is_refused(tmp_path: Path, pools: tuple[str, str]) -> None:
+    file = tmp_path / "talk.jsonl"
+    file.write_text(json.dumps({"conversations": TALK}))
+    phase, settings = resolve("video_tune", {"mixture": {}, "batch": 1})
+    with pytest.raises(DataError, match="given twice"):
+        read_data(Sources(model="nano", data=tuple(f"{pool}{file}" for pool in pools)), phase, settings)

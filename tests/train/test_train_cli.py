@@ -153,6 +153,7 @@ BAD_CALLS: dict[str, tuple[list[str], str]] = {
     "negative frames": (["av_joint", "--frames", "-1"], "frames"),
     "negative weight": (["av_joint", "--mixture", "av=-1"], "av"),
     "mixture of nothing": (["av_joint", "--mixture", "av"], "name=number"),
+    "mixture of one twice": (["av_joint", "--mixture", "av=1,av=2"], "name=number"),
     "no recipe": (["av_joint", "--recipe", "gone.toml"], "gone.toml"),
     "no model": (["av_joint", "--model", ""], "--model"),
     "unknown model": (["av_joint", "--model", "no-such-model"], "no-such-model"),

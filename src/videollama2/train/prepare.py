@@ -82,9 +82,10 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
         MediaNotFound: media of records are not there (an error only where `on_unreadable` is "error").
         UsageError: the mixture names a pool that the data does not have.
     """
-    named = dict(_named(given) for given in sources.data)
+    given = [_named(each) for each in sources.data]
+    named = dict(given)
     options: dict[str, Any] = {"media_root": sources.media_root, "sound": phase.sound}
-    records = read_records(list(named), **options)
+    records = read_records([path for path, _ in given], **options)  # which refuses a file that is given twice
     pools: dict[str, list[int]] = {}
     for number, record in enumerate(records):
         pools.setdefault((record.file and named[record.file]) or record.kind, []).append(number)

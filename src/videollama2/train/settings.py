@@ -177,8 +177,11 @@ def _coerce(value: Any, kind: Any) -> Any:
             raise ValueError
         return value
     if origin is dict:
-        items = value.items() if isinstance(value, Mapping) else (v.split("=", 1) for v in _split(value))
-        return {str(k).strip(): _coerce(v, float) for k, v in items}
+        items = value.items() if isinstance(value, Mapping) else [v.split("=", 1) for v in _split(value)]
+        numbers = {str(k).strip(): _coerce(v, float) for k, v in items}
+        if len(numbers) < len(items):
+            raise ValueError("a name stands there twice")  # which number is meant can't be known
+        return numbers
     if origin in (tuple, frozenset):
         return origin(str(v).strip() for v in (_split(value) if isinstance(value, str) else value))
     if kind is bool:
