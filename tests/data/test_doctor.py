@@ -1,6 +1,7 @@
 """The doctor: what it finds in records and media, that nothing can stop it, and that it goes on where it was."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -357,7 +358,13 @@ def test_a_decoder_that_raises_what_it_likes(monkeypatch: pytest.MonkeyPatch) ->
         assert worker.answer(task)["error"] == name
 
 
-@pytest.mark.parametrize("wish", [{"workers": -1}, {"timeout_s": 0}, {"memory_mb": 0}, {"max_length": 0}])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"workers": -1}, {"timeout_s": 0}, {"timeout_s": math.nan}, {"timeout_s": math.inf}, {"memory_mb": 0},
+        {"memory_mb": 10**15}, {"max_length": 0}, {"frames": 0}, {"frames": -3}, {"frames": 20_000},
+    ],
+)  # fmt: skip
 def test_settings_that_make_no_sense(tmp_path: Path, wish: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         examine([], **wish)
@@ -374,6 +381,15 @@ def test_each_file_has_a_list_of_its_own(tmp_path: Path) -> None:
     found.good = records  # they all say the same
     lists = [path for name, path in write_report(found, tmp_path).items() if name.startswith("clean")]
     assert [json.loads(path.read_text())["id"] for path in lists] == ["0", "1", "2", "3"]
+
+
+def test_a_file_without_a_good_record_has_its_list_too(tmp_path: Path) -> None:
+    """What is kept back must not take the name of a list to learn from because the other file is all bad."""
+    bad = write(tmp_path / "train.jsonl", {"video": "none.mp4"})
+    good = write(tmp_path / "held-out.jsonl", {})
+    assert main(["data", "doctor", str(bad), str(good), "--output", str(tmp_path / "out")]) == 3
+    lists = {path.name: len(path.read_text().splitlines()) for path in (tmp_path / "out").glob("*clean*")}
+    assert lists == {"clean-train.jsonl": 0, "clean-held-out.jsonl": 1}
 
 
 # ── the command ────────────────────────────────────────────────────────────────────────────────────────────────

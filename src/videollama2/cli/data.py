@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             protocol=args.protocol,
             on_progress=lambda what, done, total: on_stage(f"{what}: {done:,} of {total:,}"),
         )  # fmt: skip
-        paths = write_report(found, folder)
+        paths = write_report(found, folder, args.records)
     if args.json:
         terminal.write_json(as_json(found))
     else:

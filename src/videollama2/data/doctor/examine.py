@@ -20,6 +20,7 @@ from stat import S_ISREG
 from typing import Any, Literal
 
 from ...errors import UsageError
+from ...media.opening import MOST_FRAMES
 from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
@@ -34,6 +35,8 @@ Progress = Callable[[str, int, int], None]  # what is being done, how many are d
 
 LEAST_FRAMES = 2  # different ones, of a video
 LEAST_SOUND = 0.1  # seconds
+MOST_SECONDS = 86_400  # for one medium; what a system can count to is not much more
+MOST_MEMORY_MB = 1 << 24
 FRAMES = 8  # of a video, where no model says how many
 _SLACK = 0.5  # seconds by which a range may end after its medium
 _SLACK_SHARE = 0.1  # of a range that may be missing
@@ -124,11 +127,7 @@ def examine(
         StorageError: the folder can't be written.
         VideoLlama2Error: child processes can't be started.
     """
-    if workers < 0 or not timeout_s > 0 or memory_mb < 1 or (max_length is not None and max_length < 1):
-        raise UsageError(
-            f"workers={workers}, timeout_s={timeout_s:g}, memory_mb={memory_mb}, max_length={max_length}; expected "
-            "workers ≥ 0 and the others above 0"
-        )
+    _refuse_odd(workers, timeout_s, memory_mb, max_length=max_length, frames=frames)
     config = None if processor is None else processor.config
     frames = frames or (FRAMES if config is None else config.num_frames)
     chosen = named_protocol(protocol or ("full" if config is None else config.protocol))
@@ -147,6 +146,17 @@ def examine(
         "max_length": None if lengths is None else lengths.most,
     }  # fmt: skip
     return found
+
+
+def _refuse_odd(workers: int, timeout_s: float, memory_mb: int, **counts: int | None) -> None:
+    """Raise UsageError for settings under which every medium would seem to be bad."""
+    right = workers >= 0 and 0 < timeout_s <= MOST_SECONDS and 0 < memory_mb <= MOST_MEMORY_MB
+    if not right or not all(n > 0 for n in counts.values() if n is not None) or (counts["frames"] or 1) > MOST_FRAMES:
+        told = ", ".join(f"{name}={n}" for name, n in counts.items())
+        raise UsageError(
+            f"workers={workers}, timeout_s={timeout_s:g}, memory_mb={memory_mb}, {told}; expected workers ≥ 0 and the "
+            f"others above 0: at most {MOST_SECONDS:,} s, {MOST_MEMORY_MB:,} MiB and {MOST_FRAMES:,} frames"
+        )
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -21,8 +21,11 @@ _ROWS = 2000  # findings on the page; the JSON has all
 _BINS = 30
 
 
-def write_report(found: Examination, folder: Path) -> dict[str, Path]:
+def write_report(found: Examination, folder: Path, files: Sequence[Path | str] = ()) -> dict[str, Path]:
     """Write the page, the JSON and the lists of good records into the folder; returns their paths by name.
+
+    Args:
+        files: that were examined: one without a good record has its list, too, an empty one.
 
     The good records of one file are in clean.jsonl ("clean"). Of several files, each has a list of its own
     ("clean NAME"): what is kept back to measure on must not be learned from.
@@ -31,7 +34,7 @@ def write_report(found: Examination, folder: Path) -> dict[str, Path]:
         StorageError: the folder can't be written.
     """
     paths = {"report": folder / REPORT, "page": folder / PAGE}
-    lists: dict[Path | None, list[Record]] = {}
+    lists: dict[Path | None, list[Record]] = {Path(file): [] for file in files}
     for record in found.good:
         lists.setdefault(record.file, []).append(record)
     names = _clean_names(list(lists) if lists else [None])
