@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -232,6 +233,34 @@ def test_sizes_that_are_lies(tmp_path: Path, size: int) -> None:
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + b"\0" * 4096)
     with pytest.raises(DataError):
         read_records([path])
+
+
+def test_processes_that_unpack_one_shard_at_once_leave_each_others_files(tmp_path: Path) -> None:
+    """As those of one run do: one must not take what another has just made for an older shard's, and delete it."""
+    context = multiprocessing.get_context("fork")
+    shard = tmp_path / "s.tar"
+    for trial in range(8):  # every one but the first finds the folder of the shard before
+        tar(
+            shard,
+            *((f"{k}.{x}", raw() if x == "json" else b"x" * 999) for k in range(trial + 9) for x in ("json", "mp4")),
+        )
+        ready, found = context.Barrier(4), context.Queue()
+        processes = [context.Process(target=_unpacked_files, args=(shard, ready, found)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        counts = [found.get(timeout=60) for _ in processes]
+        for process in processes:
+            process.join()
+        assert counts == [trial + 9] * 4
+        assert len(list((tmp_path / "s.tar.media").glob("*.mp4"))) == trial + 9
+
+
+def _unpacked_files(shard: Path, ready: Any, found: Any) -> None:
+    ready.wait()
+    try:
+        found.put(sum(Path(path).is_file() for record in read_records([shard]) for path in record.paths))
+    except DataError as error:
+        found.put(str(error))
 
 
 def test_a_folder_that_is_not_the_shards_is_left_alone(tmp_path: Path) -> None:

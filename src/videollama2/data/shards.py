@@ -92,19 +92,32 @@ def _checked_name(shard: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     return str(name.parent / stem), extension.lower()
 
 
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """While no other process is here with this file; where a system has no such locks, at any time."""
+    with file.open("rb") as held:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(held, fcntl.LOCK_EX)  # until it is closed
+        yield
+
+
 def _folder(shard: Path, cache: Path | None) -> Path:
     """The folder of the shard's media; emptied if the shard is no longer the one that was unpacked there."""
     folder = (shard.parent if cache is None else cache).absolute() / f"{shard.name}.media"
     stat = shard.stat()
     stamp = json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
     try:
-        marker = folder / _STAMP
-        if folder.is_symlink() or (folder.exists() and not marker.is_file() and any(folder.iterdir())):
-            raise DataError(f"{folder} is there, but was not made from this shard; move it away")
-        if marker.is_file() and marker.read_text(encoding="utf-8") != stamp:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text(stamp, encoding="utf-8")
+        with _alone(shard):  # all processes of a run come here at once, and one must not empty what another fills
+            marker = folder / _STAMP
+            if folder.is_symlink() or (folder.exists() and not marker.is_file() and any(folder.iterdir())):
+                raise DataError(f"{folder} is there, but was not made from this shard; move it away")
+            if not marker.is_file() or marker.read_text(encoding="utf-8") != stamp:
+                if folder.exists():
+                    shutil.rmtree(folder)
+                folder.mkdir(parents=True)
+                marker.write_text(stamp, encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"{folder} can't be made for the media of {shard.name} ({error.strerror or error}); name another place "
