@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tests import tiny
 from videollama2.data.features import FeatureCache
 from videollama2.data.samples import Sample, Samples, collate_samples
-from videollama2.errors import UsageError
+from videollama2.errors import DataError, UsageError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor
 
@@ -101,6 +102,21 @@ def test_an_audio_encoder_that_learns_is_not_cached(
     learning.model.vision_encoder.requires_grad_(True)
     with pytest.raises(UsageError, match="vision_encoder learns now"):
         cache.encode(learning, [half])
+
+
+def test_a_film_that_is_cached_is_still_no_picture(
+    tmp_path: Path, media: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor
+) -> None:
+    """A record that is wrong about its medium is an error whatever other records have left in the cache."""
+    frames = [Image.new("RGB", (64, 48), (60 * i, 0, 0)) for i in range(4)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:], duration=100)
+    frames[0].save(tmp_path / "still.webp")
+    cache = opened(tmp_path / "cache", model, processor)
+    film, still = str(tmp_path / "film.gif"), str(tmp_path / "still.webp")
+    cache.encode(model, made([record("video", file=film), record("image", file=still)], processor, cache))
+    for wrong in (record("image", file=film), record("video", file=still)):
+        with pytest.raises(DataError, match="but the record says"):
+            made([wrong], processor, cache)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-1] + bytes([b[-1] ^ 4]), lambda b: b""])

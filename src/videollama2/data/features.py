@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of keys and files; another number is another cache
+FORMAT = 2  # of keys and files; another number is another cache
 RECOUNT = 20  # other processes' files are counted when ours have grown by this part of the limit
 
 
@@ -93,14 +93,18 @@ class FeatureCache:
 
     # ── looking up, in any process ─────────────────────────────────────────────────────────────────────────────
 
-    def keys(self, media: Media) -> Keys:
-        """Where the features of this medium are kept. Reads the file, once per process; None where it can't."""
+    def keys(self, media: Media, *, still: bool = False) -> Keys:
+        """Where the features of this medium are kept. Reads the file, once per process; None where it can't.
+
+        Args:
+            still: it is said to be one picture; a file that is a film has other features, and is refused when opened.
+        """
         content = self._content(media.source)
         if content is None or media.times is not None:
             return Keys(None, None)
         asked = {**self._settings, "content": content, "start": media.start, "end": media.end, "video": media.video}
         frames = self._frames if media.num_frames is None else media.num_frames
-        seen = {**asked, "frames": frames, "pixels": self._pixels, "encoder": self._vision}
+        seen = {**asked, "frames": frames, "still": still, "pixels": self._pixels, "encoder": self._vision}
         heard = {**asked, "encoder": self._sound}
         return Keys(
             _digest(seen) if self._vision is not None and media.video else None,

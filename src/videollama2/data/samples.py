@@ -187,13 +187,13 @@ class Samples(Dataset[Sample | Skipped]):
         """The sample with its medium, decoded only as far as the cache does not have it."""
         deaf = self.processor.config.audio_config is None
         hears = media.audio and not (deaf and media.video)  # a sound alone is for `prepare` to refuse
-        keys = None if self.cache is None else self.cache.keys(media)
+        still = modality == "image"
+        keys = None if self.cache is None else self.cache.keys(media, still=still)
         patches = sound = None
         if self.cache is not None and keys is not None:
             patches = self.cache.look_up(keys.vision) if media.video else None
             sound = self.cache.look_up(keys.sound) if hears else None
         pixels = fbank = None
-        still = modality == "image"
         if (media.video and patches is None) or (hears and sound is None):
             if patches is not None:
                 media = replace(media, num_frames=self._fewest)  # the sound is the same with any number of pictures
