@@ -370,6 +370,19 @@ def test_settings_that_make_no_sense(tmp_path: Path, wish: dict[str, Any]) -> No
         examine([], **wish)
 
 
+def test_lines_of_a_journal_that_are_damaged_are_looked_for_again(tmp_path: Path, asked: Path) -> None:
+    records = read_records([named(tmp_path, "a.mp4", "b.mp4")])
+    assert len(examine(records, folder=tmp_path).good) == 2
+    journal = tmp_path / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines[:1]:
+        del line["answer"]["losses"], line["answer"]["hash"]
+    junk = ["[" * 100_000, "[]", "null", '{"of": "text", "key": "x", "answer": {}, "limits": {}}', "\0"]
+    journal.write_text("\n".join([*junk, *map(json.dumps, lines)]))
+    found = examine(records, folder=tmp_path)
+    assert len(found.good) == 2 and found.reused == len(lines) - 1
+
+
 def test_each_file_has_a_list_of_its_own(tmp_path: Path) -> None:
     files = [tmp_path / place / name for place, name in (("a", "t"), ("a", "t-3"), ("b", "t"), ("c", "t"))]
     for number, file in enumerate(files):

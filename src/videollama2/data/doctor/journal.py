@@ -8,6 +8,14 @@ from typing import Any
 from ...errors import StorageError
 from .decoding import CRASHED, HUNG, Answer
 
+_MEDIA = (
+    {"kind", "seconds", "frames", "different", "sound", "sound_seconds", "fbank", "losses"},
+    {"hash"},
+    {"error", "message"},
+)
+"""What an answer about a medium holds: of one, of one that was hashed, of one that can't be used."""
+_TEXT = ({"text", "supervised"}, {"error", "nothing"})
+
 
 class Journal:
     """Answers by the key of their question, on disk as they come: one JSON object a line."""
@@ -54,9 +62,11 @@ class Journal:
         try:
             noted = json.loads(line)
             of, key, answer, limits = (noted[name] for name in ("of", "key", "answer", "limits"))
-        except (ValueError, KeyError, TypeError):  # cut off, or no line of ours
+        except (ValueError, KeyError, TypeError, RecursionError):  # cut off, or no line of ours
             return
         if not isinstance(answer, dict) or not isinstance(key, str):
+            return
+        if not any(keys <= answer.keys() for keys in (_TEXT if of == "text" else _MEDIA)):  # it is looked for again
             return
         if of == "text":
             self.texts.known[key] = answer
