@@ -383,6 +383,18 @@ def test_lines_of_a_journal_that_are_damaged_are_looked_for_again(tmp_path: Path
     assert len(found.good) == 2 and found.reused == len(lines) - 1
 
 
+def test_a_picture_that_changes_in_a_folder_is_looked_at_again(tmp_path: Path, asked: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "0.jpg").write_bytes(b"one")
+    records = read_records([write(tmp_path / "t.jsonl", {"video": "frames"})])
+    examine(records, folder=tmp_path / "out")
+    assert examine(records, folder=tmp_path / "out").reused == 1
+    (frames / "0.jpg").write_bytes(b"other")
+    assert examine(records, folder=tmp_path / "out").reused == 0
+    assert asked.read_text().split() == ["frames", "frames"]
+
+
 def test_each_file_has_a_list_of_its_own(tmp_path: Path) -> None:
     files = [tmp_path / place / name for place, name in (("a", "t"), ("a", "t-3"), ("b", "t"), ("c", "t"))]
     for number, file in enumerate(files):

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Literal
 
 from ...errors import UsageError
@@ -234,9 +234,12 @@ class _Doctor:
         if path not in self._files:
             try:
                 stat = Path(path).stat()
+                held = [stat]
+                if S_ISDIR(stat.st_mode):  # of pictures: one of them may be written anew
+                    held += [picture.stat() for picture in Path(path).iterdir() if picture.is_file()]
                 self._files[path] = _File(
-                    path=path, place=(stat.st_dev, stat.st_ino), size=stat.st_size, changed=stat.st_mtime_ns,
-                    plain=S_ISREG(stat.st_mode),
+                    path=path, place=(stat.st_dev, stat.st_ino), size=sum(one.st_size for one in held),
+                    changed=max(one.st_mtime_ns for one in held), plain=S_ISREG(stat.st_mode),
                 )  # fmt: skip
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else None
