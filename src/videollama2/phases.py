@@ -9,6 +9,7 @@ else belongs to that (protocol, frames). A recipe of your own is these with othe
 """
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -76,14 +77,18 @@ class Phase:
             raise UsageError(
                 f"phase {self.name!r} names the parts {sorted(unknown) or 'none'}; expected some of {', '.join(PARTS)}"
             )
-        for name, least in (("learning_rate", 0.0), ("batch", 1), ("epochs", 0.0), ("clip", 0.0)):
-            if not getattr(self, name) >= least:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least:g}")
-        for name in ("steps", "max_length", "frames"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if not 0 <= self.warmup < 1:
-            raise UsageError(f"warmup is {self.warmup}; expected a share of the steps, 0 ≤ warmup < 1")
+        within(self, 0, math.inf, "learning_rate", "weight_decay")
+        within(self, 1, 10**6, "batch")
+        within(self, 1, math.inf, "steps", "max_length", "frames")
+        for name, most in (("epochs", 1e6), ("clip", math.inf)):  # nothing would be learned at zero
+            if not 0 < getattr(self, name) <= most:
+                raise UsageError(f"{name} is {getattr(self, name):g}; expected more than 0, at most {most:g}")
+        for name, what in (("warmup", "a share of the steps"), ("beta2", "the share that is kept in each step")):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name):g}; expected {what}, 0 ≤ {name} < 1")
+        for part, rate in self.rates.items():
+            if not rate >= 0:
+                raise UsageError(f"rates has {part}={rate:g}; expected at least 0")
 
     def but(self, **changes: Any) -> "Phase":
         """This phase with other values."""
@@ -129,6 +134,15 @@ class Phase:
             if chosen:
                 learning[part] = chosen
         return learning
+
+
+def within(owner: object, least: float, most: float, *names: str) -> None:
+    """Raise UsageError for a number of `owner` that lies outside; None lies nowhere."""
+    for name in names:
+        value = getattr(owner, name)
+        if value is not None and not least <= value <= most:
+            wanted = f"at least {least:g}" if value < least else f"at most {most:g}"
+            raise UsageError(f"{name} is {value:.6g}; expected {wanted}")
 
 
 def part_of(name: str) -> str:

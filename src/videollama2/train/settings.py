@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import UsageError, did_you_mean
-from ..phases import PHASES, Phase
+from ..phases import PHASES, Phase, within
 from ..protocols import protocol
 
 Unreadable = Literal["error", "skip"]
 Save = Literal["whole", "parts"]
 Finish = Literal["best", "last"]
 TRACKERS = ("tensorboard", "wandb", "trackio")
+LARGEST = 2**63  # of whole numbers, as torch has them
 NOTES = ("model", "starts_from")  # keys of a recipe that say what it is for and change nothing
 
 
@@ -56,13 +57,15 @@ class Settings:
     deepspeed: Annotated[Path | None, "a DeepSpeed configuration (JSON), in place of FSDP"] = None
 
     def __post_init__(self) -> None:
-        positive = ("micro_batch", "keep")
-        for name in (*positive, "lora_rank", "workers", "save_every", "evaluate_every"):
-            least = 1 if name in positive else 0
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        if self.patience is not None and self.patience < 1:
-            raise UsageError(f"patience is {self.patience}; expected at least 1")
+        within(self, 1, math.inf, "micro_batch", "keep", "patience")
+        within(self, 0, math.inf, "seed", "save_every", "evaluate_every")
+        within(self, 0, 2**16, "lora_rank")
+        within(self, 0, 1024, "workers")
+        within(self, 0, 1e9, "cache_gb")
+        if self.lora_alpha is not None and not self.lora_alpha > 0:
+            raise UsageError(f"lora_alpha is {self.lora_alpha:g}; expected more than 0, or none for twice the rank")
+        if not 0 <= self.lora_dropout < 1:
+            raise UsageError(f"lora_dropout is {self.lora_dropout:g}; expected a share, 0 ≤ lora_dropout < 1")
         if self.quantise is not None and not self.lora_rank:
             raise UsageError("a quantised language model can only learn through adapters; add lora_rank (e.g. 64)")
         if self.quantise not in (None, 4, 8):
@@ -147,8 +150,8 @@ def coerce(key: str, value: Any, kind: Any) -> Any:
     """
     try:
         return _coerce(value, kind)
-    except (TypeError, ValueError):
-        raise UsageError(f"{key} is {value!r}; expected {describe(kind)}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{key} is {value!r:.100}; expected {describe(kind)}") from None
 
 
 def describe(kind: Any) -> str:
@@ -177,10 +180,12 @@ def _coerce(value: Any, kind: Any) -> Any:
             raise ValueError
         return value
     if origin is dict:
+        if not isinstance(value, str | Mapping):
+            raise TypeError
         items = value.items() if isinstance(value, Mapping) else [v.split("=", 1) for v in _split(value)]
         numbers = {str(k).strip(): _coerce(v, float) for k, v in items}
         if len(numbers) < len(items):
-            raise ValueError("a name stands there twice")  # which number is meant can't be known
+            raise ValueError  # a name stands there twice: which number is meant can't be known
         return numbers
     if origin in (tuple, frozenset):
         return origin(str(v).strip() for v in (_split(value) if isinstance(value, str) else value))
@@ -194,7 +199,12 @@ def _coerce(value: Any, kind: Any) -> Any:
         raise ValueError
     if kind is float and not math.isfinite(float(value)):
         raise ValueError
-    return kind(value)
+    if kind is Path and value == "":
+        raise ValueError
+    made = kind(value)
+    if kind is int and abs(made) >= LARGEST:
+        raise ValueError
+    return made
 
 
 def _split(text: str) -> list[str]:
