@@ -128,7 +128,7 @@ def optimise(
         norm = processes.step(optimizer, phase.clip) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             optimizer.zero_grad(set_to_none=True)
-            raise _not_finite(phase, batch, losses, loss, norm)
+            raise _not_finite(phase, batch, losses, loss, norm, processes)
         seconds = time.perf_counter() - began
         at = batch.step + 1
         yield StepReport(
@@ -177,10 +177,16 @@ def _backward(
 def evaluate(
     model: nn.Module, source: StepSource, steps: int, processes: Processes, autocast: torch.dtype | None = None
 ) -> float:
-    """Mean loss over the supervised tokens of the first `steps` steps; nothing is dropped out, nothing learns."""
+    """Mean loss over the supervised tokens of the first `steps` steps; nothing is dropped out, nothing learns.
+
+    Raises:
+        NumericsError: it is not finite; the message names the samples.
+        UsageError: no sample could be read.
+    """
     model.eval()
     total = count = 0.0
     skipped: list[Any] = []
+    spoilt: list[str] = []
     for batch in source.steps(0, steps):
         skipped += batch.skipped
         for micro in batch.micro:
@@ -190,6 +196,8 @@ def evaluate(
                 # the head runs where labels are; of the other positions only the last one's logits are made
                 out = model(**inputs, num_items_in_batch=1, logits_to_keep=1)
             if micro is not None:
+                if not out.loss.isfinite():
+                    spoilt += micro.records
                 total += float(out.loss)
                 count += micro.supervised
     processes.measured(model)
@@ -199,6 +207,11 @@ def evaluate(
     total, count = processes.sum([total, count])
     if not count:
         raise UsageError("the evaluation data has no sample that could be read")
+    if not math.isfinite(total):  # it would be the best for ever, as nothing is less
+        raise NumericsError(
+            f"the loss on the evaluation data is {total / count}; its samples: {', '.join(processes.gather(spoilt))}. "
+            "Look at these samples, or lower the learning rate"
+        )
     return total / count
 
 
@@ -215,13 +228,18 @@ def _chance(seed: int, step: int, micro: MicroBatch | None) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {step} {names}".encode()).digest()[:8]) >> 1
 
 
-def _not_finite(phase: Phase, batch: StepBatch, losses: list[Tensor], loss: float, norm: float) -> NumericsError:
-    """Names the samples of the micro-batches whose loss is not finite, or of all where it is the gradients."""
+def _not_finite(
+    phase: Phase, batch: StepBatch, losses: list[Tensor], loss: float, norm: float, processes: Processes
+) -> NumericsError:
+    """Names the samples of the micro-batches whose loss is not finite, or of all where it is the gradients.
+
+    Every process calls this: the one to blame may be another.
+    """
     pairs = [(m, bool(v.isfinite())) for m, v in zip(batch.micro, losses, strict=True) if m is not None]
-    blamed = [m for m, finite in pairs if not finite] or [m for m, _ in pairs]
-    names = ", ".join(name for micro in blamed for name in micro.records)
+    met = processes.gather([(name, finite) for micro, finite in pairs for name in micro.records])
+    blamed = [name for name, finite in met if not finite] or [name for name, _ in met]
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
     return NumericsError(
-        f"{phase.name}: {what} at step {batch.step}; its samples here: {names or 'none'}. The weights are those of the "
-        "step before. Look at these samples, or lower the learning rate"
+        f"{phase.name}: {what} at step {batch.step}; its samples: {', '.join(blamed) or 'none'}. The weights are those "
+        "of the step before. Look at these samples, or lower the learning rate"
     )
