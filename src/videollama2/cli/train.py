@@ -1,9 +1,13 @@
 """`videollama2 train PHASE`, and `videollama2 train plot RUN`."""
 
 import argparse
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import UsageError
 from ..phases import PHASES, Phase
@@ -84,12 +88,13 @@ def run(args: argparse.Namespace) -> int:
     from ..train.prepare import Sources
     from ..train.run import resumed, train
 
+    recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, args.setting)
     if args.resume:
-        sources, phase, settings = resumed(args.output, args.phase, given)
+        sources, phase, settings = resumed(args.output, args.phase, {**recipe, **given})
+        _check_repeated(args, sources)
     else:
         if not args.model or not (args.data or args.dry_run):
             raise UsageError("--model and --data are needed: what to start from, and the records to learn from")
-        recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, args.setting)
         phase, settings = resolve(args.phase, recipe, given)
         sources = Sources(
             model=args.model, data=tuple(args.data or ()), evaluation=tuple(args.evaluation), base=args.base,
@@ -101,10 +106,50 @@ def run(args: argparse.Namespace) -> int:
         found = dry_run(sources, phase, settings, args.output)
         terminal.write_json(found.to_dict()) if args.json else terminal.write(found.text() + "\n")
         return 0
-    summary = train(sources, phase, settings, args.output, resume=args.resume, device=args.device, quiet=args.json)
+    with _told_how_to_go_on(args.phase, args.output):
+        summary = train(sources, phase, settings, args.output, resume=args.resume, device=args.device, quiet=args.json)
     if os.environ.get("RANK", "0") == "0":
         terminal.write_json(summary) if args.json else terminal.write(_told(summary))
     return 0
+
+
+def _check_repeated(args: argparse.Namespace, sources: Any) -> None:
+    """Refuse to resume from other sources than the run began with, where any are named."""
+    for name in ("model", "base", "vision", "audio", "data", "evaluation", "media_root"):
+        said, began = getattr(args, name), getattr(sources, name)
+        if said and (tuple(said) if isinstance(said, list) else said) != began:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{args.output} began with another {flag} ({_words(began)}) than {_words(said)}; leave {flag} out to "
+                "go on with it, or start a new run"
+            )
+
+
+def _words(value: Any) -> str:
+    return " ".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(phase: str, output: Path) -> Iterator[None]:
+    """Stopped by ctrl-C or SIGTERM (exit code 143), a run ends in order and says how it is gone on with."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    # among processes torchrun stops all; one that waits for another could not
+    listens = os.environ.get("WORLD_SIZE", "1") == "1" and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if listens else None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if (output / "settings.json").is_file():
+            terminal.say(
+                f"stopped; go on from the last checkpoint: videollama2 train {phase} --output {output} --resume"
+            )
+        raise
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, before)
 
 
 def run_plot(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,12 +27,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..configuration import read_json
-from ..errors import CheckpointNotFound, StorageError, TensorMismatch
+from ..errors import CheckpointNotFound, StorageError, TensorMismatch, UsageError
 from .parallel import Processes
 
 logger = logging.getLogger(__name__)
 
 STATE, UNFINISHED = "state.json", ".unfinished"
+STEP = re.compile(r"step-(\d{6,})")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -42,7 +44,9 @@ def new_state(phase: str, data: str, steps: int) -> dict[str, Any]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The finished checkpoints of a run, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step-*") if (p / STATE).is_file() and p.suffix != UNFINISHED)
+    found = {p: STEP.fullmatch(p.name) for p in (run / "checkpoints").glob("step-*") if (p / STATE).is_file()}
+    named = {p: int(match[1]) for p, match in found.items() if match}  # a copy of one beside it is not ours
+    return sorted(named, key=lambda p: named[p])  # by number: from a million on, names are longer
 
 
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -115,8 +119,14 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     moments: dict[Any, dict[str, Tensor]] = {}
     with _Rows(folder, "optimizer") as rows:
         for name, parameter in named.items():
-            if f"{MOMENTS[0]}/{name}" not in rows.shapes:
+            present = [f"{moment}/{name}" in rows.shapes for moment in MOMENTS]
+            if not any(present):
                 continue
+            if not all(present):
+                raise CheckpointNotFound(
+                    f"{folder} has one of the two moments of {name}; remove {folder} to resume from the checkpoint "
+                    "before it"
+                )
             moments[parameter] = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, values in moments[parameter].items():
                 rows.fill(f"{moment}/{name}", values)
@@ -149,14 +159,43 @@ def _state(folder: Path) -> dict[str, Any]:
 def prune(run: Path, keep: int, best: str | None) -> None:
     """Remove all but the newest `keep` checkpoints and the best one."""
     for old in checkpoints(run)[:-keep]:
-        if old.name != best:
-            shutil.rmtree(old)
+        if old.name != best and not old.is_symlink():
+            with writing(old):  # under another name first: a kill half-way leaves none that looks whole
+                shutil.rmtree(old.rename(old.with_name(old.name + UNFINISHED)))
 
 
 def clean(run: Path) -> None:
     """Remove what a killed run left unfinished."""
     for left in (run / "checkpoints").glob(f"*{UNFINISHED}"):
         shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def taken(run: Path) -> Iterator[None]:
+    """As long as this lasts, no other process may train into the folder; a killed one holds it no longer.
+
+    Raises:
+        UsageError: another run has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    path = run / f"lock{UNFINISHED}"
+    with path.open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UsageError(
+                    f"another run is writing to {run}; wait for its end, or choose another --output"
+                ) from None
+            logger.debug("%s can't be locked (%s)", path, error)  # some file systems have no locks
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -276,10 +315,23 @@ class _Rows:
                 "checkpoint of another model"
             )
         local, first = _local(tensor.detach())
+        pieces = sorted(self.pieces.get(name, ()), key=lambda piece: piece[0])
+        shapes = [list(piece.get_shape()) for _, piece in pieces]
+        rows = [(begin, shape[0]) for (begin, _), shape in zip(pieces, shapes, strict=True) if shape]
+        ends = [0, *(begin + count for begin, count in rows)]
+        if tensor.ndim:  # each row of the whole, once
+            whole = [b for b, _ in rows] == ends[:-1] and ends[-1] == tensor.shape[0]
+        else:
+            whole = len(shapes) == 1
+        if not whole or any(shape[1:] != list(tensor.shape[1:]) for shape in shapes):
+            raise CheckpointNotFound(
+                f"{self.folder} has not all rows of {name}, or they are of other shapes than {list(tensor.shape)}; "
+                f"remove {self.folder} to resume from the checkpoint before it"
+            )
         if not tensor.ndim:
-            local.copy_(self.pieces[name][0][1][...])
+            local.copy_(pieces[0][1][...])
             return
-        for begin, piece in self.pieces.get(name, ()):
+        for begin, piece in pieces:
             count = piece.get_shape()[0]
             low, high = max(first, begin), min(first + local.shape[0], begin + count)
             if low < high:

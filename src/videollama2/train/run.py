@@ -4,6 +4,7 @@ data ──► Plan ─► RecordSteps ─┐
 model ─► adapters ─► Phase ───┴─► loop.optimise ─► metrics, evaluations, checkpoints ─► the result
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -30,7 +31,7 @@ from .metrics import Metrics, available
 from .parallel import Processes, divide
 from .prepare import Data, Network, Sources, prepare, read_data
 from .result import check_save, save_result
-from .settings import Settings, resolve, saved, to_json
+from .settings import NOTES, Settings, resolve, saved, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +63,16 @@ def train(
     processes = Processes.join(find(device), settings.deepspeed)
     if not processes.first:
         logging.getLogger("videollama2").setLevel(logging.WARNING)  # one voice is enough
-    try:
+    with contextlib.ExitStack() as until_the_end:
+        until_the_end.callback(processes.leave)
         check_save(phase, settings)
         available(settings.trackers or ())  # said before a model is loaded
         divide(phase.batch, settings.micro_batch, processes)
         locate(sources.model, sources.base)  # a model that is not there leaves no folder behind
         data = read_data(sources, phase, settings)
-        resumed = _open_folder(output, phase, settings, sources, resume, processes)
+        resumed = _open_folder(output, phase, settings, sources, resume, processes, until_the_end)
         network = prepare(sources, phase, settings, processes)
         return _Run(sources, phase, settings, output, processes, data, network).carry_out(resumed, quiet)
-    finally:
-        processes.leave()
 
 
 def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sources, Phase, Settings]:
@@ -85,30 +85,38 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     began = start["phase"]["name"]
     if began != phase:
         raise UsageError(f"{output} holds a run of {began}, not of {phase}; resume that phase")
-    changed = sorted(set(overrides) - RESUMABLE)
-    if changed:
-        raise UsageError(
-            f"a run that is resumed keeps its {', '.join(changed)}; only {', '.join(sorted(RESUMABLE))} may change. "
-            "Leave it out, or start a new run"
-        )
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
     try:
         run = start["run"]
         root = run.pop("media_root")
         lists: dict[str, Any] = {k: tuple(run.pop(k)) for k in ("data", "evaluation")}
         sources = Sources(**run, **lists, media_root=None if root is None else Path(root))
-        resolve(phase, values)
+        own = resolve(phase, values)
     except (KeyError, TypeError, ValueError) as error:  # a UsageError is a ValueError
         raise UsageError(
             f"{output / SETTINGS} is not as the run wrote it ({error}); put it right, or start a new run"
         ) from None
-    return sources, *resolve(phase, values, overrides)
+    now = resolve(phase, values, overrides)
+    before, after = ({k: v for part in both for k, v in vars(part).items()} for both in (own, now))
+    changed = sorted(k for k in set(overrides) - RESUMABLE - set(NOTES) if before[k] != after[k])
+    if changed:
+        raise UsageError(
+            f"a run that is resumed keeps its {', '.join(changed)}; only {', '.join(sorted(RESUMABLE))} may change. "
+            "Leave it out, or start a new run"
+        )
+    return sources, *now
 
 
 def _open_folder(
-    output: Path, phase: Phase, settings: Settings, sources: Sources, resume: bool, processes: Processes
+    output: Path,
+    phase: Phase,
+    settings: Settings,
+    sources: Sources,
+    resume: bool,
+    processes: Processes,
+    until_the_end: contextlib.ExitStack,
 ) -> Path | None:
-    """Make the run's folder, or find the checkpoint to go on from; None: from the beginning.
+    """Make the run's folder, or find the checkpoint to go on from; None: from the beginning. No other run may have it.
 
     Raises:
         UsageError: there is a run already, or none to resume.
@@ -121,12 +129,18 @@ def _open_folder(
         raise UsageError(f"{output} holds no run to resume; leave --resume out, or give the --output of a run")
     if not there and output.is_dir() and any(p.suffix != checkpoint.UNFINISHED for p in output.iterdir()):
         raise UsageError(f"{output} is not empty; choose a folder that is, or that does not exist")
+    if there and not done and (output / SUMMARY).is_file():
+        raise UsageError(
+            f"{output} holds the model of a finished run, whose checkpoints are gone; it would be written over. Choose "
+            "another --output"
+        )
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; --output is a folder")
     processes.wait()  # nobody writes before all have looked
     if processes.first:
         with checkpoint.writing(output / SETTINGS):
             output.mkdir(parents=True, exist_ok=True)
+            until_the_end.enter_context(checkpoint.taken(output))
             checkpoint.clean(output)
             if not resume:
                 given = {k: str(v) if isinstance(v, Path) else v for k, v in vars(sources).items()}
