@@ -1,10 +1,10 @@
 """`videollama2 check MODEL [CLIP]`: files, tensors, tokens and memory, before a weight is read."""
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WeightsError
+from ..json_lines import dumps_line
 from . import terminal
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             args.model, args.clip, frames=args.frames, dtype=args.dtype, device=args.device, base=args.base,
             protocol=args.protocol, new_tokens=args.max_new_tokens,
         )  # fmt: skip
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if args.json else render(made))
+    print(dumps_line(made.to_dict(), ascii_only=False) if args.json else render(made))
     if made.problems:
         return WeightsError.exit_code
     return 0 if made.fits else 1

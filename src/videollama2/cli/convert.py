@@ -2,10 +2,10 @@
 
 import argparse
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..json_lines import dumps_line
 from . import terminal
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     with _bar(args.json) as progress:
         result = convert(args.source, args.target, layout=args.to, progress=progress)
     if args.json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        print(dumps_line(result.to_dict(), ascii_only=False))
         return 0
     if result.already_done:
         print(f"{args.target} is the result of this conversion already; nothing to do")

@@ -1,10 +1,10 @@
 """`videollama2 info [MODEL]`: what a model is, under which licences, and where its parts come from."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from ..json_lines import dumps_line
 from . import terminal
 
 _EPILOG = """examples:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the card."""
     terminal.log_to_terminal(False)
     found = overview() if args.model is None else about(args.model)
-    print(json.dumps(found, ensure_ascii=False) if args.json else _text(found))
+    print(dumps_line(found, ascii_only=False) if args.json else _text(found))
     return 0
 
 

@@ -1,9 +1,9 @@
 """`videollama2 merge FOLDER DST`."""
 
 import argparse
-import json
 from typing import Any
 
+from ..json_lines import dumps_line
 from . import terminal
 
 _EPILOG = """examples:
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
 
         dtype = "auto" if args.dtype == "auto" else choose("cpu", args.dtype).dtype
         made = adapters.merge(args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype)
-    print(json.dumps({"folder": str(made)}) if args.json else f"{made} is a complete model")
+    print(dumps_line({"folder": str(made)}) if args.json else f"{made} is a complete model")
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import io
-import json
 import logging
 import math
 import sys
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import MediaNotFound, UsageError
+from ..json_lines import dumps_line
 
 if TYPE_CHECKING:
     from ..answering.request import Request
@@ -56,7 +56,7 @@ def write(text: str) -> None:
 
 def write_json(value: Any) -> None:
     """One line of JSON on standard output, in ASCII, which every reader and every terminal takes."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(dumps_line(value) + "\n")
     sys.stdout.flush()
 
 

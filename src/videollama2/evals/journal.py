@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
+from ..json_lines import dumps_line
 from ..storage import append, open_lines, read_lines, unwritable
 from ..storage import write_whole as write_whole  # for who writes beside a run's results
 from .items import Outcome, Result
@@ -117,12 +118,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def _line(result: Result) -> bytes:
     data = result.to_dict()
     del data["seconds"]
-    return (json.dumps(data) + "\n").encode()
+    return (dumps_line(data) + "\n").encode()
 
 
 def _timing(result: Result) -> bytes:
     told = {"id": result.id, "ablation": result.ablation, "seconds": dict(result.seconds)}
-    return (json.dumps(told) + "\n").encode()
+    return (dumps_line(told) + "\n").encode()
 
 
 def _parts(folder: Path, kind: str) -> list[Path]:

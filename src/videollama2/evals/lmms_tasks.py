@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..json_lines import dumps_line
 from ..storage import write_whole
 from .items import Benchmark, Item, Outcome, Result, Setting
 from .registry import benchmark, benchmarks
@@ -58,7 +59,7 @@ def export(chosen: Benchmark, folder: Path, out: Path, setting: Setting = "stric
     items = chosen.load(folder, setting).items
     there = [item for item in items if item.missing is None and item.truth]
     where = {"benchmark": chosen.name, "data": str(folder.resolve()), "setting": setting}
-    lines = "".join(json.dumps(_row(item) | where) + "\n" for item in there)
+    lines = "".join(dumps_line(_row(item) | where) + "\n" for item in there)
     rows, name = (out / f"{chosen.name}.jsonl").resolve(), chosen.name.replace("-", "_")
     tokens = max((item.max_new_tokens for item in there), default=64)
     yaml = _YAML.format(name=name, rows=json.dumps(str(rows)), tokens=tokens, metric=chosen.metric, glue=GLUE)

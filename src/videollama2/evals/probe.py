@@ -6,7 +6,6 @@ Every clip is about one question, which is asked twice: with options (benchmark 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from ..data.composed import Pictures, Sounds, render_frames, render_sound, write
 from ..data.composed.sketches import sketches
 from ..data.composed.tones import tones
 from ..errors import UsageError
+from ..json_lines import dumps_line
 from ..storage import unwritable, write_whole
 from .extract import LETTERS
 from .probe_tasks import TASKS, Maker, Question, Source
@@ -70,7 +70,7 @@ def make(
     if clips < 1:
         raise UsageError(f"clips={clips}; expected 1 or more for each task")
     made = list(questions(source, clips=clips, seed=seed))
-    lines = "".join(json.dumps(_record(name, q, source, seed)) + "\n" for name, q in made).encode()
+    lines = "".join(dumps_line(_record(name, q, source, seed)) + "\n" for name, q in made).encode()
     path = folder / FILE
     try:
         if path.is_file() and path.read_bytes() != lines:

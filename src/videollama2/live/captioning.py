@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import __version__
 from ..answering.request import Request
 from ..errors import DataError, MissingExtra, StorageError, UsageError, VideoLlama2Error, WorkerError
+from ..json_lines import dumps_line
 from ..storage import append, open_lines, read_lines, unwritable, write_whole
 from ..subtitles import render, write_subtitles
 from .files import Job, same_stem
@@ -245,7 +246,7 @@ def _journal(out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[BinaryIO,
 
 
 def _encoded(line: Line) -> bytes:
-    return (json.dumps(line) + "\n").encode()
+    return (dumps_line(line) + "\n").encode()
 
 
 @contextlib.contextmanager

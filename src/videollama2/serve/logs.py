@@ -1,9 +1,10 @@
 """Logs as one JSON object a line. What users ask and get is not in them, unless the settings say so."""
 
-import json
 import logging
 import time
 from typing import Any
+
+from ..json_lines import dumps_line
 
 
 class JsonLines(logging.Formatter):
@@ -16,7 +17,7 @@ class JsonLines(logging.Formatter):
         told |= {"message": record.getMessage(), **getattr(record, "fields", {})}
         if record.exc_info:
             told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+        return dumps_line(told)
 
 
 def log_json(level: int = logging.INFO) -> None:

@@ -9,7 +9,6 @@ data: [DONE]                                      always
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..engine import Engine
 from ..errors import VideoLlama2Error
+from ..json_lines import dumps_line
 from ..receipt import Answer
 from .completions import Ticket, completion, logprobs_of, told, usage
 from .problems import problem_of
@@ -159,4 +159,4 @@ async def _events(
 
 
 def _data(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {dumps_line(value, ascii_only=False, compact=True)}\n\n"

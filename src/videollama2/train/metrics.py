@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import MissingExtra, StorageError, UsageError
+from ..json_lines import dumps_line
 from ..progress import Progress, begin
 from ..weights.machine import resident_bytes
 
@@ -123,7 +124,7 @@ class Metrics:
             raise _unwritable(self._path.parent, error) from error
 
     def _write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        line = json.dumps({"event": event, "step": step, **_plain(values)}, allow_nan=False) + "\n"
+        line = dumps_line({"event": event, "step": step, **_plain(values)}, allow_nan=False) + "\n"
         left, size = memoryview(line.encode()), os.fstat(self._file.fileno()).st_size
         try:
             while left:  # a disk that is nearly full takes a part before it refuses
@@ -207,7 +208,7 @@ def _forget(path: Path, step: int) -> None:
     kept = [e for e in read_metrics(path.parent) if e["step"] < step or (_evaluated(e, step) and step > 0)]
     beside = path.with_suffix(".part")
     with beside.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(e) + "\n" for e in kept)
+        file.writelines(dumps_line(e) + "\n" for e in kept)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

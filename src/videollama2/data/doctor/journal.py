@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StorageError
+from ...json_lines import dumps_line
 from .decoding import CRASHED, HUNG, Answer
 
 _MEDIA = (
@@ -53,7 +54,7 @@ class Journal:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps({"of": kind, "key": key, "answer": answer, "limits": self.limits}) + "\n")
+            self._file.write(dumps_line({"of": kind, "key": key, "answer": answer, "limits": self.limits}) + "\n")
             self._file.flush()
         except OSError as error:
             raise StorageError(f"{self._path} can't be written ({error.strerror or error}); make room") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StorageError
+from ...json_lines import dumps_line
 from ..records import Record, as_mapping
 from .examine import Examination, Finding
 
@@ -43,7 +44,7 @@ def write_report(found: Examination, folder: Path, files: Sequence[Path | str] =
         for file, name in names.items():
             unfinished = folder / f".{name}"
             with unfinished.open("w", encoding="ascii") as out:
-                out.writelines(json.dumps(as_mapping(record, folder)) + "\n" for record in lists.get(file, ()))
+                out.writelines(dumps_line(as_mapping(record, folder)) + "\n" for record in lists.get(file, ()))
             unfinished.replace(folder / name)
             paths["clean" if name == CLEAN else f"clean {file}"] = folder / name
         paths["report"].write_text(json.dumps(as_json(found), indent=1) + "\n", encoding="ascii")

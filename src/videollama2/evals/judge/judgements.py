@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ...errors import DataError
+from ...json_lines import dumps_line
 from ..items import Ablation, Setting
 from ..journal import write_whole
 
@@ -98,7 +99,7 @@ def write_judgements(folder: Path, name: str, judgements: Iterable[Judgement]) -
     Raises:
         StorageError: it can't be written; the old one is whole.
     """
-    write_whole(folder / name, b"".join((json.dumps(j.to_dict()) + "\n").encode("ascii") for j in judgements))
+    write_whole(folder / name, b"".join((dumps_line(j.to_dict()) + "\n").encode("ascii") for j in judgements))
 
 
 def fresh(lines: Iterable[Judgement], abouts: Mapping[tuple[Ablation, str], str]) -> list[Judgement]:
