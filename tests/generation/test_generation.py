@@ -12,7 +12,7 @@ from videollama2.answering.generation import decode
 from videollama2.answering.said import Detokenizer
 from videollama2.errors import NumericsError, UsageError
 
-from . import tiny
+from .. import tiny
 
 Q = "what do you see and hear?"
 

@@ -20,7 +20,7 @@ from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES
 from videollama2.train.lora import add_adapters
 
-from .small import SIDE, packs, small_config, small_model, tokenizer
+from ..train.small import SIDE, packs, small_config, small_model, tokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 

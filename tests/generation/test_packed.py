@@ -12,7 +12,7 @@ from videollama2.answering.generation import GenerateOptions, decode
 from videollama2.answering.packed import PackedLinear, pack
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 
-from .tiny import model, save
+from ..tiny import model, save
 
 pytestmark = pytest.mark.skipif(
     "fbgemm" not in torch.backends.quantized.supported_engines, reason="this torch has no FBGEMM"

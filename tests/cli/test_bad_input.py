@@ -34,7 +34,7 @@ from videollama2.errors import (
     VideoLlama2Error,
 )
 
-from . import tiny
+from .. import tiny
 
 Q = "what do you see and hear?"
 Make = Callable[[Path, Path], Path]  # folder to write into, folder of good media → the bad medium

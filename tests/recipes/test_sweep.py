@@ -13,7 +13,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from videollama2.stc import CONNECTORS, TABLE_1
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "sweep"
+RECIPE = Path(__file__).parents[2] / "recipes" / "sweep"
 
 
 @pytest.fixture

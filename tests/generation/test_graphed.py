@@ -7,7 +7,7 @@ from transformers import DynamicCache
 from videollama2.answering import generation, graphed
 from videollama2.answering.generation import GenerateOptions, decode
 
-from .tiny import model
+from ..tiny import model
 
 MASKS = {"alone": [[1] * 9], "batch": [[1] * 9] * 2, "left-padded": [[0, 0, 0, 1, 1, 1, 1, 1, 1], [1] * 9]}
 

@@ -11,8 +11,8 @@ from videollama2.errors import ConfigError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.weights.export import export_original
 
-from . import tiny
-from .test_language_models import original_folder
+from .. import tiny
+from ..test_language_models import original_folder
 
 
 def names(folder: Path) -> set[str]:
