@@ -1,6 +1,6 @@
 """Refresh every figure that nano has on the probe, with one command:
 
-    python recipes/nano/probe.py --packs PACKS    # the whole probe → its card and the README; the small one → the tests
+    python recipes/nano/probe.py --packs PACKS    # the whole probe → its card and docs/status.md; the small one → the tests
     python recipes/nano/probe.py --small          # only what tests/evals/test_nano_probe.py compares with
 
 PACKS holds pictures.npz and sounds.npz (README.md here); their held-out split is shown and heard. The run stays in
@@ -30,7 +30,7 @@ from videollama2.evals.run import evaluate
 from videollama2.evals.wording import ABLATED, interval, number
 
 ROOT = Path(__file__).resolve().parents[2]
-CARD, README = ROOT / "src" / "videollama2" / "nano" / "MODEL_CARD.md", ROOT / "README.md"
+CARD, STATUS = ROOT / "src" / "videollama2" / "nano" / "MODEL_CARD.md", ROOT / "docs" / "status.md"
 EXPECTED = ROOT / "tests" / "evals" / "nano_probe.json"
 BEGIN, END = "<!-- probe: written by recipes/nano/probe.py -->", "<!-- /probe -->"
 SMALL_CLIPS, SMALL_SEED = 1, 7
@@ -98,7 +98,7 @@ def _row(task: str, items: int, columns: Mapping[str, Any], guess: float | None,
 
 
 def line(out: Path) -> str:
-    """The README's sentence."""
+    """The sentence in docs/status.md."""
     said = []
     for name, way in WAYS.items():
         told, results = summed(out / name)
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if code := cli.main(["eval", "probe", *map(str, asked)]):
             sys.exit(code)
         write_between(CARD, f"\n{card(args.out)}\n")
-        write_between(README, line(args.out))
+        write_between(STATUS, line(args.out))
     refresh_small(args.model)
 
 

@@ -66,5 +66,5 @@ def test_figures_stand_where_readers_look(
     with pytest.raises(SystemExit, match="0 places"):
         recipe.write_between(RECIPE.with_name("README.md"), "text")
     assert "written" in capsys.readouterr().out
-    for path in (recipe.CARD, recipe.README):
+    for path in (recipe.CARD, recipe.STATUS):
         assert path.read_text(encoding="utf-8").count(recipe.BEGIN) == 1

@@ -23,7 +23,7 @@ _EPILOG = """examples:
   torchrun --nproc-per-node 8 -m videollama2 train video_tune --model 2.1-7b-16f-base --data … --output …
   videollama2 train plot tuned/
 
-DATA is .json, .jsonl, .parquet, .csv or .tar (README and docs/training.md). Every setting is a flag; what it is by
+DATA is .json, .jsonl, .parquet, .csv or .tar (docs/training.md). Every setting is a flag; what it is by
 default stands beside it.
 """
 
