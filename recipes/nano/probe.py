@@ -1,7 +1,7 @@
 """Refresh every figure that nano has on the probe, with one command:
 
-    python recipes/nano/probe.py --packs PACKS    # the whole probe → its card and docs/status.md; the small one → the tests
-    python recipes/nano/probe.py --small          # only what tests/evals/test_nano_probe.py compares with
+    python recipes/nano/probe.py --packs PACKS  # card, docs/status.md and the small probe of the tests
+    python recipes/nano/probe.py --small        # only what tests/evals/test_nano_probe.py compares with
 
 PACKS holds pictures.npz and sounds.npz (README.md here); their held-out split is shown and heard. The run stays in
 --out, goes on there if it was stopped, and can be looked at with `videollama2 eval report`. The small probe needs no
