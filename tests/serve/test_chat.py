@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import openai
 import pytest
 
 from videollama2.engine import Engine
+from videollama2.receipt import Answer
+from videollama2.serve.scheduler import Piece
 
 Q = "What do you see and hear?"
 
@@ -64,6 +67,36 @@ def test_streams_join_to_the_same_answer(client: Any, media: Path) -> None:
     assert [t.token for t in tokens] == [t.token for t in whole.choices[0].logprobs.content]
     assert all(len(t.top_logprobs) == 3 and t.logprob <= 0 for t in tokens)
     assert all(t.top_logprobs[0].token == t.token for t in tokens)  # greedy
+
+
+LINE_BREAKS = "a\u2028b\u0085c\x0bd\x0ce\x1cf\x1dg\x1eh\u2029i\r\nj"
+
+
+@pytest.fixture
+def line_breaks(app: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Every question is answered with text that holds every line break there is."""
+    answer = replace(engine.answer(None, Q, max_new_tokens=2), text=LINE_BREAKS)
+
+    def submit(job: Any) -> None:
+        job.tell(Piece(LINE_BREAKS))
+        job.tell(answer)
+
+    monkeypatch.setattr(app.state.server.scheduler, "submit", submit)
+    monkeypatch.setattr(app.state.server.scheduler, "cancel", lambda job: None)
+    return answer
+
+
+def test_no_text_breaks_a_line_of_a_stream(client: Any, url: str, line_breaks: Answer) -> None:
+    """Clients that split lines as Python does, httpx and OpenAI's among them, read whole JSON objects."""
+    body = {"model": "tiny", "messages": asking(), "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    chunks = [json.loads(line) for line in lines[:-1]]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == LINE_BREAKS
+    streamed = ask(client, asking(), stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == LINE_BREAKS
+    assert ask(client, asking()).choices[0].message.content == LINE_BREAKS == line_breaks.text
 
 
 def test_every_kind_of_part_and_several_turns(client: Any, engine: Engine, media: Path) -> None:
@@ -183,7 +216,8 @@ def test_a_client_that_leaves_frees_its_place(url: str, app: Any) -> None:
     scheduler = app.state.server.scheduler
     body = {"model": "tiny", "messages": asking(text="Go on."), "max_tokens": 2000, "stream": True}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # held: an iterator that is dropped closes the connection
+        next(lines)
         assert scheduler.running == 1
     until(lambda: scheduler.running == 0)
     with pytest.raises(httpx.ReadTimeout):

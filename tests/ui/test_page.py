@@ -117,7 +117,7 @@ def test_errors_are_words_and_the_page_goes_on(visit: Visit, clip: Path) -> None
     assert all(words in busy for words in ("The server is busy", "Try again in 7 seconds.", "many wait"))
     assert "The server answered with an error" in said(status=502, body="<h1>Bad Gateway</h1>")
     assert "The server can’t be reached" in said()
-    broken = streamed({"choices": [{"delta": {"content": "A dog"}}]}, {"error": {"message": "."}, "status": 504})
+    broken = streamed({"choices": [{"delta": {"content": "A dog"}}]}, {"error": {"message": ".", "status": 504}})
     assert "It took too long" in said(**broken)
     assert visit.uploads == 1
     assert "Ask again" in said(status=404, json={"error": {"code": "file_not_found", "message": "no such file"}})

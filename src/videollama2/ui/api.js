@@ -85,7 +85,7 @@ export async function* ask({ model, messages, protocol }, signal) {
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
-    if (chunk.error) throw new Problem({ status: chunk.status ?? 500, code: chunk.error.code, message: chunk.error.message });
+    if (chunk.error) throw new Problem({ ...chunk.error, status: chunk.error.status ?? 500 });
     const choice = chunk.choices?.[0];
     if (choice?.delta?.content) yield { text: choice.delta.content };
     if (choice?.finish_reason) yield { finish: choice.finish_reason };
