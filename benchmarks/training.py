@@ -36,8 +36,8 @@ from rows_model import QWEN2_05B
 from rows_parts import CLIP_L, random_model, with_attention
 from videollama2.configuration import VideoLlama2Config
 from videollama2.phases import PHASES
+from videollama2.preflight.training import memory_plan
 from videollama2.train.adapters import add_lora
-from videollama2.train.plan import memory_plan
 from videollama2.train.settings import Settings
 
 TEXT, SUPERVISED, RANK = 124, 60, 16

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from videollama2.train.plan import memory_plan
+from videollama2.preflight.answering import summary
+from videollama2.preflight.training import memory_plan
 from videollama2.train.settings import read_recipe, resolve
 from videollama2.weights.catalog import find
-from videollama2.weights.plan import summary
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 VIDEO, AUDIO = ("video_align", "video_tune"), ("audio_align", "audio_tune", "av_joint")

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from videollama2.errors import CheckpointNotFound, ConfigError, TensorMismatch, WeightsError
+from videollama2.preflight.answering import plan
 from videollama2.weights import adapters
-from videollama2.weights.plan import plan
 
 from . import tiny
 

@@ -80,9 +80,9 @@ def test_check_of_a_clip_that_is_missing(capsys: pytest.CaptureFixture[str], fol
 def test_check_says_when_it_does_not_fit(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from videollama2.weights import machine
+    from videollama2 import device
 
-    monkeypatch.setattr(machine, "ram", lambda: machine.Memory("RAM", 1 << 20, 1 << 20))
+    monkeypatch.setattr(device, "ram", lambda: device.Memory("RAM", 1 << 20, 1 << 20))
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "a.png")
     code, out, _ = outcome(capsys, "check", folder, tmp_path / "a.png", "--max-new-tokens", 1, "--dtype", "float32")
     assert code == 1

@@ -8,8 +8,8 @@ from ..json_lines import dumps_line
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..weights.memory import MemoryNeed
-    from ..weights.plan import Plan
+    from ..preflight.answering import Plan
+    from ..preflight.memory import MemoryNeed
 
 _EPILOG = """examples:
   videollama2 check 2.1-7b-av                       a released model, from its built-in description
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     with terminal.progress(args.json) as on_stage:
         on_stage("reading descriptions")
         from .. import engine  # noqa: F401  what answering imports, too, so that the baseline is the same
-        from ..weights.plan import plan
+        from ..preflight.answering import plan
 
         made = plan(
             args.model, args.clip, frames=args.frames, dtype=args.dtype, device=args.device, base=args.base,

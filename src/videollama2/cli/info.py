@@ -83,8 +83,8 @@ def _one_line(release: Any) -> str:
 
 def _folder(name: str, folder: Path) -> dict[str, Any]:
     from ..errors import CheckpointNotFound
+    from ..preflight.answering import summary
     from ..weights import adapters
-    from ..weights.plan import summary
 
     if not folder.is_dir() or not any((folder / f).is_file() for f in ("config.json", "adapter_config.json")):
         raise CheckpointNotFound(f"{folder} is no checkpoint folder: it has no config.json")

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             vision=args.vision, audio=args.audio, media_root=args.media_root,
         )  # fmt: skip
     if args.dry_run:
-        from ..train.dry_run import dry_run
+        from ..preflight.dry_run import dry_run
 
         found = dry_run(sources, phase, settings, args.output)
         terminal.write_json(found.to_dict()) if args.json else terminal.write(found.text() + "\n")

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 import torch
 
+from ..device import resident_bytes
 from ..errors import MissingExtra, StorageError, UsageError
 from ..json_lines import dumps_line
 from ..progress import Progress, begin
-from ..weights.machine import resident_bytes
 
 logger = logging.getLogger(__name__)
 

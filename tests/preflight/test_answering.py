@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from videollama2 import device
 from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import CheckpointNotFound, MediaError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.weights import catalog, machine
-from videollama2.weights.describe import describe
-from videollama2.weights.plan import plan
-from videollama2.weights.trace import trace
+from videollama2.preflight.answering import plan
+from videollama2.preflight.describe import describe
+from videollama2.preflight.trace import trace
+from videollama2.weights import catalog
 
-from . import tiny
+from ..weights import tiny
 
 SHORT = {"new_tokens": 1}
 VIDEO_TOKENS = {  # spec §1.4.1
@@ -129,19 +130,19 @@ def test_traced_activations_are_those_of_the_sizes() -> None:
 
 
 def test_this_machine_has_memory() -> None:
-    memory = machine.ram()
+    memory = device.ram()
     assert 0 < memory.available <= memory.total
-    before = machine.resident_bytes()
+    before = device.resident_bytes()
     with mmap.mmap(-1, 64 << 20) as block:  # pages of its own: an allocator may have had these bytes before
         block.write(b"x" * (64 << 20))
-        assert machine.resident_bytes() - before > 48 << 20
+        assert device.resident_bytes() - before > 48 << 20
 
 
 MEASURE = """
 import json, sys, torch
 import videollama2.engine
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.weights.plan import plan
+from videollama2.preflight.answering import plan
 
 def peak():
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmHWM"))
@@ -200,10 +201,10 @@ def test_memory_of_a_machine_without_proc_and_sysconf(monkeypatch: pytest.Monkey
         status._obj.total, status._obj.available = 16 << 30, 5 << 30
 
     kernel = SimpleNamespace(GlobalMemoryStatusEx=told)
-    monkeypatch.setattr(machine.ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    monkeypatch.delattr(machine.os, "sysconf")
-    monkeypatch.setattr(machine, "_fields", lambda _: {})
-    monkeypatch.setattr(machine, "_container_limit", lambda: (None, 0))
+    monkeypatch.setattr(device.ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    monkeypatch.delattr(device.os, "sysconf")
+    monkeypatch.setattr(device, "_fields", lambda _: {})
+    monkeypatch.setattr(device, "_container_limit", lambda: (None, 0))
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert (machine.ram().total, machine.ram().available) == (16 << 30, 5 << 30)
-    assert machine.resident_bytes() == 0
+    assert (device.ram().total, device.ram().available) == (16 << 30, 5 << 30)
+    assert device.resident_bytes() == 0

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 
 from ..configuration import VideoLlama2Config
-from ..device import choose
+from ..device import choose, resident_bytes
 from ..modeling import VideoLlama2ForConditionalGeneration
-from . import machine
-from .assemble import assemble
+from ..weights.assemble import assemble
 from .describe import Subject, describe
 from .memory import MemoryNeed, memory_needs
 from .trace import Stage, trace
@@ -83,7 +82,7 @@ def plan(
     subject = describe(model, base)
     config: Any = subject.config
     network = on_meta(config, placement.dtype)
-    baseline = machine.resident_bytes()
+    baseline = resident_bytes()
     found = _account(subject, placement.dtype)
     medium = _medium(clip, config, frames, protocol)
     stages = trace(network, text_tokens=TEXT_TOKENS, **medium.extent)

@@ -2,7 +2,7 @@
 
 Each operation's outputs are counted while they live, so the peak is that of the code as it is, for any size, without a
 formula that could fall behind it. What an operation allocates inside itself is not seen; attention is taken for the
-fused kernel, which keeps no scores. A training step is traced with the same two modes (train/plan.py).
+fused kernel, which keeps no scores. A training step is traced with the same two modes (preflight/training.py).
 """
 
 import weakref

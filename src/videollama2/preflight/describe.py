@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, WeightsError
-from . import adapters, catalog
+from ..weights import adapters, catalog
 
 
 @dataclass
@@ -63,7 +63,7 @@ def _from_folder(name: str, folder: Path, base: str | Path | None) -> Subject:
 
 
 def _nano() -> Subject:
-    from .nano import SHIPPED, _fingerprint, cache_root
+    from ..weights.nano import SHIPPED, _fingerprint, cache_root
 
     if not (SHIPPED / "config.json").is_file():
         raise CheckpointNotFound(f"{SHIPPED} has no config.json; the package was installed without nano, reinstall it")

@@ -13,13 +13,13 @@ from ..errors import DataError
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
 from ..protocols import protocol
-from ..weights.describe import describe
+from ..train.parallel import Processes, divide
+from ..train.prepare import Sources, processor_of, read_data
+from ..train.result import check_save
+from ..train.settings import Settings
 from ..weights.grow import grown_config
-from .parallel import Processes, divide
-from .plan import MemoryPlan, memory_plan
-from .prepare import Sources, processor_of, read_data
-from .result import check_save
-from .settings import Settings
+from .describe import describe
+from .training import MemoryPlan, memory_plan
 
 FBANK_ROWS_PER_SECOND = 100
 MOST_FAULTS = 20  # that are listed; all are counted

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from ..configuration import VideoLlama2Config
 from ..errors import UsageError
 from ..phases import Phase
-from ..weights.trace import Fused, Live
-from .parallel import recompute_activations
-from .settings import Settings
+from ..train.parallel import recompute_activations
+from ..train.settings import Settings
+from .trace import Fused, Live
 
 SOUND_FRAMES = 2998  # of a released model's 30 s (spec §5.6)
 SHORT = (2, 3)  # layers that are traced

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from .. import device
 from ..device import Placement
 from ..modeling import VideoLlama2ForConditionalGeneration
-from . import machine
+from ..weights.lazy import OnDisk
 from .describe import Subject
-from .lazy import OnDisk
 from .trace import Stage
 
 STORED = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
@@ -65,21 +65,21 @@ def memory_needs(
     weights = {name: p.numel() * p.element_size() for name, p in network.named_parameters()}
     weights |= {n: b.numel() * b.element_size() for n, b in network.named_buffers() if n in network.state_dict()}
     stored, mapped = _stored_bytes(network, subject, placement.dtype)
-    ram = machine.ram()
+    ram = device.ram()
     if placement.device.type == "cuda":
-        gpu = machine.gpu()
+        gpu = device.gpu()
         assert gpu is not None  # a device that is not there is refused when it is chosen
         held = sum(weights.values())
-        peaks = _peaks(stages, machine.CUDA_CONTEXT + held, weights, frozenset(), answer_cache)
+        peaks = _peaks(stages, device.CUDA_CONTEXT + held, weights, frozenset(), answer_cache)
         host = baseline + sum(stored.values())
-        loading = machine.CUDA_CONTEXT + held
+        loading = device.CUDA_CONTEXT + held
         return [
-            _need(gpu, machine.CUDA_CONTEXT, held, loading, 0, peaks, machine.CUDA_CONTEXT if _cuda_ready() else 0),
+            _need(gpu, device.CUDA_CONTEXT, held, loading, 0, peaks, device.CUDA_CONTEXT if _cuda_ready() else 0),
             _need(ram, baseline, 0, host, sum(stored.values()), {"all": baseline + decoded}, baseline),
         ]
     copied = sum(size for name, size in weights.items() if name not in mapped)
     pages = sum(size for name, size in stored.items() if name not in mapped)
-    peaks = _peaks(stages, baseline + copied + decoded + machine.ALLOCATOR_SLACK, weights, mapped, answer_cache)
+    peaks = _peaks(stages, baseline + copied + decoded + device.ALLOCATOR_SLACK, weights, mapped, answer_cache)
     return [_need(ram, baseline, sum(weights.values()), baseline + copied + pages, pages, peaks, baseline)]
 
 
@@ -125,7 +125,7 @@ def _stored_bytes(
 
 
 def _need(
-    memory: machine.Memory,
+    memory: device.Memory,
     baseline: int,
     weights: int,
     loading: int,

@@ -8,11 +8,11 @@ import torch
 from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import UsageError
 from videollama2.phases import PHASES
-from videollama2.train.activations import activations
-from videollama2.train.plan import GIB, MemoryPlan, memory_plan
+from videollama2.preflight.activations import activations
+from videollama2.preflight.answering import on_meta
+from videollama2.preflight.training import GIB, MemoryPlan, memory_plan
 from videollama2.train.settings import Settings
 from videollama2.weights.catalog import find
-from videollama2.weights.plan import on_meta
 
 TUNE = PHASES["video_tune"].but(frames=4, max_length=128, batch=4, precision="fp32")
 
@@ -62,7 +62,7 @@ def test_many_layers_are_drawn_out_of_few(checkpointing: bool) -> None:
 
     drawn = trace(6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("videollama2.train.activations.SHORT", (6, 7))
+        patch.setattr("videollama2.preflight.activations.SHORT", (6, 7))
         assert trace(6) == drawn
     if checkpointing:
         assert drawn.most < trace(3).most * 2

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from ..configuration import VideoLlama2Config
+from ..device import CUDA_CONTEXT
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS, Phase, part_of
-from ..weights.machine import CUDA_CONTEXT
-from ..weights.plan import on_meta
+from ..train.adapters import add_lora
+from ..train.settings import Settings
 from .activations import Activations, activations
-from .adapters import add_lora
-from .settings import Settings
+from .answering import on_meta
 
 GIB = 1 << 30
 GPUS = (24, 40, 48, 80, 141)  # GiB of common ones
