@@ -93,9 +93,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 def measure(folder: Path, dtype: str) -> dict[str, Any]:
     """Predict, load and answer in this process: bytes of each, predicted and measured."""
     import videollama2.engine  # noqa: F401  what answering imports
-    from videollama2.preflight.answering import plan
+    from videollama2.preflight.check import check_model
 
-    made = plan(folder, dtype=dtype, device="cpu", new_tokens=8)
+    made = check_model(folder, dtype=dtype, device="cpu", new_tokens=8)
     need = made.memory[0]
     _reset_peak()
     model = VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()

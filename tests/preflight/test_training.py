@@ -9,7 +9,7 @@ from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import UsageError
 from videollama2.phases import PHASES
 from videollama2.preflight.activations import activations
-from videollama2.preflight.answering import on_meta
+from videollama2.preflight.trace import on_meta
 from videollama2.preflight.training import GIB, MemoryPlan, memory_plan
 from videollama2.train.settings import Settings
 from videollama2.weights.catalog import find

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from videollama2.preflight.answering import summary
+from videollama2.preflight.check import summary
 from videollama2.preflight.training import memory_plan
 from videollama2.train.settings import read_recipe, resolve
 from videollama2.weights.catalog import find

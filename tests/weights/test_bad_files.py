@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from videollama2.errors import CheckpointNotFound, ConfigError, TensorMismatch, WeightsError
-from videollama2.preflight.answering import plan
+from videollama2.preflight.check import check_model
 from videollama2.weights import adapters
 
 from . import tiny
@@ -106,7 +106,7 @@ def test_checking_says_the_same(tmp_path: Path, case: str) -> None:
     folder = whole(tmp_path / "model")
     damage(folder)
     try:
-        found = "\n".join(plan(folder).problems)
+        found = "\n".join(check_model(folder).problems)
     except WeightsError as error:
         found = str(error)
     assert re.search(message, found)

@@ -8,7 +8,7 @@ from ..json_lines import dumps_line
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..preflight.answering import Plan
+    from ..preflight.check import ModelCheck
     from ..preflight.memory import MemoryNeed
 
 _EPILOG = """examples:
@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     with terminal.progress(args.json) as on_stage:
         on_stage("reading descriptions")
         from .. import engine  # noqa: F401  what answering imports, too, so that the baseline is the same
-        from ..preflight.answering import plan
+        from ..preflight.check import check_model
 
-        made = plan(
+        made = check_model(
             args.model, args.clip, frames=args.frames, dtype=args.dtype, device=args.device, base=args.base,
             protocol=args.protocol, new_tokens=args.max_new_tokens,
         )  # fmt: skip
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if made.fits else 1
 
 
-def render(plan: "Plan") -> str:
+def render(plan: "ModelCheck") -> str:
     """The plan as text."""
     made_of = {"num_frames": "{:,} frames", "vocabulary": "{:,} words"}
     parts = [made_of.get(key, "{}").format(value) for key, value in plan.summary.items()]
@@ -81,12 +81,12 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def _parameters(plan: "Plan") -> list[str]:
+def _parameters(plan: "ModelCheck") -> list[str]:
     rows = [f"  {part:<16} {count:>15,}" for part, count in plan.parameters.items()]
     return ["parameters", *rows]
 
 
-def _files(plan: "Plan") -> list[str]:
+def _files(plan: "ModelCheck") -> list[str]:
     if not plan.tensors:
         return []
     lines = ["files"]
@@ -100,7 +100,7 @@ def _files(plan: "Plan") -> list[str]:
     return [*lines, ""]
 
 
-def _tokens(plan: "Plan") -> list[str]:
+def _tokens(plan: "ModelCheck") -> list[str]:
     lines = []
     if plan.clip is not None:
         clip = plan.clip
@@ -114,7 +114,7 @@ def _tokens(plan: "Plan") -> list[str]:
     return [*lines, f"  {'KV cache':<16} {cache:>15}"]
 
 
-def _memory(plan: "Plan") -> list[str]:
+def _memory(plan: "ModelCheck") -> list[str]:
     lines = [f"memory on {plan.device} in {plan.dtype} ({plan.reason})"]
     for need in plan.memory:
         lines += _need(need)
@@ -132,7 +132,7 @@ def _need(need: "MemoryNeed") -> list[str]:
     ]
 
 
-def _verdict(plan: "Plan") -> str:
+def _verdict(plan: "ModelCheck") -> str:
     if plan.fits:
         return "  fits here"
     short = next(need for need in plan.memory if not need.fits)

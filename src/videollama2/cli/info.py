@@ -83,7 +83,7 @@ def _one_line(release: Any) -> str:
 
 def _folder(name: str, folder: Path) -> dict[str, Any]:
     from ..errors import CheckpointNotFound
-    from ..preflight.answering import summary
+    from ..preflight.check import summary
     from ..weights import adapters
 
     if not folder.is_dir() or not any((folder / f).is_file() for f in ("config.json", "adapter_config.json")):

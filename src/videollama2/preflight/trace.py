@@ -17,7 +17,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..configuration import VideoLlama2Config
 from ..modeling import VideoLlama2ForConditionalGeneration
+
+
+def on_meta(config: VideoLlama2Config, dtype: torch.dtype) -> VideoLlama2ForConditionalGeneration:
+    """The model without data."""
+    with torch.device("meta"):
+        network = VideoLlama2ForConditionalGeneration(config)
+    return network.to(dtype).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..phases import PARTS, Phase, part_of
 from ..train.adapters import add_lora
 from ..train.settings import Settings
 from .activations import Activations, activations
-from .answering import on_meta
+from .trace import on_meta
 
 GIB = 1 << 30
 GPUS = (24, 40, 48, 80, 141)  # GiB of common ones

@@ -15,7 +15,7 @@ from videollama2 import device
 from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import CheckpointNotFound, MediaError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.preflight.answering import plan
+from videollama2.preflight.check import check_model
 from videollama2.preflight.describe import describe
 from videollama2.preflight.trace import trace
 from videollama2.weights import catalog
@@ -36,7 +36,7 @@ KV_PER_TOKEN = {"2-7b": 131_072, "2-72b": 327_680, "2.1-7b-av": 57_344}  # in bf
 
 @pytest.mark.parametrize("name", VIDEO_TOKENS)
 def test_released_models_are_planned_without_a_file(name: str) -> None:
-    made = plan(name, dtype="bfloat16", device="cpu", new_tokens=100)
+    made = check_model(name, dtype="bfloat16", device="cpu", new_tokens=100)
     assert made.tokens["video"] == made.tokens["image"] == VIDEO_TOKENS[name]
     assert made.tokens.get("audio") == (1496 if name == "2.1-7b-av" else None)
     assert made.tokens["prompt"] == sum(made.tokens.get(k, 0) for k in ("video", "audio", "text"))
@@ -57,19 +57,22 @@ def test_a_connector_alone_is_told_apart(release: catalog.Release) -> None:
 
 
 def test_conversion_needs_both_dtypes_at_once() -> None:
-    need = plan("2-8x7b", device="cpu", dtype="float32").memory[0]
+    need = check_model("2-8x7b", device="cpu", dtype="float32").memory[0]
     assert need.weights == 2 * need.reclaimable
     assert need.loading == need.baseline + need.weights + need.reclaimable
 
 
 def test_frames_change_tokens_and_too_few_are_refused(folder: Path) -> None:
-    assert plan(folder, frames=8, dtype="float32").tokens["video"] == 2 * plan(folder, dtype="float32").tokens["video"]
+    assert (
+        check_model(folder, frames=8, dtype="float32").tokens["video"]
+        == 2 * check_model(folder, dtype="float32").tokens["video"]
+    )
     with pytest.raises(MediaError, match="too few"):
-        plan(folder, frames=1, dtype="float32")
+        check_model(folder, frames=1, dtype="float32")
 
 
 def test_a_prompt_beyond_the_context_is_a_problem(folder: Path) -> None:
-    assert "exceed the 512 positions" in plan(folder, dtype="float32", new_tokens=600).problems[0]
+    assert "exceed the 512 positions" in check_model(folder, dtype="float32", new_tokens=600).problems[0]
 
 
 @pytest.fixture
@@ -81,13 +84,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(CheckpointNotFound, match="did you mean"):
-        plan("2.1-7b-avx")
+        check_model("2.1-7b-avx")
 
 
 def test_a_folder_is_accounted_for_by_headers_alone(tmp_path: Path) -> None:
     made = tiny.model()
     folder = tiny.write(tmp_path / "model", tiny.original_config(), model=tiny.original_tensors(made))
-    found = plan(folder, dtype="float32")
+    found = check_model(folder, dtype="float32")
     assert found.parameters["total"] == sum(p.numel() for p in made.parameters())
     assert found.tensors["present"] == len(made.state_dict())
     assert found.files[0]["file"] == "model.safetensors"
@@ -97,7 +100,7 @@ def test_a_folder_is_accounted_for_by_headers_alone(tmp_path: Path) -> None:
     name = "model.mm_projector.readout.0.weight"
     tensors["more"] = tensors.pop("model.norm.weight")
     tensors[name] = torch.ones(3)
-    damaged = plan(tiny.write(tmp_path / "damaged", tiny.original_config(), model=tensors), dtype="float32")
+    damaged = check_model(tiny.write(tmp_path / "damaged", tiny.original_config(), model=tensors), dtype="float32")
     assert damaged.tensors["missing"] == ["model.language_model.norm.weight"]
     assert damaged.tensors["unexpected"] == ["more"]
     assert damaged.tensors["misshapen"] == [("model.connector.readout.0.weight", [3], [32, 32])]
@@ -109,8 +112,8 @@ def test_a_stage_is_planned_with_its_base(tmp_path: Path) -> None:
     base = tiny.write(tmp_path / "base", tiny.original_config(audio=False), model=tensors)
     connector = tiny.parts(tensors, "model.mm_projector.")
     stage = tiny.write(tmp_path / "stage", tiny.original_config(audio=False), mm_projector=connector)
-    assert plan(stage, base=base, dtype="float32", **SHORT).problems == []
-    assert "names no base" in plan(stage, dtype="float32").problems[0]
+    assert check_model(stage, base=base, dtype="float32", **SHORT).problems == []
+    assert "names no base" in check_model(stage, dtype="float32").problems[0]
 
 
 def test_traced_activations_are_those_of_the_sizes() -> None:
@@ -142,7 +145,7 @@ MEASURE = """
 import json, sys, torch
 import videollama2.engine
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.preflight.answering import plan
+from videollama2.preflight.check import check_model
 
 def peak():
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmHWM"))
@@ -152,7 +155,7 @@ def reset():
 
 torch.set_num_threads(2)
 folder = sys.argv[1]
-need = plan(folder, dtype="float32", device="cpu", new_tokens=4).memory[0]
+need = check_model(folder, dtype="float32", device="cpu", new_tokens=4).memory[0]
 reset()
 model = VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 loading = peak()

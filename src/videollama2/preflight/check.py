@@ -12,20 +12,19 @@ from typing import Any
 
 import torch
 
-from ..configuration import VideoLlama2Config
 from ..device import choose, resident_bytes
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..weights.assemble import assemble
 from .describe import Subject, describe
 from .memory import MemoryNeed, memory_needs
-from .trace import Stage, trace
+from .trace import Stage, on_meta, trace
 
 TEXT_TOKENS = 64  # a question with its chat template, where none is given
 SOUND_SECONDS = 30.0  # of sound, where no clip is given: what every released model is given
 
 
 @dataclass
-class Plan:
+class ModelCheck:
     """Everything that `check` says. Sizes in bytes, lengths in tokens unless named otherwise."""
 
     model: str
@@ -52,7 +51,7 @@ class Plan:
         return asdict(self)
 
 
-def plan(
+def check_model(
     model: str | Path,
     clip: str | Path | None = None,
     *,
@@ -62,7 +61,7 @@ def plan(
     base: str | Path | None = None,
     protocol: str | None = None,
     new_tokens: int = 512,
-) -> Plan:
+) -> ModelCheck:
     """Predict what answering one question about `clip` (or about a clip of usual length) needs.
 
     Args:
@@ -90,7 +89,7 @@ def plan(
     last_logits = config.text_config.vocab_size * placement.dtype.itemsize
     per_token = (stages[-1].kept - last_logits) // tokens["prompt"]
     memory = memory_needs(placement, network, subject, stages, baseline, medium.decoded, per_token * new_tokens)
-    result = Plan(
+    result = ModelCheck(
         model=subject.name,
         source=subject.source,
         summary=summary(config),
@@ -115,13 +114,6 @@ def plan(
             f"{tokens['prompt']} tokens of prompt and {new_tokens} of answer exceed the {result.context} positions"
         )
     return result
-
-
-def on_meta(config: VideoLlama2Config, dtype: torch.dtype) -> VideoLlama2ForConditionalGeneration:
-    """The model without data."""
-    with torch.device("meta"):
-        network = VideoLlama2ForConditionalGeneration(config)
-    return network.to(dtype).eval().requires_grad_(False)
 
 
 def parameters(network: VideoLlama2ForConditionalGeneration) -> dict[str, int]:
