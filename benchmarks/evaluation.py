@@ -32,8 +32,8 @@ from videollama2.data.composed.clips import SOUND_RATE_HZ, write_clip
 from videollama2.evals.items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
 from videollama2.evals.run import evaluate
 from videollama2.media import open_clip
-from videollama2.media.isolated import IsolatedMedia
-from videollama2.media.remembered import Remembered
+from videollama2.media.clip_cache import ClipCache
+from videollama2.media.worker import WorkerPool
 from videollama2.text.conversations import Media
 
 RATE_FPS = 12
@@ -46,7 +46,7 @@ class Row:
 
     name: str
     isolated: bool = False
-    remembered: bool = False
+    cached: bool = False
     threads: int = 1
     batch: int = 1
 
@@ -55,9 +55,9 @@ ROWS = (
     Row("one process"),
     Row("children", isolated=True),
     Row("children, two turns", isolated=True, threads=2),
-    Row("children, clips kept", isolated=True, remembered=True),
-    Row("children, clips kept, two turns", isolated=True, remembered=True, threads=2),
-    Row("children, clips kept, batches", isolated=True, remembered=True, batch=3),
+    Row("children, clips kept", isolated=True, cached=True),
+    Row("children, clips kept, two turns", isolated=True, cached=True, threads=2),
+    Row("children, clips kept, batches", isolated=True, cached=True, batch=3),
 )
 
 
@@ -110,10 +110,10 @@ def make_clips(folder: Path, count: int, seconds: float, width: int, height: int
 
 def measure(engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path) -> dict[str, float]:
     """Wall-clock seconds of a run, and the seconds of its stages."""
-    with IsolatedMedia(workers=row.threads) as media:
+    with WorkerPool(workers=row.threads) as media:
         opener: Any = media.open_clip if row.isolated else open_clip
-        media.open_clip(next(folder.glob("*.mp4")))  # the first child starts once in a run of any length
-        engine.opener = Remembered(opener) if row.remembered else opener
+        media.open_clip(next(folder.glob("*.mp4")))  # the first worker starts once in a run of any length
+        engine.opener = ClipCache(opener) if row.cached else opener
         began = time.perf_counter()
         run = evaluate(engine, benchmark, folder, out, batch=row.batch, threads=row.threads)
         wall = time.perf_counter() - began

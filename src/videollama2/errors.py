@@ -22,7 +22,7 @@
     │   └── ContextOverflow
     ├── NumericsError                        exit 6   NaN or infinity where a number must be
     ├── MissingExtra                         exit 7   an optional package is not installed
-    ├── WorkerError                          exit 1   a child process to open media in can't be had
+    ├── WorkerError                          exit 1   could not start a media worker
     └── StorageError                         exit 8   output can't be written: disk full, read-only, no permission
 
 Each message says what was found, what was expected, and the next move.
@@ -135,7 +135,7 @@ class MissingExtra(VideoLlama2Error, ImportError):
 
 
 class WorkerError(VideoLlama2Error):
-    """No child process can be had to open media in; what a medium does to one is an error of that medium."""
+    """Could not start a media worker. What a file does to a worker is an error of that file."""
 
 
 class StorageError(VideoLlama2Error, OSError):

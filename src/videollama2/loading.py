@@ -10,7 +10,7 @@ from .device import choose
 from .engine import Engine
 from .errors import CheckpointNotFound, MissingExtra, VideoLlama2Error
 from .media import open_clip
-from .media.isolated import IsolatedMedia
+from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
@@ -27,7 +27,7 @@ def load(
     protocol: str | Protocol | None = None,
     base: str | Path | None = None,
     pack: bool = False,
-    isolate: bool | IsolatedMedia = False,
+    isolate: bool | WorkerPool = False,
     **kwargs: Any,
 ) -> Engine:
     """A model, ready to answer.
@@ -42,7 +42,7 @@ def load(
         pack: on a CPU, hold 16-bit weights as such and compute in float32 (packed.py): half the memory once loaded, up
             to twice the tokens per second, the same numbers. Loading takes some two hundred tokens' time longer.
         isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
-            error of that file. An IsolatedMedia of your own says how many, and what they may take.
+            error of that file. An WorkerPool of your own says how many, and what they may take.
         kwargs: as transformers' from_pretrained (attn_implementation, quantization_config, device_map, …).
 
     Raises:
@@ -61,7 +61,7 @@ def load(
     if pack:
         logger.info("%d linear layers hold their weights in 16 bits", packed.pack(network))
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
-    media = IsolatedMedia() if isolate is True else isolate
+    media = WorkerPool() if isolate is True else isolate
     opener = media.open_clip if media else open_clip
     return Engine(network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener)
 

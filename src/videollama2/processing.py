@@ -138,7 +138,7 @@ class VideoLlama2Processor(ProcessorMixin):
         """Decode one medium and make the encoders' inputs of it.
 
         Args:
-            opener: what opens the medium: `open_clip`, or that of `media.isolated.IsolatedMedia`.
+            opener: what opens the medium: `open_clip`, or that of `media.worker.WorkerPool`.
 
         Raises:
             MediaError: the file can't be used (see errors.py for the kinds).

@@ -1,4 +1,4 @@
-"""A process that opens media gives up what it does not need, and still opens media."""
+"""A worker gives up everything that decoding doesn't need, and still decodes."""
 
 import json
 import subprocess
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from videollama2.media import confinement
-from videollama2.media.children import Child, ChildLimits, _environment
-from videollama2.media.confinement import confine
+from videollama2.media.worker import WorkerLimits, confinement
+from videollama2.media.worker.confinement import confine
+from videollama2.media.worker.process import Worker, _environment
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone has such filters")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp filters exist on Linux only")
 TRIES = """
 import json, os, socket, subprocess, sys, threading
 from videollama2.media import open_clip
-from videollama2.media.confinement import confine
+from videollama2.media.worker.confinement import confine
 
-held = confine()
+given_up = confine()
 tries = {
     "socket": lambda: socket.socket(),
     "network": lambda: socket.create_connection(("127.0.0.1", 9)),
@@ -49,46 +49,46 @@ thread.start()
 thread.join()
 os.kill(os.getpid(), 0)
 clip = open_clip(sys.argv[1] + "/clip.mp4")
-print(json.dumps({"held": held, "could": could, "frames": len(clip.frames), "sound": clip.audio_state}))
+print(json.dumps({"given_up": given_up, "could": could, "frames": len(clip.frames), "sound": clip.audio_state}))
 """
 
 
 @linux
-def test_what_a_confined_process_can_no_longer_do(media: Path, tmp_path: Path) -> None:
+def test_a_confined_process_can_only_read(media: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes((media / "clip.mp4").read_bytes())
     done = subprocess.run(
         [sys.executable, "-c", TRIES, str(tmp_path)], capture_output=True, text=True, check=True, env=_environment()
     )
     found = json.loads(done.stdout)
-    if "calls" not in found["held"]:
-        pytest.skip("this kernel takes no filter")
-    assert found == {"held": found["held"], "could": [], "frames": 8, "sound": "used"}
+    if "calls" not in found["given_up"]:
+        pytest.skip("this kernel allows no seccomp filter")
+    assert found == {"given_up": found["given_up"], "could": [], "frames": 8, "sound": "used"}
     assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
 
 
 @linux
-def test_children_are_confined() -> None:
+def test_workers_are_confined() -> None:
     source = (
-        "from videollama2.media import serving\n"
-        "def answer(task, blobs):\n"
+        "from videollama2.media.worker import loop\n"
+        "def handle(task, blobs):\n"
         "    return open('/proc/self/status').read(), ()\n"
-        "serving.main(answer)\n"
+        "loop.main(handle)\n"
     )
-    child = Child((sys.executable, "-c", source), ChildLimits(seconds=30))
+    worker = Worker((sys.executable, "-c", source), WorkerLimits(seconds=30))
     try:
-        status, _ = child.ask({})
+        status, _ = worker.call({})
     finally:
-        child.end()
+        worker.shut_down()
     assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
-    assert "calls" in child.held, "and they say so"
+    assert "calls" in worker.confinement, "and they report it"
 
 
-def test_elsewhere_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_promise_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confinement.sys, "platform", "darwin")
     assert confine() == ()
 
 
-def test_no_secret_goes_to_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = ("OPENAI_API_KEY", "VIDEOLLAMA2_API_KEYS", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD",
               "https_proxy", "AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS")  # fmt: skip
     for name in (*secret, "VIDEOLLAMA2_TOKENIZERS", "KEYBOARD"):

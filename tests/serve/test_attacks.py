@@ -19,7 +19,7 @@ from PIL import Image
 
 from videollama2.engine import Engine
 from videollama2.errors import EmptyMedia, MediaError, MediaTooLarge, UnreadableMedia, WorkerError
-from videollama2.media.children import Child
+from videollama2.media.worker.process import Worker
 from videollama2.serve import running
 from videollama2.serve.app import create_app
 from videollama2.serve.decoding import Decoding
@@ -46,11 +46,11 @@ def pool() -> Iterator[Decoding]:
 
 
 def peak_mb(pool: Decoding) -> float:
-    """Most memory that the child process ever had, where the system tells."""
-    child: Child = pool._media._free.queue[0]
-    if child._process is None or not sys.platform.startswith("linux"):
+    """Peak memory of the worker, where the system tells."""
+    worker: Worker = pool._media._free.queue[0]
+    if worker._process is None or not sys.platform.startswith("linux"):
         return 0.0
-    status = Path(f"/proc/{child._process.pid}/status").read_text()
+    status = Path(f"/proc/{worker._process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
@@ -408,11 +408,11 @@ def test_bodies_together_have_a_limit(engine: Engine) -> None:
         raise AssertionError("the room of a request that is gone does not come back")
 
 
-@pytest.mark.parametrize(("held", "told"), [(("network", "calls"), False), (("network",), True), ((), True)])
+@pytest.mark.parametrize(("confinement", "told"), [(("network", "calls"), False), (("network",), True), ((), True)])
 def test_where_nothing_confines_a_decoder_the_log_says_so(
-    held: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    confinement: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Child, "start", lambda self: setattr(self, "held", held))
+    monkeypatch.setattr(Worker, "start", lambda self: setattr(self, "confinement", confinement))
     decoding = Decoding(Safety())
     decoding.start()
     decoding.close()
@@ -420,9 +420,9 @@ def test_where_nothing_confines_a_decoder_the_log_says_so(
 
 
 def test_a_server_whose_decoders_cannot_start_does_not_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(self: Child) -> None:
-        raise WorkerError("no process can be started to open media in: out of luck")
+    def fails(self: Worker) -> None:
+        raise WorkerError("could not start a media worker: out of luck")
 
-    monkeypatch.setattr(Child, "start", fails)
+    monkeypatch.setattr(Worker, "start", fails)
     with pytest.raises(WorkerError, match="out of luck"):
         running.serve(engine, ServeSettings(), running.Address(port=0))

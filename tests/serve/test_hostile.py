@@ -33,10 +33,10 @@ def test_forty_media_and_forty_requests(hostile: Any, engine: Engine) -> None:
     app = create_app(engine, settings)
     with in_thread(app, settings) as (url, _):
         report = hostile.Attack(url, seed=1).run(media=40, requests=40, every=10)
-        children = [child._process for child in list(app.state.server.decoding._media._free.queue)]
+        processes = [worker._process for worker in list(app.state.server.decoding._media._free.queue)]
     assert report.good == 8 + 4 and report.passed(), report.row()
     assert sum(report.statuses["media"].values()) >= 30 and sum(map(len, report.statuses.values())) > 3
-    assert not [child for child in children if child is not None and child.poll() is None], "none is left behind"
+    assert not [one for one in processes if one is not None and one.poll() is None], "none is left behind"
 
 
 def test_what_would_be_noticed(hostile: Any) -> None:

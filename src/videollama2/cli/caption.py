@@ -57,17 +57,16 @@ def run(args: argparse.Namespace) -> int:
     """Caption; say what became of the files."""
     from ..live.captioning import DONE, FAILED, PARTLY, caption
     from ..live.files import jobs
-    from ..media.children import ChildLimits
-    from ..media.isolated import IsolatedMedia
+    from ..media.worker import WorkerLimits, WorkerPool
 
     terminal.log_to_terminal(args.verbose)
     paths, question = split(args.words, QUESTION)
     listed = jobs(paths)
     request = terminal.request([str(listed[0].path)], question, args)
     suffixes = formats(args.format)
-    child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
+    limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     with terminal.progress(args.quiet or args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
+        engine = terminal.load_engine(args, on_stage, isolate=WorkerPool(workers=args.threads, worker_limits=limits))
     out = Path(args.out)
     with _progress(quiet=args.quiet or args.json) as told, terminal.without_losses(args.verbose), _kept(out):
         done = caption(

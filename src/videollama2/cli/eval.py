@@ -94,16 +94,15 @@ def run(args: argparse.Namespace) -> int:
     from ..evals.markdown import brief
     from ..evals.registry import benchmark
     from ..evals.run import check_numbers, evaluate, parse_share, share, wishes_of
-    from ..media.children import ChildLimits
-    from ..media.isolated import IsolatedMedia
-    from ..media.remembered import Remembered
+    from ..media.clip_cache import ClipCache
+    from ..media.worker import WorkerLimits, WorkerPool
 
     terminal.log_to_terminal(args.verbose)
     chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
     rank, world = share() if args.shard is None else parse_share(args.shard)
     ablations = columns(["none", *filter(None, args.ablate.split(","))])
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
-    child = ChildLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
+    limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     wishes = [wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out = out_folder(args)
     if args.threads is None:  # a CPU that is busy with one turn is only kept from it by another
@@ -114,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
     for each, folder in zip(chosen, folders, strict=True):  # what is wrong with files is said before a model is loaded
         each.load(folder, args.setting)
     with terminal.progress(args.quiet or args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage, isolate=IsolatedMedia(workers=args.threads, child=child))
-    engine.opener = Remembered(engine.opener)  # benchmarks ask several questions about a clip, one after the other
+        engine = terminal.load_engine(args, on_stage, isolate=WorkerPool(workers=args.threads, worker_limits=limits))
+    engine.opener = ClipCache(engine.opener)  # benchmarks ask several questions about a clip, one after the other
     summaries = {}
     for each, folder, wish in zip(chosen, folders, wishes, strict=True):
         with (

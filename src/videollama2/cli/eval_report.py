@@ -89,7 +89,7 @@ def _report(benchmark: Any, place: Path, args: argparse.Namespace) -> tuple[dict
     from ..evals.report import summary
     from ..evals.run import SUMMARY
     from ..evals.thumbnails import Thumbnails
-    from ..media.isolated import IsolatedMedia
+    from ..media.worker import WorkerPool
 
     results, manifest = read_results(place), read_manifest(place)
     found = summary(results, benchmark, manifest, **judgements_of(place))
@@ -101,7 +101,7 @@ def _report(benchmark: Any, place: Path, args: argparse.Namespace) -> tuple[dict
     write_json(place / SUMMARY, found)
     write_whole(place / "report.md", text.encode("utf-8", "replace"))
     # what made the model's decoder fail is among the media that are opened here
-    with IsolatedMedia(workers=1) as media:
+    with WorkerPool(workers=1) as media:
         pictures = Thumbnails(Path(root) if isinstance(root, str) else None, media.open_clip)
         write_whole(html, page(found, results, None if args.no_pictures else pictures).encode("utf-8", "replace"))
     terminal.say(f"page: {html}")

@@ -8,7 +8,7 @@ from lmms_eval.api.model import lmms
 
 from ..errors import StorageError, UsageError, VideoLlama2Error, WorkerError
 from ..loading import load
-from ..media.remembered import Remembered
+from ..media.clip_cache import ClipCache
 from .lmms import Preferences, request
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class VideoLlama2(lmms):
             )
         self._errors, self._preferences = errors, Preferences.of(protocol, frames, audio)
         self.engine = load(model or pretrained or "nano", device=device, dtype=dtype)
-        self.engine.opener = Remembered(self.engine.opener)
+        self.engine.opener = ClipCache(self.engine.opener)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """The reply to each request, one after the other."""

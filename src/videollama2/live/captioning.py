@@ -73,7 +73,7 @@ def caption(
     """Caption every file that has no captions in `out` yet.
 
     Args:
-        engine: its opener should be that of IsolatedMedia: then a file can't take this process with it.
+        engine: its opener should be that of WorkerPool: then a file can't take this process with it.
         listed: the files (`files.jobs`).
         request: the question and how it is asked, about one Media, whose source is replaced by each file.
         window, overlap, summary: as for `watch`.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .clip import AudioState, Clip, Frame, FrameIndex, Wave
 from .limits import DEFAULT_LIMITS, Limits
-from .opening import Medium, Opener, open_clip
+from .opening import MediaItem, Opener, open_clip
 from .recording import Recording
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ __all__ = [
     "Frame",
     "FrameIndex",
     "Limits",
-    "Medium",
+    "MediaItem",
     "Opener",
     "PixelSettings",
     "Recording",

@@ -30,8 +30,8 @@ from .video import VideoReader
 
 MOST_FRAMES = 10_000  # that may be asked for; protocols use far fewer
 Opener = Callable[..., Clip]
-"""`open_clip`, or what has its signature (isolated.py)."""
-Medium = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Recording | Sequence[Any]
+"""`open_clip`, or anything with its signature: a WorkerPool's, a ClipCache."""
+MediaItem = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Recording | Sequence[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class _Request:
 
 
 def open_clip(
-    medium: Medium,
+    medium: MediaItem,
     *,
     num_frames: int | None = 8,
     protocol: str | Protocol = "released",

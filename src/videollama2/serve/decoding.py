@@ -1,4 +1,4 @@
-"""The pool in which a server opens media: IsolatedMedia with the server's ceilings, and no path in what it says.
+"""The pool in which a server opens media: a WorkerPool with the server's ceilings, and no path in what it says.
 
 Engine(opener=Decoding(safety).open_clip)
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import NumericsError, UnreadableMedia, UsageError, VideoLlama2Error
 from ..media import Clip
-from ..media.isolated import IsolatedMedia
+from ..media.worker import WorkerPool
 from .intake import Attachment
 from .public import public
 from .safety import Safety
@@ -26,7 +26,7 @@ class Decoding:
 
     def __init__(self, safety: Safety) -> None:
         """Nothing is started yet."""
-        self._media = IsolatedMedia(workers=safety.decoders, child=safety.child, limits=safety.limits)
+        self._media = WorkerPool(workers=safety.decoders, worker_limits=safety.worker_limits, limits=safety.limits)
 
     def start(self) -> None:
         """Start a child process before anybody asks, and say what does not hold of it.

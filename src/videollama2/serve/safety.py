@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 
 if TYPE_CHECKING:  # else the command line would load what decodes media for its list of flags
-    from ..media.children import ChildLimits
     from ..media.limits import Limits
+    from ..media.worker import WorkerLimits
 
 _MIB = 1 << 20
 
@@ -88,11 +88,11 @@ class Safety:
         )
 
     @property
-    def child(self) -> "ChildLimits":
+    def worker_limits(self) -> "WorkerLimits":
         """What one medium may take of the machine."""
-        from ..media.children import ChildLimits
+        from ..media.worker import WorkerLimits
 
-        return ChildLimits(
+        return WorkerLimits(
             seconds=self.decode_seconds,
             cpu_seconds=self.decode_cpu_seconds,
             memory_mb=self.decode_memory_mb,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import VideoLlama2Error
-from ...media.children import CRASHED, HUNG, Child, ChildFailure, ChildLimits, module_command
+from ...media.worker.process import CRASHED, HUNG, Worker, WorkerDied, WorkerLimits, module_command
 
 __all__ = ["CRASHED", "HUNG", "Answer", "Task", "answers"]
 
@@ -35,8 +35,8 @@ def answers(
     for item in tasks.items():
         waiting.put(item)
     done: queue.SimpleQueue[tuple[str, Answer] | VideoLlama2Error] = queue.SimpleQueue()
-    limits = ChildLimits(seconds=timeout_s, cpu_seconds=max(8 * timeout_s, 1.0), memory_mb=memory_mb)
-    crew = [Child(COMMAND, limits) for _ in range(min(workers, len(tasks)))]
+    limits = WorkerLimits(seconds=timeout_s, cpu_seconds=max(8 * timeout_s, 1.0), memory_mb=memory_mb)
+    crew = [Worker(COMMAND, limits) for _ in range(min(workers, len(tasks)))]
     threads = [threading.Thread(target=_work, args=(worker, waiting, done), daemon=True) for worker in crew]
     for thread in threads:
         thread.start()
@@ -57,7 +57,7 @@ def answers(
 
 
 def _work(
-    worker: Child,
+    worker: Worker,
     waiting: "queue.SimpleQueue[tuple[str, Task]]",
     done: "queue.SimpleQueue[tuple[str, Answer] | VideoLlama2Error]",
 ) -> None:
@@ -70,12 +70,12 @@ def _work(
     except VideoLlama2Error as error:
         done.put(error)
     finally:
-        worker.end()
+        worker.shut_down()
 
 
-def _answer(worker: Child, task: Task) -> Answer:
+def _answer(worker: Worker, task: Task) -> Answer:
     try:
-        found: Answer = worker.ask(dict(task))[0]
+        found: Answer = worker.call(dict(task))[0]
         return found
-    except ChildFailure as failure:
+    except WorkerDied as failure:
         return {"error": failure.kind, "message": str(failure)}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MediaError, VideoLlama2Error
-from ...media import Clip, open_clip, serving, sound_features
+from ...media import Clip, open_clip, sound_features
+from ...media.worker import loop
 from ...protocols import protocol
 
 
@@ -77,9 +78,9 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def reply(task: Any, _: list[bytearray]) -> tuple[Any, tuple[()]]:
-    """The answer as a message (media/serving.py)."""
+    """The answer as a message (media/worker/loop.py)."""
     return answer(task), ()
 
 
 if __name__ == "__main__":
-    serving.main(reply)
+    loop.main(reply)

@@ -1,4 +1,4 @@
-"""Clips opened in child processes: the same clip, the same errors, and nothing that a file does there reaches us."""
+"""Clips opened in workers: the same clip and errors as in this process, whatever a file does to its worker."""
 
 import gc
 import inspect
@@ -28,17 +28,21 @@ from videollama2.errors import (
     VideoLlama2Error,
     WorkerError,
 )
-from videollama2.media import DEFAULT_LIMITS, Clip, Limits, isolated, open_clip
-from videollama2.media.children import ChildLimits
-from videollama2.media.framing import BadMessage, read_message, write_message
-from videollama2.media.isolated import IsolatedMedia
-from videollama2.media.packing import pack, unpack
+from videollama2.media import DEFAULT_LIMITS, Clip, Limits, open_clip
+from videollama2.media.worker import WorkerLimits, WorkerPool, pool
+from videollama2.media.worker.messages import (
+    BadMessage,
+    clip_from_message,
+    clip_to_message,
+    read_message,
+    write_message,
+)
 from videollama2.protocols import PROTOCOLS
 
-# A child whose decoder does, of files of these names, what decoders do.
+# A worker whose decoder misbehaves on files with these names, as real decoders do.
 MISBEHAVING = """
 import os, time
-from videollama2.media import opener, serving
+from videollama2.media.worker import decode, loop
 
 def open_clip(medium, **asked):
     name = str(medium)
@@ -55,27 +59,27 @@ def open_clip(medium, **asked):
         raise ZeroDivisionError("0")
     return real(medium, **asked)
 
-real, opener.open_clip = opener.open_clip, open_clip
-pack = opener.pack
+real, decode.open_clip = decode.open_clip, open_clip
+to_message = decode.clip_to_message
 def lie(clip):
-    told, blobs = pack(clip)
-    return ({**told, "shapes": [[9, 9, 9]]}, blobs) if "lie" in os.environ.get("LIE", "") else (told, blobs)
-opener.pack = lie
-serving.main(opener.answer)
+    body, blobs = to_message(clip)
+    return ({**body, "shapes": [[9, 9, 9]]}, blobs) if "lie" in os.environ.get("LIE", "") else (body, blobs)
+decode.clip_to_message = lie
+loop.main(decode.handle)
 """
-LIMITS = ChildLimits(seconds=60, cpu_seconds=60, memory_mb=2048)
+LIMITS = WorkerLimits(seconds=60, cpu_seconds=60, memory_mb=2048)
 
 
 @pytest.fixture(scope="module")
-def clips() -> Iterator[IsolatedMedia]:
-    with IsolatedMedia(workers=1, child=LIMITS) as opened:
+def clips() -> Iterator[WorkerPool]:
+    with WorkerPool(workers=1, worker_limits=LIMITS) as opened:
         yield opened
 
 
 @pytest.fixture
-def bad(monkeypatch: pytest.MonkeyPatch) -> Iterator[IsolatedMedia]:
-    monkeypatch.setattr(isolated, "COMMAND", (sys.executable, "-c", MISBEHAVING))
-    with IsolatedMedia(workers=1, child=LIMITS) as opened:
+def bad(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    monkeypatch.setattr(pool, "COMMAND", (sys.executable, "-c", MISBEHAVING))
+    with WorkerPool(workers=1, worker_limits=LIMITS) as opened:
         yield opened
 
 
@@ -97,24 +101,24 @@ def same(one: Clip, other: Clip) -> None:
 
 
 def test_it_takes_what_open_clip_takes() -> None:
-    ours = inspect.signature(IsolatedMedia.open_clip).parameters
+    ours = inspect.signature(WorkerPool.open_clip).parameters
     theirs = inspect.signature(open_clip).parameters
-    assert {name: (p.kind, p.default) for name, p in ours.items() if name not in ("self", "child")} == {
+    assert {name: (p.kind, p.default) for name, p in ours.items() if name not in ("self", "worker_limits")} == {
         name: (p.kind, p.default) for name, p in theirs.items()
     }
 
 
 @pytest.mark.parametrize("protocol", ["released", "full"])
 @pytest.mark.parametrize("name", ["clip.mp4", "mute.mp4", "tone.wav", "still.png"])
-def test_the_same_clip(clips: IsolatedMedia, media: Path, name: str, protocol: str) -> None:
+def test_the_same_clip(clips: WorkerPool, media: Path, name: str, protocol: str) -> None:
     same(clips.open_clip(media / name, protocol=protocol), open_clip(media / name, protocol=protocol))
     raw = (media / name).read_bytes()
     same(clips.open_clip(raw, protocol=PROTOCOLS[protocol]), open_clip(raw, protocol=protocol))
 
 
-def test_ranges_folders_lists_and_pictures(clips: IsolatedMedia, media: Path, tmp_path: Path) -> None:
-    for wish in ({"start": 0.5, "end": 1.5}, {"want_audio": False, "num_frames": 3}, {"num_frames": None}):
-        same(clips.open_clip(media / "clip.mp4", **wish), open_clip(media / "clip.mp4", **wish))
+def test_ranges_folders_lists_and_pictures(clips: WorkerPool, media: Path, tmp_path: Path) -> None:
+    for options in ({"start": 0.5, "end": 1.5}, {"want_audio": False, "num_frames": 3}, {"num_frames": None}):
+        same(clips.open_clip(media / "clip.mp4", **options), open_clip(media / "clip.mp4", **options))
     for i in range(3):
         Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
     same(clips.open_clip(tmp_path), open_clip(tmp_path))
@@ -125,70 +129,70 @@ def test_ranges_folders_lists_and_pictures(clips: IsolatedMedia, media: Path, tm
 
 
 def test_paths_are_relative_to_where_we_are(
-    clips: IsolatedMedia, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: WorkerPool, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(media / "still.png", tmp_path / "here.png")
     monkeypatch.chdir(tmp_path)
     assert clips.open_clip("here.png").source == "here.png"
 
 
-def test_the_same_errors(clips: IsolatedMedia, media: Path, tmp_path: Path) -> None:
+def test_the_same_errors(clips: WorkerPool, media: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
     cases: list[tuple[Any, dict[str, Any]]] = [
         (tmp_path / "gone.mp4", {}), (tmp_path / "text.mp4", {}), (media / "still.png", {"want_video": False}),
         (media / "clip.mp4", {"start": 9.0, "end": 10.0}), (media / "clip.mp4", {"num_frames": 0}),
         (b"", {}), ("http://example.org/a.mp4", {}), (media / "still.png", {"limits": Limits(max_pixels=4)}),
     ]  # fmt: skip
-    for medium, wish in cases:
+    for medium, options in cases:
         with pytest.raises(VideoLlama2Error) as ours:
-            clips.open_clip(medium, **wish)
+            clips.open_clip(medium, **options)
         with pytest.raises(VideoLlama2Error) as theirs:
-            open_clip(medium, **wish)
+            open_clip(medium, **options)
         assert type(ours.value) is type(theirs.value) and str(ours.value) == str(theirs.value)
 
 
 def test_limits_can_only_be_lowered(media: Path) -> None:
-    with IsolatedMedia(workers=1, limits=Limits(max_pixels=100)) as small, pytest.raises(MediaTooLarge):
+    with WorkerPool(workers=1, limits=Limits(max_pixels=100)) as small, pytest.raises(MediaTooLarge):
         small.open_clip(media / "still.png", limits=DEFAULT_LIMITS)
     assert Limits(max_file_bytes=5).lowered(Limits(max_pixels=7)) == Limits(max_file_bytes=5, max_pixels=7)
-    low = ChildLimits(seconds=1).lowered(ChildLimits(seconds=5, memory_mb=7))
+    low = WorkerLimits(seconds=1).lowered(WorkerLimits(seconds=5, memory_mb=7))
     assert (low.seconds, low.memory_mb) == (1, 7)
     for wrong in ({"seconds": 0}, {"memory_mb": -1}):
         with pytest.raises(UsageError, match="above 0"):
-            ChildLimits(**wrong)
+            WorkerLimits(**wrong)
     with pytest.raises(UsageError):
-        IsolatedMedia(workers=0)
+        WorkerPool(workers=0)
 
 
 # ── what misbehaves ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_a_file_does_to_its_decoder_costs_that_file(bad: IsolatedMedia, media: Path, tmp_path: Path) -> None:
-    def told(name: str, kind: type[VideoLlama2Error], **child: Any) -> str:
+def test_a_file_that_kills_its_worker_costs_only_itself(bad: WorkerPool, media: Path, tmp_path: Path) -> None:
+    def error_of(name: str, kind: type[VideoLlama2Error], **limits: Any) -> str:
         with pytest.raises(kind) as caught:
-            bad.open_clip(tmp_path / name, child=ChildLimits(**child) if child else None)
+            bad.open_clip(tmp_path / name, worker_limits=WorkerLimits(**limits) if limits else None)
         assert type(caught.value) is kind and name in str(caught.value)
         same(bad.open_clip(media / "still.png"), open_clip(media / "still.png"))
         return str(caught.value)
 
-    assert "nothing came of it within 0.5 s" in told("hang.mp4", UnreadableMedia, seconds=0.5)
-    assert "SIGABRT" in told("crash.mp4", UnreadableMedia)
-    assert "more memory" in told("bomb.mp4", MediaTooLarge, memory_mb=512)
-    assert "ZeroDivisionError" in told("raise.mp4", UnreadableMedia)
-    assert "processor time" in told("spin.mp4", UnreadableMedia, cpu_seconds=0.1)
+    assert "no reply within 0.5 s; its worker was killed" in error_of("hang.mp4", UnreadableMedia, seconds=0.5)
+    assert "SIGABRT" in error_of("crash.mp4", UnreadableMedia)
+    assert "more memory" in error_of("bomb.mp4", MediaTooLarge, memory_mb=512)
+    assert "ZeroDivisionError" in error_of("raise.mp4", UnreadableMedia)
+    assert "CPU time" in error_of("spin.mp4", UnreadableMedia, cpu_seconds=0.1)
 
 
-def test_a_child_that_lies(bad: IsolatedMedia, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_lies(bad: WorkerPool, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIE", "lie")
-    with pytest.raises(UnreadableMedia, match="a clip that is none"):
+    with pytest.raises(UnreadableMedia, match="a malformed clip"):
         bad.open_clip(media / "still.png")
     monkeypatch.delenv("LIE")
-    assert bad.open_clip(media / "still.png").kind == "image", "the next one has a new process"
-    with pytest.raises(UnreadableMedia, match="at most 10 are taken"):
-        bad.open_clip(media / "still.png", child=ChildLimits(reply_bytes=10))
+    assert bad.open_clip(media / "still.png").kind == "image", "the next file gets a new process"
+    with pytest.raises(UnreadableMedia, match="limit 10"):
+        bad.open_clip(media / "still.png", worker_limits=WorkerLimits(reply_bytes=10))
 
 
-def test_several_wait_for_one_child_and_closing_tells_them(bad: IsolatedMedia, media: Path, tmp_path: Path) -> None:
+def test_threads_wait_for_one_worker_and_closing_ends_their_calls(bad: WorkerPool, media: Path, tmp_path: Path) -> None:
     found: list[Any] = []
 
     def ask(name: Path) -> None:
@@ -213,8 +217,8 @@ def test_several_wait_for_one_child_and_closing_tells_them(bad: IsolatedMedia, m
         bad.open_clip(media / "still.png")
 
 
-def test_a_child_that_was_killed_from_outside(media: Path) -> None:
-    with IsolatedMedia(workers=1) as clips:
+def test_a_worker_that_was_killed_from_outside(media: Path) -> None:
+    with WorkerPool(workers=1) as clips:
         clips.open_clip(media / "still.png")
         process = clips._free.queue[0]._process
         assert process is not None
@@ -223,17 +227,17 @@ def test_a_child_that_was_killed_from_outside(media: Path) -> None:
         assert clips.open_clip(media / "still.png").kind == "image"
 
 
-def test_no_child_can_be_started(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for command, said in (((sys.executable, "-c", "raise SystemExit('no such luck')"), "no such luck"),
-                          (("/nowhere/python",), "no process can be started"),
+def test_a_worker_that_does_not_start(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, words in (((sys.executable, "-c", "raise SystemExit('no such luck')"), "no such luck"),
+                          (("/nowhere/python",), "could not start a media worker: "),
                           ((sys.executable, "-c", "print('hello, is it me?')"), "a header of")):  # fmt: skip
-        monkeypatch.setattr(isolated, "COMMAND", command)
-        with IsolatedMedia() as clips, pytest.raises(WorkerError, match=said):
+        monkeypatch.setattr(pool, "COMMAND", command)
+        with WorkerPool() as clips, pytest.raises(WorkerError, match=words):
             clips.open_clip(media / "still.png")
 
 
-def test_children_go_with_whoever_made_them(media: Path) -> None:
-    clips = IsolatedMedia(workers=1)
+def test_workers_end_with_their_pool(media: Path) -> None:
+    clips = WorkerPool(workers=1)
     clips.open_clip(media / "still.png")
     process = clips._free.queue[0]._process
     assert process is not None
@@ -255,26 +259,26 @@ def test_messages() -> None:
     for wrong in (b"\xff" * 8, (2).to_bytes(8) + b"{}", (17).to_bytes(8) + b'{"blobs":[-1]   }'):
         with pytest.raises(BadMessage):
             read_message(io.BytesIO(wrong), 100)
-    with pytest.raises(BadMessage, match="at most 1"):
+    with pytest.raises(BadMessage, match="limit 1"):
         read_message(io.BytesIO(whole), 1)
 
 
-def test_clips_that_are_none(media: Path) -> None:
-    told, blobs = pack(open_clip(media / "clip.mp4"))
+def test_malformed_clips(media: Path) -> None:
+    body, blobs = clip_to_message(open_clip(media / "clip.mp4"))
     raw = [bytearray(blob) for blob in blobs]
-    same(unpack(told, raw), open_clip(media / "clip.mp4"))
-    for wrong in (None, {}, {**told, "shapes": None}, {**told, "notes": 3}, {**told, "wave": {"dtype": "object"}},
-                  {**told, "more": 1}):  # fmt: skip
+    same(clip_from_message(body, raw), open_clip(media / "clip.mp4"))
+    for wrong in (None, {}, {**body, "shapes": None}, {**body, "notes": 3}, {**body, "wave": {"dtype": "object"}},
+                  {**body, "more": 1}):  # fmt: skip
         with pytest.raises(BadMessage):
-            unpack(wrong, raw)
+            clip_from_message(wrong, raw)
     with pytest.raises(BadMessage):
-        unpack(told, raw[:-1])
+        clip_from_message(body, raw[:-1])
 
 
 # ── the engine ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_engine_that_decodes_in_children(tiny_folder: Path, media: Path, clips: IsolatedMedia) -> None:
+def test_an_engine_that_decodes_in_workers(tiny_folder: Path, media: Path, clips: WorkerPool) -> None:
     def load(**kwargs: Any) -> videollama2.Engine:
         return videollama2.load(tiny_folder, device="cpu", dtype="float32", **kwargs)
 
@@ -287,4 +291,4 @@ def test_an_engine_that_decodes_in_children(tiny_folder: Path, media: Path, clip
         ours.answer("nope.mp4", "what?")
     with pytest.raises(NoAudioStream):
         ours.answer(media / "still.png", "what?", video=False)
-    assert load(isolate=True).opener.__self__.__class__ is IsolatedMedia  # type: ignore[attr-defined]
+    assert load(isolate=True).opener.__self__.__class__ is WorkerPool  # type: ignore[attr-defined]
