@@ -139,7 +139,7 @@ def _decode_step(device: torch.device) -> Case:
     """One token after 1412 positions, 32 times: recorded against kernel by kernel."""
     from transformers import DynamicCache
 
-    from videollama2.answering.graphed import record
+    from videollama2.generation.cuda_graph import record
 
     m = model(device)
     embeds = m.some_embeds(1)
@@ -186,18 +186,18 @@ def _decode_step(device: torch.device) -> Case:
 
 
 def _answer(device: torch.device) -> Case:
-    from videollama2.answering import generation
+    from videollama2.generation import sampling
 
     m = model(device)
     embeds = m.some_embeds(1)
-    real = generation.record
+    real = sampling.record
 
     def eager() -> None:
-        generation.record = lambda *_: None
+        sampling.record = lambda *_: None
         try:
             first_tokens(m.ours, embeds, NEW)
         finally:
-            generation.record = real
+            sampling.record = real
 
     def ours() -> None:
         first_tokens(m.ours, embeds, NEW)

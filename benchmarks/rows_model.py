@@ -48,8 +48,8 @@ class Pair:
     def __init__(self) -> None:
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
-        from videollama2.answering.packed import pack
         from videollama2.configuration import VideoLlama2Config
+        from videollama2.generation.fp16_linear import convert_linears
 
         torch.manual_seed(4)
         config = VideoLlama2Config(
@@ -68,7 +68,7 @@ class Pair:
         text.model.rotary_emb = trunk.rotary_emb
         self.text = text.eval().requires_grad_(False)  # sdpa, as the public implementation's default
         self.packed = copy.deepcopy(ours, {id(t): t for t in [*ours.parameters(), *ours.buffers()]})
-        pack(self.packed)  # as videollama2.load does with pack=True
+        convert_linears(self.packed)  # as videollama2.load does with fp16_weights=True
         self.pixels = torch.randn(1, FRAMES, 3, 336, 336)
         self.words = torch.randint(0, 150000, (1, TEXT))
 
@@ -102,11 +102,11 @@ def language_flop(text: dict[str, Any], positions: int) -> float:
 
 def step_bytes(model: Any) -> float:
     """Bytes of weights that one decoding step reads: every linear layer of the language model, and the head."""
-    from videollama2.answering.packed import PackedLinear
+    from videollama2.generation.fp16_linear import Fp16Linear
 
     linears = [m for m in [*model.model.language_model.modules(), model.lm_head] if hasattr(m, "in_features")]
     return float(
-        sum(m.in_features * m.out_features * (2 if isinstance(m, PackedLinear) else m.weight.itemsize) for m in linears)
+        sum(m.in_features * m.out_features * (2 if isinstance(m, Fp16Linear) else m.weight.itemsize) for m in linears)
     )
 
 
@@ -118,7 +118,7 @@ def pair() -> Pair:
 
 def first_tokens(model: Any, embeds: Tensor, count: int, cache: Any = None) -> Tensor:
     """Ids [B, count] by our decoding loop, greedy."""
-    from videollama2.answering.generation import GenerateOptions, decode
+    from videollama2.generation.sampling import GenerateOptions, decode
 
     options = GenerateOptions(max_new_tokens=count).with_defaults(None)
     length = embeds.shape[1] + (0 if cache is None else cache.get_seq_length())
@@ -179,7 +179,7 @@ def _decode() -> Case:
         bytes=(NEW - 1) * step_bytes(p.packed),
         tokens=NEW - 1,
         goal=1.5,
-        note="31 tokens after 884 positions; ours with pack=True",
+        note="31 tokens after 884 positions; ours with fp16_weights=True",
     )
 
 

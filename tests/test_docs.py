@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from videollama2 import cli
-from videollama2.answering.generation import GenerateOptions
 from videollama2.engine import Engine
+from videollama2.generation.sampling import GenerateOptions
 from videollama2.phases import PHASES
 
 from . import guides, tiny

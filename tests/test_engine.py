@@ -13,10 +13,6 @@ import pytest
 import torch
 
 from videollama2 import Engine, GenerateOptions, Media, Request
-from videollama2.answering import generation
-from videollama2.answering.batching import pad_left
-from videollama2.answering.graphed import EAGER_STEPS, FixedStep
-from videollama2.answering.session import Session
 from videollama2.errors import (
     ContextOverflow,
     MediaLost,
@@ -25,6 +21,10 @@ from videollama2.errors import (
     UnsupportedModality,
     UsageError,
 )
+from videollama2.generation import sampling
+from videollama2.generation.batching import pad_left
+from videollama2.generation.cuda_graph import EAGER_STEPS, FixedStep
+from videollama2.generation.session import Session
 from videollama2.processing import VideoLlama2Processor
 
 from . import tiny
@@ -242,7 +242,7 @@ def test_recorded_steps_leave_a_whole_cache(engine: Engine, media: Path, monkeyp
     """A GPU's recorded steps write elsewhere, and bring what they computed back when a stream ends or is left."""
     questions = [Q, "left, right, up and down!"]
     expected = [engine.answer(media / "clip.mp4", q, max_new_tokens=30).text for q in questions]
-    monkeypatch.setattr(generation, "record", FixedStep)
+    monkeypatch.setattr(sampling, "record", FixedStep)
     session = engine.open(media / "clip.mp4", max_new_tokens=30)
     left = session.stream(Q)
     for _ in left:

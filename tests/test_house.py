@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("modeling", "image_settings"),
     ("processing",),
     ("weights", "data"),
-    ("answering", "engine"),
+    ("generation", "engine"),
     ("loading", "registration"),
     ("released_api", "train", "evals", "live", "serve", "ui"),
     ("preflight",),

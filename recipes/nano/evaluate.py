@@ -118,7 +118,7 @@ def _asks(name: str, scene: Scene, seed: int) -> dict[str, dict[str, str]]:
 
 def run(folder: Path, out: Path, model: str, device: str | None, settings: list[str], most: int | None) -> None:
     """One line per question asked, appended to `out`; what it holds already is not asked again."""
-    engine = videollama2.load(model, device=device, pack=device in (None, "cpu"))
+    engine = videollama2.load(model, device=device, fp16_weights=device in (None, "cpu"))
     truth = [t for t in json.loads((folder / "truth.json").read_text(encoding="utf-8")) if number_of(t) < (most or 1e9)]
     done = {(r["clip"], r["setting"], r["kind"]) for r in read(out)} if out.is_file() else set()
     started = time.perf_counter()

@@ -8,7 +8,7 @@
 
 A tour, in the order in which an answer comes about: `media` (files to arrays), `processing` (arrays to model inputs),
 `vision`, `stc`, `beats` (encoders and connector), `fusion` and `modeling` (the model), `text` (words to ids and back),
-`answering` (requests, sessions, decoding), `engine` (all of it behind `answer`), and `receipt` (what was seen and
+`generation` (requests, sessions, decoding), `engine` (all of it behind `answer`), and `receipt` (what was seen and
 heard). `phases` and `train` make models, `weights` reads and writes them.
 
 Names are imported when first used, so that `import videollama2` is quick.
@@ -18,12 +18,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .answering.generation import GenerateOptions
-    from .answering.request import Request
-    from .answering.session import Session
     from .configuration import BeatsConfig, VideoLlama2Config
     from .engine import Engine
     from .errors import VideoLlama2Error
+    from .generation.request import Request
+    from .generation.sampling import GenerateOptions
+    from .generation.session import Session
     from .loading import load
     from .modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
     from .processing import VideoLlama2Processor
@@ -39,13 +39,13 @@ _HOMES = {
     "Answer": "receipt",
     "BeatsConfig": "configuration",
     "Engine": "engine",
-    "GenerateOptions": "answering.generation",
+    "GenerateOptions": "generation.sampling",
     "Media": "text.conversations",
     "PROTOCOLS": "protocols",
     "Protocol": "protocols",
     "Receipt": "receipt",
-    "Request": "answering.request",
-    "Session": "answering.session",
+    "Request": "generation.request",
+    "Session": "generation.session",
     "VideoLlama2Config": "configuration",
     "VideoLlama2Error": "errors",
     "VideoLlama2ForConditionalGeneration": "modeling",

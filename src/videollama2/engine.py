@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .answering.batching import answer_batch
-from .answering.generation import GenerateOptions
-from .answering.request import Request, as_request
-from .answering.session import Opened, Session, Stage, Stream
 from .device import Placement
 from .errors import ContextOverflow, MediaError, UsageError
+from .generation.batching import answer_batch
+from .generation.request import Request, as_request
+from .generation.sampling import GenerateOptions
+from .generation.session import Opened, Session, Stage, Stream
 from .media import Opener, open_clip
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import Encoded, Prepared, VideoLlama2Processor

@@ -1,14 +1,15 @@
 """`videollama2.load`: a name or a folder → an Engine."""
 
 import logging
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .answering import packed
 from .device import choose
 from .engine import Engine
 from .errors import CheckpointNotFound, MissingExtra, VideoLlama2Error
+from .generation import fp16_linear
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
@@ -26,7 +27,7 @@ def load(
     dtype: Any = None,
     protocol: str | Protocol | None = None,
     base: str | Path | None = None,
-    pack: bool = False,
+    fp16_weights: bool = False,
     isolate: bool | WorkerPool = False,
     **kwargs: Any,
 ) -> Engine:
@@ -39,10 +40,11 @@ def load(
         dtype: `float32`, `bfloat16`, `float16`; None: what is fast here. Both choices are logged with their reason.
         protocol: how media are prepared (protocols.py); None: the model's own.
         base: the base language model of a training stage's folder, or of nano, where not the recorded one.
-        pack: on a CPU, hold 16-bit weights as such and compute in float32 (packed.py): half the memory once loaded, up
-            to twice the tokens per second, the same numbers. Loading takes some two hundred tokens' time longer.
+        fp16_weights: on a CPU, store 16-bit weights as float16 and compute in float32 (generation/fp16_linear.py):
+            half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer, by about
+            the time of two hundred tokens.
         isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
-            error of that file. An WorkerPool of your own says how many, and what they may take.
+            error of that file. A WorkerPool of your own says how many, and what they may take.
         kwargs: as transformers' from_pretrained (attn_implementation, quantization_config, device_map, …).
 
     Raises:
@@ -50,6 +52,9 @@ def load(
         WeightsError: files that do not hold the model that they describe.
         MissingExtra: an argument asks for a package that is not installed.
     """
+    if "pack" in kwargs:
+        warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
+        fp16_weights = kwargs.pop("pack")
     placement = choose(device, dtype)
     folder, name = locate(model, base)
     placed = "device_map" in kwargs
@@ -58,8 +63,8 @@ def load(
     network, tokenizer_folder = load_network(folder, None if name == DEFAULT_MODEL else base, placement.dtype, **kwargs)
     if not placed:
         network.to(placement.device)
-    if pack:
-        logger.info("%d linear layers hold their weights in 16 bits", packed.pack(network))
+    if fp16_weights:
+        logger.info("%d linear layers store their weights in float16", fp16_linear.convert_linears(network))
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
     media = WorkerPool() if isolate is True else isolate
     opener = media.open_clip if media else open_clip

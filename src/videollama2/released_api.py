@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .answering.generation import GenerateOptions, decode
 from .errors import UnsupportedModality, UsageError
+from .generation.sampling import GenerateOptions, decode
 from .media import PixelSettings, open_clip, pixel_values, sound_features
 from .media.sampling import released_range
 from .protocols import RELEASED

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from videollama2.answering.request import Request
 from videollama2.evals.items import Item, Loaded, Needed, Outcome, Result, Setting, Verdict
+from videollama2.generation.request import Request
 from videollama2.protocols import protocol
 from videollama2.receipt import Answer, Receipt
 from videollama2.text.conversations import Media

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videollama2.answering.request import Request
 from videollama2.cli import main, terminal
 from videollama2.data.composed import Pictures, Sounds, render_frames, sound_of
 from videollama2.data.composed.sketches import SKETCHES, sketches
@@ -24,6 +23,7 @@ from videollama2.evals.markdown import remarks
 from videollama2.evals.probe_tasks import TASKS, YES_NO, Question, Source
 from videollama2.evals.report import summary
 from videollama2.evals.run import evaluate
+from videollama2.generation.request import Request
 from videollama2.weights.nano import SHIPPED
 
 from .fake import FakeEngine

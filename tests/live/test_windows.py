@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from videollama2 import cli
-from videollama2.answering.request import Request
 from videollama2.engine import Engine
 from videollama2.errors import ContextOverflow, MediaError, TimeRangeError, UnreadableMedia, UsageError
+from videollama2.generation.request import Request
 from videollama2.live import ask_with_subtitles, watch
 from videollama2.live.merging import clock, merged
 from videollama2.live.windows import Watched, Window, windows

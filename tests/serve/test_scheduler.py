@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from videollama2.answering.generation import GenerateOptions
-from videollama2.answering.together import Together
 from videollama2.engine import Engine
 from videollama2.errors import MediaTooLarge, NumericsError
+from videollama2.generation.sampling import GenerateOptions
+from videollama2.generation.together import Together
 from videollama2.media import open_clip
 from videollama2.receipt import Answer
 from videollama2.serve.cache import EncodedMedia
@@ -159,7 +159,7 @@ def test_a_step_that_fails_ends_its_answers_and_no_others(
 def test_numbers_that_are_not_finite_are_told(
     engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from videollama2.answering.together import Row
+    from videollama2.generation.together import Row
 
     take = Row.take
     monkeypatch.setattr(Row, "take", lambda self, logits: take(self, logits * float("nan")))

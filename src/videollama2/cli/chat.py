@@ -10,7 +10,7 @@ from . import terminal
 from .ask import summary
 
 if TYPE_CHECKING:
-    from ..answering.session import Session
+    from ..generation.session import Session
     from ..receipt import Answer
 
 _EPILOG = """examples:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
     """How each question is asked; wrong values are told before a model is loaded."""
-    from ..answering.generation import GenerateOptions
+    from ..generation.sampling import GenerateOptions
     from ..protocols import protocol
 
     options = GenerateOptions(

@@ -63,7 +63,12 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--files-folder", type=Path, metavar="FOLDER", help="where uploads are kept; default: until the server ends")
     add("--file-hours", type=float, default=24.0, metavar="H", help="until an upload expires; default: 24")
     add("--protocol", metavar="P", help="how media are prepared: released, full or paper; default: the model's own")
-    add("--pack", action="store_true", help="on a CPU, hold 16-bit weights as such: slower to start, faster to answer")
+    add(
+        "--fp16-weights",
+        "--pack",
+        action="store_true",
+        help="on a CPU, store 16-bit weights as float16: slower to start, faster to answer",
+    )  # --pack: the former name, for one release
     add("--no-page", action="store_true", help="the API alone, without the page at /")
     add("--log-content", action="store_true", help="write questions and answers into the log")
     serve_limits.add_flags(parser)
@@ -76,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from ..serve.running import serve
 
     log_json(logging.INFO)
-    engine = terminal.load_engine(args, lambda stage: None, protocol=args.protocol, pack=args.pack)
+    engine = terminal.load_engine(args, lambda stage: None, protocol=args.protocol, fp16_weights=args.fp16_weights)
     scheme = "https" if args.tls_cert else "http"
     terminal.say(f"{engine.name} at {scheme}://{args.host}:{args.port}")
     try:

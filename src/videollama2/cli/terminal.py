@@ -18,7 +18,7 @@ from ..errors import MediaNotFound, UsageError
 from ..json_lines import dumps_line
 
 if TYPE_CHECKING:
-    from ..answering.request import Request
+    from ..generation.request import Request
 
 STAGES = {"loading": "loading the model", "decoding": "decoding media", "encoding": "looking and listening"}
 
@@ -173,8 +173,8 @@ def request(paths: Sequence[str], question: str, args: argparse.Namespace) -> "R
         UsageError: an impossible value.
         MediaNotFound, UnreadableMedia: a path leads nowhere, or is a URL.
     """
-    from ..answering.generation import GenerateOptions
-    from ..answering.request import Request
+    from ..generation.request import Request
+    from ..generation.sampling import GenerateOptions
     from ..media.source import local_path
     from ..protocols import protocol
     from ..text.conversations import Media

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(False) as on_stage:
-        engine = terminal.load_engine(args, on_stage, protocol=args.protocol, pack=args.pack)
+        engine = terminal.load_engine(args, on_stage, protocol=args.protocol, fp16_weights=args.fp16_weights)
         app = create_app(engine, settings)
         app.state.server.decoding.start()
     running = Running(app, settings, address)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ..answering.generation import GenerateOptions
-from ..answering.request import Request
 from ..errors import UsageError
+from ..generation.request import Request
+from ..generation.sampling import GenerateOptions
 from .items import Ablation, Item
 
 ABLATIONS: tuple[Ablation, ...] = ("none", "audio", "video", "text-only")

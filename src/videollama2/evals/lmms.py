@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..answering.generation import GenerateOptions
-from ..answering.request import Request
 from ..errors import UsageError
+from ..generation.request import Request
+from ..generation.sampling import GenerateOptions
 
 MODEL = "videollama2"
 _NEW_TOKENS = 1024  # where a task says nothing

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
 
-from ..answering.request import Request
 from ..errors import MissingExtra, StorageError, VideoLlama2Error, WorkerError
+from ..generation.request import Request
 from ..receipt import Answer
 from .ablate import Wishes, request_of
 from .items import Ablation, Benchmark, Item, Outcome, Result, Setting, Verdict

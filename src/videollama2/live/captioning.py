@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import __version__
-from ..answering.request import Request
 from ..errors import DataError, MissingExtra, StorageError, UsageError, VideoLlama2Error, WorkerError
+from ..generation.request import Request
 from ..json_lines import dumps_line
 from ..storage import append, open_lines, read_lines, unwritable, write_whole
 from ..subtitles import render, write_subtitles

@@ -8,8 +8,8 @@ from ..errors import ContextOverflow
 from ..receipt import Answer
 
 if TYPE_CHECKING:
-    from ..answering.request import Request
     from ..engine import Engine
+    from ..generation.request import Request
 
 Part = tuple[float, float, str]  # start, end, what was answered
 

@@ -22,9 +22,9 @@ from ..media.images import array_rgb
 from .sounds import SoundBuffer
 
 if TYPE_CHECKING:
-    from ..answering.session import Session
-    from ..answering.session import Stream as AnswerStream
     from ..engine import Engine
+    from ..generation.session import Session
+    from ..generation.session import Stream as AnswerStream
     from ..receipt import Answer
 
 MOST_SECONDS = 600.0

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..answering.request import Request, as_request
 from ..errors import UsageError
+from ..generation.request import Request, as_request
 from ..receipt import Answer
 from ..subtitles import Line, between, picked, quoted
 
 if TYPE_CHECKING:
-    from ..answering.session import Session
     from ..engine import Engine
+    from ..generation.session import Session
 
 MOST_CHARACTERS = 4_000  # of subtitles in a question; of longer ones those at the frames
 

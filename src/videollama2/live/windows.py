@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..answering.request import as_request
 from ..errors import MediaError, TimeRangeError, UsageError
+from ..generation.request import as_request
 from ..media.sampling import check_range
 from ..protocols import FULL
 from ..receipt import Answer, Receipt
@@ -23,8 +23,8 @@ from .merging import merged
 from .subtitled import asked_with
 
 if TYPE_CHECKING:
-    from ..answering.request import Request
     from ..engine import Engine
+    from ..generation.request import Request
 
 logger = logging.getLogger(__name__)
 

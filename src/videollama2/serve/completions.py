@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from ..answering.generation import GenerateOptions
 from ..engine import Engine
+from ..generation.sampling import GenerateOptions
 from ..protocols import protocol
 from ..receipt import Answer, TokenLogprob
 from . import schema

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from ..answering.generation import GenerateOptions
-from ..answering.session import Opened
-from ..answering.together import Row, Together
 from ..engine import Engine
+from ..generation.sampling import GenerateOptions
+from ..generation.session import Opened
+from ..generation.together import Row, Together
 from ..media import Opener
 from ..processing import Encoded, Prepared
 from ..protocols import Protocol

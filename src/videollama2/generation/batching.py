@@ -11,9 +11,9 @@ from torch import Tensor
 from ..errors import UsageError
 from ..processing import Encoded
 from ..receipt import Answer
-from .generation import decode
+from .output import CONTEXT_ENDS, Said
 from .request import Request
-from .said import CONTEXT_ENDS, Said
+from .sampling import decode
 from .session import Opened, timings_of
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from transformers import DynamicCache
 
 from ..processing import Encoded
 from ..receipt import Answer
-from .generation import GenerateOptions, Steps, choose, processors_of
-from .said import CONTEXT_ENDS, Said
+from .output import CONTEXT_ENDS, Said
+from .sampling import GenerateOptions, Steps, choose, processors_of
 from .session import Opened, timings_of
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from ..errors import NumericsError, UsageError
-from .graphed import EAGER_STEPS, FixedStep, record
+from .cuda_graph import EAGER_STEPS, FixedStep, record
 
 
 @dataclass(frozen=True, kw_only=True)

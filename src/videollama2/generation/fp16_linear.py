@@ -1,13 +1,13 @@
-"""Linear layers that hold 16-bit weights in memory and compute in float32, for CPUs.
+"""Linear layers that store float16 weights and compute in float32, for CPUs.
 
-Released weights have 16 bits. As float32 they take twice the memory, and a token, which costs one reading of all of
-them, twice the time. FBGEMM's kernel reads float16 weights and multiplies and adds in float32.
+Released weights have 16 bits. Held as float32 they take twice the memory and, since each token reads every weight
+once, twice the time. FBGEMM's kernel reads float16 weights and multiplies and accumulates in float32.
 
-A bfloat16 number between 2⁻¹⁷ and 65504 is the same in float16; a smaller one moves by 2⁻²⁵ at most. A layer whose
-weights would move further, because they were trained in float32, stays as it is.
+Every bfloat16 number between 2⁻¹⁷ and 65504 is exact in float16; smaller ones change by at most 2⁻²⁵. A layer with
+weights that would change more (trained in float32) is left alone.
 
-Bringing the weights into the kernel's order costs as much as some two hundred tokens, once: it is for sessions,
-servers and batches, not for one short answer.
+Reordering the weights for the kernel costs about as much as two hundred tokens, once: worth it for sessions, servers
+and batches, not for a single short answer.
 """
 
 import logging
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 LARGEST_CHANGE = 2.0**-25  # half a step of float16's smallest numbers
 
 
-class PackedLinear(nn.Module):
-    """y = x Wᵀ + b in float32, of float16 W. For inference: it has no parameters. [..., in] → [..., out]."""
+class Fp16Linear(nn.Module):
+    """y = x Wᵀ + b in float32, with W stored in float16: [..., in] → [..., out]. For inference: no parameters."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -36,18 +36,18 @@ class PackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """A copy in float32: [out, in]."""
+        """A float32 copy: [out, in]."""
         weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self._packed)[0]
         return weight
 
     @property
     def bias(self) -> Tensor | None:
-        """A copy: [out]."""
+        """A float32 copy: [out]."""
         bias: Tensor | None = torch.ops.quantized.linear_unpack_fp16(self._packed)[1]
         return bias
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, held in float16"
+        return f"in_features={self.in_features}, out_features={self.out_features}, weights=float16"
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight
@@ -55,10 +55,10 @@ class PackedLinear(nn.Module):
             destination[prefix + "bias"] = self.bias
 
 
-def pack(module: nn.Module) -> int:
-    """Replace the linear layers inside `module`, in place, where that changes no result beyond float32 rounding.
+def convert_linears(module: nn.Module) -> int:
+    """Replace the linear layers of `module` in place, where results stay the same up to float32 rounding.
 
-    Does nothing unless the module is float32 on a CPU for which torch has the kernel.
+    Does nothing unless the module is float32 and on a CPU for which torch has the kernel.
 
     Returns:
         How many layers were replaced.
@@ -70,15 +70,15 @@ def pack(module: nn.Module) -> int:
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and _exact(child.weight)
+        if type(child) is nn.Linear and _convertible(child.weight)
     ]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one layer's packing runs on one thread
-        for parent, name, packed in pool.map(lambda place: (*place[:2], PackedLinear(place[2])), places):
-            setattr(parent, name, packed)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # packing one layer uses one thread
+        for parent, name, converted in pool.map(lambda place: (*place[:2], Fp16Linear(place[2])), places):
+            setattr(parent, name, converted)
     return len(places)
 
 
-def _exact(weight: Tensor) -> bool:
+def _convertible(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return False
     return all(

@@ -8,9 +8,9 @@ import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from videollama2 import Engine, GenerateOptions
-from videollama2.answering.generation import decode
-from videollama2.answering.said import Detokenizer
 from videollama2.errors import NumericsError, UsageError
+from videollama2.generation.output import Detokenizer
+from videollama2.generation.sampling import decode
 
 from .. import tiny
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from videollama2.answering.generation import GenerateOptions
-from videollama2.answering.request import Request
-from videollama2.answering.together import Row, Together
 from videollama2.engine import Engine
 from videollama2.errors import NumericsError
+from videollama2.generation.request import Request
+from videollama2.generation.sampling import GenerateOptions
+from videollama2.generation.together import Row, Together
 
 
 def row(engine: Engine, question: str, source: object = None, **options: object) -> Row:

@@ -20,9 +20,9 @@ from ..processing import Encoded, Prepared
 from ..protocols import Protocol
 from ..receipt import Answer
 from ..text.prompts import Message
-from .generation import GenerateOptions, decode
+from .output import CONTEXT_ENDS, Said
 from .request import changed_options
-from .said import CONTEXT_ENDS, Said
+from .sampling import GenerateOptions, decode
 
 if TYPE_CHECKING:
     from ..engine import Engine

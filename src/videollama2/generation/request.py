@@ -8,7 +8,7 @@ from ..errors import UsageError
 from ..protocols import Protocol
 from ..text.conversations import Media, media_of
 from ..text.prompts import Message
-from .generation import GenerateOptions
+from .sampling import GenerateOptions
 
 
 @dataclass(frozen=True, kw_only=True)

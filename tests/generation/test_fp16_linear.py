@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import videollama2
-from videollama2.answering.generation import GenerateOptions, decode
-from videollama2.answering.packed import PackedLinear, pack
+from videollama2.generation.fp16_linear import Fp16Linear, convert_linears
+from videollama2.generation.sampling import GenerateOptions, decode
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 
 from ..tiny import model, save
@@ -29,54 +29,60 @@ def sixteen_bit(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("shape", [(5, 24), (2, 7, 24), (1, 1, 24)])
 def test_same_numbers(shape: tuple[int, ...]) -> None:
     plain = sixteen_bit(nn.Sequential(nn.Linear(24, 40), nn.Linear(40, 24, bias=False)))
-    packed = copy.deepcopy(plain)
-    assert pack(packed) == 2
-    assert isinstance(packed[0], PackedLinear)
+    converted = copy.deepcopy(plain)
+    assert convert_linears(converted) == 2
+    assert isinstance(converted[0], Fp16Linear)
     x = torch.randn(shape)
-    torch.testing.assert_close(packed(x), plain(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(converted(x), plain(x), rtol=1e-5, atol=1e-6)
 
 
-def test_the_weights_can_be_had_back() -> None:
+def test_the_weights_can_be_read_back() -> None:
     plain = sixteen_bit(nn.Sequential(nn.Linear(24, 40)))
-    packed = copy.deepcopy(plain)
-    pack(packed)
+    converted = copy.deepcopy(plain)
+    convert_linears(converted)
     for name, tensor in plain.state_dict().items():
-        torch.testing.assert_close(packed.state_dict()[name], tensor, rtol=0, atol=2.0**-25)
+        torch.testing.assert_close(converted.state_dict()[name], tensor, rtol=0, atol=2.0**-25)
 
 
 def test_weights_of_more_than_16_bits_stay() -> None:
     layers = nn.Sequential(nn.Linear(24, 40), sixteen_bit(nn.Linear(40, 40)))
-    assert pack(layers) == 1
+    assert convert_linears(layers) == 1
     assert type(layers[0]) is nn.Linear
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_other_dtypes_stay(dtype: torch.dtype) -> None:
-    assert pack(nn.Sequential(nn.Linear(8, 8)).to(dtype)) == 0
+    assert convert_linears(nn.Sequential(nn.Linear(8, 8)).to(dtype)) == 0
 
 
 def test_overflow_stays() -> None:
     layer = nn.Linear(8, 8)
     nn.init.constant_(layer.weight, 1e5)
-    assert pack(nn.Sequential(layer)) == 0
+    assert convert_linears(nn.Sequential(layer)) == 0
 
 
 def test_a_whole_model_says_the_same() -> None:
     plain = sixteen_bit(model())
-    packed = copy.deepcopy(plain)
-    assert pack(packed) > 0
+    converted = copy.deepcopy(plain)
+    assert convert_linears(converted) > 0
     embeds = 0.3 * torch.randn(2, 9, plain.config.text_config.hidden_size)
     mask = torch.ones(2, 9, dtype=torch.long)
     options = GenerateOptions(max_new_tokens=6).with_defaults(None)
-    said = [torch.stack(list(decode(m, embeds, mask, options, [])), 1) for m in (plain, packed)]
+    said = [torch.stack(list(decode(m, embeds, mask, options, [])), 1) for m in (plain, converted)]
     torch.testing.assert_close(said[0], said[1])
 
 
-def test_load_packs_when_asked(tmp_path: Path) -> None:
+def test_load_converts_on_request(tmp_path: Path) -> None:
     save(tmp_path / "model")
     made = VideoLlama2ForConditionalGeneration.from_pretrained(tmp_path / "model")
     sixteen_bit(made).save_pretrained(tmp_path / "model")
-    plain, packed = (videollama2.load(tmp_path / "model", device="cpu", dtype="float32", pack=p) for p in (False, True))
-    assert not any(isinstance(m, PackedLinear) for m in plain.model.modules())
-    assert isinstance(packed.model.lm_head, PackedLinear)
-    assert packed.answer(None, "hi", max_new_tokens=5).text == plain.answer(None, "hi", max_new_tokens=5).text
+    plain, converted = (
+        videollama2.load(tmp_path / "model", device="cpu", dtype="float32", fp16_weights=wanted)
+        for wanted in (False, True)
+    )
+    assert not any(isinstance(m, Fp16Linear) for m in plain.model.modules())
+    assert isinstance(converted.model.lm_head, Fp16Linear)
+    assert converted.answer(None, "hi", max_new_tokens=5).text == plain.answer(None, "hi", max_new_tokens=5).text
+    with pytest.warns(DeprecationWarning, match="fp16_weights"):
+        renamed = videollama2.load(tmp_path / "model", device="cpu", dtype="float32", pack=True)
+    assert isinstance(renamed.model.lm_head, Fp16Linear)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..processing import VideoLlama2Processor
 from ..receipt import Answer, FinishReason, Receipt, TokenLogprob
-from .generation import GenerateOptions
+from .sampling import GenerateOptions
 
 CONTEXT_ENDS = "the answer ends where the model's context does"
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from videollama2.answering import generation, graphed
-from videollama2.answering.generation import GenerateOptions, decode
+from videollama2.generation import cuda_graph, sampling
+from videollama2.generation.sampling import GenerateOptions, decode
 
 from ..tiny import model
 
@@ -30,10 +30,10 @@ def test_same_tokens_and_cache(monkeypatch: pytest.MonkeyPatch, rows: list[list[
     def without_recording(
         model: object, cache: DynamicCache, mask: torch.Tensor, at: torch.Tensor, steps: int
     ) -> object:
-        calls.append(graphed.FixedStep(model, cache, mask, at, min(steps, room)))
+        calls.append(cuda_graph.FixedStep(model, cache, mask, at, min(steps, room)))
         return calls[-1]
 
-    monkeypatch.setattr(generation, "record", without_recording)
+    monkeypatch.setattr(sampling, "record", without_recording)
     found, fixed = run()
     assert calls, "no step ran at fixed addresses"
     assert torch.equal(found, expected)
@@ -50,7 +50,7 @@ def test_a_cache_handed_back_can_be_continued() -> None:
     cache = DynamicCache(config=made.config.text_config)
     with torch.inference_mode():
         made(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
-        step = graphed.FixedStep(made, cache, torch.ones(1, 9, dtype=torch.long), torch.tensor([[9]]), 4)
+        step = cuda_graph.FixedStep(made, cache, torch.ones(1, 9, dtype=torch.long), torch.tensor([[9]]), 4)
         step(torch.tensor([5]))
         step.close()
         cache.crop(-1)
@@ -69,14 +69,14 @@ if torch.cuda.is_available():  # not skipped elsewhere: it isn't there
         embeds = (0.3 * torch.randn(len(rows), 9, made.config.text_config.hidden_size)).cuda()
         options = GenerateOptions(max_new_tokens=40).with_defaults(None)
         recorded = []
-        real = graphed.record
+        real = cuda_graph.record
 
         def counting(*given: object) -> object:
             recorded.append(real(*given))
             return recorded[-1]
 
-        monkeypatch.setattr(generation, "record", counting)
+        monkeypatch.setattr(sampling, "record", counting)
         found = torch.stack(list(decode(made, embeds, mask, options, [])), 1)
         assert recorded and all(recorded)
-        monkeypatch.setattr(generation, "record", lambda *_: None)
+        monkeypatch.setattr(sampling, "record", lambda *_: None)
         assert torch.equal(found, torch.stack(list(decode(made, embeds, mask, options, [])), 1))
