@@ -12,6 +12,7 @@ from videollama2.errors import CheckpointNotFound, ConfigError, TensorMismatch, 
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.weights import adapters
 
+from ..close import same_numbers
 from . import tiny
 
 RANK, ALPHA = 4, 8
@@ -55,12 +56,12 @@ def test_a_pretrained_connector_on_a_language_model(tmp_path: Path, family: str)
     values = tiny.original_config(family, audio=False, tune_mm_mlp_adapter=True, _name_or_path=str(llm))
     stage = tiny.write(tmp_path / "stage", values, mm_projector=tiny.parts(tensors, CONNECTOR))
     loaded = adapters.load(stage, vision=tower)
-    assert torch.equal(tiny.logits(loaded), tiny.logits(whole))
+    tiny.same_model(loaded, whole)
 
     # an explicit base wins over the one in config.json, and the path in mm_vision_tower may be local
     values |= {"_name_or_path": "nowhere/at-all", "mm_vision_tower": str(tower)}
     (stage / "config.json").write_text(json.dumps(values))
-    assert torch.equal(tiny.logits(adapters.load(stage, base=llm)), tiny.logits(whole))
+    tiny.same_model(adapters.load(stage, base=llm), whole)
 
 
 def test_audio_stages_on_a_vision_model(tmp_path: Path) -> None:
@@ -73,14 +74,14 @@ def test_audio_stages_on_a_vision_model(tmp_path: Path) -> None:
     # stage 2: both files; the tower's under a wrapper's names
     wrapped = {f"base_model.model.{n}": t for n, t in tiny.parts(tensors, BEATS).items()}
     both = tiny.write(tmp_path / "both", values, mm_projector_a=tiny.parts(tensors, PROJECTOR), audio_tower=wrapped)
-    assert torch.equal(tiny.logits(adapters.load(both)), tiny.logits(whole))
+    tiny.same_model(adapters.load(both), whole)
 
     # stage 1: the projector alone; BEATs comes from elsewhere, or not at all
     alone = tiny.write(tmp_path / "alone", values, mm_projector_a=tiny.parts(tensors, PROJECTOR))
     with pytest.raises(TensorMismatch, match=r"audio encoder's weights.*--audio"):
         adapters.load(alone)
     beats = tiny.write(tmp_path / "beats", {}, audio_tower=tiny.parts(tensors, BEATS))
-    assert torch.equal(tiny.logits(adapters.load(alone, audio=beats)), tiny.logits(whole))
+    tiny.same_model(adapters.load(alone, audio=beats), whole)
 
 
 def test_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +170,7 @@ def test_lora_with_trained_connectors_on_an_original_folder(tmp_path: Path, rslo
     others = tiny.parts(tiny.original_tensors(tiny.model(seed=1)), CONNECTOR, PROJECTOR)
     lora, expected = lora_folder(tmp_path / "run", tensors, MODULES, others, use_rslora=rslora)
     found = tiny.logits(adapters.load(lora, base=base))
-    assert torch.allclose(found, tiny.logits(expected_model(tmp_path, expected)), atol=1e-5)
+    same_numbers(found, tiny.logits(expected_model(tmp_path, expected)))
     assert not torch.allclose(found, tiny.logits(tiny.model()), atol=1e-2)
 
 
@@ -187,7 +188,7 @@ def test_lora_agrees_with_peft(tmp_path: Path) -> None:
     wrapped.save_pretrained(tmp_path / "run")
     found = adapters.load(tmp_path / "run", base=base)
     merged = wrapped.merge_and_unload()
-    assert torch.allclose(tiny.logits(found), tiny.logits(merged.eval()), atol=1e-5)
+    same_numbers(tiny.logits(found), tiny.logits(merged.eval()))
 
 
 def test_lora_on_a_folder_in_our_own_layout(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_lora_on_a_folder_in_our_own_layout(tmp_path: Path) -> None:
     (tmp_path / "ours" / "config.json").write_text(json.dumps(config))
     lora, expected = lora_folder(tmp_path / "run", tensors, MODULES, {}, base_model_name_or_path=str(tmp_path / "ours"))
     found = tiny.logits(adapters.load(lora))
-    assert torch.allclose(found, tiny.logits(expected_model(tmp_path, expected)), atol=1e-5)
+    same_numbers(found, tiny.logits(expected_model(tmp_path, expected)))
 
 
 def test_lora_on_the_experts_of_mixtral(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_lora_on_the_experts_of_mixtral(tmp_path: Path) -> None:
     lora, expected = lora_folder(tmp_path / "run", tensors, modules, {})
     (lora / "config.json").write_text(json.dumps(values))
     whole = VideoLlama2ForConditionalGeneration.from_pretrained(tiny.write(tmp_path / "whole", values, model=expected))
-    assert torch.allclose(tiny.logits(adapters.load(lora, base=base)), tiny.logits(whole), atol=1e-5)
+    same_numbers(tiny.logits(adapters.load(lora, base=base)), tiny.logits(whole))
 
 
 def test_lora_over_a_pretrained_stage_over_a_language_model(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_lora_over_a_pretrained_stage_over_a_language_model(tmp_path: Path) -> N
     (lora / "config.json").write_text(json.dumps(values))
     whole = VideoLlama2ForConditionalGeneration.from_pretrained(tiny.write(tmp_path / "whole", values, model=expected))
     found = adapters.load(lora, base=stage, vision=tower)
-    assert torch.allclose(tiny.logits(found), tiny.logits(whole), atol=1e-5)
+    same_numbers(tiny.logits(found), tiny.logits(whole))
 
 
 def test_lora_in_half_precision_rounds_once(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_merging_makes_one_complete_folder(tmp_path: Path) -> None:
     assert adapters.kind(merged) == "complete"
     assert (merged / "tokenizer.json").read_text() == '{"a": 1}'
     again = adapters.load(merged)
-    assert torch.equal(tiny.logits(again), tiny.logits(adapters.load(lora, base)))
+    tiny.same_model(again, adapters.load(lora, base))
     assert again.generation_config.eos_token_id == 9
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "merged", "run"]
     with pytest.raises(UsageError, match="exists already"):
@@ -328,6 +329,6 @@ def test_the_tokenizer_is_the_topmost_one(tmp_path: Path) -> None:
 def test_a_complete_folder_needs_no_base(tmp_path: Path) -> None:
     whole = tiny.model()
     folder = tiny.write(tmp_path / "whole", tiny.original_config(), model=tiny.original_tensors(whole))
-    assert torch.equal(tiny.logits(adapters.load(folder)), tiny.logits(whole))
+    tiny.same_model(adapters.load(folder), whole)
     with pytest.raises(UsageError, match="needs no base"):
         adapters.load(folder, base=folder)

@@ -11,6 +11,8 @@ from videollama2.configuration import BeatsConfig, VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.weights.layouts import original_name
 
+from ..close import same_numbers, same_tensors
+
 TOWER = "clip-vit-tiny"
 VISION = {
     "model_type": "clip_vision_model",
@@ -153,3 +155,9 @@ def logits(made: VideoLlama2ForConditionalGeneration) -> torch.Tensor:
     embeds = made.model.embed_features(torch.tensor([ids]), videos=videos, sounds=sounds)
     out: torch.Tensor = made(inputs_embeds=embeds).logits
     return out
+
+
+def same_model(found: VideoLlama2ForConditionalGeneration, expected: VideoLlama2ForConditionalGeneration) -> None:
+    """Assert that every tensor came through, bit for bit, and that what is computed with them is the same."""
+    same_tensors(found.state_dict(), expected.state_dict())
+    same_numbers(logits(found), logits(expected))
