@@ -29,6 +29,7 @@ import numpy as np
 
 import videollama2
 from videollama2.data.composed.clips import SOUND_RATE_HZ, write_clip
+from videollama2.evals.benchmark import Benchmark
 from videollama2.evals.items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
 from videollama2.evals.run import evaluate
 from videollama2.media import open_clip
@@ -61,7 +62,7 @@ ROWS = (
 )
 
 
-class Clips:
+class Clips(Benchmark):
     """Questions about every mp4 of a folder."""
 
     name, title, source = "clips", "Clips", "made by this script"

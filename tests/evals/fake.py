@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from videollama2.evals.benchmark import Benchmark
 from videollama2.evals.items import Item, Loaded, Needed, Outcome, Result, Setting, Verdict
 from videollama2.generation.request import Request
 from videollama2.protocols import protocol
@@ -81,7 +82,7 @@ def medium(request: Request) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letters:
+class Letters(Benchmark):
     """A benchmark of one file: lines {"id", "question", "truth", "video", "task"}."""
 
     name: str = "letters"

@@ -13,9 +13,10 @@ from videollama2.cli import eval_report
 from videollama2.errors import DataError, UsageError
 from videollama2.evals.compare import Side, compare, compared_markdown
 from videollama2.evals.items import Result
-from videollama2.evals.journal import write_json, write_results
+from videollama2.evals.journal import write_results
 from videollama2.evals.manifest import FILE
 from videollama2.evals.stats import mcnemar
+from videollama2.jobs import write_json
 
 from .results import Plain, column, manifest
 

@@ -77,15 +77,15 @@ def test_several_with_columns_side_by_side(run: Any, tmp_path: Path, engine: Fak
         (["leters", "--data", "D"], 2, "did you mean 'letters'?"),
         (["letters"], 2, "--data"),
         (["letters", "--data", "D", "--ablate", "sound"], 2, "unknown ablation sound"),
-        (["letters", "--data", "D", "--shard", "2/2"], 2, "no share"),
+        (["letters", "--data", "D", "--shard", "2/2"], 2, "expected a share K/N"),
         (["letters", "--data", "D", "--setting", "lax"], 2, "invalid choice: 'lax'"),
         (["letters", "--data", "D", "--protocol", "papr"], 2, "did you mean 'paper'?"),
-        (["letters", "--data", "D", "--frames", "0"], 2, "frames=0"),
+        (["letters", "--data", "D", "--frames", "0"], 2, "expected 1 or more frames, got 0"),
         (["letters", "--data", "D", "--timeout", "0"], 2, "above 0"),
         (["letters", "--data", "D", "--limt", "3"], 2, "did you mean '--limit'?"),
         (["letters", "--data", "D/nowhere"], 3, "is no folder"),
-        (["letters", "--data", "D", "--limit", "0"], 2, "limit=0"),
-        (["letters", "--data", "D", "--batch", "0"], 2, "batch=0"),
+        (["letters", "--data", "D", "--limit", "0"], 2, "expected limit of 1 or more, got 0"),
+        (["letters", "--data", "D", "--batch", "0"], 2, "expected batch of 1 or more, got 0"),
         ([], 2, "required"),
     ],
 )
@@ -133,7 +133,8 @@ import os, signal, sys, time
 from pathlib import Path
 from tests.evals.fake import FakeEngine, Letters
 from tests.evals.test_eval_cli import REPLIES
-from videollama2.evals.run import evaluate, share
+from videollama2.evals.run import evaluate
+from videollama2.jobs import share_from_environment
 
 class Slow(FakeEngine):
     def reply(self, request):
@@ -144,7 +145,7 @@ def start(name, rank=0, world=1):
     if (child := os.fork()):
         return child
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world))
-    rank, world = share()
+    rank, world = share_from_environment()
     evaluate(Slow(REPLIES, otherwise="A"), Letters(), data, out / name, batch=2, rank=rank, world=world)
     os._exit(0)
 

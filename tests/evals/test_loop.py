@@ -10,7 +10,8 @@ from videollama2.errors import DataError, MissingExtra, StorageError, Unreadable
 from videollama2.evals.items import Result
 from videollama2.evals.journal import read_results
 from videollama2.evals.manifest import read_manifest
-from videollama2.evals.run import Run, evaluate, parse_share, share
+from videollama2.evals.run import Run, evaluate
+from videollama2.jobs import parse_share, share_from_environment
 
 from .fake import FakeEngine, Letters, letters, medium, outcomes
 
@@ -218,15 +219,15 @@ def test_another_machine_is_told(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"letters.jsonl:2 and letters.jsonl:1 have the same id 'q0'"):
         run(tmp_path, FakeEngine(), rows={"q1": {"id": "q0"}})
-    with pytest.raises(DataError, match="hold no items"):
+    with pytest.raises(DataError, match="letters: no items in the annotation files"):
         run(tmp_path, FakeEngine(), count=0)
     for wrong in ({"ablations": ("sound",)}, {"ablations": ()}, {"limit": 0}, {"batch": 0}, {"rank": 2, "world": 2}):
         with pytest.raises(UsageError):
             run(tmp_path, FakeEngine(), **wrong)
     for text in ("2/2", "x", "1", "-1/2", ""):
-        with pytest.raises(UsageError, match="no share"):
+        with pytest.raises(UsageError, match="expected a share K/N"):
             parse_share(text)
-    assert share({}) == (0, 1) and share({"RANK": "3", "WORLD_SIZE": "4"}) == (3, 4)
+    assert share_from_environment({}) == (0, 1) and share_from_environment({"RANK": "3", "WORLD_SIZE": "4"}) == (3, 4)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError):
         run(tmp_path, FakeEngine(), out="file")
@@ -235,7 +236,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         (done.folder / "results-7.jsonl").write_text(line, encoding="utf-8")
         with pytest.raises(DataError, match=r"results-7.jsonl:1"):
             read_results(done.folder)
-    with pytest.raises(UsageError, match="holds no results"):
+    with pytest.raises(UsageError, match=r"no results\.jsonl; expected the folder of a run"):
         read_results(tmp_path)
 
 
@@ -248,7 +249,7 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
             return super().answer(*args, **kwargs)
 
     done = run(tmp_path, Nested(otherwise="A"))
-    assert done.results[0].error is not None and "another process writes" in done.results[0].error
+    assert done.results[0].error is not None and "another process is writing" in done.results[0].error
 
 
 def test_threads_change_nothing(tmp_path: Path) -> None:

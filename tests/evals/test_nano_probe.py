@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 
 import videollama2
-from videollama2.evals.journal import write_json, write_results
+from videollama2.evals.journal import write_results
 from videollama2.evals.manifest import FILE
+from videollama2.jobs import write_json
 
 from .results import manifest, result
 

@@ -90,20 +90,21 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, benchmark by benchmark; print each one's figures."""
     from ..device import find, own
-    from ..evals.ablate import columns
+    from ..evals.loop import ablations_of
     from ..evals.markdown import brief
     from ..evals.registry import benchmark
-    from ..evals.run import check_numbers, evaluate, parse_share, share, wishes_of
+    from ..evals.run import check_numbers, evaluate, media_options_for
+    from ..jobs import parse_share, share_from_environment
     from ..media.clip_cache import ClipCache
     from ..media.worker import WorkerLimits, WorkerPool
 
     terminal.log_to_terminal(args.verbose)
     chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
-    rank, world = share() if args.shard is None else parse_share(args.shard)
-    ablations = columns(["none", *filter(None, args.ablate.split(","))])
+    rank, world = share_from_environment() if args.shard is None else parse_share(args.shard)
+    ablations = ablations_of(["none", *filter(None, args.ablate.split(","))])
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
     limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
-    wishes = [wishes_of(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
+    prepared = [media_options_for(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out = out_folder(args)
     if args.threads is None:  # a CPU that is busy with one turn is only kept from it by another
         args.threads = 1 if find(args.device).type == "cpu" else 2
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         engine = terminal.load_engine(args, on_stage, isolate=WorkerPool(workers=args.threads, worker_limits=limits))
     engine.opener = ClipCache(engine.opener)  # benchmarks ask several questions about a clip, one after the other
     summaries = {}
-    for each, folder, wish in zip(chosen, folders, wishes, strict=True):
+    for each, folder, options in zip(chosen, folders, prepared, strict=True):
         with (
             _progress(each.name, quiet=args.quiet or args.json) as told,
             _kept(out / each.name),
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         ):
             done = evaluate(
                 engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
-                batch=args.batch, wishes=wish, rank=rank, world=world, threads=args.threads,
+                batch=args.batch, media_options=options, rank=rank, world=world, threads=args.threads,
                 retry=args.retry_failed, on_progress=told,
             )  # fmt: skip
         summaries[each.name] = dict(done.summary)

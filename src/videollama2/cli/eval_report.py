@@ -83,13 +83,15 @@ def run_report(args: argparse.Namespace) -> int:
 
 def _report(benchmark: Any, place: Path, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from ..evals.html import page
-    from ..evals.journal import read_results, write_json, write_whole
+    from ..evals.journal import read_results
     from ..evals.manifest import read_manifest
     from ..evals.markdown import markdown
     from ..evals.report import summary
     from ..evals.run import SUMMARY
     from ..evals.thumbnails import Thumbnails
+    from ..jobs import write_json
     from ..media.worker import WorkerPool
+    from ..storage import write_whole
 
     results, manifest = read_results(place), read_manifest(place)
     found = summary(results, benchmark, manifest, **judgements_of(place))

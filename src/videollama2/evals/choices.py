@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from . import extract
 from .annotations import Row
+from .benchmark import Benchmark
 from .extract import LETTERS, Read
 from .items import Item, Kind, Outcome, Result, Setting, Verdict
 
 _LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
 
 
-class Choices:
+class Choices(Benchmark):
     """Lettered options, of which one is right. `strict` reads what the reply says, `paper` what its scorer does."""
 
     kind: Kind = "choice"
@@ -34,7 +35,7 @@ class Choices:
         return {"accuracy": share_right(known)} if known else {}
 
 
-class YesNo:
+class YesNo(Benchmark):
     """Questions that are answered by yes or no; truths are in lower case."""
 
     kind: Kind = "closed"

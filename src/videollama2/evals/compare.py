@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .items import Benchmark, Outcome, Result, columns_of_categories
+from .benchmark import Benchmark
+from .items import Outcome, Result, columns_of_categories
 from .journal import read_results
 from .manifest import read_manifest
 from .markdown import OUTCOMES, cell_text, differences, paired_sentence, table

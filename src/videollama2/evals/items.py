@@ -1,4 +1,4 @@
-"""What every benchmark is made of: items that are asked, replies that are read, outcomes that are counted.
+"""The data of an evaluation: items to ask, verdicts on replies, results on disk.
 
 annotation files ── Benchmark.load ──► Items ── the loop asks ──► replies
 reply ── Benchmark.read ──► Verdict ── written ──► Result ── Benchmark.metrics ──► the report
@@ -7,24 +7,26 @@ reply ── Benchmark.read ──► Verdict ── written ──► Result �
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, TypeVar
 
 from ..text.conversations import Media
 
 Setting = Literal["strict", "paper"]
 Kind = Literal["choice", "closed", "open", "caption"]
 Ablation = Literal["none", "audio", "video", "text-only"]
+ABLATIONS: tuple[Ablation, ...] = ("none", "audio", "video", "text-only")
+"""In the order of a report's columns: `audio` and `video` name what is removed, `text-only` removes both."""
 PAIRED = ("pair", "pair_place")
+T = TypeVar("T")
 
 
 class Outcome(StrEnum):
-    """What became of an item. Only RIGHT scores; the four are never mixed."""
+    """The outcome of an item. Only RIGHT scores; the four are never mixed."""
 
     RIGHT = "right"
     WRONG = "wrong"
-    UNPARSABLE = "unparsable"  # the model replied, and no rule of this setting finds an answer in it
-    FAILED = "failed"  # there is no reply: the medium is missing or broken, or asking it raised an error
+    UNPARSABLE = "unparsable"  # the model replied, but no rule of this setting finds an answer in the reply
+    FAILED = "failed"  # no reply: the media file is missing or broken, or answering raised an error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +34,19 @@ class Item:
     """One question of a benchmark.
 
     Attributes:
-        id: unique within the benchmark, and the same in every run; the official id where there is one.
+        id: unique within the benchmark, and the same in every run; the official id if there is one.
         origin: file and record it was read from, for errors ("questions.json:17").
-        question: exactly the text that is asked, options and suffix included.
-        media: what it is about, with its time range; None: text alone.
-        missing: why the medium can't be had ("videos/ab.mp4 is not there"); such an item is Failed, never dropped.
+        question: the exact text of the question, with options and suffix.
+        media: the clip, with its time range; None: text alone.
+        missing: why the media file can't be opened ("videos/ab.mp4 is not there"); the item is Failed, never dropped.
         truth: the right letter of a choice, the class of a closed set, or every reference of an open answer. Empty
-            where the answers are withheld: the reply goes into a submission file and is not scored.
+            if the answer is withheld: the reply goes into a submission file and is not scored.
         choices: the options, without letters.
-        categories: column → value, of which the report makes tables ({"task": "action_count"}); those of `PAIRED`
-            join two items that are judged together, and make none.
-        max_new_tokens: how long the reply may be.
-        prepared: what `load` made of all items together for `read`: the classes of a closed set, document frequencies.
-            It is shared by the items and never written.
+        categories: column → value, for the report's tables ({"task": "action_count"}); those of `PAIRED` link two
+            items that are judged together, and get no table.
+        max_new_tokens: longest reply.
+        prepared: shared data that `load` computed over all items for `read`: the classes of a closed set, document
+            frequencies. Never written.
     """
 
     id: str
@@ -62,10 +64,10 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was read out of a reply. `read` is None exactly where the outcome is UNPARSABLE or FAILED.
+    """The answer read from a reply. `read` is None exactly if the outcome is UNPARSABLE or FAILED.
 
     Attributes:
-        rule: the name of the rule that found it, for the failed-items page ("letter in brackets").
+        rule: the name of the rule that found it, for the report's items ("letter in brackets").
         scores: further numbers of this item (judge-free measures: {"token_f1": 0.5}).
     """
 
@@ -77,7 +79,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One line of a run's results.jsonl: an item as it was asked, and what became of it."""
+    """One line of a run's results.jsonl: an item as it was asked, with its outcome."""
 
     benchmark: str
     id: str
@@ -86,7 +88,7 @@ class Result:
     truth: tuple[str, ...]
     choices: tuple[str, ...]
     categories: Mapping[str, str]
-    media: str | None  # the medium's path, for thumbnails
+    media: str | None  # path, for thumbnails
     range_seconds: tuple[float | None, float | None]
     reply: str | None
     outcome: Outcome
@@ -94,7 +96,7 @@ class Result:
     rule: str
     scores: Mapping[str, float]
     error: str | None  # of a FAILED item: class and message
-    losses: tuple[str, ...]  # what the receipt says was not used
+    losses: tuple[str, ...]  # from the receipt: not used, padded or odd
     seconds: Mapping[str, float]  # decode, encode, generate
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,13 +105,13 @@ class Result:
 
     @classmethod
     def of_dict(cls, data: Mapping[str, Any]) -> "Result":
-        """The inverse of `to_dict`, also after JSON made lists of tuples and texts of outcomes."""
+        """The inverse of `to_dict`, also after a round trip through JSON."""
         tuples = {name: tuple(data[name]) for name in ("truth", "choices", "range_seconds", "losses")}
         return cls(**{**data, **tuples, "outcome": Outcome(data["outcome"])})
 
 
 def columns_of_categories(results: Sequence[Result]) -> list[str]:
-    """The columns of which reports make tables, in order of appearance."""
+    """The category columns that reports have tables of, in order of appearance."""
     return [name for name in dict.fromkeys(n for r in results for n in r.categories) if name not in PAIRED]
 
 
@@ -124,41 +126,14 @@ class Needed:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A benchmark's items, and what was noticed on the way (counts, duplicates, files without records)."""
+    """A benchmark's items, and notes for the manifest (counts, duplicates, missing files)."""
 
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
 
 
-class Benchmark(Protocol):
-    """One benchmark: load, ask, read, score. Each is a small module in `benchmarks/`.
-
-    Attributes:
-        name: on the command line ("mvbench"). title: in reports ("MVBench"). source: paper or home, in words.
-        kind: `choice`: a letter; `closed`: one of a known set; `open`: words, judged; `caption`: sentences, judged.
-        metric: the name of the main figure among `metrics` ("accuracy").
-        protocol, frames: what the paper's setting uses; None: the model's own.
-    """
-
-    name: str
-    title: str
-    source: str
-    kind: Kind
-    metric: str
-    needs: tuple[Needed, ...]
-
-    def load(self, folder: Path, setting: Setting) -> Loaded:
-        """Every item of the annotation files below `folder`.
-
-        Raises:
-            DataError: a file is missing, malformed (with its line or record), or has none of the expected fields.
-        """
-
-    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """What the reply says, by the rules of the setting."""
-
-    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
-        """The figures of a set of results (whole, a category, or a bootstrap sample), 0 to 1 unless the name says more.
-
-        Under `strict` every item is in the denominator.
-        """
+def spread(values: Sequence[T], limit: int | None) -> tuple[T, ...]:
+    """`limit` of the values, spread evenly; None: all."""
+    if limit is None or limit >= len(values):
+        return tuple(values)
+    return tuple(values[i * len(values) // limit] for i in range(limit))

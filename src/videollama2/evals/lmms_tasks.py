@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..json_lines import dumps_line
+from ..jobs import write_lines
 from ..storage import write_whole
-from .items import Benchmark, Item, Outcome, Result, Setting
+from .benchmark import Benchmark
+from .items import Item, Outcome, Result, Setting
 from .registry import benchmark, benchmarks
 
 GLUE = "videollama2_task"  # module beside the YAML, where lmms-eval looks for functions
@@ -59,13 +60,12 @@ def export(chosen: Benchmark, folder: Path, out: Path, setting: Setting = "stric
     items = chosen.load(folder, setting).items
     there = [item for item in items if item.missing is None and item.truth]
     where = {"benchmark": chosen.name, "data": str(folder.resolve()), "setting": setting}
-    lines = "".join(dumps_line(_row(item) | where) + "\n" for item in there)
     rows, name = (out / f"{chosen.name}.jsonl").resolve(), chosen.name.replace("-", "_")
     tokens = max((item.max_new_tokens for item in there), default=64)
     yaml = _YAML.format(name=name, rows=json.dumps(str(rows)), tokens=tokens, metric=chosen.metric, glue=GLUE)
     metrics = sorted({each.metric for each in [*_exported(out), chosen]})
     glue = [_GLUE, *(f"\n\ndef {metric}(results):\n    return figure(results, {metric!r})\n" for metric in metrics)]
-    write_whole(rows, lines.encode())
+    write_lines(rows, [_row(item) | where for item in there])
     write_whole(out / f"{name}.yaml", yaml.encode())
     write_whole(out / f"{GLUE}.py", "".join(glue).encode())
     return f"videollama2_{name}", len(items) - len(there)

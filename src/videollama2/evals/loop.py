@@ -1,141 +1,177 @@
-"""The one loop of all benchmarks: items are asked, each reply is read, and whatever happens to an item is its result.
+"""The one loop of all benchmarks: every item is asked, every reply is read, and whatever happens becomes a Result.
 
-    items × ablations ── turns ──► those that are asked together ── answer_turn ──► Results
+    items × ablations ── batches ──► trials that are answered together ── answer_batch ──► Results
 
-An item that can't be asked, or whose asking fails, is Failed, with the reason; no other item notices. Only what would
-befall every item (a full disk, a missing package, an interrupt) ends the run.
+An item that can't be asked, or whose answer fails, is Failed, with the reason; other items are not affected. Only what
+would hit every item (a full disk, a missing package, an interrupt) ends the run.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Protocol
 
-from ..errors import MissingExtra, StorageError, VideoLlama2Error, WorkerError
+from ..errors import UsageError, VideoLlama2Error
 from ..generation.request import Request
+from ..generation.sampling import GenerateOptions
+from ..jobs import STOPS_THE_JOB, error_text, in_threads
 from ..receipt import Answer
-from .ablate import Wishes, request_of
-from .items import Ablation, Benchmark, Item, Outcome, Result, Setting, Verdict
+from .benchmark import Benchmark
+from .items import ABLATIONS, Ablation, Item, Outcome, Result, Setting, Verdict
 
 logger = logging.getLogger(__name__)
 
-UNEXPECTED = "unexpected "  # how the error of an item begins that is none of errors.py
-MISSING = "MediaNotFound: "  # and of one whose medium could not even be named to the model
+UNEXPECTED = "unexpected "  # prefix of an item's error whose class is not in errors.py
+MISSING = "MediaNotFound: "  # prefix of an item's error whose media file was missing before it was asked
 
 
 class Answering(Protocol):
-    """What the loop asks: `videollama2.Engine`, or anything with its two methods."""
+    """What the loop needs of an engine: `videollama2.Engine`, or anything with these two methods."""
 
     def answer(self, media: Any = None, question: str | None = None, **kwargs: Any) -> Answer: ...
 
     def batch(self, requests: Sequence[Request | tuple[Any, str]], **kwargs: Any) -> list[Answer]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class MediaOptions:
+    """How media are prepared.
+
+    Attributes:
+        protocol: name of a protocol (protocols.py); None: the model's own.
+        frames: of a video; None: the model's own number.
+    """
+
+    protocol: str | None = None
+    frames: int | None = None
+
+
 @dataclass(frozen=True)
-class Task:
-    """An item, and what is taken away when it is asked."""
+class Trial:
+    """An item, and the modality that is removed when it is asked."""
 
     item: Item
     ablation: Ablation
 
     @property
     def key(self) -> tuple[str, str]:
-        """By which its result is known."""
+        """Identifies its result."""
         return self.ablation, self.item.id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asker:
-    """Who is asked what, and how it is read."""
+class Conditions:
+    """Who answers, and how replies are read."""
 
     engine: Answering
     benchmark: Benchmark
     setting: Setting
-    wishes: Wishes
+    media_options: MediaOptions
 
 
-def turns(items: Sequence[Item], ablations: Sequence[Ablation], batch: int) -> list[tuple[Task, ...]]:
-    """Tasks that are asked together: up to `batch` of equal options, one after the other in the benchmark.
+def ablations_of(names: Iterable[str]) -> tuple[Ablation, ...]:
+    """The ablations of these names, each once, in the order of a report's columns.
 
-    They depend on nothing else, so that any number of processes, and a run that goes on, ask the same ones together.
+    Raises:
+        UsageError: a name is unknown, or there are no names.
     """
-    found: list[tuple[Task, ...]] = []
+    requested = list(names)
+    unknown = [name for name in requested if name not in ABLATIONS]
+    if unknown or not requested:
+        found = f"unknown ablation {', '.join(unknown)}" if unknown else "no ablation given"
+        raise UsageError(f"{found}; expected some of {', '.join(ABLATIONS)}")
+    return tuple(ablation for ablation in ABLATIONS if ablation in requested)
+
+
+def request_of(trial: Trial, options: MediaOptions) -> Request:
+    """The request of a trial: the same question for every ablation. A media item with no modality left is dropped."""
+    item, ablation = trial.item, trial.ablation
+    media = None if ablation == "text-only" else item.media
+    if media is not None:
+        video, audio = media.video and ablation != "video", media.audio and ablation != "audio"
+        frames = options.frames if media.num_frames is None else media.num_frames
+        media = replace(media, video=video, audio=audio, num_frames=frames) if video or audio else None
+    return Request(
+        media=None if media is None else [media],
+        question=item.question,
+        system=item.system,
+        protocol=options.protocol,
+        options=GenerateOptions(max_new_tokens=item.max_new_tokens),
+    )
+
+
+def batches(items: Sequence[Item], ablations: Sequence[Ablation], size: int) -> list[tuple[Trial, ...]]:
+    """Trials that are answered together: up to `size` neighbours with equal options.
+
+    Batches depend on the benchmark alone, so any number of processes, and a resumed run, form the same ones.
+    """
+    found: list[tuple[Trial, ...]] = []
     for ablation in ablations:
         for _, alike in groupby(items, key=lambda item: item.max_new_tokens):
-            tasks = [Task(item, ablation) for item in alike]
-            found += [tuple(tasks[i : i + batch]) for i in range(0, len(tasks), batch)]
+            trials = [Trial(item, ablation) for item in alike]
+            found += [tuple(trials[i : i + size]) for i in range(0, len(trials), size)]
     return found
 
 
-def ask_all(asker: Asker, asked: Sequence[Sequence[Task]], threads: int = 1) -> Iterator[list[Result]]:
-    """The results of each turn, as they come.
+def answer_all(conditions: Conditions, batches: Sequence[Sequence[Trial]], threads: int = 1) -> Iterator[list[Result]]:
+    """The results of each batch, in the order of completion.
 
     Args:
-        threads: turns that are on their way at once; while one is generated, the media of others are decoded.
+        threads: batches in progress at once; while one generates, the media of others are decoded.
 
     Raises:
-        StorageError, MissingExtra, WorkerError: they would befall every item.
+        StorageError, MissingExtra, WorkerError: they would hit every item.
     """
-    if threads == 1:
-        for turn in asked:
-            yield answer_turn(asker, turn)
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for done in as_completed([pool.submit(answer_turn, asker, turn) for turn in asked]):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_threads(lambda batch: answer_batch(conditions, batch), batches, threads)
 
 
-def answer_turn(asker: Asker, turn: Sequence[Task]) -> list[Result]:
-    """The result of each task, in their order; raises as `ask_all`."""
-    open_tasks = [task for task in turn if task.item.missing is None]
+def answer_batch(conditions: Conditions, batch: Sequence[Trial]) -> list[Result]:
+    """The result of each trial, in their order; raises as `answer_all`."""
+    possible = [trial for trial in batch if trial.item.missing is None]
     replies: dict[tuple[str, str], Answer | Exception]
-    replies = dict(zip((task.key for task in open_tasks), _answers(asker, open_tasks), strict=True))
-    return [_result(asker, task, replies.get(task.key), len(open_tasks)) for task in turn]
+    replies = dict(zip((trial.key for trial in possible), _replies(conditions, possible), strict=True))
+    return [_result(conditions, trial, replies.get(trial.key), len(possible)) for trial in batch]
 
 
-def _answers(asker: Asker, tasks: Sequence[Task]) -> list[Answer | Exception]:
-    """What each task brings. A batch in which one can't be answered is asked one by one."""
-    requests = [request_of(task.item, task.ablation, asker.wishes) for task in tasks]
+def _replies(conditions: Conditions, trials: Sequence[Trial]) -> list[Answer | Exception]:
+    """The answer to each trial, or its error. If a batch fails, its trials are retried one by one."""
+    requests = [request_of(trial, conditions.media_options) for trial in trials]
     if len(requests) > 1:
         try:
-            return list(asker.engine.batch(requests))
-        except (StorageError, MissingExtra, WorkerError):
+            return list(conditions.engine.batch(requests))
+        except STOPS_THE_JOB:
             raise
-        except Exception as error:  # of one of them; which one, asking them alone will show
-            logger.info("a batch of %d is asked one by one: %s", len(requests), error)
-    return [_one(asker, request) for request in requests]
+        except Exception as error:  # one of them caused it; retrying them one by one shows which
+            logger.info("a batch of %d failed and is retried item by item: %s", len(requests), error)
+    return [_reply(conditions, request) for request in requests]
 
 
-def _one(asker: Asker, request: Request) -> Answer | Exception:
+def _reply(conditions: Conditions, request: Request) -> Answer | Exception:
     try:
-        return asker.engine.answer(request)
-    except (StorageError, MissingExtra, WorkerError):
+        return conditions.engine.answer(request)
+    except STOPS_THE_JOB:
         raise
-    except Exception as error:  # whatever an item does to the model or a library, it does to itself alone
+    except Exception as error:  # whatever an item does to the model or a library concerns that item alone
         return error
 
 
-def _result(asker: Asker, task: Task, reply: Answer | Exception | None, together: int) -> Result:
-    item, answer = task.item, reply if isinstance(reply, Answer) else None
-    error = told(reply) if isinstance(reply, Exception) else None
+def _result(conditions: Conditions, trial: Trial, reply: Answer | Exception | None, batch_size: int) -> Result:
+    item, answer = trial.item, reply if isinstance(reply, Answer) else None
+    error = described(reply) if isinstance(reply, Exception) else None
     verdict = Verdict(outcome=Outcome.FAILED, read=None)
     if answer is not None:
         try:
-            verdict = asker.benchmark.read(item, answer.text, asker.setting)
-        except Exception as failure:  # a reply too odd for the rules is no reason to lose the others
-            error = f"reading the reply: {told(failure)}"
+            verdict = conditions.benchmark.read(item, answer.text, conditions.setting)
+        except Exception as failure:  # a reply too odd for the rules must not lose the others
+            error = f"reading the reply: {described(failure)}"
     elif reply is None:
         error = f"{MISSING}{item.missing}"
     media = item.media
     return Result(
-        benchmark=asker.benchmark.name,
+        benchmark=conditions.benchmark.name,
         id=item.id,
-        ablation=task.ablation,
+        ablation=trial.ablation,
         question=item.question,
         truth=item.truth,
         choices=item.choices,
@@ -149,39 +185,36 @@ def _result(asker: Asker, task: Task, reply: Answer | Exception | None, together
         scores=verdict.scores,
         error=error,
         losses=() if answer is None else _losses(answer),
-        seconds={} if answer is None else _seconds(answer, together),
+        seconds={} if answer is None else _seconds(answer, batch_size),
     )
 
 
-def told(error: Exception) -> str:
-    """An error in one line: its class, its words and its notes."""
-    words = " ".join([str(error), *getattr(error, "__notes__", ())]).replace("\n", " ")
-    return f"{'' if isinstance(error, VideoLlama2Error) else UNEXPECTED}{type(error).__name__}: {words}"
+def described(error: Exception) -> str:
+    """An error on one line: class, message and notes."""
+    expected = isinstance(error, VideoLlama2Error)
+    return f"{'' if expected else UNEXPECTED}{type(error).__name__}: {error_text(error)}"
 
 
 def _name(source: Any) -> str:
     if isinstance(source, list | tuple):
         return _name(source[0]) if source else ""
-    return (
-        f"<{type(source).__name__}>"
-        if not hasattr(source, "__fspath__") and not isinstance(source, str)
-        else str(source)
-    )
+    named = isinstance(source, str) or hasattr(source, "__fspath__")
+    return str(source) if named else f"<{type(source).__name__}>"
 
 
 def _losses(answer: Answer) -> tuple[str, ...]:
-    """What the receipt says was not used, padded or odd."""
+    """Everything that the receipt notes as not used, padded or odd."""
     receipt = answer.receipt
     notes = [note for entry in receipt.media for note in entry.notes]
     return tuple(dict.fromkeys([*notes, *receipt.notes]))
 
 
-def _seconds(answer: Answer, together: int) -> dict[str, float]:
-    """Of each stage; the seconds of a batch are divided among its rows, so that sums are true."""
+def _seconds(answer: Answer, batch_size: int) -> dict[str, float]:
+    """Seconds of each stage; those of a batch are divided among its items, so that sums are correct."""
     timings = answer.timings
     generate = timings.get("prefill_seconds", 0.0) + timings.get("generate_seconds", 0.0)
     return {
         "decode": timings.get("decode_seconds", 0.0),
         "encode": timings.get("encode_seconds", 0.0),
-        "generate": generate / max(together, 1),
+        "generate": generate / max(batch_size, 1),
     }

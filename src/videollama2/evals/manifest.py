@@ -20,9 +20,10 @@ from torch import nn
 
 from .. import __version__
 from ..errors import DataError, UsageError
-from .ablate import Wishes
-from .items import Benchmark, Item, Loaded, Setting
-from .journal import write_json
+from ..jobs import write_json
+from .benchmark import Benchmark
+from .items import Item, Loaded, Setting
+from .loop import MediaOptions
 
 FILE = "manifest.json"
 _LIBRARIES = ("torch", "transformers", "numpy", "av", "pillow", "safetensors")
@@ -37,7 +38,7 @@ def manifest(
     items: Sequence[Item],
     *,
     setting: Setting,
-    wishes: Wishes,
+    media_options: MediaOptions,
     batch: int,
     limit: int | None,
     folder: Path,
@@ -50,7 +51,7 @@ def manifest(
         folder: where the benchmark was read from.
     """
     model = engine.model
-    frames = wishes.frames if wishes.frames is not None else getattr(model.config, "num_frames", None)
+    frames = media_options.frames if media_options.frames is not None else getattr(model.config, "num_frames", None)
     return {
         "run": {
             "benchmark": benchmark.name,
@@ -58,7 +59,7 @@ def manifest(
             "model": engine.name,
             "weights_sha256": weights_sha256(model),
             "dtype": str(model.dtype).removeprefix("torch."),
-            "protocol": wishes.protocol or engine.protocol.name,
+            "protocol": media_options.protocol or engine.protocol.name,
             "frames": frames,
             "prompts_sha256": prompts_sha256(items),
             "temperature": 0.0,

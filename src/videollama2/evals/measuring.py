@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .items import Benchmark, Result
+from .benchmark import Benchmark
+from .items import Result
 from .loop import MISSING
 from .stats import Draws, Estimate, Floats, interval, wilson
 from .wording import is_share

@@ -6,6 +6,7 @@ The judge, where one is asked, adds its judgements to the finished run; these st
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from .benchmark import Benchmark
 from .equivalence import read_against
 from .items import Item, Outcome, Result, Setting, Verdict
 from .measures import Cider, matches, rouge_l, token_f1, words
@@ -29,7 +30,7 @@ def scored(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.truth]
 
 
-class OpenAnswers:
+class OpenAnswers(Benchmark):
     """Short open answers: right where a rule of `equivalence.read_against` finds the reference in the reply.
 
     The paper's own figure takes a judge; both settings read alike.
@@ -55,7 +56,7 @@ class OpenAnswers:
         return {"accuracy": share(known)} | {name: mean(known, name) for name in OVERLAP}
 
 
-class Sentences:
+class Sentences(Benchmark):
     """Answers of sentences. No rule says which are right: RIGHT is an equal reference, and the scores count."""
 
     figures: tuple[str, ...] = OVERLAP

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from ..errors import UsageError, did_you_mean
+from .benchmark import Benchmark
 from .benchmarks import (
     activitynet_qa,
     avhbench,
@@ -26,7 +27,6 @@ from .benchmarks import (
     vocalsound,
     worldsense,
 )
-from .items import Benchmark
 
 _MODULES: tuple[ModuleType, ...] = (
     egoschema,

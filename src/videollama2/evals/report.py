@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from .ablate import ABLATIONS
+from .benchmark import Benchmark
 from .expected import compared
-from .items import Ablation, Benchmark, Outcome, Result, columns_of_categories
+from .items import ABLATIONS, Ablation, Outcome, Result, columns_of_categories
 from .judge.judgements import Judgement
 from .judged import judges
 from .leaks import leaks

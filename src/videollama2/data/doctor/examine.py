@@ -27,7 +27,7 @@ from ...protocols import protocol as named_protocol
 from ...text.conversations import Media
 from ..records import Record
 from .decoding import CRASHED, HUNG, Answer, Task, answers
-from .journal import Journal
+from .journal import DoctorJournal
 from .lengths import Length, Lengths
 
 Severity = Literal["problem", "remark"]
@@ -132,7 +132,7 @@ def examine(
     frames = frames or (FRAMES if config is None else config.num_frames)
     chosen = named_protocol(protocol or ("full" if config is None else config.protocol))
     report = on_progress or _quiet
-    with Journal(folder, timeout_s=timeout_s, memory_mb=memory_mb) as journal:
+    with DoctorJournal(folder, timeout_s=timeout_s, memory_mb=memory_mb) as journal:
         doctor = _Doctor(journal, workers or os.cpu_count() or 1, report, frames=frames, protocol=chosen)
         doctor.open_media(records)
         doctor.hash_media()
@@ -174,7 +174,9 @@ class _File:
 class _Doctor:
     """One examination on its way."""
 
-    def __init__(self, journal: Journal, workers: int, report: Progress, *, frames: int, protocol: Protocol) -> None:
+    def __init__(
+        self, journal: DoctorJournal, workers: int, report: Progress, *, frames: int, protocol: Protocol
+    ) -> None:
         self._journal, self._workers, self._report = journal, workers, report
         self._frames, self._protocol = frames, protocol
         self._files: dict[str, _File] = {}
@@ -227,7 +229,7 @@ class _Doctor:
                        memory_mb=int(self._journal.limits["memory_mb"]))  # fmt: skip
         for count, (key, answer) in enumerate(done, 1):
             self._journal.media[key] = answer
-            self._journal.note("media", key, answer)
+            self._journal.add("media", key, answer)
             self._report(what, count, len(left))
 
     def _file(self, path: str) -> _File:

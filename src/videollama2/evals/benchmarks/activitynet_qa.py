@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
+from ..benchmark import Benchmark
+from ..items import Item, Kind, Loaded, Needed, Setting
 from ..open_answers import OpenAnswers
 from ..sources import Shelf, annotation_file, loaded, paired_files, reply_limit
 

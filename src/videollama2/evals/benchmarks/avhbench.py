@@ -5,8 +5,9 @@ from pathlib import Path
 
 from .. import prompts
 from ..annotations import Row, first_existing, rows
+from ..benchmark import Benchmark
 from ..choices import YesNo, columns, scored, share_right
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Outcome, Result, Setting
+from ..items import Item, Kind, Loaded, Needed, Outcome, Result, Setting
 from ..open_answers import Captions, with_corpus
 from ..sources import Shelf, loaded, reply_limit
 

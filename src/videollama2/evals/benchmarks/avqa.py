@@ -4,8 +4,9 @@ from pathlib import Path
 
 from .. import prompts
 from ..annotations import Row, first_existing, rows
+from ..benchmark import Benchmark
 from ..choices import Choices, columns, letter_of_index
-from ..items import Benchmark, Item, Loaded, Needed, Setting
+from ..items import Item, Loaded, Needed, Setting
 from ..sources import Shelf, loaded, reply_limit
 
 _NULL = "NULL"  # what the official loader puts in the place of a choice that is none

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..annotations import Row, rows
+from ..benchmark import Benchmark
 from ..equivalence import polarity
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
+from ..items import Item, Kind, Loaded, Needed, Setting
 from ..measures import words
 from ..open_answers import OpenAnswers
 from ..sources import Shelf, annotation_file, exchanges, loaded, reply_limit, tails

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ..annotations import rows
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
+from ..benchmark import Benchmark
+from ..items import Item, Kind, Loaded, Needed, Setting
 from ..open_answers import Captions, with_corpus
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, loaded, reply_limit
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..annotations import Row, rows
+from ..benchmark import Benchmark
 from ..closed_sets import ClosedSet, closed_verdict, equal_verdict
 from ..equivalence import same_answer
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from ..items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
 from ..measures import answer_words
 from ..open_answers import mean, scored, share
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, exchanges, loaded, reply_limit, tails
@@ -21,7 +22,7 @@ _PROMPT = "Question: {question}\nAnswer the question using a single word."
 _YES_NO = ("yes", "no")
 
 
-class ClothoAqa:
+class ClothoAqa(Benchmark):
     """Six questions a sound, four of them answered by yes or no."""
 
     name, title = "clotho-aqa", "Clotho-AQA"

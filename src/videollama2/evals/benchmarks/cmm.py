@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from ...text.conversations import Media
 from .. import paper_rules
 from ..annotations import Row, first_existing, rows
+from ..benchmark import Benchmark
 from ..choices import YesNo, columns, scored, share_right
 from ..extract import Read
-from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
+from ..items import Item, Loaded, Needed, Result, Setting
 from ..sources import SOUND_SUFFIXES, Shelf, loaded, reply_limit
 
 _PUBLISHED = 2400  # questions

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from .. import paper_rules, prompts
 from ..annotations import first_existing, rows
+from ..benchmark import Benchmark
 from ..choices import Choices, also_of_answered, columns, letter_of_text, unlettered
 from ..extract import Read
-from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
+from ..items import Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded
 
 _PUBLISHED = 1197  # questions

@@ -7,9 +7,10 @@ from pathlib import Path
 from ...errors import DataError
 from .. import paper_rules, prompts
 from ..annotations import first_existing, if_existing, read_json, rows
+from ..benchmark import Benchmark
 from ..choices import Choices, indices_to_submit
 from ..extract import LETTERS, Read
-from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
+from ..items import Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
 
 _PUBLISHED, _PUBLIC = 5031, 500  # questions, and those whose answers are public

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..annotations import Row, rows
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
+from ..benchmark import Benchmark
+from ..items import Item, Kind, Loaded, Needed, Setting
 from ..open_answers import OpenAnswers
 from ..sources import Shelf, annotation_file, lines, loaded, paired_files, reply_limit
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..annotations import Row, rows
+from ..benchmark import Benchmark
 from ..closed_sets import ClosedSet, closed_verdict, equal_verdict
 from ..extract import NUMBER_WORDS
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Result, Setting, Verdict
+from ..items import Item, Kind, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import scored, share
 from ..sources import Shelf, annotation_file, exchanges, loaded, reply_limit, tails
 
@@ -16,7 +17,7 @@ _ALWAYS = (*NUMBER_WORDS[:11], "more than ten", "yes", "no")  # classes also whe
 _PLACE = re.compile(r"<[A-Za-z]+>")
 
 
-class MusicAvqa:
+class MusicAvqa(Benchmark):
     """The test split; of the corrected set where it is there. The closed set is all answers of the file."""
 
     name, title = "music-avqa", "MUSIC-AVQA"

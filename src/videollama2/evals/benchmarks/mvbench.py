@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from .. import paper_rules, prompts
 from ..annotations import Row, first_existing, if_existing, rows
+from ..benchmark import Benchmark
 from ..choices import Choices
 from ..extract import LETTERS, Read
-from ..items import Benchmark, Item, Loaded, Needed, Setting
+from ..items import Item, Loaded, Needed, Setting
 from ..sources import Shelf, loaded, reply_limit
 
 _PUBLISHED = 4000  # questions

@@ -10,9 +10,10 @@ from ...errors import DataError
 from ...text.conversations import Media
 from .. import paper_rules, prompts
 from ..annotations import Row, first_existing, if_existing, keyed_rows, read_json
+from ..benchmark import Benchmark
 from ..choices import Choices, columns, indices_to_submit, letter_of_index
 from ..extract import Read
-from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
+from ..items import Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
 
 _PUBLISHED = {"test": 11_528, "valid": 19_140}  # questions

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from .. import prompts
 from ..annotations import Row, first_existing, rows
+from ..benchmark import Benchmark
 from ..choices import Choices, letter_of_text, scored, share_right
 from ..closed_sets import ClosedSet, closed_verdict
 from ..equivalence import is_colour, is_number, read_against
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from ..items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
 from ..sources import Shelf, loaded
 
 _FILE = "probe.jsonl"
@@ -35,7 +36,7 @@ class Probe(Choices):
                                 for row, item in _items(folder, "options")])  # fmt: skip
 
 
-class ProbeOpen:
+class ProbeOpen(Benchmark):
     """The same questions without options. The reply is read against all answers that such a question can have."""
 
     name, title = "probe-open", "Probe, open"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..annotations import rows
+from ..benchmark import Benchmark
 from ..closed_sets import contained_verdict, lettered_verdict
 from ..extract import LETTERS
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Result, Setting, Verdict
+from ..items import Item, Kind, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import scored, share
 from ..prompts import LETTER
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, lines, loaded, reply_limit, tails
@@ -37,7 +38,7 @@ _QUESTION = (
 _ROOTS = ("", "TUT-acoustic-scenes-2017-evaluation/", "TUT-acoustic-scenes-2017-development/")
 
 
-class Tut2017:
+class Tut2017(Benchmark):
     """The evaluation set, or what of the data set is there. A class of the annotation is spelled as its option is."""
 
     name, title = "tut2017", "TUT Acoustic Scenes 2017"

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..annotations import VIDEO_SUFFIXES, rows
+from ..benchmark import Benchmark
 from ..closed_sets import ClosedSet, closed_verdict
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from ..items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
 from ..measures import matches
 from ..open_answers import OpenAnswers, scored, share
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, exchanges, loaded, reply_limit, tails
@@ -40,7 +41,7 @@ class VggSound(OpenAnswers):
         return _load(folder, setting, _EVENT, ("avssd_test.json",), reply_limit(setting, 128))
 
 
-class VggSoundClosed:
+class VggSoundClosed(Benchmark):
     """The class itself. The paper has no such figure: under `paper`, the reply must equal the label's words."""
 
     name, title = "vggsound-closed", "VGGSound (closed set)"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..annotations import Row, rows
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Setting
+from ..benchmark import Benchmark
+from ..items import Item, Kind, Loaded, Needed, Setting
 from ..open_answers import Sentences
 from ..sources import Shelf, loaded, reply_limit
 

@@ -8,9 +8,10 @@ from ...errors import MediaError
 from ...subtitles import Line, picked, read_subtitles
 from .. import paper_rules, prompts
 from ..annotations import Row, first_existing, media, rows
+from ..benchmark import Benchmark
 from ..choices import Choices, also_of_answered, columns, letter_of_text, unlettered
 from ..extract import Read
-from ..items import Benchmark, Item, Loaded, Needed, Result, Setting
+from ..items import Item, Loaded, Needed, Result, Setting
 from ..sources import Shelf, loaded, reply_limit
 from ..subtitles import moments
 

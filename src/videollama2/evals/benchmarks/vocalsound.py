@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..annotations import rows
+from ..benchmark import Benchmark
 from ..closed_sets import contained_verdict, lettered_verdict
 from ..extract import LETTERS
-from ..items import Benchmark, Item, Kind, Loaded, Needed, Result, Setting, Verdict
+from ..items import Item, Kind, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import scored, share
 from ..prompts import LETTER
 from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, loaded, reply_limit, tails
@@ -24,7 +25,7 @@ _AGES = {"te_age1.json": "18-25", "te_age2.json": "26-48", "te_age3.json": "49-8
 _SEXES = {"f": "female", "m": "male"}
 
 
-class VocalSound:
+class VocalSound(Benchmark):
     """The test split, with the five published sub-tests as categories (age, sex)."""
 
     name, title = "vocalsound", "VocalSound"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from .. import paper_rules, prompts
 from ..annotations import Row, first_existing, keyed_rows
+from ..benchmark import Benchmark
 from ..choices import Choices, columns, letter_of_text, unlettered
 from ..extract import Read
-from ..items import Benchmark, Item, Loaded, Needed, Setting
+from ..items import Item, Loaded, Needed, Setting
 from ..sources import Shelf, loaded, reply_limit
 
 _PUBLISHED = 3172  # questions

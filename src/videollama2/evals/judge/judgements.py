@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ...errors import DataError
-from ...json_lines import dumps_line
+from ...jobs import write_lines
 from ..items import Ablation, Setting
-from ..journal import write_whole
 
 FILE, PROBES, MANIFEST = "judgements.jsonl", "judge_probes.jsonl", "judge_manifest.json"
 
@@ -99,7 +98,7 @@ def write_judgements(folder: Path, name: str, judgements: Iterable[Judgement]) -
     Raises:
         StorageError: it can't be written; the old one is whole.
     """
-    write_whole(folder / name, b"".join((dumps_line(j.to_dict()) + "\n").encode("ascii") for j in judgements))
+    write_lines(folder / name, (j.to_dict() for j in judgements))
 
 
 def fresh(lines: Iterable[Judgement], abouts: Mapping[tuple[Ablation, str], str]) -> list[Judgement]:

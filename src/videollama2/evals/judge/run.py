@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, UsageError
+from ...jobs import write_json
 from ..items import Setting
-from ..journal import read_results, write_json
+from ..journal import read_results
 from . import judgements as kept
 from .budget import Budget, Cap, Spent
 from .cache import Cache, Reply
