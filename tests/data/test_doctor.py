@@ -333,7 +333,7 @@ def test_workers_that_can_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(VideoLlama2Error, match="no such luck"):
         examine(records)
     monkeypatch.setattr(decoding, "COMMAND", (str(tmp_path / "nothing"),))
-    with pytest.raises(VideoLlama2Error, match="no process can be started"):
+    with pytest.raises(VideoLlama2Error, match="could not start a media worker"):
         examine(records)
 
 
