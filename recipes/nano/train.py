@@ -37,12 +37,12 @@ from videollama2.data.composed.steps import ComposedSteps
 from videollama2.phases import PHASES, Phase
 from videollama2.train import checkpoint
 from videollama2.train.exact import exact_match
-from videollama2.train.loop import optimise, optimiser
+from videollama2.train.loop import build_optimizer, optimise
 from videollama2.train.lora import add_adapters
 from videollama2.train.metrics import FILE as METRICS
-from videollama2.train.metrics import Metrics
-from videollama2.train.parallel import Processes
+from videollama2.train.metrics import MetricsLog
 from videollama2.train.parts import load_parts, save_parts
+from videollama2.train.strategy import SingleProcess, Strategy
 
 logger = logging.getLogger("nano")
 
@@ -128,6 +128,10 @@ class Trainer:
         self.packs = {s: (Pictures.load(args.pictures, s), Sounds.load(args.sounds, s)) for s in ("train", "test")}
         self.text = self._text()
 
+    @property
+    def strategy(self) -> Strategy:
+        return SingleProcess.on(self.model.device)
+
     def _text(self) -> list[tuple[str, str]]:
         """Text-only samples: the base model's own answers, asked once per run."""
         path = self.out / "chat.json"
@@ -171,9 +175,9 @@ class Trainer:
             self.args.workers,
         )  # fmt: skip
         network = self._network(stage, source)
-        optimizer = optimiser(stage.phase, stage.phase.apply(network))
+        optimizer = build_optimizer(stage.phase, stage.phase.apply(network))
         done = checkpoint.checkpoints(folder)
-        start = checkpoint.restore(done[-1], network, optimizer)["step"] if done else 0
+        start = checkpoint.restore(done[-1], network, optimizer, self.strategy)["step"] if done else 0
         if start == 0 and stage.name in ("video_align", "audio_align"):
             self._match_scale(stage, source)
         self._steps(folder, stage, network, optimizer, source, start, steps)
@@ -193,11 +197,10 @@ class Trainer:
         self, folder: Path, stage: Stage, network: Any, optimizer: torch.optim.Optimizer, source: ComposedSteps,
         start: int, steps: int,
     ) -> None:  # fmt: skip
-        alone = Processes.alone(self.model.device)
         autocast = torch.bfloat16 if self.model.device.type == "cuda" else None
         begun = start if (folder / METRICS).is_file() else None
         state = checkpoint.new_state(stage.name, f"composed clips, seed {source.data.seed}", steps)
-        with contextlib.closing(Metrics(folder, resume_step=begun)) as metrics:
+        with contextlib.closing(MetricsLog(folder, resume_step=begun)) as metrics:
             metrics.begin(start, steps)
             for report in optimise(
                 network, stage.phase, optimizer, source, steps=steps, start=start, seed=self.args.seed,
@@ -205,7 +208,7 @@ class Trainer:
             ):  # fmt: skip
                 metrics.step(report.step, loss=report.loss, gradient_norm=report.gradient_norm, seconds=report.seconds)
                 if (report.step + 1) % SAVE_EVERY[self.args.size] == 0:
-                    checkpoint.save(folder, network, optimizer, state | {"step": report.step + 1}, alone)
+                    checkpoint.save(folder, network, optimizer, state | {"step": report.step + 1}, self.strategy)
                     checkpoint.prune(folder, 1, None)
             for name, found in ({} if stage.listens else self._measure(stage)).items():
                 metrics.evaluation(steps, **{f"exact, {name}": found})

@@ -22,7 +22,7 @@ from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES, Phase
 from videollama2.stc import CONNECTORS, TABLE_1
 from videollama2.train.exact import exact_match
-from videollama2.train.loop import optimise, optimiser
+from videollama2.train.loop import build_optimizer, optimise
 
 logger = logging.getLogger("sweep")
 
@@ -158,7 +158,7 @@ def run(row: int, seed: int, budget: Budget, encoded: dict[str, Encoded]) -> dic
         model(**first.inputs)
 
     phase = budget.phase()
-    optimizer = optimiser(phase, phase.apply(model))
+    optimizer = build_optimizer(phase, phase.apply(model))
     started, losses = time.process_time(), []
     for report in optimise(model, phase, optimizer, source, steps=budget.steps, seed=seed):
         losses.append(report.loss)

@@ -12,7 +12,7 @@ import torch
 
 from videollama2.data.batches import MicroBatch, RecordSteps, StepBatch
 from videollama2.data.features import FeatureCache
-from videollama2.data.mixture import InOrder, Plan
+from videollama2.data.mixture import MixtureOrder, SequentialOrder
 from videollama2.data.records import Record
 from videollama2.data.samples import Sample, Samples
 from videollama2.errors import DataError, UsageError
@@ -33,8 +33,8 @@ def records(record: MakeRecord) -> list[Record]:
 def source(records: list[Record], processor: VideoLlama2Processor, **options: Any) -> RecordSteps:
     given = {k: options.pop(k) for k in ("on_unreadable", "cache") if k in options}
     samples = Samples(records, processor, protocol="full", frames=None, style="chat", max_length=512, **given)
-    plan = options.pop("plan", None) or Plan({"all": range(len(records))}, batch=4, seed=2)
-    return RecordSteps(samples, plan, pad_token_id=0, **{"micro_batch": 2, **options})
+    order = options.pop("order", None) or MixtureOrder({"all": range(len(records))}, batch=4, seed=2)
+    return RecordSteps(samples, order, pad_token_id=0, **{"micro_batch": 2, **options})
 
 
 def micros(step: StepBatch) -> list[MicroBatch]:
@@ -76,7 +76,7 @@ def test_a_resumed_run_goes_on_with_the_next_sample(records: list[Record], proce
 
 def test_two_processes_share_the_step_of_one(records: list[Record], processor: VideoLlama2Processor) -> None:
     one = names(list(source(records, processor, micro_batch=1).steps(0, 4)))
-    two = [names(list(source(records, processor, micro_batch=1, rank=r, world=2).steps(0, 4))) for r in (0, 1)]
+    two = [names(list(source(records, processor, micro_batch=1, rank=r, world_size=2).steps(0, 4))) for r in (0, 1)]
     for n in range(4):
         assert sorted(one[n]) == sorted(two[0][n] + two[1][n]) and len(two[0][n]) == len(two[1][n]) == 2
 
@@ -104,7 +104,7 @@ def test_skipped_records_are_counted_and_leave_gaps(
     assert sorted(s.record for s in step.skipped) == [f"t.jsonl:gone{k}" for k in range(3)]
     assert "gone.mp4" in step.skipped[0].reason
     assert [m and m.records for m in step.micro] == [("t.jsonl:1",), None]
-    (empty,) = source(broken, processor, on_unreadable="skip", plan=InOrder(range(3), batch=4)).steps(0, 1)
+    (empty,) = source(broken, processor, on_unreadable="skip", order=SequentialOrder(range(3), batch=4)).steps(0, 1)
     assert empty.micro == [None, None] and len(empty.skipped) == 3
 
 
@@ -113,7 +113,7 @@ def test_an_error_of_a_worker_is_ours_and_names_the_record(
     records: list[Record], record: MakeRecord, processor: VideoLlama2Processor, workers: int
 ) -> None:
     given = [*records, record("video", file="gone.mp4", origin="t.jsonl:99")]
-    made = source(given, processor, workers=workers, plan=InOrder(range(9), batch=4)).steps(0, 3)
+    made = source(given, processor, workers=workers, order=SequentialOrder(range(9), batch=4)).steps(0, 3)
     assert len([next(made), next(made)]) == 2
     with pytest.raises(DataError, match=r"^record t.jsonl:99: .*gone.mp4") as error:
         next(made)
@@ -141,7 +141,7 @@ def test_a_killed_worker_is_an_error_that_says_so(records: list[Record], process
     (worker,) = [p for p in multiprocessing.active_children() if p.pid not in before]
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(DataError, match="a process that decodes media was killed"):
+    with pytest.raises(DataError, match="a worker that decodes media was killed"):
         for _ in made:
             continue
 
@@ -156,8 +156,8 @@ def test_the_cache_is_filled_before_batches_are_made(
         asked.append(sum(s.pixels is not None or s.fbank is not None for s in samples))
         return cache.encode(model, samples)
 
-    plan = Plan({"all": range(8)}, batch=8, seed=0)
-    made = source(records, processor, cache=cache, plan=plan, encode=encode, micro_batch=8, workers=1)
+    order = MixtureOrder({"all": range(8)}, batch=8, seed=0)
+    made = source(records, processor, cache=cache, order=order, encode=encode, micro_batch=8, workers=1)
     first, second = made.steps(0, 2)
     assert asked[0] == 5 and {"image_patches", "video_patches", "sound_patches"} < set(micros(first)[0].inputs)
     assert sorted(micros(first)[0].records) == sorted(micros(second)[0].records)
@@ -171,16 +171,22 @@ def test_the_cache_is_filled_before_batches_are_made(
 
 
 def test_a_batch_that_does_not_divide_is_refused(records: list[Record], processor: VideoLlama2Processor) -> None:
-    for wrong in ({"micro_batch": 3}, {"world": 4}, {"rank": 2, "world": 2}, {"workers": -1}, {"micro_batch": 0}):
+    for wrong in (
+        {"micro_batch": 3},
+        {"world_size": 4},
+        {"rank": 2, "world_size": 2},
+        {"workers": -1},
+        {"micro_batch": 0},
+    ):
         with pytest.raises(UsageError, match="a batch of 4 can't be divided"):
             source(records, processor, **wrong)
 
 
 def test_evaluation_sees_every_record_once(records: list[Record], processor: VideoLlama2Processor) -> None:
-    order = InOrder(range(7), batch=4)
+    order = SequentialOrder(range(7), batch=4)
     assert [order.step(n) for n in range(3)] == [[0, 1, 2, 3], [4, 5, 6], []]
-    shares = [source(records, processor, plan=order, rank=r, world=2).steps(0, 2) for r in (0, 1)]
+    shares = [source(records, processor, order=order, rank=r, world_size=2).steps(0, 2) for r in (0, 1)]
     seen = [name for share in shares for step in share for m in micros(step) for name in m.records]
     assert sorted(seen) == [f"t.jsonl:{k}" for k in range(7)]
     with pytest.raises(UsageError):
-        InOrder([], batch=2)
+        SequentialOrder([], batch=2)

@@ -17,7 +17,7 @@ from videollama2.data.composed.questions import FOLLOW_UPS, MOVES, NO_PICTURE, N
 from videollama2.data.composed.rendering import to_inputs
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import Phase
-from videollama2.train.loop import StepReport, optimise, optimiser
+from videollama2.train.loop import StepReport, build_optimizer, optimise
 
 SIDE = 28
 SOUND_LABELS = ("a flute", "a drum", "birds")
@@ -107,4 +107,4 @@ class Again(StepSource):
 
 def train(model: torch.nn.Module, phase: Phase, source: StepSource, steps: int) -> list[StepReport]:
     """Take all steps; their reports."""
-    return list(optimise(model, phase, optimiser(phase, phase.apply(model)), source, steps=steps))
+    return list(optimise(model, phase, build_optimizer(phase, phase.apply(model)), source, steps=steps))

@@ -15,9 +15,9 @@ from videollama2.configuration import read_json
 from videollama2.device import choose
 from videollama2.phases import part_of
 from videollama2.train import checkpoint
-from videollama2.train.parallel import Processes
 from videollama2.train.prepare import Sources, prepare
 from videollama2.train.settings import resolve
+from videollama2.train.strategy import SingleProcess
 from videollama2.weights import adapters
 from videollama2.weights.export import export_original
 
@@ -75,9 +75,10 @@ def logits(model: Any) -> torch.Tensor:
 def in_memory(sources: Sources, run: Path, phase: str, **settings: Any) -> Any:
     """The model as it was when training ended, from the last checkpoint: adapters beside the weights."""
     recipe = resolve(phase, runs.SMALL, settings)
-    network = prepare(sources, *recipe, Processes.alone(choose("cpu").device))
+    alone = SingleProcess.on(choose("cpu").device)
+    network = prepare(sources, *recipe, alone)
     optimizer = torch.optim.AdamW([p for group in network.learning.values() for p in group])
-    checkpoint.restore(checkpoint.checkpoints(run)[-1], network.model, optimizer)
+    checkpoint.restore(checkpoint.checkpoints(run)[-1], network.model, optimizer, alone)
     return network.model
 
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from videollama2.errors import MissingExtra, UsageError
-from videollama2.train.deepspeed import DeepSpeedProcesses, read
 from videollama2.train.prepare import Sources
+from videollama2.train.strategy.deepspeed import DeepSpeedZero, read_config
 
 from . import runs
 
@@ -41,19 +41,19 @@ def test_what_it_can_not_do_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"bf16": {"enabled": True}}, "--precision"),
     ):
         with pytest.raises(UsageError, match=words):
-            read(write(tmp_path / "bad.json", **values))
+            read_config(write(tmp_path / "bad.json", **values))
     with pytest.raises(UsageError, match="not a readable"):
-        read(tmp_path / "none.json")
-    kept = read(write(tmp_path / "good.json", comms_logger={"enabled": False}))
+        read_config(tmp_path / "none.json")
+    kept = read_config(write(tmp_path / "good.json", comms_logger={"enabled": False}))
     assert kept["zero_optimization"] == {"stage": 2, "overlap_comm": True, "contiguous_gradients": True}
     assert "comms_logger" in kept and not AUTO.keys() & kept.keys()
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="torchrun"):
-        DeepSpeedProcesses.joined(torch.device("cpu"), tmp_path / "good.json")
+        DeepSpeedZero.join(torch.device("cpu"), tmp_path / "good.json")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(MissingExtra, match="pip install"):
-        DeepSpeedProcesses.joined(torch.device("cpu"), tmp_path / "good.json")
+        DeepSpeedZero.join(torch.device("cpu"), tmp_path / "good.json")
 
 
 # DeepSpeed is no extra of ours and has an environment of its own; where it is not installed there is no such test

@@ -13,11 +13,11 @@ import pytest
 from videollama2 import progress
 from videollama2.errors import MissingExtra, StorageError, UsageError
 from videollama2.train import metrics
-from videollama2.train.metrics import FILE, Metrics, read_metrics
+from videollama2.train.metrics import FILE, MetricsLog, read_metrics
 
 
-def three_steps(folder: Path, **more: Any) -> Metrics:
-    written = Metrics(folder, trackers=(), quiet=True, **more)
+def three_steps(folder: Path, **more: Any) -> MetricsLog:
+    written = MetricsLog(folder, trackers=(), quiet=True, **more)
     for step in range(3):
         written.step(step, loss=3.0 - step, gradient_norm=1.0, tokens_per_second=10.0)
     return written
@@ -39,7 +39,7 @@ def test_a_resumed_run_forgets_what_it_does_again(tmp_path: Path) -> None:
     with (tmp_path / FILE).open("a") as file:
         file.write('{"event": "step", "st')  # killed while it wrote
     assert len(read_metrics(tmp_path)) == 3
-    with Metrics(tmp_path, trackers=(), quiet=True, resume_step=2) as again:
+    with MetricsLog(tmp_path, trackers=(), quiet=True, resume_step=2) as again:
         again.step(2, loss=7.0)
     assert [e["loss"] for e in read_metrics(tmp_path)] == [3.0, 2.0, 7.0]
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
@@ -48,11 +48,11 @@ def test_a_resumed_run_forgets_what_it_does_again(tmp_path: Path) -> None:
 def test_a_new_run_does_not_mix_with_an_old_one(tmp_path: Path) -> None:
     three_steps(tmp_path).close()
     with pytest.raises(UsageError, match="holds the metrics of a run; resume it"):
-        Metrics(tmp_path, trackers=())
+        MetricsLog(tmp_path, trackers=())
 
 
 def test_numbers_that_json_has_not(tmp_path: Path) -> None:
-    with Metrics(tmp_path, trackers=(), quiet=True) as written:
+    with MetricsLog(tmp_path, trackers=(), quiet=True) as written:
         written.step(0, loss=float("nan"), gradient_norm=float("inf"))
     (event,) = read_metrics(tmp_path)
     assert (event["loss"], event["gradient_norm"]) == ("nan", "inf")
@@ -62,11 +62,11 @@ def test_numbers_that_json_has_not(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from videollama2.errors import StorageError
-from videollama2.train.metrics import Metrics
+from videollama2.train.metrics import MetricsLog
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # beyond the limit a write fails as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-written = Metrics(sys.argv[1], trackers=(), quiet=True)
+written = MetricsLog(sys.argv[1], trackers=(), quiet=True)
 try:
     for step in range(100):
         written.step(step, loss=1.0)
@@ -89,17 +89,17 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="can't be written"):
-        Metrics(tmp_path / "file" / "run", trackers=())
+        MetricsLog(tmp_path / "file" / "run", trackers=())
 
 
 def test_tensorboard_has_the_same_numbers_and_forgets_too(tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with Metrics(tmp_path, settings={"seed": 1}, quiet=True) as written:
+    with MetricsLog(tmp_path, settings={"seed": 1}, quiet=True) as written:
         for step in range(4):
             written.step(step, loss=float(step))
         written.evaluation(2, loss=0.5)  # before the checkpoint at step 2
         written.evaluation(4, loss=0.4)
-    with Metrics(tmp_path, resume_step=2, quiet=True) as again:
+    with MetricsLog(tmp_path, resume_step=2, quiet=True) as again:
         again.step(2, loss=9.0)
         again.evaluation(3, loss=0.25)
     evaluated = [(e["step"], e["loss"]) for e in read_metrics(tmp_path) if e["event"] == "evaluation"]
@@ -112,11 +112,11 @@ def test_tensorboard_has_the_same_numbers_and_forgets_too(tmp_path: Path) -> Non
 def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="'wandb' is not installed; run `pip install wandb`"):
-        Metrics(tmp_path / "a", trackers=("wandb",))
+        MetricsLog(tmp_path / "a", trackers=("wandb",))
     with pytest.raises(UsageError, match="there is no tracker 'tensorbord'"):
-        Metrics(tmp_path / "a", trackers=("tensorbord",))
+        MetricsLog(tmp_path / "a", trackers=("tensorbord",))
     assert not (tmp_path / "a").exists()
-    three = Metrics(tmp_path / "b", quiet=True)  # by default only where it is installed
+    three = MetricsLog(tmp_path / "b", quiet=True)  # by default only where it is installed
     three.step(0, loss=1.0)
     three.close()
     assert [p.name for p in (tmp_path / "b").iterdir()] == [FILE]
@@ -125,7 +125,7 @@ def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_progress_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with Metrics(tmp_path, trackers=()) as written:
+    with MetricsLog(tmp_path, trackers=()) as written:
         written.begin(10, 110)
         for step in range(10, 20):
             now += 30
@@ -152,7 +152,7 @@ def test_a_service_is_told_what_the_file_holds(name: str, tmp_path: Path, monkey
     package.__spec__ = ModuleSpec(name, None)
     package.init = lambda **how: told.append(how) or run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, name, package)
-    with Metrics(tmp_path / "run", trackers=(name,), settings={"output": Path("x")}, quiet=True) as opened:
+    with MetricsLog(tmp_path / "run", trackers=(name,), settings={"output": Path("x")}, quiet=True) as opened:
         opened.step(0, loss=1.5)
     how, step, *_, end = told
     assert how["project"] == "videollama2" and how["config"] == {"output": "x"} and end == "end"

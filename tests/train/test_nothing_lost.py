@@ -20,7 +20,7 @@ from videollama2.data.batches import MicroBatch, StepBatch
 from videollama2.errors import CheckpointNotFound, NumericsError, UsageError
 from videollama2.phases import PHASES
 from videollama2.train import checkpoint, loop
-from videollama2.train.parallel import Processes
+from videollama2.train.distributed import Processes
 from videollama2.train.prepare import Sources
 from videollama2.train.run import resumed
 from videollama2.train.settings import resolve
@@ -81,8 +81,8 @@ def test_a_resume_names_the_same_things_or_none(
 
 def test_two_runs_do_not_share_a_folder(sources: Sources, tmp_path: Path) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, pathlib, time; from videollama2.train.checkpoint import taken\n"
-         "with taken(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)", str(tmp_path)],
+        [sys.executable, "-c", "import sys, pathlib, time; from videollama2.train.checkpoint import locked\n"
+         "with locked(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)", str(tmp_path)],
         stdout=subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -5,7 +5,7 @@ import torch
 
 from videollama2.errors import UsageError
 from videollama2.phases import PARTS, PHASES, Phase, part_of
-from videollama2.train.loop import optimiser
+from videollama2.train.loop import build_optimizer
 from videollama2.train.lora import add_adapters
 
 from .. import tiny
@@ -17,7 +17,7 @@ def test_one_step_moves_exactly_the_parts_that_learn(name: str) -> None:
     model = small_model()
     phase = PHASES[name].but(learning_rate=1e-2)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    optimizer = optimiser(phase, phase.apply(model))
+    optimizer = build_optimizer(phase, phase.apply(model))
     model.train()
     model(**batch_of(model, "av")).loss.backward()
     optimizer.step()

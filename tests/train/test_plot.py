@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from videollama2.errors import StorageError, UsageError
-from videollama2.train.metrics import Metrics
+from videollama2.train.metrics import MetricsLog
 from videollama2.train.plot import plot, sketch
 
 pytest.importorskip("matplotlib")
 
 
 def run(folder: Path, steps: int, bad: int | None = None) -> Path:
-    with Metrics(folder, trackers=(), quiet=True) as metrics:
+    with MetricsLog(folder, trackers=(), quiet=True) as metrics:
         for step in range(steps):
             loss = math.nan if step == bad else 3 * math.exp(-step / 50) + 0.2 * math.sin(step * 7.3)
             rate = 1e-3 * min(1, step / 20)
@@ -49,7 +49,7 @@ def test_no_run(tmp_path: Path) -> None:
         plot([tmp_path])
     with pytest.raises(UsageError, match="there is no run"):
         plot([])
-    Metrics(tmp_path / "new", trackers=(), quiet=True).close()
+    MetricsLog(tmp_path / "new", trackers=(), quiet=True).close()
     with pytest.raises(UsageError, match="has no step yet"):
         plot([tmp_path / "new"])
     with pytest.raises(StorageError, match="can't be written"):

@@ -9,9 +9,9 @@ from torch import nn
 
 from videollama2.errors import DataError
 from videollama2.train import checkpoint
-from videollama2.train.parallel import Processes
 from videollama2.train.prepare import Sources, automatic, read_data
 from videollama2.train.settings import resolve
+from videollama2.train.strategy import SingleProcess
 
 TALK = [{"from": "human", "value": "how many?"}, {"from": "gpt", "value": "three!"}]
 STATE = {"step": 3, "steps": 4, "waited": 0, "skipped": 0, "phase": "video_tune", "data": "", "best": None}
@@ -36,15 +36,16 @@ def test_nothing_is_trained_in_float16(
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_count_of_steps_is_restored_where_adamw_looks_for_it(tmp_path: Path, fused: bool) -> None:
     """The fused one, which GPUs get, keeps it beside the weights; here they are on the meta device."""
+    alone = SingleProcess.on(torch.device("cpu"))
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    saved = checkpoint.save(tmp_path, model, optimizer, STATE, Processes.alone(torch.device("cpu")))
+    saved = checkpoint.save(tmp_path, model, optimizer, STATE, alone)
     model = nn.Linear(2, 2, device="meta")
     optimizer = torch.optim.AdamW(model.parameters())
     optimizer.param_groups[0]["fused"] = fused
-    checkpoint.restore(saved, model, optimizer)
+    checkpoint.restore(saved, model, optimizer, alone)
     assert {optimizer.state[p]["step"].device.type for p in model.parameters()} == {"meta" if fused else "cpu"}
     assert optimizer.state[model.weight]["exp_avg"].device.type == "meta"
 
@@ -56,7 +57,7 @@ def test_a_pool_is_named_in_front_of_a_path_with_an_equals_sign(tmp_path: Path, 
     file.write_text(json.dumps({"conversations": TALK}))
     phase, settings = resolve("video_tune", {"mixture": {pool: 1.0}, "batch": 1})
     data = read_data(Sources(model="nano", data=(f"{prefix}{file}",)), phase, settings)
-    assert data.plan.describe().startswith(f"{pool}: 100.0%")
+    assert data.order.describe().startswith(f"{pool}: 100.0%")
 
 
 @pytest.mark.parametrize("pools", [("", ""), ("a=", "b="), ("a=", "")])

@@ -17,7 +17,7 @@ import videollama2
 from videollama2 import cli
 from videollama2.errors import UsageError
 from videollama2.phases import PHASES
-from videollama2.train.parallel import Processes, divide
+from videollama2.train.distributed import Processes, accumulation_steps
 from videollama2.train.prepare import Sources
 
 from .. import tiny
@@ -189,7 +189,7 @@ def test_recipes_that_do_not_fit(sources: Sources, call: Call, tmp_path: Path) -
 
 def test_a_batch_that_does_not_divide(sources: Sources, call: Call, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="multiple of 6"):
-        divide(8, 2, Processes(0, 3, torch.device("cpu")))
+        accumulation_steps(8, 2, Processes(0, 3, torch.device("cpu")))
     code, complaint = call(
         "av_joint", *runs.flags(sources, micro_batch=3), "--output", tmp_path / "run", "--device", "cpu"
     )

@@ -1,9 +1,9 @@
-"""Which record is seen when: a pure function of the seed and the step.
+"""Which records a step has: a pure function of the seed and the step number.
 
     position = step · batch + place ─► pool, by weight ─► the pool's next record, in the order of its epoch
 
-Nothing is drawn one after the other, so any step can be asked for at any time, by any number of processes, and a
-resumed run goes on with exactly the sample that was next.
+There is no running state, so every process can compute any step at any time, and a resumed run continues with exactly
+the sample that was next.
 """
 
 import zlib
@@ -18,38 +18,38 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 
-MOST_PERIOD = 100_000  # positions after which the pattern of pools repeats; finer weights are rounded to this
+MAX_PERIOD = 100_000  # positions after which the pattern of pools repeats; finer weights are rounded to it
 
 
-class Plan:
-    """The order of a run's records.
+class MixtureOrder:
+    """Shuffled training order of one or several pools of records.
 
-    Without weights there is one endless sequence of epochs, each of which shows every record once in an order of its
-    own; a batch may hold the end of one epoch and the beginning of the next, so batches are always full and nothing is
-    left out. With weights, each pool is such a sequence, and positions are dealt to the pools so that after any number
-    of samples no pool is a whole sample away from its share: a batch of 128 at 2:1:1 holds 64, 32 and 32.
+    Without weights, all pools form one endless sequence of epochs, each of which has every record once in an order of
+    its own. A batch may span two epochs, so batches are always full and no record is left over. With weights, each pool
+    is such a sequence, and positions are dealt to the pools so that after any number of samples each pool is less than
+    one sample away from its share: a batch of 128 at 2:1:1 holds 64, 32 and 32.
 
     Attributes:
         steps_per_epoch: steps after which every record was seen; with weights, every record of the pool with the
-            largest weight (the first such), while smaller pools repeat and larger ones are not seen to their end.
+            largest weight (the first such), while smaller pools repeat and larger ones are not exhausted.
     """
 
     def __init__(
         self, pools: Mapping[str, Sequence[int]], *, batch: int, seed: int, weights: Mapping[str, float] | None = None
     ) -> None:
-        """Make the plan.
+        """Compute the pattern of pools.
 
         Args:
             pools: name → indices of its records.
             batch: samples per step, over all processes.
-            seed: ≥ 0; another seed is another order.
-            weights: name → share, in any unit; 0 leaves a pool out. None: every record once per epoch.
+            seed: of the shuffling; 0 or more.
+            weights: name → share, in any unit; 0 drops a pool. None: every record once per epoch.
 
         Raises:
-            UsageError: no records, a pool that is empty, or weights that do not match the pools.
+            UsageError: no records, an empty pool, or weights that do not match the pools.
         """
         if batch < 1 or seed < 0:
-            raise UsageError(f"batch is {batch} and seed {seed}; expected a batch of at least 1 and a seed from 0")
+            raise UsageError(f"expected a batch of 1 or more and a seed of 0 or more, got batch {batch}, seed {seed}")
         self.batch, self.seed = batch, seed
         self.shares = None if weights is None else _whole_shares(weights, pools)
         if self.shares is None:
@@ -58,7 +58,7 @@ class Plan:
         empty = [name for name, pool in self._pools.items() if not len(pool)]
         if empty or not self._pools:
             kinds = f" of kind {', '.join(empty)}" if any(empty) else ""
-            raise UsageError(f"there are no records{kinds} to train on; give some, or take the kind out of the mixture")
+            raise UsageError(f"no records{kinds} to train on; add some, or remove the kind from the mixture")
         self._names = list(self._pools)
         self._pattern = spread([1] if self.shares is None else list(self.shares.values()))
         ones = self._pattern[:, None] == np.arange(len(self._names))
@@ -67,11 +67,11 @@ class Plan:
         self.steps_per_epoch = self._steps_to_cover(int(np.argmax(self._before[-1])))
 
     def step(self, n: int) -> list[int]:
-        """The `batch` record indices of optimiser step n ≥ 0."""
+        """The `batch` record indices of optimizer step n ≥ 0."""
         return [self._record(position) for position in range(n * self.batch, (n + 1) * self.batch)]
 
     def describe(self) -> str:
-        """One line per pool, in words."""
+        """One line per pool, for the user."""
         total = int(self._before[-1].sum())
         if self.shares is None:
             return (
@@ -95,50 +95,50 @@ class Plan:
         return int(pool[self._order(k, epoch)[place]])
 
     def _count(self, k: int, position: int) -> int:
-        """How many of the positions before this one are the pool's."""
+        """How many of the positions before this one belong to pool k."""
         rounds, rest = divmod(position, len(self._pattern))
         return rounds * int(self._before[-1][k]) + int(self._before[rest][k])
 
     def _order(self, k: int, epoch: int) -> NDArray[np.int64]:
-        """A pool's order in an epoch."""
+        """The order of pool k in an epoch."""
         key = (k, epoch)
         if key not in self._orders:
-            # raw random bits are the one thing that numpy promises never to change between versions
+            # raw bits of a bit generator are the only random numbers that numpy guarantees across versions
             source = np.random.Philox(np.random.SeedSequence([self.seed, zlib.crc32(self._names[k].encode()), epoch]))
             bits = source.random_raw(len(self._pools[self._names[k]]))
             self._orders[key] = np.argsort(bits, kind="stable")
-            while len(self._orders) > 2 * len(self._names):  # an epoch ends and another begins within a step
+            while len(self._orders) > 2 * len(self._names):  # a step may span two epochs
                 self._orders.popitem(last=False)
         self._orders.move_to_end(key)
         return self._orders[key]
 
     def _steps_to_cover(self, k: int) -> int:
-        """Steps until pool k was seen once."""
+        """Steps until every record of pool k was seen."""
         rounds, rest = divmod(len(self._pools[self._names[k]]), int(self._before[-1][k]))
         positions = rounds * len(self._pattern) + bisect_left(self._before[:, k], rest)
         return -(-positions // self.batch)
 
 
-class InOrder:
-    """Every record once, in order, for evaluation; the last step holds what is left."""
+class SequentialOrder:
+    """Every record once, unshuffled, for evaluation; the last step may be short."""
 
     def __init__(self, records: Sequence[int], *, batch: int) -> None:
         if batch < 1 or not len(records):
-            raise UsageError(f"{len(records)} records in batches of {batch}; expected at least one of each")
+            raise UsageError(f"expected 1 or more records in batches of 1 or more, got {len(records)} and {batch}")
         self.records, self.batch = records, batch
         self.steps_per_epoch = -(-len(records) // batch)
 
     def step(self, n: int) -> list[int]:
-        """At most `batch` record indices of step n; none after the last."""
+        """At most `batch` record indices of step n; empty after the last."""
         return list(self.records[n * self.batch : (n + 1) * self.batch])
 
 
 def spread(shares: Sequence[int]) -> NDArray[np.int64]:
-    """Which pool each of sum(shares) positions belongs to, so that pools are mixed as evenly as can be.
+    """The pool of each of sum(shares) positions, mixed as evenly as possible.
 
-    After any number of positions each pool's count is less than one from its exact share. Choosing the pool that is
-    furthest behind does not keep that with many pools; choosing, of those that may have a turn, the one that would
-    first be too late, does (Tijdeman 1980, The chairman assignment problem).
+    After any number of positions, each pool's count is less than one from its exact share. Picking the pool that is
+    furthest behind does not guarantee that with many pools; picking, among those eligible, the one whose deadline is
+    first does (Tijdeman 1980, The chairman assignment problem).
     """
     total, bound = sum(shares), max(2 * len(shares) - 2, 1)
     scale = [lcm(*shares) // share for share in shares]
@@ -146,30 +146,30 @@ def spread(shares: Sequence[int]) -> NDArray[np.int64]:
     chosen = np.empty(total, np.int64)
     for position in range(total):
         behind = [b + share for b, share in zip(behind, shares, strict=True)]
-        # with one pool there is no choice, and the bound says nothing
-        able = [k for k, b in enumerate(behind) if b * bound >= total] if len(shares) > 1 else [0]
-        k = min(able, key=lambda k: ((total * (bound - 1) - bound * behind[k]) * scale[k], k))
+        # the bound is meaningless for a single pool
+        eligible = [k for k, b in enumerate(behind) if b * bound >= total] if len(shares) > 1 else [0]
+        k = min(eligible, key=lambda k: ((total * (bound - 1) - bound * behind[k]) * scale[k], k))
         behind[k] -= total
         chosen[position] = k
     return chosen
 
 
 def _whole_shares(weights: Mapping[str, float], pools: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """The weights as whole numbers without a common divisor, zeros left out."""
+    """The weights as integers without a common divisor, zeros dropped."""
     if set(weights) != set(pools):
         raise UsageError(
-            f"the mixture names {', '.join(weights) or 'nothing'}, but the records are of {', '.join(pools) or 'none'};"
-            " give each kind of record a weight, 0 to leave it out"
+            f"the mixture names {', '.join(weights) or 'nothing'}, the records are of {', '.join(pools) or 'no kind'}; "
+            "give each kind of record a weight, 0 to drop it"
         )
     wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
     if wrong or not any(weights.values()):
-        raise UsageError(f"the weights are {dict(weights)}; expected numbers from 0, at least one of them above it")
+        raise UsageError(f"the weights are {dict(weights)}; expected numbers of 0 or more, at least one above 0")
     exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight}
     unit = lcm(*(w.denominator for w in exact.values()))
     whole = {name: int(weight * unit) for name, weight in exact.items()}
     total = sum(whole.values()) // gcd(*whole.values())
-    if total > MOST_PERIOD:
+    if total > MAX_PERIOD:
         total = sum(whole.values())
-        whole = {name: max(round(Fraction(w * MOST_PERIOD, total)), 1) for name, w in whole.items()}
+        whole = {name: max(round(Fraction(w * MAX_PERIOD, total)), 1) for name, w in whole.items()}
     divisor = gcd(*whole.values())
     return {name: w // divisor for name, w in whole.items()}

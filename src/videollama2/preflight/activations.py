@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..configuration import VideoLlama2Config
 from ..errors import UsageError
 from ..phases import Phase
-from ..train.parallel import recompute_activations
+from ..train.prepare import recompute_activations
 from ..train.settings import Settings
 from .trace import Fused, Live
 

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
 from ..protocols import protocol
-from ..train.parallel import Processes, divide
+from ..train.distributed import Processes, accumulation_steps
 from ..train.prepare import Sources, processor_of, read_data
 from ..train.result import check_save
 from ..train.settings import Settings
@@ -83,7 +83,7 @@ def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) ->
     """
     processes = Processes.planned()
     check_save(phase, settings)
-    accumulated = divide(phase.batch, settings.micro_batch, processes)
+    accumulated = accumulation_steps(phase.batch, settings.micro_batch, processes)
     config = _config(sources)
     looked = _look(sources, phase, settings, config) if sources.data else None
     memory = memory_plan(
@@ -92,7 +92,7 @@ def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) ->
         settings,
         length=None if looked is None else looked.positions,
         supervised=None if looked is None else looked.longest[1],
-        gpus=sorted({processes.world, 8, 16, 64}),
+        gpus=sorted({processes.world_size, 8, 16, 64}),
     )
     return DryRun(phase.name, accumulated, looked, memory, _free(output))
 
@@ -128,7 +128,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
     kinds: Counter[str] = Counter(record.kind for record in data.records)
     return Looked(
         kinds=dict(kinds),
-        mixture=data.plan.describe(),
+        mixture=data.order.describe(),
         steps=data.steps,
         ids=ids,
         supervised=supervised,

@@ -4,7 +4,7 @@
     one step, forward and backward, traced ──► activations, as the code really makes and frees them
     FSDP2's units ──► what is gathered at once
 
-How the model is spread is `parallel.Processes.shard`'s rule: layers of the language model, and all else, are cut over
+How the model is spread is `strategy.fsdp`'s rule: layers of the language model, and all else, are cut over
 the processes; frozen encoders and quantised weights are whole on each. Frozen weights are in the arithmetic's dtype,
 learning ones, their gradients and both moments in float32. Not counted: what the communication library and the GPU's
 allocator keep beside the tensors; `GPUS` are therefore used up to `USABLE`.

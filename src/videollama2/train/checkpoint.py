@@ -1,13 +1,13 @@
-"""Checkpoints of a run: what has learned, the optimiser's state, and the step; whole or not there at all.
+"""A run's checkpoints: the learning parameters, the optimizer's moments and the step.
 
     checkpoints/step-000200/
-        trained-0-of-2.safetensors, …      this process's rows of every tensor that learns
+        trained-0-of-2.safetensors, …      one process's rows of every parameter that learns
         optimizer-0-of-2.safetensors, …    its rows of AdamW's two moments
-        state.json                         step, run, and what was best; written last
+        state.json                         step, run, best evaluation; written last
 
-A checkpoint is written under another name, forced to the disk, and renamed; a kill at any moment leaves the one before.
-Each file says which rows of which shape it holds, so that any number of processes can read what any other number wrote.
-Nothing in it is a pickle (torch's own sharded format has a pickled index).
+Writes are atomic: a checkpoint is written under a temporary name, synced to disk and renamed, so a kill at any moment
+leaves the previous one. Each file records which rows of which shape it holds, so any number of processes can restore
+what any other number saved. There are no pickles (torch's sharded format has a pickled index).
 """
 
 import contextlib
@@ -28,29 +28,28 @@ from torch import Tensor, nn
 
 from ..configuration import read_json
 from ..errors import CheckpointNotFound, StorageError, TensorMismatch, UsageError
-from .parallel import Processes
+from .strategy import MOMENTS, Moments, Strategy
 
 logger = logging.getLogger(__name__)
 
 STATE, UNFINISHED = "state.json", ".unfinished"
 STEP = re.compile(r"step-(\d{6,})")
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def new_state(phase: str, data: str, steps: int) -> dict[str, Any]:
-    """The state of a run of `steps` steps before its first one; `data` names what it learns from."""
+    """state.json of a run of `steps` steps before its first; `data` identifies the records and their order."""
     return {"step": 0, "steps": steps, "phase": phase, "data": data, "best": None, "waited": 0, "skipped": 0}
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The finished checkpoints of a run, oldest first."""
+    """A run's complete checkpoints, oldest first."""
     found = {p: STEP.fullmatch(p.name) for p in (run / "checkpoints").glob("step-*") if (p / STATE).is_file()}
-    named = {p: int(match[1]) for p, match in found.items() if match}  # a copy of one beside it is not ours
-    return sorted(named, key=lambda p: named[p])  # by number: from a million on, names are longer
+    numbers = {p: int(match[1]) for p, match in found.items() if match}  # skips copies that a user made
+    return sorted(numbers, key=lambda p: numbers[p])  # by number: from a million on, names get longer
 
 
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Name → parameter, of all that learn."""
+    """Name → parameter, for all that learn."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -59,99 +58,94 @@ def save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
-    processes: Processes,
+    strategy: Strategy,
 ) -> Path:
-    """Write a checkpoint at `state["step"]`; every process calls this.
+    """Write the checkpoint of `state["step"]`. Call on every process.
 
     Raises:
         StorageError: it can't be written; earlier checkpoints are untouched.
     """
     target = run / "checkpoints" / f"step-{state['step']:06}"
     unfinished = target.with_name(target.name + UNFINISHED)
+    processes, sharded = strategy.processes, strategy.shards_weights
+    writers = processes.world_size if sharded else 1
     with writing(target):
         if processes.first:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-        processes.wait()
-        spread = processes.spreads_weights
-        mine = f"{processes.rank}-of-{processes.world}.safetensors" if spread else "0-of-1.safetensors"
-        named, states = learning(model), optimizer.state
+        processes.barrier()
+        named, states = learning(model), strategy.moments(model, optimizer)
         moments = {
             f"{moment}/{name}": states[p][moment]
             for name, p in named.items()
             for moment in MOMENTS
             if moment in states.get(p, {})
         }
-        if processes.first or spread:  # else the first one has them whole
-            _write(unfinished / f"trained-{mine}", dict(named))
-            _write(unfinished / f"optimizer-{mine}", moments)
-        processes.wait()
+        if processes.first or sharded:  # unsharded, the first process has them whole
+            suffix = f"{processes.rank}-of-{writers}.safetensors"
+            _write(unfinished / f"trained-{suffix}", dict(named))
+            _write(unfinished / f"optimizer-{suffix}", moments)
+        processes.barrier()
         if processes.first:
-            _write_text(unfinished / STATE, json.dumps({**state, "world": processes.world if spread else 1}, indent=1))
-            _to_disk(unfinished)
+            _write_text(unfinished / STATE, json.dumps({**state, "world": writers}, indent=1))
+            _sync_folder(unfinished)
             shutil.rmtree(target, ignore_errors=True)
             unfinished.rename(target)
-            _to_disk(target.parent)
-        processes.wait()
-    logger.info("checkpoint %s", target)
+            _sync_folder(target.parent)
+        processes.barrier()
+    logger.info("saved checkpoint %s", target)
     return target
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint into the model and the optimiser; returns its state. Any number of processes may call this.
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, strategy: Strategy) -> dict[str, Any]:
+    """Load a checkpoint into model and optimizer; returns its state. Any number of processes may restore it.
 
     Raises:
-        CheckpointNotFound: files of it are missing or damaged.
-        TensorMismatch: it belongs to another model, or another phase learned in it.
+        CheckpointNotFound: files are missing or damaged.
+        TensorMismatch: it was saved from another model, or while other parts learned.
     """
     state = _state(folder)
-    named, step = learning(model), float(state["step"])
-    with _Rows(folder, "trained") as rows:
-        if rows.shapes.keys() != named.keys():
-            other = sorted(rows.shapes.keys() ^ named.keys())
+    named = learning(model)
+    with _ShardedFiles(folder, "trained") as files:
+        if files.shapes.keys() != named.keys():
+            other = sorted(files.shapes.keys() ^ named.keys())
             raise TensorMismatch(
-                f"{folder} was written while {len(rows.shapes)} tensors learned, here {len(named)} do; different are "
+                f"{folder} holds {len(files.shapes)} learning tensors, this model has {len(named)}; they differ in "
                 f"{', '.join(other[:3])}{' …' if len(other) > 3 else ''}. Resume with that run's model and settings"
             )
         with torch.no_grad():
             for name, parameter in named.items():
-                rows.fill(name, parameter)
-    moments: dict[Any, dict[str, Tensor]] = {}
-    with _Rows(folder, "optimizer") as rows:
+                files.copy_into(name, parameter)
+    moments: Moments = {}
+    with _ShardedFiles(folder, "optimizer") as files:
         for name, parameter in named.items():
-            present = [f"{moment}/{name}" in rows.shapes for moment in MOMENTS]
+            present = [f"{moment}/{name}" in files.shapes for moment in MOMENTS]
             if not any(present):
                 continue
             if not all(present):
                 raise CheckpointNotFound(
-                    f"{folder} has one of the two moments of {name}; remove {folder} to resume from the checkpoint "
-                    "before it"
+                    f"{folder} holds only one of the two moments of {name}; remove {folder} to resume from the "
+                    "checkpoint before it"
                 )
             moments[parameter] = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, values in moments[parameter].items():
-                rows.fill(f"{moment}/{name}", values)
-    if hasattr(optimizer, "restored"):  # train/deepspeed.py keeps them in a form of its own
-        optimizer.restored(moments, step)
-    else:
-        fused = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
-        for parameter, values_of in moments.items():
-            place = parameter.device if parameter in fused else "cpu"  # where AdamW itself keeps the count
-            optimizer.state[parameter] = {"step": torch.tensor(step, device=place), **values_of}
+                files.copy_into(f"{moment}/{name}", values)
+    strategy.restore(model, optimizer, moments, state["step"])
     return state
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """A checkpoint's state, checked: a disk or an editor may have damaged it."""
+    """state.json, validated: a disk or an editor may have damaged it."""
     state = read_json(folder / STATE)
     counts = [state.get(k) for k in ("step", "steps", "waited", "skipped", "world")]
-    whole = all(isinstance(n, int) and n >= 0 for n in counts)
+    counted = all(isinstance(n, int) and n >= 0 for n in counts)
     named = all(isinstance(state.get(k), str) for k in ("phase", "data"))
     best = state.get("best", ())
     measured = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int) and "loss" in best)
-    if not (whole and named and measured) or len(list(folder.glob("trained-*.safetensors"))) != state["world"]:
+    if not (counted and named and measured) or len(list(folder.glob("trained-*.safetensors"))) != state["world"]:
         raise CheckpointNotFound(
-            f"{folder / STATE} is not as the run wrote it, or files beside it are missing; remove {folder} to resume "
-            "from the checkpoint before it"
+            f"{folder / STATE} was changed or damaged, or files beside it are missing; remove {folder} to resume from "
+            "the checkpoint before it"
         )
     return state
 
@@ -160,26 +154,26 @@ def prune(run: Path, keep: int, best: str | None) -> None:
     """Remove all but the newest `keep` checkpoints and the best one."""
     for old in checkpoints(run)[:-keep]:
         if old.name != best and not old.is_symlink():
-            with writing(old):  # under another name first: a kill half-way leaves none that looks whole
+            with writing(old):  # renamed first: a kill half-way leaves no folder that looks complete
                 shutil.rmtree(old.rename(old.with_name(old.name + UNFINISHED)))
 
 
 def clean(run: Path) -> None:
-    """Remove what a killed run left unfinished."""
+    """Remove the unfinished checkpoints of a killed run."""
     for left in (run / "checkpoints").glob(f"*{UNFINISHED}"):
         shutil.rmtree(left)
 
 
 @contextlib.contextmanager
-def taken(run: Path) -> Iterator[None]:
-    """As long as this lasts, no other process may train into the folder; a killed one holds it no longer.
+def locked(run: Path) -> Iterator[None]:
+    """Lock the run's folder against other runs; the system releases the lock of a killed process.
 
     Raises:
-        UsageError: another run has it.
+        UsageError: another run holds the lock.
     """
     try:
         import fcntl
-    except ImportError:  # not on Windows
+    except ImportError:  # Windows
         yield
         return
     path = run / f"lock{UNFINISHED}"
@@ -189,9 +183,9 @@ def taken(run: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise UsageError(
-                    f"another run is writing to {run}; wait for its end, or choose another --output"
+                    f"another run is writing to {run}; wait for it to end, or choose another --output"
                 ) from None
-            logger.debug("%s can't be locked (%s)", path, error)  # some file systems have no locks
+            logger.debug("%s can't be locked (%s)", path, error)  # some file systems don't support locks
         try:
             yield
         finally:
@@ -199,8 +193,8 @@ def taken(run: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(what: Path) -> Iterator[None]:
-    """Errors of the disk as one of ours, and nothing half-written left behind.
+def writing(target: Path) -> Iterator[None]:
+    """Turn errors of the file system into StorageError, and remove what was half-written of `target`.
 
     Raises:
         StorageError: the disk is full, the folder read-only, or the like.
@@ -208,29 +202,30 @@ def writing(what: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(what.with_name(what.name + UNFINISHED), ignore_errors=True)
+        shutil.rmtree(target.with_name(target.name + UNFINISHED), ignore_errors=True)
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        move = "Free some space" if full else "Give another --output, or make it writable"
+        remedy = "Free some space" if full else "Make it writable, or give another --output"
         raise StorageError(
-            f"{what} can't be written ({error}); what was saved before is untouched. {move}, and go on with --resume"
+            f"{target} can't be written ({error}); earlier checkpoints are untouched. {remedy}, then continue with "
+            "--resume"
         ) from None
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """This process's rows of each tensor, and where they lie in the whole."""
-    mine, places = {}, {}
+    """This process's rows of each tensor; the metadata place them: name → [first row, whole shape]."""
+    local_rows, places = {}, {}
     for name, tensor in tensors.items():
-        local, begin = _local(tensor.detach())
-        places[name] = json.dumps([begin, list(tensor.shape)])
+        local, first = _local(tensor.detach())
+        places[name] = json.dumps([first, list(tensor.shape)])
         if local.numel():
-            mine[name] = local.cpu().contiguous()
-    save_file(mine, path, metadata=places)
+            local_rows[name] = local.cpu().contiguous()
+    save_file(local_rows, path, metadata=places)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _local(tensor: Any) -> tuple[Tensor, int]:
-    """The rows that this process holds of a tensor, and the index of the first."""
+    """The rows of a tensor that this process holds, and the index of the first."""
     if not hasattr(tensor, "to_local"):
         return tensor, 0
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -246,9 +241,9 @@ def _write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _to_disk(folder: Path) -> None:
-    """The folder's own entries, where the system can force them out."""
-    if not hasattr(os, "O_DIRECTORY"):
+def _sync_folder(folder: Path) -> None:
+    """Sync the folder's entries to disk."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     handle = os.open(folder, os.O_DIRECTORY)
     try:
@@ -257,22 +252,22 @@ def _to_disk(folder: Path) -> None:
         os.close(handle)
 
 
-class _Rows:
-    """The rows of tensors that are spread over the files of several processes."""
+class _ShardedFiles:
+    """Tensors whose rows lie in the files of several processes."""
 
     def __init__(self, folder: Path, stem: str) -> None:
         self.folder, self.files = folder, sorted(p.name for p in folder.glob(f"{stem}-*-of-*.safetensors"))
         world = len(self.files)
         if not world or set(self.files) != {f"{stem}-{rank}-of-{world}.safetensors" for rank in range(world)}:
             raise CheckpointNotFound(
-                f"{folder} has {', '.join(self.files) or 'no file'} of what was {stem}; expected one file for each "
-                "process that wrote it. Resume from another checkpoint of the run, or start a new one"
+                f"{folder} holds {', '.join(self.files) or f'no {stem} file'}; expected one {stem} file per process "
+                "that saved it. Resume from another checkpoint of the run, or start a new run"
             )
         self.stack = contextlib.ExitStack()
         self.shapes: dict[str, list[int]] = {}
-        self.pieces: dict[str, list[tuple[int, Any]]] = {}
+        self.shards: dict[str, list[tuple[int, Any]]] = {}  # name → (first row, slice)
 
-    def __enter__(self) -> "_Rows":
+    def __enter__(self) -> "_ShardedFiles":
         for name in self.files:
             try:
                 file = self.stack.enter_context(safe_open(self.folder / name, framework="pt"))
@@ -284,55 +279,55 @@ class _Rows:
                 ) from None
             held = set(file.keys())
             for key, place in (file.metadata() or {}).items():
-                begin, self.shapes[key] = self._place(name, place)
+                first, self.shapes[key] = self._place(name, place)
                 if key in held:
-                    self.pieces.setdefault(key, []).append((begin, file.get_slice(key)))
+                    self.shards.setdefault(key, []).append((first, file.get_slice(key)))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
     def _place(self, name: str, place: str) -> tuple[int, list[int]]:
-        """The first row of a piece and the whole tensor's shape."""
+        """First row of a shard, and the shape of the whole tensor."""
         try:
-            begin, shape = json.loads(place)
+            first, shape = json.loads(place)
         except (ValueError, TypeError):
-            begin, shape = None, None
-        numbers = [begin, *shape] if isinstance(shape, list) else [None]
+            first, shape = None, None
+        numbers = [first, *shape] if isinstance(shape, list) else [None]
         if not all(isinstance(n, int) and n >= 0 for n in numbers):
             self.stack.close()
             raise CheckpointNotFound(
-                f"{self.folder / name} is damaged: {place!r:.60} stands where first row and shape are expected; remove "
+                f"{self.folder / name} is damaged: expected first row and shape, got {place!r:.60}; remove "
                 f"{self.folder} to resume from the checkpoint before it"
             )
-        return begin, shape
+        return first, shape
 
-    def fill(self, name: str, tensor: Tensor) -> None:
-        """Copy into `tensor` (or into the rows of it that this process holds)."""
+    def copy_into(self, name: str, tensor: Tensor) -> None:
+        """Copy the saved values into `tensor`, or into the rows of it that this process holds."""
         if list(tensor.shape) != self.shapes[name]:
             raise TensorMismatch(
-                f"{self.folder}: {name} is {self.shapes[name]}, the model's is {list(tensor.shape)}; it is a "
-                "checkpoint of another model"
+                f"{self.folder}: {name} has shape {self.shapes[name]}, the model's has {list(tensor.shape)}; the "
+                "checkpoint is of another model"
             )
-        local, first = _local(tensor.detach())
-        pieces = sorted(self.pieces.get(name, ()), key=lambda piece: piece[0])
-        shapes = [list(piece.get_shape()) for _, piece in pieces]
-        rows = [(begin, shape[0]) for (begin, _), shape in zip(pieces, shapes, strict=True) if shape]
-        ends = [0, *(begin + count for begin, count in rows)]
-        if tensor.ndim:  # each row of the whole, once
-            whole = [b for b, _ in rows] == ends[:-1] and ends[-1] == tensor.shape[0]
+        local, start = _local(tensor.detach())
+        shards = sorted(self.shards.get(name, ()), key=lambda shard: shard[0])
+        shapes = [list(shard.get_shape()) for _, shard in shards]
+        rows = [(first, shape[0]) for (first, _), shape in zip(shards, shapes, strict=True) if shape]
+        ends = [0, *(first + count for first, count in rows)]
+        if tensor.ndim:  # every row exactly once
+            complete = [first for first, _ in rows] == ends[:-1] and ends[-1] == tensor.shape[0]
         else:
-            whole = len(shapes) == 1
-        if not whole or any(shape[1:] != list(tensor.shape[1:]) for shape in shapes):
+            complete = len(shapes) == 1
+        if not complete or any(shape[1:] != list(tensor.shape[1:]) for shape in shapes):
             raise CheckpointNotFound(
-                f"{self.folder} has not all rows of {name}, or they are of other shapes than {list(tensor.shape)}; "
-                f"remove {self.folder} to resume from the checkpoint before it"
+                f"{self.folder} holds {rows} as (first row, rows) of {name}, of shape {list(tensor.shape)}; expected "
+                f"every row once. Remove {self.folder} to resume from the checkpoint before it"
             )
         if not tensor.ndim:
-            local.copy_(pieces[0][1][...])
+            local.copy_(shards[0][1][...])
             return
-        for begin, piece in pieces:
-            count = piece.get_shape()[0]
-            low, high = max(first, begin), min(first + local.shape[0], begin + count)
+        for first, shard in shards:
+            count = shard.get_shape()[0]
+            low, high = max(start, first), min(start + local.shape[0], first + count)
             if low < high:
-                local[low - first : high - first].copy_(piece[low - begin : high - begin])
+                local[low - start : high - start].copy_(shard[low - first : high - first])

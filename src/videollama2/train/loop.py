@@ -1,10 +1,10 @@
-"""The training loop, whole and visible: one phase, any number of processes.
+"""The training loop: one phase, on any number of processes.
 
     source.steps ──► micro-batches ──► model → loss ──► backward ─┐ (summed over micro-batches and processes)
-                                                                  └──► clip ──► AdamW ──► cosine ──► StepReport
+                                                                  └──► clip ──► AdamW ──► schedule ──► StepReport
 
-A step is a function of the weights, the optimiser's state and the step's number: the order of the data, dropout and
-the learning rate follow from the number alone, so a run that is resumed goes on as if it had never stopped. The loss of
+A step is a function of the weights, the optimizer's state and the step number: data order, dropout and learning rate
+follow from the number alone, so a resumed run takes the steps that the uninterrupted one would have taken. The loss of
 a step is the mean over all its supervised tokens, however they are spread over micro-batches and processes.
 """
 
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ..data.batches import MicroBatch, StepBatch, StepSource
 from ..errors import NumericsError, UsageError
 from ..phases import Phase
-from .parallel import Processes
+from .distributed import Processes
+from .strategy import SingleProcess, Strategy
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,14 @@ logger = logging.getLogger(__name__)
 class StepReport:
     """What one step did, over all processes.
 
-    `loss` is the mean over supervised tokens; `rate` the fraction of the peak learning rate; `positions` and `padding`
-    count what went through the language model; `skipped` are the samples that could not be read (of this process).
+    Attributes:
+        loss: mean over the supervised tokens.
+        gradient_norm: before clipping.
+        rate: fraction of the peak learning rate.
+        seconds: wall-clock time of the step, reading its data included.
+        supervised: tokens with a label.
+        positions, padding: of the sequences that went through the language model.
+        skipped: samples of this process that could not be read.
     """
 
     step: int
@@ -47,7 +54,7 @@ class StepReport:
 
 
 def schedule(step: int, steps: int, phase: Phase) -> float:
-    """Fraction of the peak rate at a step: a linear rise, then half a cosine (or a line) down to zero, or neither."""
+    """Fraction of the peak learning rate at a step: linear warm-up, then cosine or linear decay, or constant."""
     rise = max(1, round(steps * phase.warmup))
     if step < rise:
         return (step + 1) / rise
@@ -57,8 +64,8 @@ def schedule(step: int, steps: int, phase: Phase) -> float:
     return left if phase.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))
 
 
-def optimiser(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) -> torch.optim.AdamW:
-    """AdamW with a group per part; matrices decay, vectors (norms, biases) do not."""
+def build_optimizer(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) -> torch.optim.AdamW:
+    """AdamW with the phase's rate per part; weight decay on matrices, none on vectors (norms, biases)."""
     groups: list[dict[str, Any]] = []
     for part, parameters in learning.items():
         for decays in (True, False):
@@ -72,12 +79,13 @@ def optimiser(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) -> torch
 
 
 def learning_mode(model: Any, phase: Phase) -> None:
-    """`train()`, except that what is frozen drops nothing out: its output is the same every time.
+    """`train()`, but no dropout in frozen parts, so that their output is the same every time.
 
-    The language model stays in training mode: it checkpoints activations only there, and none drops anything out.
+    The language model stays in training mode even when frozen: it checkpoints activations only there, and none of the
+    supported ones has dropout. Encoders handle this themselves.
     """
     model.train()
-    for part in {"connector", "audio_projector"} - phase.learns:  # encoders see to it themselves
+    for part in {"connector", "audio_projector"} - phase.learns:
         frozen = getattr(model.model, part)
         if frozen is not None:
             frozen.eval()
@@ -92,45 +100,46 @@ def optimise(
     steps: int,
     start: int = 0,
     seed: int = 0,
-    processes: Processes | None = None,
+    strategy: Strategy | None = None,
     autocast: torch.dtype | None = None,
 ) -> Iterator[StepReport]:
-    """Train from step `start` to `steps`; a report after each, and whatever the caller does between them.
+    """Train from step `start` to `steps`, yielding a report after each; the caller may evaluate or save in between.
 
     Args:
-        model: VideoLlama2ForConditionalGeneration, on its device; `phase.apply` says what of it learns.
-        optimizer: of the learning parameters, in groups that have a "peak" rate (`optimiser`).
+        model: VideoLlama2ForConditionalGeneration, on its device; `phase.apply` has marked what learns.
+        optimizer: of the learning parameters, in groups with a "peak" rate (`build_optimizer`).
         source: of the steps' micro-batches.
-        seed: of dropout; mixed with the step's number and the samples' names.
-        processes: those that train together (None: this one alone).
-        autocast: number format of the arithmetic (None: that of the weights).
+        seed: of dropout; mixed with the step number and the samples' names.
+        strategy: how model and optimizer are spread over processes; None: this process alone.
+        autocast: dtype of the arithmetic; None: that of the weights.
 
     Raises:
-        NumericsError: a loss or a gradient is not finite; the message names the samples. The weights are as before.
-        UsageError: there is nothing to train on.
+        NumericsError: a loss or gradient is not finite; the message names the samples, and the weights are unchanged.
+        UsageError: the source has no steps.
     """
-    processes = processes or Processes.alone(next(model.parameters()).device)
+    strategy = strategy or SingleProcess.on(next(model.parameters()).device)
+    processes = strategy.processes
     learning_mode(model, phase)
-    at, began = start, time.perf_counter()
+    done, began = start, time.perf_counter()
     for batch in source.steps(start, steps):
         ready = [micro for micro in batch.micro if micro is not None]
         counts = [[m.supervised, m.positions, m.padding] for m in ready]
         supervised, positions, padding = processes.sum([sum(c) for c in zip(*counts, strict=True)] or [0, 0, 0])
         losses = []
         for number, micro in enumerate(batch.micro, start=1):
-            torch.manual_seed(_chance(seed, batch.step, micro))
+            torch.manual_seed(_dropout_seed(seed, batch.step, micro))
             last = number == len(batch.micro)
-            losses.append(_backward(model, micro, supervised, processes, autocast, last=last))
+            losses.append(_backward(model, micro, supervised, strategy, autocast, last=last))
         loss = processes.sum([float(torch.stack(losses).sum())])[0]
         rate = schedule(batch.step, steps, phase)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        norm = processes.step(optimizer, phase.clip) if math.isfinite(loss) else math.nan
+        norm = strategy.step(optimizer, phase.clip) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             optimizer.zero_grad(set_to_none=True)
             raise _not_finite(phase, batch, losses, loss, norm, processes)
         seconds = time.perf_counter() - began
-        at = batch.step + 1
+        done = batch.step + 1
         yield StepReport(
             step=batch.step,
             loss=loss,
@@ -143,87 +152,90 @@ def optimise(
             skipped=batch.skipped,
         )
         began = time.perf_counter()
-        learning_mode(model, phase)  # whoever looked at the report may have measured the model
-    if at == start < steps:
-        raise UsageError(f"{phase.name}: there was nothing to train on")
+        learning_mode(model, phase)  # the caller may have evaluated the model
+    if done == start < steps:
+        raise UsageError(f"{phase.name}: expected {steps - start} steps of training data, got none")
 
 
 def _backward(
     model: nn.Module,
     micro: MicroBatch | None,
     supervised: float,
-    processes: Processes,
+    strategy: Strategy,
     autocast: torch.dtype | None,
     *,
     last: bool,
 ) -> Tensor:
-    """Add a micro-batch's gradients to the step's (`last` of it); returns its share of the step's loss."""
-    device = processes.device
+    """Accumulate a micro-batch's gradients (`last`: of the step); returns its share of the step's loss."""
+    device = strategy.processes.device
     with torch.autocast(device.type, autocast, enabled=autocast is not None):
-        if micro is None:  # every sample was left out; the other processes still expect this one in every layer
-            if not processes.together:
+        if micro is None:  # all its samples were skipped
+            if not strategy.lockstep:
                 return torch.zeros((), device=device)
             ids = torch.zeros((1, 2), dtype=torch.long, device=device)
-            loss = processes.forward(model, {"input_ids": ids, "labels": ids, "num_items_in_batch": 1}).loss * 0
+            loss = strategy.forward(model, {"input_ids": ids, "labels": ids, "num_items_in_batch": 1}).loss * 0
         else:
             inputs = {name: to_device(value, device) for name, value in micro.inputs.items()}
-            loss = processes.forward(model, {**inputs, "num_items_in_batch": supervised}).loss
-    if loss.requires_grad:  # it does not where a sample meets nothing that learns; among processes, see `shard`
-        processes.backward(loss, last=last)
+            loss = strategy.forward(model, {**inputs, "num_items_in_batch": supervised}).loss
+    # a single process may get samples that reach nothing that learns; in lockstep every loss reaches all that learns
+    if loss.requires_grad:
+        strategy.backward(loss, last=last)
     return loss.detach().float()
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, source: StepSource, steps: int, processes: Processes, autocast: torch.dtype | None = None
+    model: nn.Module, source: StepSource, steps: int, strategy: Strategy, autocast: torch.dtype | None = None
 ) -> float:
-    """Mean loss over the supervised tokens of the first `steps` steps; nothing is dropped out, nothing learns.
+    """Mean loss over the supervised tokens of the first `steps` steps, without dropout or learning.
 
     Raises:
-        NumericsError: it is not finite; the message names the samples.
+        NumericsError: the loss is not finite; the message names the samples.
         UsageError: no sample could be read.
     """
     model.eval()
+    device = strategy.processes.device
     total = count = 0.0
     skipped: list[Any] = []
-    spoilt: list[str] = []
+    not_finite: list[str] = []
     for batch in source.steps(0, steps):
         skipped += batch.skipped
         for micro in batch.micro:
-            with torch.autocast(processes.device.type, autocast, enabled=autocast is not None):
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 inputs = {"input_ids": torch.zeros((1, 2), dtype=torch.long)} if micro is None else micro.inputs
-                inputs = {name: to_device(value, processes.device) for name, value in inputs.items()}
-                # the head runs where labels are; of the other positions only the last one's logits are made
+                inputs = {name: to_device(value, device) for name, value in inputs.items()}
+                # with labels the head computes their positions alone; `logits_to_keep` spares the rest where none are
                 out = model(**inputs, num_items_in_batch=1, logits_to_keep=1)
             if micro is not None:
                 if not out.loss.isfinite():
-                    spoilt += micro.records
+                    not_finite += micro.records
                 total += float(out.loss)
                 count += micro.supervised
-    processes.measured(model)
+    strategy.after_evaluation(model)
     if skipped:
-        names = ", ".join(lost.record for lost in skipped[:3])
-        logger.warning("measured without %d samples: %s%s", len(skipped), names, " …" if skipped[3:] else "")
+        names = ", ".join(one.record for one in skipped[:3])
+        logger.warning("evaluated without %d skipped samples: %s%s", len(skipped), names, " …" if skipped[3:] else "")
+    processes = strategy.processes
     total, count = processes.sum([total, count])
     if not count:
-        raise UsageError("the evaluation data has no sample that could be read")
-    if not math.isfinite(total):  # it would be the best for ever, as nothing is less
+        raise UsageError("no sample of the evaluation data could be read; check it with `videollama2 data doctor`")
+    if not math.isfinite(total):  # as nothing compares less than NaN, it would stay the best loss
         raise NumericsError(
-            f"the loss on the evaluation data is {total / count}; its samples: {', '.join(processes.gather(spoilt))}. "
-            "Look at these samples, or lower the learning rate"
+            f"the loss on the evaluation data is {total / count}; its samples: "
+            f"{', '.join(processes.gather(not_finite))}. Check these samples, or lower the learning rate"
         )
     return total / count
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """A tensor, or a list of them, on the device."""
+    """A tensor, or a list of them, on the device; anything else unchanged."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     return [to_device(v, device) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _chance(seed: int, step: int, micro: MicroBatch | None) -> int:
-    """Seed of what is dropped out: of the samples and the step, so that it matters not which process has them."""
+def _dropout_seed(seed: int, step: int, micro: MicroBatch | None) -> int:
+    """A seed from step and samples, so that dropout does not depend on which process has the samples."""
     names = "\n".join(() if micro is None else micro.records)
     return int.from_bytes(hashlib.sha256(f"{seed} {step} {names}".encode()).digest()[:8]) >> 1
 
@@ -231,15 +243,15 @@ def _chance(seed: int, step: int, micro: MicroBatch | None) -> int:
 def _not_finite(
     phase: Phase, batch: StepBatch, losses: list[Tensor], loss: float, norm: float, processes: Processes
 ) -> NumericsError:
-    """Names the samples of the micro-batches whose loss is not finite, or of all where it is the gradients.
+    """Name the samples of the micro-batches whose loss is not finite, or all samples if it is the gradients.
 
-    Every process calls this: the one to blame may be another.
+    Call on every process: the cause may be on another.
     """
     pairs = [(m, bool(v.isfinite())) for m, v in zip(batch.micro, losses, strict=True) if m is not None]
-    met = processes.gather([(name, finite) for micro, finite in pairs for name in micro.records])
-    blamed = [name for name, finite in met if not finite] or [name for name, _ in met]
+    seen = processes.gather([(name, finite) for micro, finite in pairs for name in micro.records])
+    blamed = [name for name, finite in seen if not finite] or [name for name, _ in seen]
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
     return NumericsError(
         f"{phase.name}: {what} at step {batch.step}; its samples: {', '.join(blamed) or 'none'}. The weights are those "
-        "of the step before. Look at these samples, or lower the learning rate"
+        "of the step before. Check these samples, or lower the learning rate"
     )

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 FILE = "metrics.jsonl"
 
 
-class Metrics:
+class MetricsLog:
     """Writes a run's metrics. One process of a run has one; the others have none.
 
     `step` knows these names for its progress and for the curves: loss, learning_rate, gradient_norm,
@@ -65,7 +65,7 @@ class Metrics:
         self._latest = resume_step or 0
         self._progress: Progress | None = None
         self._quiet = quiet
-        opened = available(trackers)  # before anything is made: a missing package leaves no trace
+        opened = check_trackers(trackers)  # before anything is made: a missing package leaves no trace
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if resume_step is not None:
@@ -81,7 +81,7 @@ class Metrics:
         except OSError as error:
             raise _unwritable(folder, error) from error
 
-    def __enter__(self) -> "Metrics":
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,7 +182,7 @@ def used_bytes() -> int:
     return resident_bytes()
 
 
-def available(trackers: Sequence[str] | None) -> tuple[str, ...]:
+def check_trackers(trackers: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the trackers to open. Raises as `Metrics` does."""
     known = {"tensorboard": "'videollama2[train]'", "wandb": "wandb", "trackio": "trackio"}
     if trackers is None:

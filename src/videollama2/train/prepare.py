@@ -1,4 +1,4 @@
-"""What a run needs before its first step: records in an order, and a model whose parts learn."""
+"""What a run sets up before its first step: the order of its records, and a model in which the phase's parts learn."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..configuration import VideoLlama2Config
-from ..data.mixture import Plan
+from ..data.mixture import MixtureOrder
 from ..data.records import Record, missing_media, read_records
 from ..device import Placement, choose
 from ..errors import MediaNotFound, UsageError
@@ -23,8 +23,8 @@ from ..weights import adapters
 from ..weights.grow import grow
 from ..weights.quantise import quantisation_config
 from .adapters import add_lora
-from .parallel import Processes, recompute_activations
 from .settings import Settings
+from .strategy import Strategy
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,15 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where a run takes things from.
+    """The model, encoders and data of a run.
 
     Attributes:
-        model: name or folder of the model to start from; `base` of it, where it is a stage.
-        vision, audio: encoders' folders, where the model has none.
-        data: records files, each perhaps with a pool's name in front ("chat=talk.jsonl").
-        evaluation: records files that are only measured on.
-        media_root: what media paths are relative to; None: the folder of each file.
+        model: name or folder of the model to start from.
+        data: records files to learn from, optionally with a pool's name in front ("chat=talk.jsonl").
+        evaluation: records files to evaluate on.
+        base: name or folder of the base model, if `model` is a training stage.
+        vision, audio: folders of encoders to add to a model without them.
+        media_root: what media paths are relative to; None: the folder of each records file.
     """
 
     model: str
@@ -54,18 +55,25 @@ class Sources:
 
 @dataclass
 class Data:
-    """The records of a run, the order in which they are seen, and those that are measured on."""
+    """The records of a run and their order.
+
+    Attributes:
+        records: to learn from; `evaluation`: to evaluate on.
+        order: which records each step has.
+        steps: of the whole run.
+        digest: SHA-256 of records, batch, seed and mixture; a resumed run must have the same.
+    """
 
     records: list[Record]
     evaluation: list[Record]
-    plan: Plan
+    order: MixtureOrder
     steps: int
     digest: str
 
 
 @dataclass
 class Network:
-    """The model of a run, ready to learn."""
+    """The model of a run, ready to train; `name` identifies what it started from."""
 
     model: Any
     processor: VideoLlama2Processor
@@ -75,71 +83,71 @@ class Network:
 
 
 def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
-    """Read the records and plan their order.
+    """Read the records and determine their order.
 
     Raises:
-        DataError: a file or record can't be understood.
-        MediaNotFound: media of records are not there (an error only where `on_unreadable` is "error").
-        UsageError: the mixture names a pool that the data does not have.
+        DataError: a file or record can't be parsed.
+        MediaNotFound: media files are missing and `on_unreadable` is "error".
+        UsageError: the mixture does not fit the pools of the data.
     """
-    given = [_named(each) for each in sources.data]
-    named = dict(given)
+    given = [_split_pool(each) for each in sources.data]
+    pool_names = dict(given)
     options: dict[str, Any] = {"media_root": sources.media_root, "sound": phase.sound}
-    records = read_records([path for path, _ in given], **options)  # which refuses a file that is given twice
+    records = read_records([path for path, _ in given], **options)  # rejects a file that is given twice
     pools: dict[str, list[int]] = {}
     for number, record in enumerate(records):
-        pools.setdefault((record.file and named[record.file]) or record.kind, []).append(number)
+        pools.setdefault((record.file and pool_names[record.file]) or record.kind, []).append(number)
     evaluation = read_records(sources.evaluation, **options) if sources.evaluation else []
-    refuse_missing([*records, *evaluation], settings)
-    _warn_of_idle(records, phase)
+    _check_media([*records, *evaluation], settings)
+    _warn_of_idle_records(records, phase)
     if phase.batch > len(records):
         logger.warning(
-            "a batch of %d is more than the %d records: each step shows some of them twice. Say a smaller --batch",
+            "a batch of %d is more than the %d records, so each step repeats some; reduce --batch",
             phase.batch, len(records),
         )  # fmt: skip
     weights = _weights(phase, pools)
-    plan = Plan(pools, batch=phase.batch, seed=settings.seed, weights=weights)
-    steps = phase.steps or max(1, math.ceil(phase.epochs * plan.steps_per_epoch))
-    told = hashlib.sha256(f"{phase.batch} {settings.seed} {weights}".encode())
+    order = MixtureOrder(pools, batch=phase.batch, seed=settings.seed, weights=weights)
+    steps = phase.steps or max(1, math.ceil(phase.epochs * order.steps_per_epoch))
+    digest = hashlib.sha256(f"{phase.batch} {settings.seed} {weights}".encode())
     for record in records:
-        told.update(repr((record.origin, record.conversation, record.media)).encode())
-    return Data(records, evaluation, plan, steps, told.hexdigest())
+        digest.update(repr((record.origin, record.conversation, record.media)).encode())
+    return Data(records, evaluation, order, steps, digest.hexdigest())
 
 
-def _named(given: str) -> tuple[Path, str]:
-    """A records file, and its pool's name if it was given one; a path may have an equals sign of its own."""
+def _split_pool(given: str) -> tuple[Path, str]:
+    """A records file and its pool's name, "" if it has none; an existing path may contain an equals sign."""
     pool, equals, path = given.partition("=")
     return (Path(given), "") if not equals or Path(given).exists() else (Path(path), pool)
 
 
-def refuse_missing(records: Sequence[Record], settings: Settings) -> None:
-    """Raise MediaNotFound for media that are not there, unless unreadable samples are to be skipped."""
-    lost = missing_media(records)
-    if not lost:
+def _check_media(records: Sequence[Record], settings: Settings) -> None:
+    """Raise MediaNotFound for missing media files, unless unreadable samples are skipped."""
+    missing = missing_media(records)
+    if not missing:
         return
-    listed = ", ".join(f"{path} ({origin})" for origin, path in lost[:3])
-    message = f"{len(lost)} of {len(records)} records name media that are not there: {listed}{' …' if lost[3:] else ''}"
+    listed = ", ".join(f"{path} ({origin})" for origin, path in missing[:3]) + (" …" if missing[3:] else "")
+    message = f"media of {len(missing)} of {len(records)} records not found: {listed}"
     if settings.on_unreadable == "error":
         raise MediaNotFound(
-            f"{message}. Give --media-root, take them out (`videollama2 data doctor` writes a clean list), or say "
+            f"{message}. Give --media-root, remove the records (`videollama2 data doctor` writes a clean list), or use "
             "--on-unreadable skip"
         )
     logger.warning("%s; they will be skipped and counted", message)
 
 
-def _warn_of_idle(records: Sequence[Record], phase: Phase) -> None:
-    """Say which records meet nothing that learns: they cost time and teach nothing."""
+def _warn_of_idle_records(records: Sequence[Record], phase: Phase) -> None:
+    """Warn of records that reach nothing that learns: they cost time and teach nothing."""
     if phase.learns & {"language_model", "lm_head"}:
         return
-    met = set()
+    reaching = set()
     if "connector" in phase.learns or "vision_encoder" in phase.learns:
-        met |= {"av", "video", "image"}
+        reaching |= {"av", "video", "image"}
     if phase.learns & {"audio_projector", "audio_encoder"}:
-        met |= {"av", "audio"}
-    idle = Counter(record.kind for record in records if record.kind not in met)
+        reaching |= {"av", "audio"}
+    idle = Counter(record.kind for record in records if record.kind not in reaching)
     if idle:
         found = ", ".join(f"{count} of kind {kind}" for kind, count in idle.items())
-        logger.warning("%s learn from none of %s; leave them out", ", ".join(sorted(phase.learns)), found)
+        logger.warning("%s can't learn from some records (%s); remove them", ", ".join(sorted(phase.learns)), found)
 
 
 def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] | None:
@@ -150,26 +158,27 @@ def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] |
     if not present or left:
         found = ", ".join(f"{name} ({len(pool)})" for name, pool in pools.items())
         raise UsageError(
-            f"the mixture has {', '.join(phase.mixture)}, the data {found}; say how much of each there should be, e.g. "
-            f"--mixture {','.join(f'{n}=1' for n in pools)}, or --mixture none"
+            f"the mixture names {', '.join(phase.mixture)}, the data has {found}; give each a share, e.g. --mixture "
+            f"{','.join(f'{n}=1' for n in pools)}, or --mixture none"
         )
     if absent:
-        logger.warning("the data has no %s; the mixture is of %s", ", ".join(absent), ", ".join(present))
+        logger.warning("no records of %s in the data; mixing %s alone", ", ".join(absent), ", ".join(present))
     return present
 
 
-def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Processes) -> Network:
-    """Load the model, put adapters on it, and let the phase's parts learn, in float32.
+def prepare(sources: Sources, phase: Phase, settings: Settings, strategy: Strategy) -> Network:
+    """Load the model, add adapters, let the phase's parts learn in float32, and spread it over the processes.
 
     Raises:
         WeightsError: the model can't be loaded.
-        UsageError: the phase trains what the model does not have.
+        UsageError: the phase trains a part that the model lacks.
     """
-    placement = choose(str(processes.device), PRECISIONS.get(phase.precision) or automatic(processes.device))
+    device = strategy.processes.device
+    placement = choose(str(device), PRECISIONS.get(phase.precision) or automatic(device))
     options: dict[str, Any] = {}
     if settings.quantise is not None:
         options["quantization_config"] = quantisation_config(settings.quantise, placement.dtype)
-        options["device_map"] = {"": str(placement.device)}  # what is quantised is not moved afterwards
+        options["device_map"] = {"": str(placement.device)}  # quantised weights can't be moved later
     folder, _ = locate(sources.model, sources.base)
     base = None if sources.model == DEFAULT_MODEL else sources.base
     if sources.vision is None and sources.audio is None:
@@ -189,25 +198,36 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, processes: Proce
     if settings.gradient_checkpointing:
         recompute_activations(model)
     autocast = placement.dtype if placement.dtype is not torch.float32 else None
-    processes.shard(model, autocast)
-    if processes.world > 1:  # sharding replaced the parameters
+    strategy.prepare_model(model, autocast)
+    if strategy.shards_weights:  # sharding replaced the parameters
         learning = phase.apply(model)
     name = str(folder.resolve()) if Path(sources.model).is_dir() else sources.model
     return Network(model, processor, name, learning, placement)
 
 
 def processor_of(sources: Sources, config: VideoLlama2Config) -> VideoLlama2Processor:
-    """The processor of a run's model, from files other than weights: pictures as a new vision encoder has them."""
+    """The processor of a run's model, without reading weights; image settings are those of a new vision encoder."""
     folder, _ = locate(sources.model, sources.base)
     tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, sources.base)
-    looked_with = folder if sources.vision is None else adapters.resolve(sources.vision)
-    return VideoLlama2Processor.from_pretrained(looked_with, config=config, tokenizer_folder=tokenizer)
+    image_settings = folder if sources.vision is None else adapters.resolve(sources.vision)
+    return VideoLlama2Processor.from_pretrained(image_settings, config=config, tokenizer_folder=tokenizer)
 
 
 def automatic(device: torch.device) -> torch.dtype:
-    """Number format of the arithmetic where nothing is asked for: bfloat16 on GPUs that have it, else float32.
+    """dtype of the arithmetic under precision "auto": bfloat16 on GPUs that support it, else float32.
 
-    Never float16, in which answering may run: small gradients would be zero.
+    Never float16, which inference may use: small gradients would underflow.
     """
-    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has else torch.float32
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if supported else torch.float32
+
+
+def recompute_activations(model: Any, **options: Any) -> None:
+    """Keep only the input of each of the language model's layers, and recompute the rest in the backward pass.
+
+    `options` go to torch's `checkpoint`.
+    """
+    language = model.model.language_model
+    # renamed in transformers after 5.16, which warns of the old name
+    enable = getattr(language, "activation_checkpointing_enable", None) or language.gradient_checkpointing_enable
+    enable({"use_reentrant": False, **options})

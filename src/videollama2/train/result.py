@@ -1,4 +1,4 @@
-"""The finished model of a run, in the run's folder: whole, or an adapter, or the parts that learned."""
+"""Writes a run's finished model into its folder: the whole model, adapters, or the parts that learned."""
 
 import shutil
 from pathlib import Path
@@ -15,15 +15,15 @@ from ..weights.layouts import original_name
 from ..weights.load import quiet
 from .adapters import save_lora, write_config
 from .checkpoint import UNFINISHED, learning, writing
-from .parallel import Processes
+from .distributed import Processes
 from .settings import Settings
 
 
 def check_save(phase: Phase, settings: Settings) -> None:
-    """Refuse, before training, a kind of result that can't hold what learns.
+    """Reject, before training, a kind of result that can't hold everything that learns.
 
     Raises:
-        UsageError: the language model learns as it is, and only parts are to be saved.
+        UsageError: save is "parts", and the language model or an encoder learns without adapters.
     """
     held = set(STAGE_FILES.values())
     if settings.save == "parts" and not settings.lora_rank and phase.learns - held:
@@ -36,44 +36,44 @@ def check_save(phase: Phase, settings: Settings) -> None:
 def save_result(
     run: Path, model: Any, processor: Any, settings: Settings, base: str, dtype: torch.dtype, processes: Processes
 ) -> None:
-    """Write the finished model into the run's folder; every process calls this, the first one writes.
+    """Write the finished model into the run's folder. Call on every process; the first one writes.
 
     Args:
         base: folder or name of the model that the run started from.
-        dtype: of a whole model's tensors; adapters and parts stay float32, as they were trained.
+        dtype: of a whole model's tensors; adapters and parts stay float32, the dtype of training.
 
     Raises:
         StorageError: it can't be written; the checkpoints are untouched.
     """
     adapted = bool(settings.lora_rank)
     names = learning(model).keys() if adapted or settings.save == "parts" else model.state_dict().keys()
-    tensors = whole_tensors(model, set(names), processes)
+    tensors = gather_tensors(model, set(names), processes)
     if not processes.first:
         return
-    made = run / f"model{UNFINISHED}"
+    unfinished = run / f"model{UNFINISHED}"
     with writing(run / "model"):
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
         if adapted:
-            save_lora(model, tensors, made, settings, base)
+            save_lora(model, tensors, unfinished, settings, base)
         elif settings.save == "parts":
             for stem, part in STAGE_FILES.items():
                 kept = {original_name(n): t for n, t in tensors.items() if part_of(n) == part}
                 if kept:
-                    save_file(kept, made / f"{stem}.safetensors", metadata={"format": "pt"})
-            write_config(model, made, base)
+                    save_file(kept, unfinished / f"{stem}.safetensors", metadata={"format": "pt"})
+            write_config(model, unfinished, base)
         else:
             with quiet():
-                model.save_pretrained(made, state_dict={n: _rounded(t, dtype) for n, t in tensors.items()})
-        processor.save_pretrained(made)
-        for file in made.iterdir():
-            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
+                model.save_pretrained(unfinished, state_dict={n: _rounded(t, dtype) for n, t in tensors.items()})
+        processor.save_pretrained(unfinished)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # safetensors files are readable only by their owner
             file.replace(run / file.name)
-        made.rmdir()
+        unfinished.rmdir()
 
 
-def whole_tensors(model: torch.nn.Module, names: set[str], processes: Processes) -> dict[str, Tensor]:
-    """Name → tensor on the CPU, gathered from all processes; empty on all but the first."""
+def gather_tensors(model: torch.nn.Module, names: set[str], processes: Processes) -> dict[str, Tensor]:
+    """Name → whole tensor on the CPU, on the first process; empty on the others. Call on every process."""
     whole: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if name in names:

@@ -1,7 +1,7 @@
 """A run, from records to a finished model: what `videollama2 train PHASE` does.
 
-data ──► Plan ─► RecordSteps ─┐
-model ─► adapters ─► Phase ───┴─► loop.optimise ─► metrics, evaluations, checkpoints ─► the result
+data ──► MixtureOrder ─► RecordSteps ─┐
+model ─► adapters ─► Phase ───────────┴─► loop.optimise ─► metrics, evaluations, checkpoints ─► finished model
 """
 
 import contextlib
@@ -17,26 +17,27 @@ import torch
 
 from ..data.batches import Order, RecordSteps
 from ..data.features import FeatureCache
-from ..data.mixture import InOrder
+from ..data.mixture import SequentialOrder
 from ..data.records import Record
 from ..data.samples import Samples
 from ..device import find
 from ..errors import UsageError
 from ..loading import locate
 from ..phases import Phase
-from . import checkpoint
-from .loop import StepReport, evaluate, optimise, optimiser
+from . import checkpoint, strategy
+from .distributed import Processes, accumulation_steps
+from .loop import StepReport, build_optimizer, evaluate, optimise
 from .metrics import FILE as METRICS
-from .metrics import Metrics, available
-from .parallel import Processes, divide
+from .metrics import MetricsLog, check_trackers
 from .prepare import Data, Network, Sources, prepare, read_data
 from .result import check_save, save_result
-from .settings import NOTES, Settings, resolve, saved, to_json
+from .settings import NOTES, Settings, read_saved, resolve, to_json
+from .strategy import Strategy
 
 logger = logging.getLogger(__name__)
 
 SUMMARY, SETTINGS = "summary.json", "settings.json"
-# settings that change nothing about what is learned, so that a run may be resumed with others
+# settings that don't change what is learned: a run may be resumed with other values
 RESUMABLE = frozenset(
     "micro_batch workers gradient_checkpointing on_unreadable cache cache_gb save_every keep evaluate_every patience "
     "finish trackers deepspeed".split()
@@ -53,38 +54,40 @@ def train(
     device: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train and leave the finished model in `output`; returns the summary.
+    """Train, and write the finished model into `output`; returns the summary.
 
     Raises:
-        UsageError: `output` holds another run, or settings do not fit each other, the model or the data.
+        UsageError: `output` holds another run, or settings don't fit each other, the model or the data.
         StorageError: `output` can't be written.
         VideoLlama2Error: of data, weights, numerics.
     """
-    processes = Processes.join(find(device), settings.deepspeed)
+    spread = strategy.join(find(device), settings.deepspeed)
+    processes = spread.processes
     if not processes.first:
-        logging.getLogger("videollama2").setLevel(logging.WARNING)  # one voice is enough
-    with contextlib.ExitStack() as until_the_end:
-        until_the_end.callback(processes.leave)
+        logging.getLogger("videollama2").setLevel(logging.WARNING)  # the first process logs for all
+    with contextlib.ExitStack() as at_exit:
+        at_exit.callback(spread.leave)
+        # fail before a folder is made or a model loaded
         check_save(phase, settings)
-        available(settings.trackers or ())  # said before a model is loaded
-        divide(phase.batch, settings.micro_batch, processes)
-        locate(sources.model, sources.base)  # a model that is not there leaves no folder behind
+        check_trackers(settings.trackers or ())
+        accumulation_steps(phase.batch, settings.micro_batch, processes)
+        locate(sources.model, sources.base)
         data = read_data(sources, phase, settings)
-        resumed = _open_folder(output, phase, settings, sources, resume, processes, until_the_end)
-        network = prepare(sources, phase, settings, processes)
-        return _Run(sources, phase, settings, output, processes, data, network).carry_out(resumed, quiet)
+        resume_from = _open_folder(output, phase, settings, sources, resume, processes, at_exit)
+        network = prepare(sources, phase, settings, spread)
+        return _Run(sources, phase, settings, output, spread, data, network).execute(resume_from, quiet)
 
 
 def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sources, Phase, Settings]:
-    """What the run in `output` was started with, but for overrides of how it is carried out.
+    """Sources, phase and settings of the run in `output`, with overrides of `RESUMABLE` settings applied.
 
     Raises:
         UsageError: there is no run of that phase, or an override would change what is learned.
     """
-    start = saved(output)
+    start = read_saved(output)
     began = start["phase"]["name"]
     if began != phase:
-        raise UsageError(f"{output} holds a run of {began}, not of {phase}; resume that phase")
+        raise UsageError(f"{output} holds a run of {began}, not of {phase}; resume {began}, or give another --output")
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
     try:
         run = start["run"]
@@ -94,15 +97,15 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
         own = resolve(phase, values)
     except (KeyError, TypeError, ValueError) as error:  # a UsageError is a ValueError
         raise UsageError(
-            f"{output / SETTINGS} is not as the run wrote it ({error}); put it right, or start a new run"
+            f"{output / SETTINGS} was changed since the run wrote it ({error}); restore it, or start a new run"
         ) from None
     now = resolve(phase, values, overrides)
     before, after = ({k: v for part in both for k, v in vars(part).items()} for both in (own, now))
     changed = sorted(k for k in set(overrides) - RESUMABLE - set(NOTES) if before[k] != after[k])
     if changed:
         raise UsageError(
-            f"a run that is resumed keeps its {', '.join(changed)}; only {', '.join(sorted(RESUMABLE))} may change. "
-            "Leave it out, or start a new run"
+            f"a resumed run keeps its {', '.join(changed)}; only {', '.join(sorted(RESUMABLE))} may change. Omit the "
+            "rest, or start a new run"
         )
     return sources, *now
 
@@ -114,47 +117,47 @@ def _open_folder(
     sources: Sources,
     resume: bool,
     processes: Processes,
-    until_the_end: contextlib.ExitStack,
+    at_exit: contextlib.ExitStack,
 ) -> Path | None:
-    """Make the run's folder, or find the checkpoint to go on from; None: from the beginning. No other run may have it.
+    """Make and lock the run's folder; returns the checkpoint to resume from, None to start at the first step.
 
     Raises:
-        UsageError: there is a run already, or none to resume.
+        UsageError: the folder holds another run, or none to resume.
         StorageError: the folder can't be written.
     """
-    there, done = (output / SETTINGS).is_file(), checkpoint.checkpoints(output)
-    if there and done and not resume:
-        raise UsageError(f"{output} holds a run already; go on with it (--resume), or choose another --output")
-    if resume and not there:
-        raise UsageError(f"{output} holds no run to resume; leave --resume out, or give the --output of a run")
-    if not there and output.is_dir() and any(p.suffix != checkpoint.UNFINISHED for p in output.iterdir()):
-        raise UsageError(f"{output} is not empty; choose a folder that is, or that does not exist")
-    if there and not done and (output / SUMMARY).is_file():
+    exists, saved = (output / SETTINGS).is_file(), checkpoint.checkpoints(output)
+    if exists and saved and not resume:
+        raise UsageError(f"{output} already holds a run; continue it with --resume, or choose another --output")
+    if resume and not exists:
+        raise UsageError(f"{output} holds no run to resume; omit --resume, or give the --output of a run")
+    if not exists and output.is_dir() and any(p.suffix != checkpoint.UNFINISHED for p in output.iterdir()):
+        raise UsageError(f"{output} is not empty; expected an empty folder, or one that does not exist")
+    if exists and not saved and (output / SUMMARY).is_file():
         raise UsageError(
-            f"{output} holds the model of a finished run, whose checkpoints are gone; it would be written over. Choose "
+            f"{output} holds the model of a finished run without its checkpoints, which would be overwritten; choose "
             "another --output"
         )
     if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; --output is a folder")
-    processes.wait()  # nobody writes before all have looked
+        raise UsageError(f"{output} is a file; expected a folder as --output")
+    processes.barrier()  # all have checked the folder before the first process writes to it
     if processes.first:
         with checkpoint.writing(output / SETTINGS):
             output.mkdir(parents=True, exist_ok=True)
-            until_the_end.enter_context(checkpoint.taken(output))
+            at_exit.enter_context(checkpoint.locked(output))
             checkpoint.clean(output)
             if not resume:
                 given = {k: str(v) if isinstance(v, Path) else v for k, v in vars(sources).items()}
                 unfinished = output / f"{SETTINGS}{checkpoint.UNFINISHED}"
                 unfinished.write_text(to_json(phase, settings, **given), encoding="utf-8")
                 unfinished.replace(output / SETTINGS)
-    processes.wait()
-    if there and not done:
-        logger.warning("the run in %s came to no checkpoint; it begins again", output)
-    return done[-1] if done else None
+    processes.barrier()
+    if exists and not saved:
+        logger.warning("the run in %s has no checkpoint yet; it starts again from the first step", output)
+    return saved[-1] if saved else None
 
 
 class _Run:
-    """What happens between the steps of a run: metrics, evaluations, checkpoints, the end."""
+    """Everything between the steps of a run: metrics, evaluations, checkpoints, the finished model."""
 
     def __init__(
         self,
@@ -162,29 +165,30 @@ class _Run:
         phase: Phase,
         settings: Settings,
         output: Path,
-        processes: Processes,
+        spread: Strategy,
         data: Data,
         network: Network,
     ) -> None:
         self.sources, self.phase, self.settings, self.output = sources, phase, settings, output
-        self.processes, self.data, self.network = processes, data, network
-        self.optimizer = processes.adopt(
+        self.strategy, self.processes, self.data, self.network = spread, spread.processes, data, network
+        self.optimizer = build_optimizer(phase, network.learning)
+        spread.prepare_optimizer(
             network.model,
-            optimiser(phase, network.learning),
+            self.optimizer,
             micro_batch=settings.micro_batch,
-            accumulated=divide(phase.batch, settings.micro_batch, processes),
-            clip=phase.clip,
+            accumulation_steps=accumulation_steps(phase.batch, settings.micro_batch, spread.processes),
+            max_norm=phase.clip,
         )
         self.cache = self._cache()
         self.state = checkpoint.new_state(phase.name, data.digest, data.steps)
 
-    def carry_out(self, resumed: Path | None, quiet: bool) -> dict[str, Any]:
-        """All steps, and the finished model."""
-        if resumed is not None:
-            self._restore(resumed)
+    def execute(self, resume_from: Path | None, quiet: bool) -> dict[str, Any]:
+        """Run all remaining steps and write the finished model; returns the summary."""
+        if resume_from is not None:
+            self._restore(resume_from)
         self.metrics = None
         if self.processes.first:
-            self.metrics = Metrics(
+            self.metrics = MetricsLog(
                 self.output,
                 trackers=self.settings.trackers,
                 settings=json.loads((self.output / SETTINGS).read_text("utf-8")),
@@ -196,7 +200,7 @@ class _Run:
             self._train()
             self._take_best()
             config = self.network.model.config
-            config.protocol = self._protocol  # it answers under what it was trained under, unless told otherwise
+            config.protocol = self._protocol  # the default for answering is what it was trained under
             config.num_frames = self.phase.frames or config.num_frames
             save_result(
                 self.output, self.network.model, self.network.processor, self.settings, self.network.name,
@@ -209,7 +213,7 @@ class _Run:
 
     def _train(self) -> None:
         first, steps = self.state["step"], self.data.steps
-        if first >= steps or self._waited_enough:
+        if first >= steps or self._out_of_patience:
             return
         if self.metrics is not None:
             self.metrics.begin(first, steps)
@@ -219,14 +223,14 @@ class _Run:
             self.network.model,
             self.phase,
             self.optimizer,
-            self._source(self.data.records, self.data.plan),
+            self._source(self.data.records, self.data.order),
             steps=steps,
             start=first,
             seed=self.settings.seed,
-            processes=self.processes,
+            strategy=self.strategy,
             autocast=self._autocast,
         ):
-            self._tell(report)
+            self._record(report)
             done = self.state["step"] = report.step + 1
             last = done == steps
             improved = False
@@ -234,20 +238,20 @@ class _Run:
                 last or (self.settings.evaluate_every and done % self.settings.evaluate_every == 0)
             ):
                 improved = self._evaluate()
-                last |= self._waited_enough
+                last |= self._out_of_patience
             if last or improved or _due(done, self.settings.save_every):
                 self._save()
             if last:
                 break
 
     @property
-    def _waited_enough(self) -> bool:
+    def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.state["waited"] >= self.settings.patience
 
     @property
     def _autocast(self) -> torch.dtype | None:
         dtype = self.network.placement.dtype
-        return None if dtype is torch.float32 or self.processes.spreads_weights else dtype
+        return None if dtype is torch.float32 or self.strategy.shards_weights else dtype
 
     @property
     def _protocol(self) -> str:
@@ -271,40 +275,39 @@ class _Run:
             pad_token_id=processor.tokenizer.pad_token_id or 0,
             micro_batch=self.settings.micro_batch,
             rank=self.processes.rank,
-            world=self.processes.world,
+            world_size=self.processes.world_size,
             workers=self.settings.workers,
             encode=None if self.cache is None else partial(self.cache.encode, self.network.model),
         )
 
-    def _tell(self, report: StepReport) -> None:
+    def _record(self, report: StepReport) -> None:
         count = int(self.processes.sum([len(report.skipped)])[0])
         skipped = self.processes.gather(report.skipped) if count else []
         self.state["skipped"] += count
         if self.metrics is None:
             return
-        for lost in skipped:
-            logger.warning("left out %s: %s", lost.record, lost.reason)
-            self.metrics.event("skip", step=report.step, record=lost.record, reason=lost.reason)
-        every = report.positions + report.padding
+        for one in skipped:
+            logger.warning("skipped %s: %s", one.record, one.reason)
+            self.metrics.event("skip", step=report.step, record=one.record, reason=one.reason)
+        computed = report.positions + report.padding
         self.metrics.step(
             report.step,
             loss=report.loss,
             gradient_norm=report.gradient_norm,
             learning_rate=self.phase.learning_rate * report.rate,
             tokens_per_second=report.positions / report.seconds,
-            padding_share=report.padding / every if every else 0.0,
+            padding_share=report.padding / computed if computed else 0.0,
             supervised=report.supervised,
             seconds=report.seconds,
             skipped=self.state["skipped"],
         )
 
     def _evaluate(self) -> bool:
-        """Measure; returns whether it is the best so far."""
-        processes, settings = self.processes, self.settings
-        share = settings.micro_batch * processes.world
-        order = InOrder(range(len(self.data.evaluation)), batch=share)
+        """Measure the loss on the evaluation data; returns whether a trained model is the best so far."""
+        batch = self.settings.micro_batch * self.processes.world_size
+        order = SequentialOrder(range(len(self.data.evaluation)), batch=batch)
         source = self._source(self.data.evaluation, order)
-        loss = evaluate(self.network.model, source, order.steps_per_epoch, processes, self._autocast)
+        loss = evaluate(self.network.model, source, order.steps_per_epoch, self.strategy, self._autocast)
         if self.metrics is not None:
             self.metrics.evaluation(self.state["step"], loss=loss)
         best = self.state["best"]
@@ -315,29 +318,30 @@ class _Run:
         return improved and self.state["step"] > 0
 
     def _save(self) -> None:
-        checkpoint.save(self.output, self.network.model, self.optimizer, self.state, self.processes)
+        checkpoint.save(self.output, self.network.model, self.optimizer, self.state, self.strategy)
         if self.processes.first:
             best = self.state["best"]
             checkpoint.prune(self.output, self.settings.keep, None if best is None else f"step-{best['step']:06}")
 
     def _restore(self, folder: Path) -> None:
-        state = checkpoint.restore(folder, self.network.model, self.optimizer)
+        state = checkpoint.restore(folder, self.network.model, self.optimizer, self.strategy)
         for key, what in (("phase", "another phase"), ("data", "other data, another seed or another batch")):
             if state[key] != self.state[key]:
                 raise UsageError(
-                    f"{folder} was trained with {what}; resume with what {self.output / SETTINGS} names, or start a "
-                    "new run"
+                    f"{folder} was trained with {what}; resume with those in {self.output / SETTINGS}, or start a new "
+                    "run"
                 )
         self.state = state | {"steps": self.data.steps}
-        logger.info("going on at step %d of %d", self.state["step"], self.data.steps)
+        logger.info("resuming at step %d of %d", self.state["step"], self.data.steps)
 
     def _take_best(self) -> None:
-        """Put the best checkpoint's weights into the model, if it is not the last."""
+        """Load the best checkpoint, if it is requested and not the last."""
         best = self.state["best"]
         if self.settings.finish == "last" or best is None or best["step"] in (0, self.state["step"]):
             return
-        checkpoint.restore(self.output / "checkpoints" / f"step-{best['step']:06}", self.network.model, self.optimizer)
-        logger.info("the finished model is that of step %d, the best", best["step"])
+        folder = self.output / "checkpoints" / f"step-{best['step']:06}"
+        checkpoint.restore(folder, self.network.model, self.optimizer, self.strategy)
+        logger.info("the finished model is that of step %d, the best on the evaluation data", best["step"])
 
     def _cache(self) -> FeatureCache | None:
         if self.settings.cache is None:

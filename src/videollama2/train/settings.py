@@ -217,7 +217,7 @@ def to_json(phase: Phase, settings: Settings, **run: Any) -> str:
     return json.dumps(values, indent=2, default=lambda v: sorted(v) if isinstance(v, frozenset) else str(v)) + "\n"
 
 
-def saved(folder: Path) -> dict[str, Any]:
+def read_saved(folder: Path) -> dict[str, Any]:
     """The configuration that a run was started with.
 
     Raises:

@@ -1,0 +1,26 @@
+"""One process: the model as it is, gradients by autograd, steps by torch's optimizer."""
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import Processes
+from .base import Strategy
+
+
+class SingleProcess(Strategy):
+    """A run of one process."""
+
+    @classmethod
+    def on(cls, device: torch.device) -> "SingleProcess":
+        """The strategy of a model on this device."""
+        return cls(Processes.alone(device))
+
+    def prepare_model(self, model: nn.Module, dtype: torch.dtype | None) -> None:
+        """Nothing to spread."""
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add a micro-batch's gradients to those of the step."""
+        loss.backward()
+
+    def leave(self) -> None:
+        """No group was joined; one that the caller has stays."""
