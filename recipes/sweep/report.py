@@ -194,11 +194,11 @@ def write_report(results: list[dict[str, Any]], path: Path) -> None:
     _, _, after = rest.partition(END)
     seeds, best = len({r["seed"] for r in results}), better_rate(results)
     tables = [
-        f"Right answers in per cent: mean of {seeds} seeds, ± half of Student's 95 % interval over seeds. Each row "
-        "with that of the learning rates with which all rows have all seeds that brought its training loss lowest.",
+        f"Right answers in per cent: mean of {seeds} seeds ± half the width of Student's 95 % interval over seeds. "
+        "Each row is shown at the learning rate that gave it the lower training loss.",
         results_table(best), claims_table(best), tasks_table(best),
         "Each learning rate:", rates_table(results),
-        "What a row costs beyond the budget that all have:", costs_table(best),
+        "What differs between rows besides the connector:", costs_table(best),
     ]  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
