@@ -11,15 +11,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-# Of the largest value. Another order of summation moves the last bits, some 1e-6 after several layers; a layer in 16
-# bits, a wrong epsilon or a lost token moves 1e-3 and more.
+# As a share of the largest value. Another order of summation moves the last bits, some 1e-6 after several layers; a
+# layer in 16 bits, a wrong epsilon or a lost token moves 1e-3 and more.
 FLOAT32 = 2e-5
 
 
 def same_numbers(found: Tensor, expected: Tensor, tolerance: float = FLOAT32) -> None:
-    """Assert equal shape and dtype, and values within `tolerance` times the largest expected one (at least 1)."""
+    """Assert equal shape and dtype, and values within `tolerance` times the largest expected one."""
     largest = expected.detach().abs().amax().item() if expected.numel() else 0.0
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(1.0, largest))
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * largest)
 
 
 def same_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

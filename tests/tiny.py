@@ -82,16 +82,18 @@ def save(folder: Path, **changes: Any) -> Path:
 
 
 def processor(made_config: VideoLlama2Config) -> VideoLlama2Processor:
-    pixels = None
-    if made_config.vision_config is not None:
-        pixels = PixelSettings.from_dict(
-            {
-                "image_processor_type": "CLIPImageProcessor",
-                "size": {"shortest_edge": 56},
-                "crop_size": {"height": 56, "width": 56},
-            }
-        )
+    pixels = None if made_config.vision_config is None else pixel_settings()
     return VideoLlama2Processor(tokenizer(), made_config, pixels)
+
+
+def pixel_settings() -> PixelSettings:
+    return PixelSettings.from_dict(
+        {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"shortest_edge": 56},
+            "crop_size": {"height": 56, "width": 56},
+        }
+    )
 
 
 def tone(seconds: float, hz: float = 440.0, rate: int = 16000) -> np.ndarray:

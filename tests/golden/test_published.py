@@ -4,8 +4,6 @@
 Weights: keys sorted, k their index, element j = 0.05·sin(0.37·j + k) (+1 for one-dimensional weights, the norms').
 """
 
-from collections.abc import Iterable
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +12,8 @@ from videollama2.beats import BeatsModel
 from videollama2.configuration import BeatsConfig
 from videollama2.stc import build_connector
 from videollama2.weights.layouts import beats_state_dict
+
+from .formulas import fill, wave, weights
 
 # type, vision width, output shape, first four values, last two, mean, population standard deviation
 CONNECTORS = [
@@ -27,22 +27,6 @@ CONNECTORS = [
 BEATS = (
     (1, 1496, 768), (-1.764219, -0.756805, 0.466227, 0.812651), (-0.195539, -0.011152), 0.0028233, 1.0087084,
 )  # fmt: skip
-
-
-def wave(shape: Iterable[int], step: float, phase: float = 0.0) -> Tensor:
-    shape = tuple(shape)
-    count = int(torch.tensor(shape).prod())
-    return torch.sin(step * torch.arange(count, dtype=torch.float64) + phase).reshape(shape)
-
-
-def golden_weights(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    weights = {}
-    for k, name in enumerate(sorted(shapes)):
-        tensor = 0.05 * wave(shapes[name], 0.37, k)
-        if name.endswith(".weight") and len(shapes[name]) == 1:
-            tensor = tensor + 1
-        weights[name] = tensor.float()
-    return weights
 
 
 def check(
@@ -61,7 +45,7 @@ def check(
 @torch.no_grad()
 def test_connector(kind, width, shape, first, last, mean, std) -> None:  # type: ignore[no-untyped-def]
     module = build_connector(kind, width, 32)
-    module.load_state_dict(golden_weights({k: v.shape for k, v in module.state_dict().items()}))
+    fill(module)
     check(module(wave((1, 4, 36, width), 0.013).float()), shape, first, last, mean, std)
 
 
@@ -77,6 +61,6 @@ def test_beats() -> None:
         for k, v in model.state_dict().items()
     }
     assert len(shapes) == 241
-    model.load_state_dict(beats_state_dict(golden_weights(shapes)))
+    model.load_state_dict(beats_state_dict(weights(shapes)))
     fbank = (10 + 5 * wave((1, 2998, 128), 0.013)).float()
     check(model(fbank).features, *BEATS)
