@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from videollama2.configuration import BeatsConfig, VideoLlama2Config
+from videollama2.beats import BeatsConfig
+from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 
 MIB = 1 << 20

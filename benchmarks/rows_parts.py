@@ -126,13 +126,12 @@ def _connector(kind: str, frames: int, backward: bool) -> Case:
 
 
 def _beats(frames: int, goal: float | None) -> Case:
-    from videollama2.beats import BeatsModel, patch_grid
-    from videollama2.configuration import BeatsConfig
+    from videollama2.beats import BeatsConfig, BeatsModel
 
     torch.manual_seed(2)
     model = seeded(BeatsModel(BeatsConfig()))
     sound = torch.randn(1, frames, 128) * 6 + 12
-    time, rows_ = patch_grid(frames)
+    time, rows_ = frames // model.config.input_patch_size, model.config.rows
     N, D, layers = time * rows_, 768, 12
     flop = layers * (2.0 * N * 12 * D * D + 4.0 * N * N * D) + 2.0 * N * D * (D // 16) * 128
 

@@ -18,9 +18,10 @@ LONGER: dict[str, str] = {}
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("json_lines", "protocols", "device", "receipt", "progress", "storage", "jobs", "subtitles"),
-    ("configuration", "media", "phases"),
-    ("stc", "beats", "vision", "fusion", "text"),
-    ("modeling", "image_settings"),
+    ("media", "phases"),
+    ("stc", "audio", "beats", "vision", "fusion"),
+    ("configuration",),
+    ("modeling", "image_settings", "text"),
     ("processing",),
     ("weights", "data"),
     ("generation", "engine"),
@@ -34,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LATE = {
     ("modeling", "weights"): "from_pretrained is a method of the class that weights loads",
     ("processing", "weights"): "from_pretrained looks a folder up",
+    ("configuration", "weights"): "from_pretrained reads the original's config.json, too",
 }
 NEVER = {
     "torchvision",

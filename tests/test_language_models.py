@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from videollama2.configuration import LANGUAGE_MODELS, VideoLlama2Config
+from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
-from videollama2.weights.layouts import original_name
+from videollama2.weights.original.configuration import LANGUAGE_MODELS
+from videollama2.weights.original.names import original_name
 
 from .close import same_numbers, same_tensors
 

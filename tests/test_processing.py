@@ -26,7 +26,7 @@ from videollama2.errors import (
     TensorMismatch,
     UsageError,
 )
-from videollama2.weights.export import export_original
+from videollama2.weights.original.export import export_original
 
 from . import tiny
 

@@ -18,7 +18,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .configuration import BeatsConfig, VideoLlama2Config
+    from .beats import BeatsConfig
+    from .configuration import VideoLlama2Config
     from .engine import Engine
     from .errors import VideoLlama2Error
     from .generation.request import Request
@@ -37,7 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Answer": "receipt",
-    "BeatsConfig": "configuration",
+    "BeatsConfig": "beats",
     "Engine": "engine",
     "GenerateOptions": "generation.sampling",
     "Media": "text.conversations",

@@ -13,23 +13,106 @@ view; scores are computed for a slice of queries at a time, so memory grows with
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel
 
-from .configuration import BeatsConfig
-from .errors import EmptyMedia
+from .audio import AudioEncoder, AudioEncoderConfig, register_audio_encoder
+from .errors import ConfigError, EmptyMedia
+from .media import fbank as kaldi
 
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
-MEL_BINS = 128
 WEIGHT_NORM_EPS = 1e-6  # not in the usual weight norm; the original adds it under the root
 QUERY_SLICE = 1536  # queries whose biases exist at once: 30 s in one piece, longer sound without an N × N matrix
 SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
+
+
+class BeatsConfig(AudioEncoderConfig):
+    """Sizes of a BEATs audio encoder (spec §1.5); the defaults are the released `BEATs_iter3+ (AS2M, cpt2)`.
+
+    Names follow the original's so that its `cfg` dict and `beats_config.json` load as they are.
+    """
+
+    model_type = "beats"
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "encoder_embed_dim",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_attention_heads",
+    }
+
+    input_patch_size: int = 16
+    embed_dim: int = 512
+    conv_bias: bool = False
+    encoder_layers: int = 12
+    encoder_embed_dim: int = 768
+    encoder_ffn_embed_dim: int = 3072
+    encoder_attention_heads: int = 12
+    activation_fn: str = "gelu"
+    layer_wise_gradient_decay_ratio: float = 0.6
+    layer_norm_first: bool = False
+    deep_norm: bool = True
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    encoder_layerdrop: float = 0.05
+    dropout_input: float = 0.0
+    conv_pos: int = 128
+    conv_pos_groups: int = 16
+    relative_position_embedding: bool = True
+    num_buckets: int = 320
+    max_distance: int = 800
+    gru_rel_pos: bool = True
+    finetuned_model: bool = True
+    predictor_dropout: float = 0.0
+    predictor_class: int = 527
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        unsupported = {
+            "activation_fn": (self.activation_fn, "gelu"),
+            "layer_norm_first": (self.layer_norm_first, False),
+            "deep_norm": (self.deep_norm, True),
+            "relative_position_embedding": (self.relative_position_embedding, True),
+            "gru_rel_pos": (self.gru_rel_pos, True),
+        }
+        for name, (found, expected) in unsupported.items():
+            if found != expected:
+                raise ConfigError(f"BEATs with {name}={found!r} is not supported; released ones have {expected!r}")
+        if self.encoder_embed_dim % self.encoder_attention_heads:
+            raise ConfigError(
+                f"BEATs width {self.encoder_embed_dim} does not divide into {self.encoder_attention_heads} heads"
+            )
+
+    @property
+    def bins(self) -> int:
+        """Mel bins of the filterbank."""
+        return kaldi.BINS
+
+    @property
+    def rows(self) -> int:
+        """Patches along the frequency axis."""
+        return kaldi.BINS // self.input_patch_size
+
+    @property
+    def min_samples(self) -> int:
+        """Samples of one patch."""
+        return kaldi.FRAME + (self.input_patch_size - 1) * kaldi.SHIFT
+
+    def input_features(self, wave: Tensor) -> Tensor:
+        """float [S] → [frames, 128] log-mel energies (spec §4.6)."""
+        return kaldi.fbank(wave)
+
+    def num_frames(self, samples: int) -> int:
+        """Filterbank frames, one every 10 ms."""
+        return kaldi.num_frames(samples)
+
+    def num_features(self, frames: int) -> int:
+        """Patches of that many frames; a last part of a patch is dropped."""
+        return frames // self.input_patch_size * self.rows
 
 
 @dataclass
@@ -47,18 +130,11 @@ class BeatsOutput:
     grid: tuple[int, int]
 
 
-def patch_grid(frames: int, patch: int = 16) -> tuple[int, int]:
-    """Patches along (time, frequency) of a filterbank of that many frames; a last part of a patch is dropped."""
-    return frames // patch, MEL_BINS // patch
-
-
-class BeatsModel(PreTrainedModel):
+@register_audio_encoder
+class BeatsModel(AudioEncoder):
     """BEATs with its (optional) sound-event predictor; all tensors of the original checkpoint have a place."""
 
     config_class = BeatsConfig
-    base_model_prefix = "audio_encoder"
-    main_input_name = "input_features"
-    input_modalities = ("audio",)
     _supports_sdpa = True
     _no_split_modules = ("BeatsLayer",)
 
@@ -85,7 +161,7 @@ class BeatsModel(PreTrainedModel):
         """
         patch = self.config.input_patch_size
         frames = input_features.shape[1]
-        grid = patch_grid(frames, patch)
+        grid = (frames // patch, self.config.rows)
         if grid[0] < 1:
             raise EmptyMedia(
                 f"the sound is {frames} filterbank frames long; BEATs needs at least {patch} "
@@ -100,6 +176,20 @@ class BeatsModel(PreTrainedModel):
             x = self.post_extract_proj(x)
         x = F.dropout(x, self.config.dropout_input, self.training)
         return BeatsOutput(self.encoder(x, padding), padding, grid)
+
+    def encode(self, input_features: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Features of each audio: [B, frames, 128] → B tensors [n, D]; a last part of a patch is dropped from each."""
+        patch, rows = self.config.input_patch_size, self.config.rows
+        steps = [input_features.shape[1] // patch] * len(input_features)
+        padding = None
+        if mask is not None and not bool(mask.all()):
+            whole = mask.sum(1) // patch * patch
+            steps = (whole // patch).tolist()
+            longest = max(steps) * patch  # frames beyond every audio's whole patches are nobody's
+            input_features = input_features[:, :longest]
+            padding = torch.arange(longest, device=whole.device) >= whole[:, None]
+        out = self(input_features, padding)
+        return [x[: n * rows] for x, n in zip(out.features, steps, strict=True)]
 
     def class_probabilities(self, input_features: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Probabilities of the sound events that a fine-tuned BEATs was trained on: float [B, classes]."""

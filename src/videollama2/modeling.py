@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from .beats import MEL_BINS, BeatsModel
+from .audio import AudioEncoder, audio_encoder_class, pool_features
 from .configuration import VideoLlama2Config
 from .errors import ConfigError, UnsupportedModality, UsageError
 from .fusion import splice
 from .stc import build_connector, build_mlp
-from .vision import encode_frames, is_frozen
+from .vision import encode_frames, is_frozen, vision_family
 
 MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
 PATCH_INPUTS = ("image_patches", "video_patches", "sound_patches")
@@ -45,7 +45,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _skip_keys_device_placement = ("past_key_values",)
-    _no_split_modules: ClassVar[list[str]] = ["BeatsLayer", "Bottleneck", "CLIPEncoderLayer", "SiglipEncoderLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["Bottleneck"]  # transformers adds those of the parts
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -93,16 +93,17 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         D = text.hidden_size
         self.vision_encoder: Any = None
         self.connector: Any = None
-        self.audio_encoder: BeatsModel | None = None
+        self.audio_encoder: AudioEncoder | None = None
         self.audio_projector: Any = None
         if config.vision_config is not None:
             vision = config.vision_config
+            vision_family(vision.model_type)  # raises on one that we can't run
             self.vision_encoder = AutoModel.from_config(vision)
             self.connector = build_connector(config.connector_type, vision.hidden_size, D)
         if config.audio_config is not None:
             audio = config.audio_config
-            self.audio_encoder = BeatsModel(audio)
-            self.audio_projector = build_mlp(config.audio_projector_type, audio.encoder_embed_dim, D)
+            self.audio_encoder = audio_encoder_class(audio.model_type)(audio)
+            self.audio_projector = build_mlp(config.audio_projector_type, audio.hidden_size, D)
         self.language_model = AutoModel.from_config(text)
         self.post_init()
 
@@ -144,24 +145,10 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         return encode_frames(self.vision_encoder, pixels, config.vision_feature_layer, config.vision_feature_select)
 
     def encode_sounds(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
-        """[sounds, frames, 128] → per sound [n, C]: what BEATs hears, before pooling; no gradient where it is frozen.
-
-        A last part of a patch is dropped from each sound, as if it were alone: batching changes no number.
-        """
+        """[sounds, frames, bins] → per sound [n, C], the encoder's features; no gradient where it is frozen."""
         encoder = self._must_hear()
-        patch = encoder.config.input_patch_size
-        frames = input_features.shape[1]
-        steps = [frames // patch] * len(input_features)
-        padding = None
-        if input_features_mask is not None and not bool(input_features_mask.all()):
-            whole = input_features_mask.sum(1) // patch * patch
-            steps = (whole // patch).tolist()
-            longest = max(steps) * patch  # nothing beyond the longest sound's whole patches is anybody's
-            input_features = input_features[:, :longest]
-            padding = torch.arange(longest, device=whole.device) >= whole[:, None]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
-            out = encoder(input_features, padding)
-        return [x[: n * out.grid[1]] for x, n in zip(out.features, steps, strict=True)]
+            return encoder.encode(input_features, input_features_mask)
 
     def connect_images(self, patches: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Per image [1, P, C] → [tokens, D]."""
@@ -178,8 +165,8 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
 
     def connect_sounds(self, patches: Sequence[Tensor]) -> list[Tensor]:
         """Per sound [n, C] → [tokens, D]."""
-        rows = MEL_BINS // self._must_hear().config.input_patch_size
-        pooled = [_pool(sound, rows, self.config.audio_pool) for sound in patches]
+        rows = self._must_hear().config.rows
+        pooled = [pool_features(sound, rows, self.config.audio_pool) for sound in patches]
         return list(self.audio_projector(torch.cat(pooled)).split([len(sound) for sound in pooled]))
 
     def embed(
@@ -252,7 +239,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         if self.vision_encoder is None or self.connector is None:
             raise UnsupportedModality("this model has no vision encoder; it can be asked about text and sound only")
 
-    def _must_hear(self) -> BeatsModel:
+    def _must_hear(self) -> AudioEncoder:
         if self.audio_encoder is None or self.audio_projector is None:
             raise UnsupportedModality("this model has no audio encoder; leave the sound out, or load one that hears")
         return self.audio_encoder
@@ -265,20 +252,6 @@ def _either(media: Any, get: Callable[..., Any], patches: Any, connect: Callable
     if patches is not None:
         return list(connect(patches))
     return [] if media is None else list(get(media))
-
-
-def pooled_patches(time: int, frequency: int, pool: Sequence[int]) -> int:
-    """How many tokens a grid of BEATs patches becomes."""
-    return -(-time // pool[0]) * -(-frequency // pool[1])
-
-
-def _pool(patches: Tensor, rows: int, pool: Sequence[int]) -> Tensor:
-    """Average neighbouring patches, time-major: [T·rows, C] → [T'·rows', C]. A last block may be smaller."""
-    if tuple(pool) == (1, 1):
-        return patches
-    grid = patches.unflatten(0, (-1, rows)).permute(2, 0, 1)
-    pooled = F.avg_pool2d(grid[None], tuple(pool), ceil_mode=True, count_include_pad=False)[0]
-    return pooled.permute(1, 2, 0).flatten(0, 1)
 
 
 class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, GenerationMixin):

@@ -20,15 +20,14 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
-from .beats import patch_grid
 from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import Clip, Opener, PixelSettings, Sound, open_clip, pixel_values, sound_features
-from .modeling import MEDIA_INPUTS, pooled_patches
+from .modeling import MEDIA_INPUTS
 from .protocols import Protocol, protocol
 from .receipt import AudioReceipt, VideoReceipt
-from .stc import CONNECTORS
+from .stc import connector_settings
 from .text.conversations import Media, as_conversations, media_of, with_modalities
 from .text.prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
 from .text.tokenization import Modality, load_tokenizer
@@ -183,7 +182,8 @@ class VideoLlama2Processor(ProcessorMixin):
             pixels = pixel_values(clip.frames, self.pixels, chosen.aspect)
             video = self._video_receipt(clip)
         if clip.kind != "image":  # nobody expects a sound of a still
-            sound = sound_features(clip, chosen)
+            encoder = self.config.audio_config
+            sound = sound_features(clip, chosen) if encoder is None else sound_features(clip, chosen, encoder)
             audio, lost = self._audio_receipt(clip, media, sound)
             losses += (*sound.losses, *lost)
         named = tuple(f"{clip.source}: {loss}" for loss in losses)
@@ -240,17 +240,12 @@ class VideoLlama2Processor(ProcessorMixin):
             return 0
         vision = self.config.vision_config
         rows, columns = (side // vision.patch_size for side in self.pixels.output_size)
-        if self.config.connector_type not in CONNECTORS:
-            return rows * columns
-        T, H, W = CONNECTORS[self.config.connector_type].grid(frames, rows, columns)
-        return T * H * W
+        return connector_settings(self.config.connector_type).num_tokens(frames, rows, columns)
 
-    def audio_tokens(self, fbank_frames: int) -> int:
-        """Positions that a sound of that many filterbank rows takes."""
+    def audio_tokens(self, frames: int) -> int:
+        """Tokens of a sound with that many frames of input features."""
         audio = self.config.audio_config
-        if audio is None:
-            return 0
-        return pooled_patches(*patch_grid(fbank_frames, audio.input_patch_size), self.config.audio_pool)
+        return 0 if audio is None else int(audio.num_tokens(audio.num_features(frames), self.config.audio_pool))
 
     def encode(self, messages: Sequence[Message], media: Sequence[Prepared] = ()) -> Encoded:
         """Messages to ids. The k-th media part of the messages stands for `media[k]`.

@@ -1,11 +1,11 @@
-"""Tell transformers' Auto classes about this package's model; safe to call any number of times."""
+"""Register this package's classes with transformers' Auto classes; safe to call any number of times."""
 
 from functools import cache
 
 
 @cache
 def register() -> None:
-    """Register configuration and model classes, and the original's model types as aliases."""
+    """Register configuration, model and processor, and the original's model types as aliases."""
     from transformers import (
         AutoConfig,
         AutoModel,
@@ -15,15 +15,15 @@ def register() -> None:
         PreTrainedConfig,
     )
 
-    from .beats import BeatsModel
-    from .configuration import ORIGINAL_CONFIGS, BeatsConfig, VideoLlama2Config
+    from .configuration import VideoLlama2Config
     from .modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
     from .processing import VideoLlama2Processor
+    from .weights.original.configuration import ORIGINAL_CONFIGS
 
-    configs: tuple[type[PreTrainedConfig], ...] = (BeatsConfig, VideoLlama2Config, *ORIGINAL_CONFIGS)
+    # audio encoders register themselves (audio.py)
+    configs: tuple[type[PreTrainedConfig], ...] = (VideoLlama2Config, *ORIGINAL_CONFIGS)
     for config in configs:
         AutoConfig.register(config.model_type, config, exist_ok=True)
-    AutoModel.register(BeatsConfig, BeatsModel, exist_ok=True)
     AutoModel.register(VideoLlama2Config, VideoLlama2Model, exist_ok=True)
     AutoProcessor.register(VideoLlama2Config, VideoLlama2Processor, exist_ok=True)
     for auto in (AutoModelForMultimodalLM, AutoModelForImageTextToText):

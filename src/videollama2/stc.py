@@ -15,6 +15,7 @@ kernel equals its stride, is one matrix product over non-overlapping blocks.
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class ConnectorSettings:
         learned: the sampler is a convolution; otherwise it averages.
         downsample: how many frames, rows and columns become one.
         padding: zeros added on every side of all three axes before sampling.
-        depth: bottleneck blocks in each RegStage; 0 leaves both stages out.
+        depth: bottleneck blocks in each RegStage; 0 means no RegStage.
     """
 
     learned: bool
@@ -46,7 +47,7 @@ class ConnectorSettings:
         """Frames, rows and columns after sampling.
 
         Raises:
-            MediaError: nothing would be left.
+            MediaError: too few frames or patches for one token.
         """
         sizes = (frames, rows, columns)
         folded = tuple((n + 2 * self.padding) // k for n, k in zip(sizes, self.downsample, strict=True))
@@ -56,6 +57,27 @@ class ConnectorSettings:
                 f"{'×'.join(map(str, self.downsample))} into one; give at least {self.downsample[0]} frames"
             )
         return folded[0], folded[1], folded[2]
+
+    def num_tokens(self, frames: int, rows: int, columns: int) -> int:
+        """Tokens of a clip of that many frames, rows and columns of patches; errors as `grid`."""
+        T, H, W = self.grid(frames, rows, columns)
+        return T * H * W
+
+
+@dataclass(frozen=True)
+class MeanSettings:
+    """A connector that averages over time and projects each patch.
+
+    Attributes:
+        projector: `linear` or `mlpNx_gelu`.
+    """
+
+    projector: str
+    downsample: ClassVar[tuple[int, int, int]] = (1, 1, 1)  # one frame is enough, and every patch is a token
+
+    def num_tokens(self, frames: int, rows: int, columns: int) -> int:
+        """Tokens of a clip: one per patch, however many frames."""
+        return rows * columns
 
 
 CONNECTORS = {
@@ -80,17 +102,29 @@ TABLE_1 = (
 _MLP = re.compile(r"^mlp(\d+)x_gelu$")
 
 
+def connector_settings(connector_type: str) -> ConnectorSettings | MeanSettings:
+    """The settings of the connector of that name; they count tokens without building it.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if connector_type in CONNECTORS:
+        return CONNECTORS[connector_type]
+    if connector_type == "linear" or _MLP.match(connector_type):
+        return MeanSettings(connector_type)
+    raise ConfigError(f"unknown connector {connector_type!r}; available: {', '.join(CONNECTORS)}, linear, mlpNx_gelu")
+
+
 def build_connector(connector_type: str, vision_width: int, language_width: int) -> "STCConnector | MeanConnector":
     """The connector of that name, freshly initialised.
 
     Raises:
         ConfigError: an unknown name, or widths that a connector without a RegStage can't join.
     """
-    if connector_type in CONNECTORS:
-        return STCConnector(CONNECTORS[connector_type], vision_width, language_width)
-    if connector_type == "linear" or _MLP.match(connector_type):
-        return MeanConnector(build_mlp(connector_type, vision_width, language_width))
-    raise ConfigError(f"unknown connector {connector_type!r}; available: {', '.join(CONNECTORS)}, linear, mlpNx_gelu")
+    settings = connector_settings(connector_type)
+    if isinstance(settings, MeanSettings):
+        return MeanConnector(settings, vision_width, language_width)
+    return STCConnector(settings, vision_width, language_width)
 
 
 def build_mlp(kind: str, width_in: int, width_out: int) -> nn.Module:
@@ -115,7 +149,7 @@ class STCConnector(nn.Module):
 
     1. `s1` mixes each frame's patches: [B·T, h, w, C] → [B·T, h, w, D]
     2. `sampler` folds blocks of t × h × w: → [B, T', h', w', D]
-    3. `s2` mixes what is left, per folded frame
+    3. `s2` mixes each folded frame again
     4. `readout` maps each position: → [B, T'·h'·w', D], in the order time, row, column
     """
 
@@ -124,7 +158,7 @@ class STCConnector(nn.Module):
         if settings.depth == 0 and vision_width != language_width:
             raise ConfigError(
                 f"a connector without a RegStage can't map vision width {vision_width} to language width "
-                f"{language_width}; the widths must be equal, or the connector another one"
+                f"{language_width}; use equal widths or another connector"
             )
         self.settings = settings
         self.s1 = _reg_stage(settings.depth, vision_width, language_width)
@@ -168,11 +202,6 @@ class STCConnector(nn.Module):
         per_kind = tokens.unflatten(1, (len(kinds), -1))
         return per_kind[:, [kinds.index(block) for block in blocks]].flatten(1, 2)
 
-    def num_tokens(self, frames: int, rows: int, columns: int) -> int:
-        """How many tokens a clip becomes."""
-        T, H, W = self.settings.grid(frames, rows, columns)
-        return T * H * W
-
     def _read(self, x_BTHWD: Tensor) -> Tensor:
         B, T = x_BTHWD.shape[:2]
         mixed = self.s2(x_BTHWD.flatten(0, 1)).unflatten(0, (B, T))
@@ -183,8 +212,10 @@ class STCConnector(nn.Module):
 class MeanConnector(nn.Module):
     """Average over time, then a projector on each patch: [B, T, N, C] → [B, N, D] (spec §1.3)."""
 
-    def __init__(self, projector: nn.Module) -> None:
+    def __init__(self, settings: MeanSettings, vision_width: int, language_width: int) -> None:
         super().__init__()
+        self.settings = settings
+        projector = build_mlp(settings.projector, vision_width, language_width)
         # the projector's own parameters carry the original's names: `weight`, or `0.weight`, `2.weight`, …
         for name, child in projector.named_children():
             self.add_module(name, child)
@@ -199,10 +230,6 @@ class MeanConnector(nn.Module):
     def forward_still(self, features: Tensor, num_frames: int) -> Tensor:
         """The same for one frame [B, N, C]: the mean of copies is the frame itself."""
         return self._project(features.flatten(1, 2) if features.dim() == 4 else features)
-
-    def num_tokens(self, frames: int, rows: int, columns: int) -> int:
-        """How many tokens a clip becomes."""
-        return rows * columns
 
     def _project(self, x_BNC: Tensor) -> Tensor:
         if not self._modules:
@@ -242,7 +269,7 @@ class BlockMean(nn.Module):
 
 
 def _blocks(x_BTHWD: Tensor, kernel: tuple[int, int, int]) -> Tensor:
-    """[B, T, H, W, D] cut into [B, T', t, H', h, W', w, D]; what does not fill a block is left out."""
+    """[B, T, H, W, D] cut into [B, T', t, H', h, W', w, D]; a part of a block at the end is dropped."""
     t, h, w = kernel
     _, T, H, W, _ = x_BTHWD.shape
     whole = x_BTHWD[:, : T // t * t, : H // h * h, : W // w * w]

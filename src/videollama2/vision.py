@@ -1,11 +1,13 @@
 """The frame encoder: pixels → patch features from an intermediate block (spec §1.2).
 
-CLIP, SigLIP and DINOv2 are transformers' own modules; here is only how far they run. Blocks after the chosen one, the
-last norm and the pooling head keep their tensors, so that a checkpoint is complete, but are never computed.
+The encoders are transformers' own modules; this file says how each family runs, and how far. Blocks after the chosen
+one, the last norm and the pooling head keep their tensors, so that a checkpoint stays complete, but never run.
 """
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,8 +18,55 @@ from .errors import ConfigError
 FRAMES_PER_PASS = 32  # bounds activation memory for long clips; larger passes were not faster
 
 
+@dataclass(frozen=True)
+class VisionFamily:
+    """How one family of transformers' vision encoders differs from the others.
+
+    Attributes:
+        image_processor: transformers' image processor class, whose defaults hold without a preprocessor_config.json.
+        class_token: whether a class token precedes the patches.
+        blocks: where the transformer blocks are in the model.
+        pre_norm: name of a norm between embeddings and blocks; None: there is none.
+        attention_mask: whether a block takes an `attention_mask`.
+        exact_size: frames are resized to S × S; otherwise the shorter side is, and the centre is cropped.
+        part_of: model_type of the text-and-image model that this encoder is published in; None: published alone.
+    """
+
+    image_processor: str
+    class_token: bool
+    blocks: str = "encoder.layers"
+    pre_norm: str | None = None
+    attention_mask: bool = True
+    exact_size: bool = False
+    part_of: str | None = None
+
+
+# by model_type; a new encoder is a row here, and a row of media/pixels.py if its image processor is new, too
+VISION_FAMILIES = {
+    "clip_vision_model": VisionFamily(
+        "CLIPImageProcessor",
+        class_token=True,
+        pre_norm="pre_layrnorm",
+        part_of="clip",  # transformers' spelling
+    ),
+    "siglip_vision_model": VisionFamily("SiglipImageProcessor", class_token=False, exact_size=True, part_of="siglip"),
+    "dinov2": VisionFamily("BitImageProcessor", class_token=True, blocks="encoder.layer", attention_mask=False),
+}
+
+
+def vision_family(model_type: str | None, where: str = "the vision encoder") -> VisionFamily:
+    """The family of a vision encoder's model_type.
+
+    Raises:
+        ConfigError: not in VISION_FAMILIES.
+    """
+    if model_type not in VISION_FAMILIES:
+        raise ConfigError(f"{where} is a {model_type!r}; expected one of {', '.join(VISION_FAMILIES)}")
+    return VISION_FAMILIES[model_type]
+
+
 def num_patches(vision_config: Any) -> tuple[int, int]:
-    """Rows and columns of patches in one frame; pixels that do not fill a patch are unused."""
+    """Rows and columns of patches in one frame; pixels that don't fill a patch are unused."""
     side = vision_config.image_size // vision_config.patch_size
     return side, side
 
@@ -26,59 +75,55 @@ def blocks_needed(num_layers: int, feature_layer: int) -> int:
     """How many blocks run to reach `hidden_states[feature_layer]`, which counts the embedding as 0.
 
     Raises:
-        ConfigError: there is no such layer.
+        ConfigError: no such layer.
     """
     index = feature_layer if feature_layer >= 0 else num_layers + 1 + feature_layer
     if not 0 <= index <= num_layers:
         raise ConfigError(
-            f"vision_feature_layer {feature_layer} does not exist in a tower of {num_layers} blocks; "
+            f"vision_feature_layer {feature_layer} does not exist in an encoder of {num_layers} blocks; "
             f"expected {-num_layers - 1} … {num_layers}"
         )
     return index
 
 
-def encode_frames(tower: nn.Module, pixels: Tensor, feature_layer: int, select: str = "patch") -> Tensor:
+def encode_frames(encoder: Any, pixels: Tensor, feature_layer: int, select: str = "patch") -> Tensor:
     """Features of each frame.
 
     Args:
-        tower: a CLIP, SigLIP or DINOv2 vision model of transformers.
+        encoder: a vision model of transformers, of a family in VISION_FAMILIES.
         pixels: float [N, 3, S, S], normalised.
         feature_layer: index into the hidden states.
         select: `patch` drops a class token, `cls_patch` keeps it.
 
     Returns:
-        [N, patches, C] in the dtype of the tower.
+        [N, patches, C] in the dtype of the encoder.
 
     Raises:
-        ConfigError: an unknown `select`, or a `cls_patch` where there is no class token.
+        ConfigError: an unknown family or `select`, or `cls_patch` for an encoder without a class token.
     """
-    has_class_token = hasattr(tower.embeddings, "class_embedding") or hasattr(tower.embeddings, "cls_token")
-    if select not in ("patch", "cls_patch") or (select == "cls_patch" and not has_class_token):
+    family = vision_family(encoder.config.model_type)
+    if select not in ("patch", "cls_patch") or (select == "cls_patch" and not family.class_token):
         raise ConfigError(
-            f"vision_feature_select {select!r} is not possible here; expected 'patch'"
-            + (" or 'cls_patch'" if has_class_token else "")
+            f"vision_feature_select is {select!r}; this encoder expects 'patch'"
+            + (" or 'cls_patch'" if family.class_token else "")
         )
-    blocks = _blocks(tower)[: blocks_needed(len(_blocks(tower)), feature_layer)]
-    with torch.no_grad() if is_frozen(tower) else contextlib.nullcontext():
-        features = torch.cat([_run(tower, blocks, part) for part in pixels.split(FRAMES_PER_PASS)])
-    return features[:, 1:] if has_class_token and select == "patch" else features
+    blocks = attrgetter(family.blocks)(encoder)
+    blocks = blocks[: blocks_needed(len(blocks), feature_layer)]
+    with torch.no_grad() if is_frozen(encoder) else contextlib.nullcontext():
+        features = torch.cat([_run(encoder, family, blocks, part) for part in pixels.split(FRAMES_PER_PASS)])
+    return features[:, 1:] if family.class_token and select == "patch" else features
 
 
 def is_frozen(encoder: nn.Module) -> bool:
-    """Whether nothing in it learns, so that no activations need be kept."""
+    """Whether no parameter learns, so that no activations need be kept."""
     return not any(p.requires_grad for p in encoder.parameters())
 
 
-def _blocks(tower: nn.Module) -> Sequence[nn.Module]:
-    encoder: Any = tower.encoder
-    return encoder.layers if hasattr(encoder, "layers") else encoder.layer  # DINOv2 says `layer`
-
-
-def _run(tower: Any, blocks: Sequence[Any], pixels: Tensor) -> Tensor:
-    x = tower.embeddings(pixels.to(next(tower.parameters()).dtype))
-    if hasattr(tower, "pre_layrnorm"):  # CLIP's, with its spelling
-        x = tower.pre_layrnorm(x)
+def _run(encoder: Any, family: VisionFamily, blocks: Sequence[Any], pixels: Tensor) -> Tensor:
+    x = encoder.embeddings(pixels.to(next(encoder.parameters()).dtype))
+    if family.pre_norm is not None:
+        x = getattr(encoder, family.pre_norm)(x)
     for block in blocks:
-        x = block(x) if tower.config.model_type == "dinov2" else block(x, attention_mask=None)
+        x = block(x, attention_mask=None) if family.attention_mask else block(x)
         x = x[0] if isinstance(x, tuple) else x
     return x

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from videollama2.beats import BeatsModel
-from videollama2.configuration import BeatsConfig
+from videollama2.beats import BeatsConfig, BeatsModel
 from videollama2.stc import build_connector
-from videollama2.weights.layouts import beats_state_dict
+from videollama2.weights.original.names import beats_state_dict
 
 from .formulas import fill, wave, weights
 

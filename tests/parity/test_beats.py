@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 
-from videollama2.beats import BeatsModel, relative_buckets
-from videollama2.configuration import BeatsConfig
-from videollama2.weights.layouts import beats_state_dict
+from videollama2.beats import BeatsConfig, BeatsModel, relative_buckets
+from videollama2.weights.original.names import beats_state_dict
 
 from .recorded import FIXTURES, meta, tensors
 

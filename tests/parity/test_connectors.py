@@ -97,4 +97,4 @@ def test_a_still_equals_its_copies(kind: str, num_frames: int) -> None:
         once = module.forward_still(still, num_frames)
     torch.testing.assert_close(once, copies, atol=1e-5, rtol=1e-5)
     if isinstance(module, STCConnector):
-        assert once.shape[1] == module.num_tokens(num_frames, 7, 7)
+        assert once.shape[1] == module.settings.num_tokens(num_frames, 7, 7)

@@ -13,7 +13,7 @@ import torch
 
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.vision import encode_frames
-from videollama2.weights.layouts import our_name
+from videollama2.weights.original.names import our_name
 
 from .recorded import FIXTURES, meta, need, tensors
 

@@ -11,7 +11,6 @@ from videollama2.data.labels import IGNORE, Example, caption_example, chat_examp
 from videollama2.errors import PromptError
 from videollama2.text import tokenization
 from videollama2.text.prompts import (
-    RELEASED_SYSTEM_PROMPT,
     build_prompt,
     chat_template,
     released_generate_kwargs,
@@ -20,6 +19,7 @@ from videollama2.text.prompts import (
 )
 from videollama2.text.prompts_legacy import conversation_template
 from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, encode_pieces, load_tokenizer
+from videollama2.weights.original.configuration import RELEASED_SYSTEM_PROMPT
 
 from .recorded import FIXTURES, TOKENIZERS, need
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from videollama2 import mm_infer, model_init, released_api
-from videollama2.text.prompts import RELEASED_SYSTEM_PROMPT, stop_token_ids
+from videollama2.text.prompts import stop_token_ids
 from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES
+from videollama2.weights.original.configuration import RELEASED_SYSTEM_PROMPT
 
 from .. import tiny
 from .recorded import FIXTURES, need, tensors

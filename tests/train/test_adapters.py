@@ -19,7 +19,7 @@ from videollama2.train.prepare import Sources, prepare
 from videollama2.train.settings import resolve
 from videollama2.train.strategy import SingleProcess
 from videollama2.weights import adapters
-from videollama2.weights.export import export_original
+from videollama2.weights.original.export import export_original
 
 from .. import tiny
 from . import runs

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from videollama2.configuration import LANGUAGE_MODELS
 from videollama2.errors import ConfigError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.weights.export import export_original
+from videollama2.weights.original.configuration import LANGUAGE_MODELS
+from videollama2.weights.original.export import export_original
 
 from .. import tiny
 from ..close import same_numbers, same_tensors

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from videollama2.configuration import BeatsConfig, VideoLlama2Config
+from videollama2.beats import BeatsConfig
+from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.weights.layouts import original_name
+from videollama2.weights.original.names import original_name
 
 from ..close import same_numbers, same_tensors
 

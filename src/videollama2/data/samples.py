@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..beats import MEL_BINS
 from ..errors import DataError, MediaError, NoAudioStream, NumericsError, PromptError, UnreadableMedia, UsageError
 from ..processing import VideoLlama2Processor, media_tensors
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
-from ..stc import CONNECTORS
+from ..stc import connector_settings
 from ..text.conversations import Media
 from ..text.tokenization import Modality
 from .collate import collate
@@ -108,9 +107,8 @@ class Samples(Dataset[Sample | Skipped]):
         self.style, self.on_unreadable = style, on_unreadable
         context = processor.config.max_positions
         self.most = context if max_length is None else min(max_length, context)
-        kind = processor.config.connector_type
         self._characters = characters_per_id(processor.tokenizer)
-        self._fewest = CONNECTORS[kind].downsample[0] if kind in CONNECTORS else 1
+        self._fewest = connector_settings(processor.config.connector_type).downsample[0]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -213,8 +211,8 @@ class Samples(Dataset[Sample | Skipped]):
         elif seen is not None:
             counts["video"] = processor.video_tokens(len(seen))
         if sample.sound_patches is not None:
-            patch = processor.config.audio_config.input_patch_size
-            counts["audio"] = processor.audio_tokens(len(sample.sound_patches) // (MEL_BINS // patch) * patch)
+            config = processor.config
+            counts["audio"] = config.audio_config.num_tokens(len(sample.sound_patches), config.audio_pool)
         elif sample.fbank is not None:
             counts["audio"] = processor.audio_tokens(len(sample.fbank))
         return counts

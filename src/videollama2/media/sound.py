@@ -6,6 +6,7 @@ full                   everything in the asked range, nothing added -> fbank in 
 """
 
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
@@ -17,14 +18,33 @@ from .fbank import FRAME, RATE, SHIFT, fbank
 from .resample import resample_fourier
 from .sampling import eight_windows, window_samples
 
-LEAST_FRAMES = 16  # fbank rows of one patch of the audio encoder; shorter sound is filled up with silence
+
+class AudioInput(Interface):
+    """What an audio encoder asks of a wave at 16 kHz (audio.AudioEncoderConfig is one)."""
+
+    @property
+    def min_samples(self) -> int: ...
+    def input_features(self, wave: Tensor) -> Tensor: ...
+
+
+class Filterbank:
+    """BEATs' input: the Kaldi filterbank, of at least one patch of 16 frames."""
+
+    min_samples = FRAME + 15 * SHIFT
+
+    def input_features(self, wave: Tensor) -> Tensor:
+        """float [S] → [F, 128]."""
+        return fbank(wave)
+
+
+FILTERBANK = Filterbank()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
     """What the audio encoder is given, and what became of the clip's sound.
 
-    fbank            [F, 128] bfloat16 or float32 as the protocol says; None where nothing is to be encoded
+    fbank            [F, bins] bfloat16 or float32 as the protocol says; None where nothing is to be encoded
     state            as in Clip
     decoded_seconds  sound decoded from the file
     used_seconds     sound that is in the fbank (overlapping windows count each time)
@@ -43,31 +63,31 @@ class Sound:
     losses: tuple[str, ...] = ()
 
 
-def sound_features(clip: Clip, protocol: Protocol) -> Sound:
-    """Features of the clip's sound under the protocol that the clip was opened with."""
+def sound_features(clip: Clip, protocol: Protocol, encoder: AudioInput = FILTERBANK) -> Sound:
+    """The encoder's input features of a clip's sound, under the protocol that the clip was opened with."""
     wave = clip.wave
     if wave is None:
-        return _without(clip, protocol)
+        return _without(clip, protocol, encoder)
     if clip.audio_state == "silent" and clip.frames and protocol.absent_sound == "skip":
         return Sound(fbank=None, state="silent", decoded_seconds=wave.seconds)  # there is nothing to hear in zeros
     policy = protocol.file_sound if clip.kind == "audio" else protocol.video_sound
     if policy == "first_channel":
-        return _first_channel(wave, protocol, clip.audio_state)
+        return _first_channel(wave, protocol, clip.audio_state, encoder)
     if policy == "eight_windows":
-        return _eight_windows(wave, protocol, clip.audio_state)
-    return _whole(wave, protocol, clip.audio_state)
+        return _eight_windows(wave, protocol, clip.audio_state, encoder)
+    return _whole(wave, protocol, clip.audio_state, encoder)
 
 
-def _without(clip: Clip, protocol: Protocol) -> Sound:
+def _without(clip: Clip, protocol: Protocol, encoder: AudioInput) -> Sound:
     if clip.audio_state != "absent" or protocol.absent_sound == "skip":
         return Sound(fbank=None, state=clip.audio_state)
     seconds = protocol.sound_seconds
     zeros = torch.zeros(round(seconds * RATE))
     note = f"{seconds:g} s of silence are encoded for the absent sound, as the public implementation does"
-    return Sound(fbank=_features(zeros, protocol), state="absent", padded_seconds=seconds, notes=(note,))
+    return Sound(fbank=_features(zeros, protocol, encoder), state="absent", padded_seconds=seconds, notes=(note,))
 
 
-def _first_channel(wave: Wave, protocol: Protocol, state: AudioState) -> Sound:
+def _first_channel(wave: Wave, protocol: Protocol, state: AudioState, encoder: AudioInput) -> Sound:
     room = round(protocol.sound_seconds * wave.rate)
     used = wave.samples[:room]
     filled = np.zeros(room) if protocol.pad_sound else used
@@ -76,10 +96,10 @@ def _first_channel(wave: Wave, protocol: Protocol, state: AudioState) -> Sound:
     losses = _unused(wave, len(used) / wave.rate)
     if wave.channels > 1:
         losses += (f"only the first of {wave.channels} channels is used",)
-    return _account(wave, protocol, state, at_16k, [(0.0, len(used) / wave.rate)], losses)
+    return _account(wave, protocol, state, encoder, at_16k, [(0.0, len(used) / wave.rate)], losses)
 
 
-def _eight_windows(wave: Wave, protocol: Protocol, state: AudioState) -> Sound:
+def _eight_windows(wave: Wave, protocol: Protocol, state: AudioState, encoder: AudioInput) -> Sound:
     total = len(wave.samples)
     slices = [window_samples(window, total, wave.rate) for window in eight_windows(total, wave.rate)]
     joined = np.concatenate([wave.samples[piece] for piece in slices])
@@ -90,17 +110,24 @@ def _eight_windows(wave: Wave, protocol: Protocol, state: AudioState) -> Sound:
     losses = _unused(wave, heard / wave.rate)
     filled = np.zeros(max(round(protocol.sound_seconds * wave.rate), len(joined)), np.float32)
     filled[: len(joined)] = joined
-    return _account(wave, protocol, state, torch.from_numpy(filled if protocol.pad_sound else joined), pieces, losses)
+    return _account(
+        wave, protocol, state, encoder, torch.from_numpy(filled if protocol.pad_sound else joined), pieces, losses
+    )
 
 
-def _whole(wave: Wave, protocol: Protocol, state: AudioState) -> Sound:
+def _whole(wave: Wave, protocol: Protocol, state: AudioState, encoder: AudioInput) -> Sound:
     used = wave.samples[: round(protocol.sound_seconds * wave.rate)]
-    least = FRAME + (LEAST_FRAMES - 1) * SHIFT
-    least = max(least, round(protocol.sound_seconds * wave.rate) if protocol.pad_sound else 0)
+    least = max(encoder.min_samples, round(protocol.sound_seconds * wave.rate) if protocol.pad_sound else 0)
     filled = used if len(used) >= least else np.pad(used, (0, least - len(used)))
     seconds = len(used) / wave.rate
     return _account(
-        wave, protocol, state, torch.from_numpy(filled.astype(np.float32)), [(0.0, seconds)], _unused(wave, seconds)
+        wave,
+        protocol,
+        state,
+        encoder,
+        torch.from_numpy(filled.astype(np.float32)),
+        [(0.0, seconds)],
+        _unused(wave, seconds),
     )
 
 
@@ -114,6 +141,7 @@ def _account(
     wave: Wave,
     protocol: Protocol,
     state: AudioState,
+    encoder: AudioInput,
     at_16k: Tensor,
     pieces: list[tuple[float, float]],
     losses: tuple[str, ...],
@@ -125,7 +153,7 @@ def _account(
         notes += (f"{padded:.1f} s of silence are added after {used:.1f} s of sound",)
     shift = wave.start_seconds
     return Sound(
-        fbank=_features(at_16k, protocol),
+        fbank=_features(at_16k, protocol, encoder),
         state=state,
         decoded_seconds=wave.seconds,
         used_seconds=used,
@@ -136,5 +164,5 @@ def _account(
     )
 
 
-def _features(wave: Tensor, protocol: Protocol) -> Tensor:
-    return fbank(wave).to(torch.bfloat16 if protocol.fbank_dtype == "bfloat16" else torch.float32)
+def _features(wave: Tensor, protocol: Protocol, encoder: AudioInput) -> Tensor:
+    return encoder.input_features(wave).to(torch.bfloat16 if protocol.fbank_dtype == "bfloat16" else torch.float32)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..audio import SAMPLING_RATE
 from ..configuration import VideoLlama2Config
 from ..errors import UsageError
 from ..phases import Phase
@@ -23,7 +24,7 @@ from ..train.prepare import recompute_activations
 from ..train.settings import Settings
 from .trace import Fused, Live
 
-SOUND_FRAMES = 2998  # of a released model's 30 s (spec §5.6)
+SOUND_SECONDS = 30.0  # of a released model (spec §5.6)
 SHORT = (2, 3)  # layers that are traced
 
 
@@ -104,7 +105,7 @@ def _with_layers(config: VideoLlama2Config, phase: Phase, layers: int) -> VideoL
     if short.vision_config is not None and "vision_encoder" not in phase.learns:
         short.vision_config.num_hidden_layers = min(short.vision_config.num_hidden_layers, SHORT[1])
     if short.audio_config is not None and "audio_encoder" not in phase.learns:
-        short.audio_config.encoder_layers = min(short.audio_config.encoder_layers, SHORT[1])
+        short.audio_config = short.audio_config.with_layers(SHORT[1])
     text: Any = short.text_config
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
@@ -194,6 +195,8 @@ def _features(network: Any, phase: Phase, rows: int) -> list[list[Tensor]]:
         pixels = torch.empty(rows, frames, 3, size, size, dtype=network.dtype, device="meta")
         found.append(inner.get_video_features(pixels))
     if config.audio_config is not None and phase.learns & audio:
-        fbank = torch.empty(rows, SOUND_FRAMES, 128, dtype=network.dtype, device="meta")
+        audio = config.audio_config
+        frames = audio.num_frames(round(SOUND_SECONDS * SAMPLING_RATE))
+        fbank = torch.empty(rows, frames, audio.bins, dtype=network.dtype, device="meta")
         found.append(inner.get_audio_features(fbank))
     return [list(sample) for sample in zip(*found, strict=True)] or [[] for _ in range(rows)]

@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 
+from ..audio import SAMPLING_RATE
 from ..device import choose, resident_bytes
 from ..modeling import VideoLlama2ForConditionalGeneration
+from ..stc import connector_settings
+from ..vision import num_patches
 from ..weights.assemble import assemble
 from .describe import Subject, describe
 from .memory import MemoryNeed, memory_needs
@@ -167,14 +170,14 @@ def _medium(clip: str | Path | None, config: Any, frames: int | None, protocol: 
     sees, hears = config.vision_config is not None, config.audio_config is not None
     frames = frames or config.num_frames
     if clip is None:
-        fbank = round(SOUND_SECONDS * 100) - 2 if hears else None
+        fbank = config.audio_config.num_frames(round(SOUND_SECONDS * SAMPLING_RATE)) if hears else None
         return _Medium({"frames": frames if sees else None, "fbank_frames": fbank})
     from ..media import open_clip, sound_features
     from ..protocols import protocol as named
 
     chosen = named(protocol or config.protocol)
     opened = open_clip(clip, num_frames=frames, protocol=chosen, want_video=sees, want_audio=hears)
-    sound = sound_features(opened, chosen) if hears and opened.kind != "image" else None
+    sound = sound_features(opened, chosen, config.audio_config) if hears and opened.kind != "image" else None
     fbank = None if sound is None or sound.fbank is None else sound.fbank.shape[0]
     extent: dict[str, Any] = {"fbank_frames": fbank, "still": opened.kind == "image"}
     extent["frames"] = len(opened.frames) or None
@@ -194,25 +197,16 @@ def _medium(clip: str | Path | None, config: Any, frames: int | None, protocol: 
 
 
 def _tokens(config: Any, stages: list[Stage], frames: int | None, new_tokens: int) -> dict[str, int]:
-    from ..vision import num_patches
-
     tokens = {stage.name: stage.tokens for stage in stages}
     named = {"text": TEXT_TOKENS, "prompt": tokens["prefill"], "answer": new_tokens}
     if config.vision_config is not None:
-        connector = _connector(config)
+        connector = connector_settings(config.connector_type)
         grid = num_patches(config.vision_config)
         named["image"] = connector.num_tokens(config.num_frames, *grid)
         named["video"] = connector.num_tokens(frames or config.num_frames, *grid)
     if "audio" in tokens:
         named["audio"] = tokens["audio"]
     return named
-
-
-def _connector(config: Any) -> Any:
-    from ..stc import build_connector
-
-    with torch.device("meta"):
-        return build_connector(config.connector_type, config.vision_config.hidden_size, config.text_config.hidden_size)
 
 
 def summary(config: Any) -> dict[str, Any]:
@@ -230,5 +224,6 @@ def summary(config: Any) -> dict[str, Any]:
         parts["connector"] = config.connector_type
         parts["num_frames"] = config.num_frames
     if audio is not None:
-        parts["audio_encoder"] = f"BEATs, {audio.encoder_layers} layers of {audio.encoder_embed_dim}"
+        name = "BEATs" if audio.model_type == "beats" else audio.model_type
+        parts["audio_encoder"] = f"{name}, {audio.num_hidden_layers} layers of {audio.hidden_size}"
     return parts

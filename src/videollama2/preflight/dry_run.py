@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..audio import SAMPLING_RATE
 from ..configuration import VideoLlama2Config
 from ..data.labels import IGNORE
 from ..data.samples import Samples
@@ -21,7 +22,6 @@ from ..weights.grow import grown_config
 from .describe import describe
 from .training import MemoryPlan, memory_plan
 
-FBANK_ROWS_PER_SECOND = 100
 MOST_FAULTS = 20  # that are listed; all are counted
 
 
@@ -142,9 +142,10 @@ def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Count
     config = processor.config
     sees = config.vision_config is not None and set(kinds) & {"av", "video", "image"}
     hears = config.audio_config is not None and set(kinds) & {"av", "audio"}
-    rows = int(protocol(phase.protocol or config.protocol).sound_seconds * FBANK_ROWS_PER_SECOND)
+    seconds = protocol(phase.protocol or config.protocol).sound_seconds
     seen = processor.video_tokens(phase.frames or config.num_frames) if sees else 0
-    return seen + (processor.audio_tokens(rows) if hears else 0)
+    frames = config.audio_config.num_frames(round(seconds * SAMPLING_RATE)) if hears else 0
+    return seen + processor.audio_tokens(frames)
 
 
 def _free(folder: Path) -> int:

@@ -147,7 +147,7 @@ def trace(
         see = model.model.get_image_features if still else model.model.get_video_features
         stages.append(_stage("vision", names, [pixels], lambda: see(pixels[:, 0] if still else pixels)))
     if fbank_frames is not None:
-        fbank = torch.empty(1, fbank_frames, 128, device="meta")
+        fbank = torch.empty(1, fbank_frames, config.audio_config.bins, device="meta")
         stages.append(_stage("audio", names, [fbank], lambda: model.model.get_audio_features(fbank)))
     length = text_tokens + sum(s.tokens for s in stages)
     prompt = torch.empty(1, length, config.text_config.hidden_size, dtype=model.dtype, device="meta")

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from ..configuration import RELEASED_SYSTEM_PROMPT as RELEASED_SYSTEM_PROMPT
 from ..errors import PromptError
 from .tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
 

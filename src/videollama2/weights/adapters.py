@@ -17,18 +17,20 @@ from typing import Any, Literal
 
 from transformers import GenerationConfig
 
+from ..audio import AUDIO_ENCODERS, AudioEncoderConfig
 from ..configuration import VideoLlama2Config, read_json
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from . import catalog
 from .assemble import assemble
 from .files import INDEX, SINGLE, read_headers, refuse_pickles, weight_files
-from .layouts import DERIVED_BUFFERS, is_original, our_name
 from .lazy import LazyTensor, on_disk
 from .load import equal_copies, find_folder, quiet
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name
 from .nano import nano_folder
+from .original.configuration import beats_config
+from .original.names import DERIVED_BUFFERS, is_original, our_name
 
 logger = logging.getLogger(__name__)
 
@@ -319,20 +321,34 @@ def tower_tensors(folder: Path) -> dict[str, LazyTensor]:
 def _beats(
     config: VideoLlama2Config, tensors: dict[str, LazyTensor], audio: str | Path | None
 ) -> dict[str, LazyTensor]:
-    return {} if audio is None or config.audio_config is None else beats_tensors(Path(audio))
+    return {} if audio is None or config.audio_config is None else audio_encoder_tensors(Path(audio))
 
 
-def beats_tensors(path: Path) -> dict[str, LazyTensor]:
-    """A converted BEATs' tensors under our names.
+def audio_encoder_config(path: Path) -> AudioEncoderConfig:
+    """The configuration of an audio encoder's folder: its config.json, or BEATs' beats_config.json."""
+    values = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+    if values.get("model_type") in AUDIO_ENCODERS:
+        config: AudioEncoderConfig = AUDIO_ENCODERS[values["model_type"]].config_class.from_dict(values)
+        return config
+    return beats_config(path)
+
+
+def audio_encoder_tensors(path: Path) -> dict[str, LazyTensor]:
+    """An audio encoder's tensors under our names: a folder of its own, or a converted BEATs.
 
     Raises:
-        CheckpointNotFound: there is none, or a pickle still.
+        CheckpointNotFound: no tensors, or only a pickle.
     """
     if path.is_file() and path.suffix != ".safetensors":
         raise CheckpointNotFound(f"{path} is a pickle; run `videollama2 convert {path} DST` once and give DST")
+    if (path / SINGLE).is_file() or (path / INDEX).is_file():
+        headers = read_headers(weight_files(path))
+        return on_disk(headers, lambda name: _PARTS["audio encoder"][0] + name)
     file = path if path.is_file() else path / "audio_tower.safetensors"
     if not file.is_file():
-        raise CheckpointNotFound(f"{file} does not exist; expected BEATs as `videollama2 convert` writes it")
+        raise CheckpointNotFound(
+            f"{file} does not exist; expected BEATs as `videollama2 convert` writes it, or a folder with {SINGLE}"
+        )
     headers = read_headers([file])
     equal_copies(headers)
     return on_disk(headers, plain_name)

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from ..configuration import VideoLlama2Config
 from ..errors import TensorMismatch, VideoLlama2Error
 from ..modeling import VideoLlama2ForConditionalGeneration
-from .layouts import DERIVED_BUFFERS
 from .load import forget_renamings, quiet, refuse
+from .original.names import DERIVED_BUFFERS
 
 
 @dataclass(frozen=True)

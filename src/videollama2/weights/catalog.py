@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..configuration import RELEASED_SYSTEM_PROMPT, VISION_TOWERS, BeatsConfig, VideoLlama2Config
+from ..beats import BeatsConfig
+from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, nearest
+from .original.configuration import VISION_ENCODERS, released_system_prompt
 
 ORGANISATION = "DAMO-NLP-SG"
 PAPER = "VideoLLaMA 2: Advancing Spatial-Temporal Modeling and Audio Understanding in Video-LLMs (arXiv:2406.07476)"
@@ -94,8 +96,8 @@ QWEN2_72B = Part(
         "num_key_value_heads": 8,
     },
 )
-CLIP_L_336 = Part("openai/clip-vit-large-patch14-336", "MIT", VISION_TOWERS["clip-vit-large-patch14-336"])
-SIGLIP_SO400M_384 = Part("google/siglip-so400m-patch14-384", "Apache-2.0", VISION_TOWERS["siglip-so400m-patch14-384"])
+CLIP_L_336 = Part("openai/clip-vit-large-patch14-336", "MIT", VISION_ENCODERS["clip-vit-large-patch14-336"])
+SIGLIP_SO400M_384 = Part("google/siglip-so400m-patch14-384", "Apache-2.0", VISION_ENCODERS["siglip-so400m-patch14-384"])
 BEATS_ITER3_PLUS = Part("BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2", "MIT", {"model_type": "beats"})
 
 
@@ -147,14 +149,13 @@ class Release:
 
     def config(self) -> VideoLlama2Config:
         """The model's whole configuration. No file is read."""
-        family = self.language.config["model_type"]
         return VideoLlama2Config(
             vision_config=dict(self.vision.config),
             audio_config=None if self.audio is None else BeatsConfig(),
             text_config=dict(self.language.config),
             connector_type=self.connector,
             num_frames=self.num_frames,
-            system_prompt=RELEASED_SYSTEM_PROMPT if family in ("mistral", "mixtral") else None,
+            system_prompt=released_system_prompt(self.language.config["model_type"]),
             architectures=["VideoLlama2ForConditionalGeneration"],
             dtype="bfloat16",
         )

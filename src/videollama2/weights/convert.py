@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..configuration import BeatsConfig
+from ..beats import BeatsConfig
 from ..errors import CheckpointNotFound, TensorMismatch, UsageError, WeightsError
 from .pickles import read_pickle
 
@@ -267,9 +267,9 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
 def _rewrite(folder: Path, layout: Layout) -> None:
     """Replace a complete model in `folder` by the same under our names, or under the original's."""
     from ..modeling import VideoLlama2ForConditionalGeneration
-    from .export import export_original
     from .files import weight_files
     from .load import quiet
+    from .original.export import export_original
 
     old = weight_files(folder)
     with tempfile.TemporaryDirectory(prefix=".rewritten.", dir=folder) as work:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from ..configuration import LANGUAGE_MODELS, RELEASED_SYSTEM_PROMPT, BeatsConfig, VideoLlama2Config, read_json
+from ..configuration import LANGUAGE_FAMILIES, VideoLlama2Config
 from ..errors import ConfigError, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
 from ..stc import build_connector, build_mlp
 from . import adapters
+from .original.configuration import released_system_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +70,9 @@ def grow(
             made = build_connector(connector, config.vision_config.hidden_size, width)
             tensors |= _fresh("model.connector.", made, config)
     if audio is not None:
-        tensors |= adapters.beats_tensors(Path(audio))
+        tensors |= adapters.audio_encoder_tensors(Path(audio))
         if before is None or before.audio_config is None:
-            projector = build_mlp(config.audio_projector_type, config.audio_config.encoder_embed_dim, width)
+            projector = build_mlp(config.audio_projector_type, config.audio_config.hidden_size, width)
             tensors |= _fresh("model.audio_projector.", projector, config)
     whole = adapters.Collected(config, tensors, collected.folders)
     return adapters.build(whole, dtype, kwargs)
@@ -118,15 +119,17 @@ def _grown(
 def _bare(folder: Path) -> VideoLlama2Config:
     """The configuration of a language model alone."""
     text = AutoConfig.from_pretrained(folder)
-    if text.model_type not in LANGUAGE_MODELS.values():
-        raise ConfigError(f"{folder} holds a {text.model_type!r}; expected a causal language model, or a VideoLLaMA 2")
-    prompted = text.model_type in ("mistral", "mixtral")  # the released ones were tuned with this prompt
+    if text.model_type not in LANGUAGE_FAMILIES:
+        raise ConfigError(
+            f"{folder} holds a {text.model_type!r}; expected a causal language model of one of the "
+            f"families {', '.join(LANGUAGE_FAMILIES)}, or a VideoLLaMA 2"
+        )
     return VideoLlama2Config(
         text_config=text.to_dict(),
         vision_config=None,
         audio_config=None,
         tie_word_embeddings=bool(text.tie_word_embeddings),
-        system_prompt=RELEASED_SYSTEM_PROMPT if prompted else None,
+        system_prompt=released_system_prompt(text.model_type),
     )
 
 
@@ -138,10 +141,7 @@ def _with_vision(config: VideoLlama2Config, place: Path, connector: str, num_fra
 
 
 def _with_audio(config: VideoLlama2Config, place: Path) -> VideoLlama2Config:
-    file = place / "beats_config.json"
-    given = read_json(file) if file.is_file() else {}
-    known = {k: v for k, v in given.items() if k in BeatsConfig.__dataclass_fields__}
-    audio = BeatsConfig(**known).to_dict()
+    audio = adapters.audio_encoder_config(place).to_dict()
     return VideoLlama2Config.from_dict({**config.to_dict(), "audio_config": audio, "audio_projector_type": PROJECTOR})
 
 

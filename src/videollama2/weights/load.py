@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, TensorMismatch, VideoLlama2Error
 from .files import TensorInfo, read_headers, read_tensor, weight_files
-from .layouts import DERIVED_BUFFERS, key_mapping, our_name, shared_bias_copies
+from .original.names import DERIVED_BUFFERS, key_mapping, our_name, shared_bias_copies
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, TensorMismatch
 from .files import TensorInfo, read_headers, refuse_pickles
-from .layouts import our_name
 from .lazy import Changed, LazyTensor, OnDisk
+from .original.names import our_name
 
 CONFIG, WEIGHTS, OTHERS = "adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.safetensors"
 

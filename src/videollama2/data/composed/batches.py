@@ -18,9 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...configuration import VideoLlama2Config
-from ...media.fbank import BINS, num_frames
-from ...modeling import pooled_patches
-from ...stc import CONNECTORS
+from ...stc import connector_settings
 from ...text.prompts import encode_prompt
 from ...vision import num_patches
 from ..labels import IGNORE
@@ -61,11 +59,11 @@ class Sizes:
 
     def video(self) -> int:
         rows, columns = num_patches(self.config.vision_config)
-        return int(np.prod(CONNECTORS[self.config.connector_type].grid(self.config.num_frames, rows, columns)))
+        return connector_settings(self.config.connector_type).num_tokens(self.config.num_frames, rows, columns)
 
     def audio(self, samples: int) -> int:
-        time = num_frames(samples) // self.config.audio_config.input_patch_size
-        return pooled_patches(time, BINS // self.config.audio_config.input_patch_size, self.config.audio_pool)
+        audio = self.config.audio_config
+        return int(audio.num_tokens(audio.num_features(audio.num_frames(samples)), self.config.audio_pool))
 
 
 @dataclass

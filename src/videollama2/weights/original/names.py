@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import torch
 
-from ..errors import TensorMismatch
+from ...errors import TensorMismatch
 
 _WEIGHT_NORM = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 _SHARED_BIAS = re.compile(r"encoder\.layers\.(\d+)\.self_attn\.relative_attention_bias\.weight$")

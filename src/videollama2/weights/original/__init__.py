@@ -1,0 +1,1 @@
+"""The layout of the released checkpoints: their config.json and their tensor names, to and from ours."""
