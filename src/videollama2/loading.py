@@ -41,8 +41,8 @@ def load(
         protocol: how media are prepared (protocols.py); None: the model's own.
         base: the base language model of a training stage's folder, or of nano, where not the recorded one.
         fp16_weights: on a CPU, store 16-bit weights as float16 and compute in float32 (generation/fp16_linear.py):
-            half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer, by about
-            the time of two hundred tokens.
+            half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer by
+            about the time of two hundred tokens.
         isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
             error of that file. A WorkerPool of your own says how many, and what they may take.
         kwargs: as transformers' from_pretrained (attn_implementation, quantization_config, device_map, …).
