@@ -92,9 +92,9 @@ def test_a_folder_is_accounted_for_by_headers_alone(tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "model", tiny.original_config(), model=tiny.original_tensors(made))
     found = check_model(folder, dtype="float32")
     assert found.parameters["total"] == sum(p.numel() for p in made.parameters())
-    assert found.tensors["present"] == len(made.state_dict())
-    assert found.files[0]["file"] == "model.safetensors"
-    assert not any(found.tensors[kind] for kind in ("missing", "unexpected", "misshapen"))
+    count, size = len(made.state_dict()), (folder / "model.safetensors").stat().st_size
+    assert found.tensors == {"present": count, "missing": [], "unexpected": [], "misshapen": []}
+    assert found.files == [{"file": "model.safetensors", "bytes": size, "tensors": count}]
 
     tensors = tiny.original_tensors(made)
     name = "model.mm_projector.readout.0.weight"
