@@ -11,7 +11,7 @@ from videollama2.errors import EmptyMedia, MediaTooLarge, NoAudioStream, Numeric
 from videollama2.live import Stream
 from videollama2.live.sounds import SoundBuffer
 from videollama2.media import Limits, Recording, open_clip
-from videollama2.media.images import array_rgb
+from videollama2.media.images import array_to_rgb
 
 from .. import tiny
 
@@ -180,8 +180,8 @@ def test_recordings_are_media() -> None:
         open_clip(replace(whole, samples=None), want_video=False)
     with pytest.raises(EmptyMedia):
         Recording()
-    with pytest.raises(UsageError, match="one time for each"):
+    with pytest.raises(UsageError, match="one time for each frame"):
         Recording(frames=frames)
     with pytest.raises(UsageError, match="float32"):
         Recording(samples=np.zeros(9))  # type: ignore[arg-type]
-    assert array_rgb(frames[0]) is not None
+    assert array_to_rgb(frames[0]) is not None

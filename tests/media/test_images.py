@@ -46,7 +46,7 @@ def test_exif_orientation(tmp_path: Path) -> None:
     assert frame.shape == (20, 10, 3) and frame[2].max() < 20 and frame[17].min() > 180
 
 
-def test_transparency_is_told(tmp_path: Path) -> None:
+def test_transparency_is_noted(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(tmp_path / "x.png")
     clip = open_clip(tmp_path / "x.png")
     assert tuple(clip.frames[0][0, 0]) == (10, 20, 30) and "transparen" in clip.notes[0]
@@ -63,24 +63,23 @@ def test_animations(suffix: str, tmp_path: Path) -> None:
     path = animate(tmp_path / f"x.{suffix}", 10, [100] * 5 + [200] * 5)
     clip = open_clip(path, num_frames=5, protocol="full")
     assert clip.kind == "video" and clip.frames_total == 10
-    assert clip.frame_indices == (1, 3, 5, 6, 8) or clip.frame_indices == (1, 3, 4, 6, 8)
+    assert clip.frame_indices == (1, 3, 5, 6, 8)
     assert all(abs(f.mean() - grey(i)) < 3 for f, i in zip(clip.frames, clip.frame_indices, strict=True))
-    start = {1: 0.1, 3: 0.3, 4: 0.4, 5: 0.5, 6: 0.7, 8: 1.1}
-    np.testing.assert_allclose(clip.times, [start[i] for i in clip.frame_indices], atol=1e-6)
+    np.testing.assert_allclose(clip.times, [0.1, 0.3, 0.5, 0.7, 1.1], atol=1e-6)
     assert clip.fps == pytest.approx(10 / 1.5)
 
 
-def test_animation_as_released_has_each_picture_once(tmp_path: Path) -> None:
+def test_animation_as_released_has_each_frame_once(tmp_path: Path) -> None:
     clip = open_clip(animate(tmp_path / "x.gif", 3), num_frames=8)
     assert clip.frame_indices == (0, 1, 2) and clip.frames_padded == 5
     assert [f.shape for f in clip.frames[2:5]] == [(48, 64, 3), (64, 48, 3), (48, 64, 3)]
 
 
-def test_animation_of_one_picture_is_a_picture(tmp_path: Path) -> None:
+def test_animation_of_one_frame_is_an_image(tmp_path: Path) -> None:
     assert open_clip(animate(tmp_path / "x.gif", 1)).kind == "image"
 
 
-def test_animation_with_too_many_pictures(tmp_path: Path) -> None:
+def test_animation_with_too_many_frames(tmp_path: Path) -> None:
     path = animate(tmp_path / "x.gif", 12)
     with pytest.raises(MediaTooLarge, match="more than 10"):
         open_clip(path, limits=Limits(max_animation_frames=10))
@@ -90,7 +89,8 @@ def test_animation_cut_off(tmp_path: Path) -> None:
     path = animate(tmp_path / "x.gif", 10)
     path.write_bytes(path.read_bytes()[:-300])
     clip = open_clip(path, num_frames=2, protocol="full")
-    assert clip.frames_total < 10 or clip.losses
+    assert clip.frames_total == 8 and clip.frame_indices == (2, 5)  # a GIF states no count: what is missing is unknown
+    assert all(abs(f.mean() - grey(i)) < 3 for f, i in zip(clip.frames, clip.frame_indices, strict=True))
 
 
 def test_folder(tmp_path: Path) -> None:
@@ -125,7 +125,9 @@ def test_lists(tmp_path: Path) -> None:
     assert [int(f[0, 0, 0]) for f in clip.frames] == [grey(0), grey(1), grey(2), grey(2), grey(4)]
     np.testing.assert_allclose(clip.times, [0, 0.5, 1, 1.5, 2])
     part = open_clip(items, num_frames=2, times=[0, 0.5, 1, 1.5, 2], start=0.5, end=1.6, protocol="full")
-    assert part.frame_indices == (1, 3) or set(part.frame_indices) <= {1, 2, 3}
+    assert part.frame_indices == (2, 3)  # uniform over the candidates 1, 2, 3: halves round up
+    np.testing.assert_allclose(part.times, [1.0, 1.5])
+    assert [int(f[0, 0, 0]) for f in part.frames] == [grey(2), grey(2)]
 
 
 def test_long_lists() -> None:
@@ -142,7 +144,9 @@ def test_short_lists() -> None:
     assert released.frames_padded == 1 and released.frames[3].shape == (64, 48, 3) and not released.frames[3].any()
     assert len(released.times) == 3 and "1 black frame" in " ".join(released.notes)
     full = open_clip(frames, num_frames=4, protocol="full")
-    assert (full.frames_padded == 0 and full.frame_indices == (0, 1, 1, 2)) or full.frame_indices == (0, 1, 2, 2)
+    assert full.frames_padded == 0 and full.frame_indices == (0, 1, 1, 2)
+    assert [int(f[0, 0, 0]) for f in full.frames] == [grey(0), grey(1), grey(1), grey(2)]
+    assert "some are used more than once" in " ".join(full.notes) and not full.losses
 
 
 @pytest.mark.parametrize(
@@ -206,11 +210,11 @@ def test_picture_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(UnreadableMedia, match=r"x\.jpg.*cut off"):
+    with pytest.raises(UnreadableMedia, match=r"x\.jpg is corrupt or truncated"):
         open_clip(path)
 
 
 def test_a_range_of_a_picture(tmp_path: Path) -> None:
     Image.fromarray(flat(0)).save(tmp_path / "x.png")
-    with pytest.raises(UsageError, match="one picture"):
+    with pytest.raises(UsageError, match="a single image"):
         open_clip(tmp_path / "x.png", start=1)

@@ -23,8 +23,8 @@ from videollama2.media import (
 )
 from videollama2.media.fbank import fbank
 from videollama2.media.sampling import eight_windows, per_second, released_range, uniform, window_samples
-from videollama2.media.source import Source
-from videollama2.media.video import open_video
+from videollama2.media.source import MediaSource
+from videollama2.media.video import VideoReader
 from videollama2.protocols import RELEASED
 
 from .recorded import FIXTURES, MEDIA, meta, need
@@ -116,8 +116,9 @@ def test_raw_frames(name: str) -> None:
     stills = {int(p.stem.rsplit("frame", 1)[1]): p for p in MEDIA.glob(f"{stem}_frame*.png")}
     middle = recorded["frames"] // 2
     wanted = sorted({*map(int, recorded["raw"]), *stills, middle})
-    with open_video(Source.of(path, DEFAULT_LIMITS), DEFAULT_LIMITS) as reader:
-        picked = reader.pick(wanted)
+    source = MediaSource.of(path, DEFAULT_LIMITS)
+    with source.container() as container:
+        picked = VideoReader(container, source, DEFAULT_LIMITS).decode(wanted)
     assert list(picked.indices) == wanted and not picked.losses
     frames = dict(zip(picked.indices, picked.frames, strict=True))
     for index, expected in recorded["raw"].items():

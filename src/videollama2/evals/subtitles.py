@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..media.limits import DEFAULT_LIMITS
-from ..media.source import Source
+from ..media.source import MediaSource
 
 
 def moments(path: Path, frames: int) -> tuple[float, ...]:
@@ -15,7 +15,7 @@ def moments(path: Path, frames: int) -> tuple[float, ...]:
     Raises:
         MediaError: the file can't be opened, or has no video.
     """
-    with Source.of(path, DEFAULT_LIMITS).container() as container:
+    with MediaSource.of(path, DEFAULT_LIMITS).container() as container:
         stream = next(iter(container.streams.video), None)
         rate = 0.0 if stream is None else float(stream.average_rate or 0)
         if stream is None or not rate:

@@ -21,9 +21,9 @@ import av.error
 
 from ..errors import MediaError, MediaNotFound, NoAudioStream, NoVideoStream, UnreadableMedia, UsageError
 from ..media.audio import RATE, audio_stream
-from ..media.decoder import FrameDecoder, video_stream
+from ..media.frame_decoder import FrameDecoder, video_stream
 from ..media.limits import DEFAULT_LIMITS, Limits
-from ..media.source import FORMATS, Source, local_path
+from ..media.source import FORMATS, MediaSource, local_path
 from .stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Reader:
             self.ended.set()
 
     def _read(self, container: "av.container.InputContainer") -> None:
-        source = Source(self.name)
+        source = MediaSource(self.name)
         streams: list[Any] = []
         decoder = None
         if self._video:
@@ -217,7 +217,7 @@ def _named(source: str | Path, name: str, whitelist: dict[str, str]) -> tuple[st
     if not path.exists() or path.is_dir():
         raise MediaNotFound(f"{name} is no file, pipe, camera or rtsp:// address.")
     if path.is_file():
-        with Source.of(path, DEFAULT_LIMITS).container():  # playlists and the like are refused there
+        with MediaSource.of(path, DEFAULT_LIMITS).container():  # playlists and the like are refused there
             pass
     return f"file:{path.absolute()}", {"options": {**whitelist, "protocol_whitelist": "file"}}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import EmptyMedia, UsageError
 from ..media import DEFAULT_LIMITS, Limits, Recording
 from ..media.clip import Frame
-from ..media.images import array_rgb
+from ..media.images import array_to_rgb
 from .sounds import SoundBuffer
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Stream:
         Raises:
             UsageError: it is no frame, or not later. MediaTooLarge: it is over the limits.
         """
-        picture = array_rgb(frame)
+        picture = array_to_rgb(frame)
         self._limits.check_pixels(picture.shape[1], picture.shape[0], "a frame")
         when = _second(time)
         with self._lock:
@@ -145,7 +145,7 @@ class Stream:
             frames=tuple(frame for _, frame in kept),
             times=tuple(time for time, _ in kept),
             samples=samples,
-            sound_start=begins,
+            audio_start=begins,
             name=self._name,
             notes=notes,
         )

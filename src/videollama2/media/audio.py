@@ -1,11 +1,11 @@
-"""Sound of any file: mixed to 16 kHz mono, or the first channel as it is (spec §4.4, §4.5).
+"""Audio of any file: mixed to 16 kHz mono, or the first channel at the file's rate (spec §4.4, §4.5).
 
-16 kHz mono   every channel, mixed by FFmpeg's resampler in 16-bit steps (5.1: centre and surrounds at -3 dB, no LFE):
-              what `ffmpeg -ac 1 -ar 16000 -f s16le` writes, over 32768
-first channel at the file's own rate, in float64: what the public implementation takes of a sound file
+16 kHz mono    all channels mixed by FFmpeg's resampler in 16-bit steps (5.1: centre and surrounds at -3 dB, no LFE),
+               as `ffmpeg -ac 1 -ar 16000 -f s16le` writes them, divided by 32768
+first channel  at the file's rate, in float64: what the public implementation uses of an audio file
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -16,57 +16,60 @@ from numpy.typing import NDArray
 from ..errors import EmptyMedia, NoAudioStream, NumericsError, TimeRangeError, UnreadableMedia
 from .clip import Wave
 from .limits import Limits
-from .source import Source
+from .source import MediaSource
 
 RATE = 16_000
-_BLOCK = 1 << 16  # samples that are mixed at once
-_RUN_UP = 0.5  # seconds decoded before the asked start: codecs with overlapping blocks need some to settle
+_BLOCK = 1 << 16  # samples per call of the resampler
+_PREROLL = 0.5  # seconds decoded before the requested start: codecs with overlapping blocks need them to settle
 
 
-def audio_stream(container: "av.container.InputContainer", source: Source) -> "av.AudioStream":
-    """The best audio stream, its decoder checked.
+def audio_stream(container: "av.container.InputContainer", source: MediaSource) -> "av.AudioStream":
+    """The best audio stream, with an allowed codec and a plausible header.
 
     Raises:
-        NoAudioStream, UnreadableMedia (codec or header not usable).
+        NoAudioStream. UnreadableMedia: its codec or header is not usable. MediaTooLarge: too many channels.
     """
     stream = container.streams.best("audio")
     if stream is None:
-        raise NoAudioStream(f"{source.name} has no audio stream; ask about its pictures only.")
+        raise NoAudioStream(f"{source.name} has no audio stream; use its video only.")
     codec = stream.codec_context
     if codec is None or codec.name not in source.decoders():
         name = "unknown" if codec is None else codec.name
         raise UnreadableMedia(
-            f"{source.name}: audio codec {name!r} is not decoded. Re-encode it, for example as AAC or WAV."
+            f"{source.name}: audio codec {name!r} is not supported; re-encode it, for example as AAC or WAV."
         )
     if not 1000 <= (codec.sample_rate or 0) <= 1_000_000 or not 1 <= codec.channels <= 64:
         raise UnreadableMedia(
-            f"{source.name}: its header says {codec.channels} channels at {codec.sample_rate} Hz; that is no sound."
+            f"{source.name}: its header says {codec.channels} channels at {codec.sample_rate} Hz; expected 1 to 64 "
+            "channels at 1,000 to 1,000,000 Hz."
         )
     source.limits.check_channels(codec.channels, source.name)
     return stream
 
 
-def decode_sound(
-    source: Source,
+def decode_audio(
+    source: MediaSource,
     limits: Limits,
     *,
     start: float | None = None,
     end: float | None = None,
     mixed: bool = True,
-    most_seconds: float | None = None,
+    max_seconds: float | None = None,
 ) -> Wave:
-    """Sound of [start, end) seconds of the file, at most `most_seconds` of it.
+    """Decode [start, end) seconds of the file's audio, at most `max_seconds`.
 
-    `mixed`: f32 at 16 kHz of all channels; else f64 of the first channel at the file's rate.
+    Args:
+        mixed: f32 of all channels at 16 kHz; else f64 of the first channel at the file's rate.
 
     Raises:
-        NoAudioStream, EmptyMedia (no sample), TimeRangeError (starts after the end), MediaTooLarge, NumericsError.
+        NoAudioStream, MediaTooLarge. EmptyMedia: no samples. TimeRangeError: it ends before `start`.
+        NumericsError: NaN or infinite samples.
     """
     with source.container() as container:
         stream = audio_stream(container, source)
         decoder = _Decoder(container, stream, source, limits)
         begin = start or 0.0
-        stop = end if most_seconds is None else min(begin + most_seconds, end if end is not None else np.inf)
+        stop = end if max_seconds is None else min(begin + max_seconds, end if end is not None else np.inf)
         sink: _Mixer | _FirstChannel = _Mixer() if mixed else _FirstChannel(stream.codec_context.sample_rate)
         for block in decoder.blocks(begin, stop):
             sink.add(block)
@@ -75,8 +78,8 @@ def decode_sound(
         if not known and container.duration and not container.streams.video:
             known = container.duration / av.time_base
         wave = _cut(samples, sink.rate, decoder, start, stop, source, known, stream.codec_context)
-        there = max(min(known, end if end is not None else known) - begin, wave.seconds)
-        return replace(wave, available_seconds=there)
+        available = max(min(known, end if end is not None else known) - begin, wave.seconds)
+        return replace(wave, available_seconds=available)
 
 
 def _cut(
@@ -85,25 +88,27 @@ def _cut(
     decoder: "_Decoder",
     start: float | None,
     stop: float | None,
-    source: Source,
+    source: MediaSource,
     known: float,
     codec: "av.AudioCodecContext",
 ) -> Wave:
-    """The asked range of what was decoded around it."""
+    """Cut the requested range out of what was decoded around it."""
     first = decoder.first_seconds
     if start is not None and not (len(samples) and start < first + len(samples) / rate):
-        raise TimeRangeError(f"{source.name}: the sound ends at {max(known, first):.3f} s, before start={start:g}.")
+        raise TimeRangeError(f"{source.name}: the audio ends at {max(known, first):.3f} s, before start={start:g}.")
     if not len(samples):
-        raise EmptyMedia(f"{source.name} has an audio stream without a decodable sample; it is truncated or corrupt.")
+        raise EmptyMedia(
+            f"{source.name} has an audio stream without a decodable sample; the file is truncated or corrupt."
+        )
     from_sample = max(round(((start or 0.0) - first) * rate), 0) if start else 0
     to_sample = len(samples) if stop is None else max(round((stop - first) * rate), from_sample)
     cut = samples[from_sample:to_sample]
     begins = first + from_sample / rate
     ends = begins + len(cut) / rate
     lost = decoder.lost_seconds
-    owed = min(known, known if stop is None else stop) - ends  # what the header promises and the file does not hold
-    if decoder.broken or owed > max(0.5, 0.02 * known):
-        lost = max(lost, owed)
+    missing = min(known, known if stop is None else stop) - ends  # promised by the header, not in the file
+    if decoder.truncated or missing > max(0.5, 0.02 * known):
+        lost = max(lost, missing)
     return Wave(
         samples=cut,
         rate=rate,
@@ -116,18 +121,18 @@ def _cut(
 
 @dataclass
 class _Decoder:
-    """Audio frames of a range; counts what can't be decoded."""
+    """Decodes the frames of a range, and counts what can't be decoded."""
 
     container: "av.container.InputContainer"
     stream: "av.AudioStream"
-    source: Source
+    source: MediaSource
     limits: Limits
     first_seconds: float = 0.0
     lost_seconds: float = 0.0
-    broken: bool = False
+    truncated: bool = False
 
     def blocks(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
-        """The frames of a range, joined to blocks of one format: every call into FFmpeg costs more than its samples."""
+        """The frames of a range, joined into blocks of one format: a call into FFmpeg costs more than its samples."""
         fifo, form = av.AudioFifo(), None
         for frame in self._frames(start, stop):
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -135,7 +140,7 @@ class _Decoder:
                 if fifo.samples:
                     yield self._checked(fifo.read())
                 fifo, form = av.AudioFifo(), now
-            frame.pts = None  # time stamps were this class's business; the fifo would insist on their being gapless
+            frame.pts = None  # timestamps are handled here; the fifo would insist on gapless ones
             fifo.write(frame)
             if fifo.samples >= _BLOCK:
                 yield self._checked(fifo.read())
@@ -143,17 +148,17 @@ class _Decoder:
             yield self._checked(fifo.read())
 
     def _checked(self, block: "av.AudioFrame") -> "av.AudioFrame":
-        """The block, unless it holds what no decoder should give: only formats that store floats can."""
+        """Check for NaN and infinity, which only formats that store floats can hold."""
         stored = (self.stream.codec_context.name or "").startswith(("pcm_f", "wavpack"))
         if stored and not np.isfinite(block.to_ndarray()).all():
-            raise NumericsError(f"{self.source.name} holds NaN or infinite samples; expected finite sound.")
+            raise NumericsError(f"{self.source.name} has NaN or infinite audio samples; expected finite ones.")
         return block
 
     def _frames(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
-        """Frames that reach into [start - run-up, stop)."""
+        """Frames that overlap [start - preroll, stop)."""
         zero = (self.container.start_time or 0) / av.time_base
-        if start > 2 * _RUN_UP:
-            self.container.seek(round((start - _RUN_UP + zero) * av.time_base))
+        if start > 2 * _PREROLL:
+            self.container.seek(round((start - _PREROLL + zero) * av.time_base))
         seen, expected = 0.0, None
         tick = float(self.stream.time_base or 0)
         for frame in self._decoded():
@@ -168,11 +173,11 @@ class _Decoder:
                 return
             seen += length
             self.limits.check_seconds(seen, self.source.name)
-            self.limits.check_channels(frame.layout.nb_channels, self.source.name)  # they may outgrow the header
+            self.limits.check_channels(frame.layout.nb_channels, self.source.name)  # may exceed the header's
             yield frame
 
     def _decoded(self) -> "Iterator[av.AudioFrame]":
-        """Every frame from here on; packets that can't be decoded count as lost."""
+        """Every frame from here on; undecodable packets count as lost."""
         tick = float(self.stream.time_base or 0)
         try:
             for packet in self.container.demux(self.stream):
@@ -183,11 +188,22 @@ class _Decoder:
                 except av.error.FFmpegError:
                     self.lost_seconds += (packet.duration or 0) * tick
         except av.error.FFmpegError:
-            self.broken = True
+            self.truncated = True
+
+
+def mono_resampler() -> "av.AudioResampler":
+    """FFmpeg's resampler from any format to 16 kHz mono, 16 bits."""
+    return av.AudioResampler("s16", "mono", RATE)
+
+
+def to_float(parts: Sequence[NDArray[np.int16]]) -> NDArray[np.float32]:
+    """16-bit samples, joined, as f32[S] in ±1."""
+    whole = np.concatenate(parts) if parts else np.empty(0, np.int16)
+    return whole.astype(np.float32) / np.float32(32768)
 
 
 class _Mixer:
-    """Blocks to f32 at 16 kHz, all channels mixed, by way of 16-bit samples."""
+    """Mixes blocks to f32 at 16 kHz, through 16-bit samples."""
 
     rate = RATE
 
@@ -197,19 +213,18 @@ class _Mixer:
         self._parts: list[NDArray[np.int16]] = []
 
     def add(self, block: "av.AudioFrame") -> None:
-        """Take some sound; a change of format in mid-stream begins a new resampler."""
+        """Mix a block; a change of format mid-stream starts a new resampler."""
         form = (block.format.name, block.layout.name, block.sample_rate)
         if form != self._form:
             self._flush()
-            self._resampler, self._form = av.AudioResampler("s16", "mono", RATE), form
+            self._resampler, self._form = mono_resampler(), form
         assert self._resampler is not None
         self._take(self._resampler.resample(block))
 
     def finish(self) -> NDArray[np.float32]:
         """All samples, ±1."""
         self._flush()
-        whole = np.concatenate(self._parts) if self._parts else np.empty(0, np.int16)
-        return whole.astype(np.float32) / np.float32(32768)
+        return to_float(self._parts)
 
     def _flush(self) -> None:
         if self._resampler is not None:
@@ -221,17 +236,17 @@ class _Mixer:
 
 
 class _FirstChannel:
-    """Blocks to f64 of the first channel at their own rate; integers become fractions of their full scale."""
+    """Takes the first channel of blocks as f64 at its rate; integers become fractions of full scale."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self._parts: list[NDArray[np.float64]] = []
 
     def add(self, block: "av.AudioFrame") -> None:
-        """Take some sound."""
+        """Take the first channel of a block."""
         if block.sample_rate != self.rate:
             raise UnreadableMedia(
-                f"the sampling rate changes from {self.rate} to {block.sample_rate} Hz; re-encode the sound."
+                f"the sampling rate changes from {self.rate} to {block.sample_rate} Hz mid-stream; re-encode the audio."
             )
         data = block.to_ndarray()
         channel = data[0] if block.format.is_planar else data.reshape(-1, len(block.layout.channels))[:, 0]

@@ -1,54 +1,13 @@
 """What a file becomes when it is opened: frames with their times, sound with its rate, and what was lost on the way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 AudioState = Literal["used", "absent", "silent", "not_requested", "unsupported"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameIndex:
-    """The pictures of a medium, told without decoding them.
-
-    times    f64[N] seconds of every picture from the beginning, ascending
-    fps      mean pictures per second
-    notes, losses  what is odd, and what of it means lost pictures
-    """
-
-    times: NDArray[np.float64]
-    fps: float
-    notes: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-
-    @property
-    def frames(self) -> int:
-        """Number of pictures."""
-        return len(self.times)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picked:
-    """RGB frames in the order asked for, the indices really shown, and what could not be had."""
-
-    frames: tuple[Frame, ...]
-    indices: tuple[int, ...]
-    losses: tuple[str, ...] = ()
-
-
-class Pictures(Protocol):
-    """Anything with numbered pictures: a video, an animation, a folder, a list."""
-
-    @property
-    def index(self) -> FrameIndex:
-        """What there is."""
-
-    def pick(self, indices: Sequence[int]) -> Picked:
-        """These pictures, in any order, with repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,9 @@
-"""Kaldi filterbank features as BEATs expects them (spec §4.6).
+"""Samples to features: Fourier resampling (spec §4.4), and Kaldi's filterbank as BEATs expects it (spec §4.6).
 
     wave [S] at 16 kHz, ±1  --x 2^15-->  frames of 25 ms every 10 ms  --FFT-->  128 mel bins  --log-->  [F, 128]
 
-F = 1 + (S - 400) // 160: only whole frames. Per frame: the mean is removed, pre-emphasis 0.97 (the first sample is its
-own predecessor), Povey window, 512-point power spectrum, triangles in the mel domain, natural log with the float32
-epsilon as floor.
+F = 1 + (S - 400) // 160: whole frames only. Per frame: subtract the mean, pre-emphasis 0.97 (the first sample precedes
+itself), Povey window, 512-point power spectrum, triangular mel filters, natural log with the float32 epsilon as floor.
 """
 
 import math
@@ -23,24 +22,43 @@ BINS = 128
 LOW_HZ, HIGH_HZ = 20.0, RATE / 2
 FLOOR = float(torch.finfo(torch.float32).eps)
 PREEMPHASIS = 0.97
-_BLOCK = 512  # frames worked on at once: what fits the cache
+_BLOCK = 512  # frames per step, to fit the cache
+
+
+def resample_fourier(wave: Tensor, rate: int, new_rate: int) -> Tensor:
+    """float[S] at `rate` to float[ceil(S * new_rate / rate)] at `new_rate`, in its dtype.
+
+    The whole signal's spectrum is cut or extended to the new length: equal to scipy.signal.resample without a window,
+    and so to librosa's res_type="fft", which the public implementation uses. The signal is treated as periodic: a loud
+    end rings into a quiet beginning, so pad before resampling.
+    """
+    if rate == new_rate or not len(wave):
+        return wave
+    n = len(wave)
+    m = math.ceil(n * (float(new_rate) / rate))
+    short = min(n, m)
+    bins = torch.fft.rfft(wave)[: short // 2 + 1]
+    if short % 2 == 0:  # the smaller Nyquist bin stands for two bins when shortening, for half a one when lengthening
+        bins[short // 2] *= 2.0 if m < n else 0.5
+    whole: Tensor = torch.fft.irfft(bins, m)
+    return whole * (m / n)
 
 
 def num_frames(samples: int) -> int:
-    """Rows of the fbank of this many samples."""
+    """Number of fbank rows for this many samples."""
     return 1 + (samples - FRAME) // SHIFT if samples >= FRAME else 0
 
 
 def fbank(wave: Tensor) -> Tensor:
-    """float[F, 128] log mel energies of float[S] (16 kHz, range ±1), computed in the wave's dtype (float32 or float64).
+    """float[F, 128] log mel energies of float[S] (16 kHz, range ±1), in the wave's dtype (float32 or float64).
 
     Raises:
-        EmptyMedia: shorter than one frame (400 samples). UsageError: not a one-dimensional float wave.
+        EmptyMedia: shorter than one frame (400 samples). UsageError: wrong shape or dtype.
     """
     if wave.ndim != 1 or wave.dtype not in (torch.float32, torch.float64):
         raise UsageError(f"fbank of {wave.dtype}{list(wave.shape)}; expected float32 or float64 [samples].")
     if len(wave) < FRAME:
-        raise EmptyMedia(f"{len(wave)} samples of sound; the filterbank needs at least {FRAME} (25 ms).")
+        raise EmptyMedia(f"{len(wave)} samples of audio; the filterbank expects {FRAME} (25 ms) or more.")
     frames = (wave * 2.0**15).unfold(0, FRAME, SHIFT)
     out = torch.empty(len(frames), BINS, dtype=wave.dtype)
     for first in range(0, len(frames), _BLOCK):
@@ -67,7 +85,7 @@ def _window(dtype: torch.dtype) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _triangles(dtype: torch.dtype) -> Tensor:
-    """float[257, 128]: weights of the FFT bins, float32 arithmetic whatever the dtype; the Nyquist bin has none."""
+    """float[257, 128]: weights of the FFT bins, computed in float32 for every dtype; the Nyquist bin has weight 0."""
     low, high = _mel(LOW_HZ), _mel(HIGH_HZ)
     step = (high - low) / (BINS + 1)
     left = low + torch.arange(BINS) * step

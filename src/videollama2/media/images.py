@@ -1,8 +1,8 @@
-"""Pictures that Pillow reads: stills, animations, folders and lists of them.
+"""Images that Pillow reads: stills, animations, folders and lists of them.
 
 PNG, JPEG, …                       -> u8[H, W, 3], upright, RGB
-GIF, WebP, APNG                    -> numbered pictures with their own times
-folder of pictures                 -> the same, in the order of their names
+GIF, WebP, APNG                    -> numbered frames with their own times
+folder of images                   -> the same, sorted by name
 list of paths, arrays, PIL images  -> the same
 """
 
@@ -16,173 +16,165 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import EmptyMedia, TimeRangeError, UnreadableMedia, UsageError
-from .clip import Frame, FrameIndex, Picked
+from .clip import Frame
+from .frames import DecodedFrames, FrameIndex
 from .limits import Limits
-from .source import Source
+from .source import MediaSource
 
-Item = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+ListItem = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".avif"]
 )
-_DEFAULT_DELAY = 0.1  # seconds a picture of an animation stays when the file says 0, as browsers do
+_DEFAULT_DELAY = 0.1  # seconds per frame of an animation whose file says 0, as in browsers
 
 
-def rgb(picture: Image.Image) -> Frame:
+def image_to_rgb(image: Image.Image, name: str = "the image") -> Frame:
     """u8[H, W, 3]: turned upright by EXIF, 16-bit grey scaled to 8, palette and CMYK converted, alpha dropped.
 
     Raises:
-        UnreadableMedia: the pixels are corrupt or cut off.
+        UnreadableMedia: the pixels are corrupt or truncated; `name` is for the message.
     """
     try:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I;16") or (upright.mode == "I" and picture.format in {"PNG", "PPM", "TIFF"}):
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16") or (upright.mode == "I" and image.format in {"PNG", "PPM", "TIFF"}):
             deep = np.asarray(upright).astype(np.int64).clip(0, 65535)
             upright = Image.fromarray((deep >> 8).astype(np.uint8))
         return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UnreadableMedia(
-            "the picture is corrupt or cut off in the middle; its pixels can't be decoded."
-        ) from error
+        raise UnreadableMedia(f"{name} is corrupt or truncated: its pixels can't be decoded.") from error
 
 
-def array_rgb(array: NDArray[np.generic]) -> Frame:
+def array_to_rgb(array: NDArray[np.generic]) -> Frame:
     """u8[H, W, 3] from u8[H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
 
     Raises:
-        UsageError: another shape or dtype.
+        UsageError: another shape or dtype. EmptyMedia: no pixels.
     """
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise UsageError(
             f"a frame is {array.dtype}{list(array.shape)}; expected uint8 [height, width, 1, 3 or 4 channels]."
         )
     if 0 in array.shape:
-        raise EmptyMedia(f"a frame is {list(array.shape)}: it has no pixels.")
+        raise EmptyMedia(f"a frame of shape {list(array.shape)} has no pixels.")
     if array.ndim == 2 or array.shape[2] == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(array[:, :, :3])
 
 
-def read_still(source: Source, limits: Limits) -> Frame:
-    """The picture of a file.
-
-    Raises:
-        UnreadableMedia, MediaTooLarge.
-    """
-    with source.picture(limits) as picture:
-        return _named(picture, source.name)
-
-
-def _named(picture: Image.Image, name: str) -> Frame:
-    try:
-        return rgb(picture)
-    except UnreadableMedia as error:
-        raise UnreadableMedia(f"{name}: {error}") from error
+def transparency_note(image: Image.Image) -> tuple[str, ...]:
+    """A note if the image has transparent pixels, whose alpha is dropped."""
+    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] != 255:
+        return ("the image is partly transparent; transparency is ignored",)
+    return ()
 
 
 class Animation:
-    """The pictures of an animated file, composed as a viewer shows them."""
+    """The frames of an animated file, composed as a viewer shows them."""
 
-    def __init__(self, picture: Image.Image, source: Source, limits: Limits) -> None:
-        self._picture, self._name, self._limits = picture, source.name, limits
-        limits.check_frames(_frames(picture, source.name), source.name, limits.max_animation_frames)
+    def __init__(self, image: Image.Image, source: MediaSource, limits: Limits) -> None:
+        self._image, self._name, self._limits = image, source.name, limits
+        limits.check_frames(_frame_count(image, source.name), source.name, limits.max_animation_frames)
         delays: list[float] = []
         losses: tuple[str, ...] = ()
-        for i in range(_frames(picture, source.name)):
+        for i in range(_frame_count(image, source.name)):
             try:
-                picture.seek(i)
-                if picture.format in ("WEBP", "AVIF"):
-                    picture.load()  # these tell a picture's delay only then
+                image.seek(i)
+                if image.format in ("WEBP", "AVIF"):
+                    image.load()  # only then is the delay of a frame known
             except (EOFError, OSError, ValueError, SyntaxError):
-                losses = (f"the animation breaks off after {i} pictures",)
+                losses = (f"the animation is truncated after {i} frames",)
                 break
-            delays.append(float(picture.info.get("duration") or 0) / 1000 or _DEFAULT_DELAY)
+            delays.append(float(image.info.get("duration") or 0) / 1000 or _DEFAULT_DELAY)
         if not delays:
-            raise EmptyMedia(f"{source.name} is an animation without a decodable picture.")
+            raise EmptyMedia(f"{source.name} is an animation without a decodable frame.")
         times = np.concatenate([[0.0], np.cumsum(delays)[:-1]])
         self.index = FrameIndex(times=times, fps=len(delays) / sum(delays), losses=losses)
 
-    def pick(self, indices: Sequence[int]) -> Picked:
-        """Decode these pictures.
+    def decode(self, indices: Sequence[int]) -> DecodedFrames:
+        """Decode these frames.
 
         Raises:
             MediaTooLarge, UnreadableMedia.
         """
         wanted = sorted(set(indices))
-        self._limits.check_held(*self._picture.size, len(wanted), self._name)
-        got: dict[int, Frame] = {}
+        self._limits.check_held(*self._image.size, len(wanted), self._name)
+        decoded: dict[int, Frame] = {}
         for i in wanted:
-            self._picture.seek(i)
-            got[i] = _named(self._picture, self._name)
-        return Picked(frames=tuple(got[i] for i in indices), indices=tuple(indices))
+            self._image.seek(i)
+            decoded[i] = image_to_rgb(self._image, self._name)
+        return DecodedFrames(frames=tuple(decoded[i] for i in indices), indices=tuple(indices))
 
 
 @contextmanager
-def open_animation(source: Source, limits: Limits) -> Iterator[Animation | None]:
-    """An Animation for the duration of the block, or None for a file of one picture.
+def open_animation(source: MediaSource, limits: Limits) -> Iterator[Animation | None]:
+    """An Animation for the duration of the block, or None for a still image.
 
     Raises:
         UnreadableMedia, MediaTooLarge, EmptyMedia.
     """
-    with source.picture(limits) as picture:
-        yield Animation(picture, source, limits) if _frames(picture, source.name) > 1 else None
+    with source.image(limits) as image:
+        yield Animation(image, source, limits) if _frame_count(image, source.name) > 1 else None
 
 
-def _frames(picture: Image.Image, name: str) -> int:
+def _frame_count(image: Image.Image, name: str) -> int:
     try:
-        return int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1
+        return int(getattr(image, "n_frames", 1)) if image.format != "MPO" else 1
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UnreadableMedia(f"{name} is corrupt: its pictures can't be counted.") from error
+        raise UnreadableMedia(f"{name} is corrupt: its frames can't be counted.") from error
 
 
-class PictureList:
-    """Pictures handed in one by one: paths, arrays and PIL images, also mixed."""
+class ImageList:
+    """Images passed one by one: paths, arrays and PIL images, also mixed."""
 
     def __init__(
-        self, items: Sequence[Item], times: Sequence[float], limits: Limits, notes: tuple[str, ...] = ()
+        self, items: Sequence[ListItem], times: Sequence[float], limits: Limits, notes: tuple[str, ...] = ()
     ) -> None:
         if not items:
-            raise EmptyMedia("the list of frames is empty; give at least one picture.")
+            raise EmptyMedia("the list of images is empty; expected 1 or more.")
         limits.check_frames(len(items), "the list")
         seconds = np.array(times, dtype=np.float64)
         if seconds.shape != (len(items),) or not np.isfinite(seconds).all() or (np.diff(seconds) < 0).any():
             raise TimeRangeError(
-                f"{len(items)} frames need as many finite, ascending times in seconds; got {list(times)[:8]}…."
+                f"times={list(times)[:8]}… for {len(items)} images; expected one finite number of seconds for each, "
+                "ascending."
             )
         span = float(seconds[-1] - seconds[0])
         fps = (len(items) - 1) / span if span > 0 else 1.0
         self._items, self._limits = items, limits
         self.index = FrameIndex(times=seconds, fps=fps, notes=notes)
 
-    def pick(self, indices: Sequence[int]) -> Picked:
-        """Read these pictures.
+    def decode(self, indices: Sequence[int]) -> DecodedFrames:
+        """Read these images.
 
         Raises:
-            MediaNotFound, UnreadableMedia, MediaTooLarge, UsageError (not a picture).
+            MediaNotFound, UnreadableMedia, MediaTooLarge, UsageError (not an image).
         """
-        got: dict[int, Frame] = {}
+        decoded: dict[int, Frame] = {}
         for i in sorted(set(indices)):
-            got[i] = self._read(self._items[i])
-            height, width = got[i].shape[:2]
-            self._limits.check_held(width, height, len(got), "the list")
-        return Picked(frames=tuple(got[i] for i in indices), indices=tuple(indices))
+            decoded[i] = self._read(self._items[i])
+            height, width = decoded[i].shape[:2]
+            self._limits.check_held(width, height, len(decoded), "the list")
+        return DecodedFrames(frames=tuple(decoded[i] for i in indices), indices=tuple(indices))
 
-    def _read(self, item: Item) -> Frame:
+    def _read(self, item: ListItem) -> Frame:
         if isinstance(item, np.ndarray):
-            return array_rgb(item)
+            return array_to_rgb(item)
         if isinstance(item, Image.Image):
             self._limits.check_pixels(*item.size, "a frame")
-            return rgb(item)
+            return image_to_rgb(item)
         if isinstance(item, str | os.PathLike):
-            return read_still(Source.of(item, self._limits), self._limits)
-        raise UsageError(f"a frame is a {type(item).__name__}; expected a path, a uint8 array or a PIL image.")
+            source = MediaSource.of(item, self._limits)
+            with source.image(self._limits) as image:
+                return image_to_rgb(image, source.name)
+        raise UsageError(f"a frame of type {type(item).__name__}; expected a path, a uint8 array or a PIL image.")
 
 
-def open_folder(folder: Path, fps: float, limits: Limits) -> PictureList:
-    """The pictures of a folder, in the order of their names, `fps` of them a second.
+def open_folder(folder: Path, fps: float, limits: Limits) -> ImageList:
+    """The images of a folder, sorted by name, at `fps` frames per second.
 
     Raises:
-        EmptyMedia: no picture file in it. MediaTooLarge: too many.
+        EmptyMedia: no image file in it. MediaTooLarge: too many.
     """
     names: list[str] = []
     ignored = 0
@@ -194,8 +186,6 @@ def open_folder(folder: Path, fps: float, limits: Limits) -> PictureList:
                 ignored += 1
             limits.check_frames(len(names) + ignored, str(folder))
     if not names:
-        raise EmptyMedia(
-            f"{folder} holds no picture ({ignored} other entries); expected files like 0001.jpg or 0001.png."
-        )
-    notes = (f"{ignored} entries of the folder are no pictures and were ignored",) if ignored else ()
-    return PictureList([folder / n for n in sorted(names)], [i / fps for i in range(len(names))], limits, notes)
+        raise EmptyMedia(f"{folder}: no images among {ignored} entries; expected files like 0001.jpg or 0001.png.")
+    notes = (f"{ignored} entries of the folder are not images and were ignored",) if ignored else ()
+    return ImageList([folder / n for n in sorted(names)], [i / fps for i in range(len(names))], limits, notes)

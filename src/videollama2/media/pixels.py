@@ -1,8 +1,8 @@
-"""Frames to what the vision encoder takes, to the last bit of the processors of CLIP, SigLIP and DINOv2 (spec §4.1).
+"""Frames to the vision encoder's pixel values, bit-identical to CLIP's, SigLIP's and DINOv2's processors (spec §4.1).
 
     u8[H, W, 3]  --pad to a square?--resize (Pillow, u8)--centre crop-->  u8[S, S, 3]  --normalise-->  f32[3, S, S]
 
-After the resize everything is a function of one byte and its channel, so it is looked up in a 3 x 256 table.
+After the resize every value depends on one byte and its channel only, so it is looked up in a 3 x 256 table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..errors import ConfigError, EmptyMedia
 from .clip import Frame
-from .decoder import THREADS
+from .frame_decoder import THREADS
 
-BICUBIC = 3  # Pillow's number, as preprocessor_config.json has it
+BICUBIC = 3  # Pillow's number, as in preprocessor_config.json
 
 # image processor class in preprocessor_config.json -> its defaults
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 _DEFAULTS["CLIPFeatureExtractor"] = _DEFAULTS["CLIPImageProcessor"]
-_DEFAULTS["BitImageProcessor"] = _DEFAULTS["CLIPImageProcessor"]  # DINOv2's; its files state all that differs
+_DEFAULTS["BitImageProcessor"] = _DEFAULTS["CLIPImageProcessor"]  # DINOv2's; its files state all differences
 _SWITCHES = ("do_resize", "do_rescale", "do_normalize")
 _KNOWN = {
     "size",
@@ -64,12 +64,12 @@ _IGNORED |= {"data_format", "input_data_format", "return_tensors", "default_to_s
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSettings:
-    """One image processor.
+    """Settings of an image processor.
 
     shortest_edge  resize so that the shorter side has this length, or
-    resize_to      (height, width): resize to exactly this, whatever the aspect
-    crop_to        (height, width) cut from the centre, padded with black where the picture is smaller; None = no crop
-    mean, std      per channel, of pixels scaled by rescale_factor
+    resize_to      (height, width): resize to exactly this, ignoring the aspect ratio
+    crop_to        (height, width) centre crop, padded with black if the image is smaller; None = no crop
+    mean, std      per channel, for pixels scaled by rescale_factor
     resample       Pillow's filter number
     """
 
@@ -86,21 +86,23 @@ class PixelSettings:
         """From the contents of a preprocessor_config.json.
 
         Raises:
-            ConfigError: a processor or a setting that is not known here.
+            ConfigError: an unknown processor or setting.
         """
         name = config.get("image_processor_type", config.get("feature_extractor_type", "CLIPImageProcessor"))
         defaults = _DEFAULTS.get(str(name).removesuffix("Fast").removesuffix("Pil"))
         if defaults is None:
-            raise ConfigError(f"image processor {name!r} is not known; expected one of {', '.join(_DEFAULTS)}.")
+            raise ConfigError(f"unknown image processor {name!r}; expected one of {', '.join(_DEFAULTS)}.")
         given = {key: value for key, value in config.items() if value is not None}
         unknown = sorted(given.keys() - _KNOWN - _IGNORED - set(_SWITCHES))
         if unknown:
             raise ConfigError(
-                f"the image processor's settings {', '.join(unknown)} are not known; expected {sorted(_KNOWN)}."
+                f"unknown image processor settings {', '.join(unknown)}; expected {', '.join(sorted(_KNOWN))}."
             )
         for switch in _SWITCHES:
             if given.get(switch, True) is not True:
-                raise ConfigError(f"the image processor says {switch}={given[switch]!r}; only true is supported.")
+                raise ConfigError(
+                    f"{switch}={given[switch]!r} in the image processor's settings; only true is supported."
+                )
         merged = defaults | given
         shortest, exact = _size(merged["size"])
         return cls(
@@ -114,7 +116,7 @@ class PixelSettings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` reads, for a preprocessor_config.json."""
+        """The contents of a preprocessor_config.json that `from_dict` reads back."""
         exact = self.resize_to and {"height": self.resize_to[0], "width": self.resize_to[1]}
         crop = self.crop_to and {"height": self.crop_to[0], "width": self.crop_to[1]}
         return {
@@ -129,10 +131,10 @@ class PixelSettings:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) of what comes out.
+        """(height, width) of the output.
 
         Raises:
-            ConfigError: it depends on the picture.
+            ConfigError: it depends on the image.
         """
         size = self.crop_to or self.resize_to
         if size is None:
@@ -150,7 +152,7 @@ class PixelSettings:
 
     @property
     def fill(self) -> tuple[int, ...]:
-        """The colour that pads to a square: the mean, cut to integers."""
+        """The colour used for padding to a square: the mean, truncated to integers."""
         return tuple(int(255 * m) for m in self.mean)
 
 
@@ -160,10 +162,10 @@ def pixels_u8(
     """u8[T, S, S, 3]: frames resized and cropped, before scaling.
 
     Raises:
-        EmptyMedia: no frame, or one without pixels.
+        EmptyMedia: no frame, or a frame without pixels.
     """
     if not frames or any(0 in frame.shape for frame in frames):
-        raise EmptyMedia("no pixels to prepare; expected at least one frame with a height and a width.")
+        raise EmptyMedia("expected 1 or more frames, each with pixels.")
     out = np.empty((len(frames), *settings.output_size, 3), np.uint8)
 
     def prepare(i: int) -> None:
@@ -174,10 +176,10 @@ def pixels_u8(
 
 
 def pixel_values(frames: Sequence[Frame], settings: PixelSettings, aspect: Literal["none", "pad"] = "none") -> Tensor:
-    """f32[T, 3, S, S]: frames as the vision encoder takes them.
+    """f32[T, 3, S, S]: the vision encoder's input.
 
     Raises:
-        EmptyMedia: no frame, or one without pixels.
+        EmptyMedia: no frame, or a frame without pixels.
     """
     bytes_thwc = pixels_u8(frames, settings, aspect)
     out = np.empty((len(frames), 3, *settings.output_size), np.float32)
@@ -191,7 +193,7 @@ def pixel_values(frames: Sequence[Frame], settings: PixelSettings, aspect: Liter
 
 
 def _each(work: Any, count: int) -> None:
-    """Run work(0) … work(count-1), on several threads where there is more than one."""
+    """Run work(0) … work(count-1), in parallel if possible."""
     if count == 1 or THREADS == 1:
         for i in range(count):
             work(i)
@@ -201,18 +203,18 @@ def _each(work: Any, count: int) -> None:
 
 
 def _fit(frame: Frame, settings: PixelSettings, aspect: Literal["none", "pad"]) -> NDArray[np.uint8]:
-    picture = Image.fromarray(frame)
-    width, height = picture.size
+    image = Image.fromarray(frame)
+    width, height = image.size
     side = max(width, height)
     padded = aspect == "pad" and width != height
     size = _resized(side, side, settings) if padded else _resized(width, height, settings)
     if padded:
-        if width > height:  # Pillow resizes rows first: it need not do so for the padding, whose rows are of one colour
-            picture = picture.resize((size[0], height), Image.Resampling(settings.resample))
-        square = Image.new("RGB", (picture.width if width > height else side, side), settings.fill)
-        square.paste(picture, ((side - width) // 2, (side - height) // 2))
-        picture = square
-    resized = np.asarray(picture.resize(size, Image.Resampling(settings.resample)))
+        if width > height:  # Pillow resizes rows first: skip that for the padding, whose rows have one colour
+            image = image.resize((size[0], height), Image.Resampling(settings.resample))
+        square = Image.new("RGB", (image.width if width > height else side, side), settings.fill)
+        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        image = square
+    resized = np.asarray(image.resize(size, Image.Resampling(settings.resample)))
     return _centre(resized, settings.crop_to) if settings.crop_to else resized
 
 
@@ -225,15 +227,15 @@ def _resized(width: int, height: int, settings: PixelSettings) -> tuple[int, int
     return (edge, longer) if width <= height else (longer, edge)
 
 
-def _centre(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle `size` of [H, W, 3], with black around where it is smaller (an odd one before)."""
+def _centre(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Centre crop of [H, W, 3] to `size`, padded with black if smaller (an odd row or column goes first)."""
     height, width = size
-    pad_y, pad_x = max(height - picture.shape[0], 0), max(width - picture.shape[1], 0)
+    pad_y, pad_x = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
     if pad_y or pad_x:
         around = ((-(-pad_y // 2), pad_y // 2), (-(-pad_x // 2), pad_x // 2), (0, 0))
-        picture = np.pad(picture, around)
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+        image = np.pad(image, around)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def _size(size: Any) -> tuple[int | None, tuple[int, int] | None]:
@@ -250,7 +252,7 @@ def _square(size: Any, key: str) -> tuple[int, int]:
         return size, size
     if isinstance(size, Mapping) and set(size) == {"height", "width"}:
         return int(size["height"]), int(size["width"])
-    raise ConfigError(f"the image processor's {key} is {size!r}; expected a number or height and width.")
+    raise ConfigError(f"the image processor's {key} is {size!r}; expected a number, or height and width.")
 
 
 def _three(values: Any, key: str) -> tuple[float, float, float]:
@@ -263,7 +265,7 @@ CLIP_336 = PixelSettings.from_dict({"size": {"shortest_edge": 336}, "crop_size":
 SIGLIP_384 = PixelSettings.from_dict(
     {"image_processor_type": "SiglipImageProcessor", "size": {"height": 384, "width": 384}}
 )
-# for checkpoints that name their vision encoder by hub id and bring no preprocessor_config.json
+# for checkpoints that name their vision encoder by hub id and have no preprocessor_config.json
 BUILT_IN = {
     "openai/clip-vit-large-patch14-336": CLIP_336,
     "google/siglip-so400m-patch14-384": SIGLIP_384,

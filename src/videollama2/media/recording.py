@@ -1,4 +1,4 @@
-"""Frames and sound that are in memory already, on one clock: what a camera gave, or another decoder."""
+"""Frames and audio already in memory, on one clock: from a camera, or another decoder."""
 
 import math
 from collections.abc import Sequence
@@ -15,70 +15,72 @@ from .clip import Clip, Frame, Wave
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A medium of frames and sound in memory.
+    """A media item in memory.
 
     frames        u8[H, W, 3] RGB each
-    times         seconds of each frame, ascending; on the clock of the sound
-    samples       f32[S], one channel at 16 kHz, ±1; empty without sound
-    sound_start   seconds of the first sample
+    times         seconds of each frame, ascending; on the clock of the audio
+    samples       f32[S], one channel at 16 kHz, ±1; empty or None without audio
+    audio_start   seconds of the first sample
     name, notes   for receipts
     """
 
     frames: Sequence[Frame] = ()
     times: Sequence[float] = ()
     samples: NDArray[np.float32] | None = None
-    sound_start: float = 0.0
+    audio_start: float = 0.0
     name: str = "<recording>"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.times):
-            raise UsageError(f"{len(self.frames)} frames with {len(self.times)} times; expected one time for each")
+            raise UsageError(
+                f"{len(self.frames)} frames with {len(self.times)} times; expected one time for each frame"
+            )
         samples = self.samples
         if samples is not None and (samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all()):
             raise UsageError(
-                f"the sound is {samples.dtype}{list(samples.shape)}; expected float32 of one dimension, finite, ±1"
+                f"the audio is {samples.dtype}{list(samples.shape)}; expected float32 [samples], finite, ±1"
             )
-        if not len(self.frames) and not self._sounds:
-            raise EmptyMedia(f"{self.name} holds neither frames nor sound")
+        if not len(self.frames) and not self._has_audio:
+            raise EmptyMedia(f"{self.name} has neither frames nor audio")
 
     @property
-    def _sounds(self) -> bool:
+    def _has_audio(self) -> bool:
         return self.samples is not None and len(self.samples) > 0
 
     def between(self, start: float | None, end: float | None) -> "Recording":
-        """What lies from `start` to `end` seconds of its clock.
+        """The frames and audio from `start` to `end` seconds.
 
         Raises:
-            TimeRangeError: nothing does.
+            TimeRangeError: there are none.
         """
         first, last = start or 0.0, math.inf if end is None else end
         kept = [i for i, time in enumerate(self.times) if first <= time < last]
-        samples, begin = self.samples, self.sound_start
+        samples, begin = self.samples, self.audio_start
         if samples is not None:
             cut_from = min(max(round((first - begin) * RATE), 0), len(samples))
             cut_to = len(samples) if end is None else max(round((last - begin) * RATE), cut_from)
             samples, begin = samples[cut_from:cut_to], begin + cut_from / RATE
         if not kept and (samples is None or not len(samples)):
-            raise TimeRangeError(f"{self.name} holds nothing from {first:g} to {last:g} s. Choose a range inside it.")
+            raise TimeRangeError(f"{self.name} has nothing from {first:g} to {last:g} s; choose a range inside it.")
         return replace(
             self,
             frames=tuple(self.frames[i] for i in kept),
             times=tuple(self.times[i] for i in kept),
             samples=samples,
-            sound_start=begin,
+            audio_start=begin,
         )
 
-    def with_sound(self, clip: Clip, protocol: Protocol) -> Clip:
-        """The clip of its frames, with its sound as the protocol takes a video's."""
+    def with_audio(self, clip: Clip, protocol: Protocol) -> Clip:
+        """Add the audio to the clip of the frames, as the protocol uses a video's audio."""
         if self.samples is None or not len(self.samples):
             return replace(clip, audio_state="absent")
-        windows = bool(self.frames) and protocol.video_sound == "eight_windows"  # these spread over all there is
+        windows = bool(self.frames) and protocol.video_sound == "eight_windows"  # they spread over all of the audio
         most = len(self.samples) if windows else round(protocol.sound_seconds * RATE)
         wave = Wave(
             samples=self.samples[:most],
             rate=RATE,
-            start_seconds=self.sound_start,
+            start_seconds=self.audio_start,
             available_seconds=len(self.samples) / RATE,
             file_rate=RATE,
         )

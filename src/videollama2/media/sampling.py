@@ -1,27 +1,76 @@
-"""Which frames and which seconds: pure arithmetic, no I/O (spec §4.2, §4.3, §4.5).
+"""Which frames and which seconds of audio: pure arithmetic, no I/O (spec §4.2, §4.3, §4.5).
 
-duration in frames, policy  ->  frame indices
-samples of sound, policy    ->  windows in seconds
+FrameIndex, protocol, num_frames, start, end  ─ choose_frames ─►  frame indices
+samples of audio                              ─ eight_windows ─►  windows in seconds
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Literal
 
 from ..errors import TimeRangeError, UsageError
+from ..protocols import Protocol
+from .frames import FrameIndex
 
 WINDOW_SECONDS = 2
 WINDOWS_PER_VIDEO = 8
 
 
+def choose_frames(
+    index: FrameIndex,
+    protocol: Protocol,
+    *,
+    num_frames: int | None,
+    start: float | None,
+    end: float | None,
+    kind: Literal["video", "animation", "list"] = "video",
+) -> tuple[list[int], tuple[str, ...]]:
+    """Indices of the frames that the model will see: this is where a frame is chosen.
+
+    Args:
+        index: all frames.
+        num_frames: how many to sample; None: about one per second.
+        start, end: seconds from the beginning.
+        kind: "list" for images passed one by one, which a protocol may keep all; "animation" for GIF, WebP, APNG.
+
+    Returns:
+        The indices, ascending, with repeats where there are too few frames; and the losses: frames that the request
+        includes and that are over the protocol's maximum.
+
+    Raises:
+        TimeRangeError: no frame is in the range.
+    """
+    fps = protocol.gif_fps if kind == "animation" and protocol.gif_fps is not None else index.fps
+    if kind == "list" or protocol.frame_clock == "time":
+        candidates = candidates_by_time(index.times, start, end)  # type: ignore[arg-type]
+    else:
+        candidates = candidates_by_index(index.frames, fps, start, end)
+    keep_all = kind == "list" and protocol.given_frames == "keep"
+    if keep_all:
+        chosen = list(candidates)
+    elif num_frames is not None and protocol.sampling == "uniform":
+        chosen = [candidates[i] for i in uniform(len(candidates), num_frames)]
+    else:
+        chosen = [candidates[i] for i in per_second(len(candidates), fps)]
+    if kind == "animation" and protocol.gif_fps is not None:
+        chosen = list(dict.fromkeys(chosen))  # the public reader of animations yields each frame once
+    most, count = protocol.max_frames, len(chosen)
+    if count <= most:
+        return chosen, ()
+    if protocol.given_frames == "keep":
+        return chosen[:most], (f"only the first {most} of {count} frames are used",)
+    return [chosen[i] for i in uniform(count, most)], (f"{most} of {count} frames are used, spread evenly",)
+
+
 def uniform(duration: int, num_frames: int) -> list[int]:
     """Indices of the centres of `num_frames` equal segments of 0..duration-1; repeats where duration < num_frames.
 
-    Exact halves round up: the 1e-6 is there for that, then rounding is half-to-even (spec §4.2).
+    Exact halves round up: 1e-6 is added before rounding half to even (spec §4.2).
     """
     if duration < 1 or num_frames < 1:
-        raise UsageError(f"sampling {num_frames} of {duration} frames; both must be at least 1.")
+        raise UsageError(f"sampling {num_frames} of {duration} frames; expected 1 or more of each.")
     segment = (duration - 1) / num_frames
     return [round((segment * i + segment * (i + 1)) / 2 + 1e-6) for i in range(num_frames)]
 
@@ -29,10 +78,10 @@ def uniform(duration: int, num_frames: int) -> list[int]:
 def per_second(duration: int, fps: float) -> list[int]:
     """One index per second: arange(s // 2, duration, s) with s = min(floor(fps), duration) (spec §4.2).
 
-    Below one frame per second every frame is at least a second apart, so all are taken.
+    Below one frame per second, frames are more than a second apart and all are taken.
     """
     if duration < 1:
-        raise UsageError(f"sampling from {duration} frames; there must be at least 1.")
+        raise UsageError(f"sampling from {duration} frames; expected 1 or more.")
     if not fps >= 1:
         return list(range(duration))
     segment = min(fps // 1, duration)
@@ -41,26 +90,26 @@ def per_second(duration: int, fps: float) -> list[int]:
 
 
 def check_range(start: float | None, end: float | None) -> None:
-    """A range is finite, not negative, and ends after it starts.
+    """Check that a range is finite, not negative, and ends after it starts.
 
     Raises:
-        TimeRangeError: otherwise; the message says which bound is wrong.
+        TimeRangeError: it is not; the message names the wrong bound.
     """
     for name, value in (("start", start), ("end", end)):
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise TimeRangeError(f"{name}={value!r}; expected seconds from the beginning, as a finite number.")
+            raise TimeRangeError(f"{name}={value!r}; expected a finite number of seconds from the beginning.")
         if value < 0:
             raise TimeRangeError(f"{name}={value:g} s is before the beginning; expected 0 or more.")
     if end is not None and end <= (start or 0):
-        raise TimeRangeError(f"the range {start or 0:g}..{end:g} s is empty; end must be greater than start.")
+        raise TimeRangeError(f"the range {start or 0:g}..{end:g} s is empty; expected end greater than start.")
 
 
 def released_range(start: float | None, end: float | None) -> tuple[float | None, float | None]:
-    """The public implementation's repair of a range, for faces that promise its behaviour (spec §4.3.1).
+    """A range as the public implementation corrects it, for interfaces that promise its behaviour (spec §4.3.1).
 
-    Only when both are given: negatives become 0, the two are swapped if reversed, an empty range becomes 1 s long.
+    Only if both are given: negative values become 0, reversed ones are swapped, an empty range becomes 1 s long.
     """
     if start is None or end is None:
         return start, end
@@ -71,7 +120,7 @@ def released_range(start: float | None, end: float | None) -> tuple[float | None
 
 
 def candidates_by_index(duration: int, fps: float, start: float | None, end: float | None) -> range:
-    """Frame indices of a range by mean rate, as the public implementation counts them (spec §4.3.3).
+    """Frame indices of a range by mean frame rate, as the public implementation computes them (spec §4.3.3).
 
     Raises:
         TimeRangeError: no frame is in the range.
@@ -84,10 +133,10 @@ def candidates_by_index(duration: int, fps: float, start: float | None, end: flo
 
 
 def candidates_by_time(times: Sequence[float], start: float | None, end: float | None) -> range:
-    """Frame indices whose time in seconds lies in [start, end); of a range between two, the frame on screen.
+    """Frame indices whose time lies in [start, end) seconds; for a range between two frames, the one on screen.
 
     Raises:
-        TimeRangeError: the range begins after the last frame's end (taken as one mean frame after it).
+        TimeRangeError: the range begins after the last frame, which is assumed to last one mean frame duration.
     """
     n = len(times)
     step = (times[-1] - times[0]) / (n - 1) if n > 1 else 1.0
@@ -103,13 +152,13 @@ def candidates_by_time(times: Sequence[float], start: float | None, end: float |
 
 def _empty(start: float | None, end: float | None, seconds: float) -> str:
     shown = f"{start or 0:g}..{'end' if end is None else f'{end:g}'} s"
-    return f"no frame lies in {shown}: the medium lasts {seconds:.3f} s. Choose a range inside it."
+    return f"no frame in {shown}: the video is {seconds:.3f} s long. Choose a range inside it."
 
 
 def eight_windows(samples: int, rate: int) -> list[tuple[Fraction, Fraction]]:
-    """(start, end) in seconds of the eight 2-second windows that the public implementation hears of a video (§4.5).
+    """(start, end) seconds of the eight 2-second windows that the public implementation uses of a video (§4.5).
 
-    step = max(D - 2, 0) / 8 exactly, so the last window ends before the sound does; D <= 2 s gives eight whole copies.
+    step = max(D - 2, 0) / 8, so the last window ends before the audio does; D <= 2 s gives eight copies of all of it.
     """
     duration = Fraction(samples, rate)
     step = max(duration - WINDOW_SECONDS, Fraction(0)) / WINDOWS_PER_VIDEO
@@ -117,6 +166,6 @@ def eight_windows(samples: int, rate: int) -> list[tuple[Fraction, Fraction]]:
 
 
 def window_samples(window: tuple[Fraction, Fraction], samples: int, rate: int) -> slice:
-    """The window as samples, both ends truncated and kept inside the sound."""
+    """A window as a range of samples, both ends truncated and clipped to the audio."""
     start, end = window
     return slice(min(int(start * rate), samples), min(int(end * rate), samples))

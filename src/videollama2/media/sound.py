@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ..protocols import Protocol
 from .clip import AudioState, Clip, Wave
-from .fbank import FRAME, RATE, SHIFT, fbank
-from .resample import resample_fourier
+from .fbank import FRAME, RATE, SHIFT, fbank, resample_fourier
 from .sampling import eight_windows, window_samples
 
 

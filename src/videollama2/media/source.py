@@ -1,8 +1,8 @@
-"""Where media come from: a local file or bytes, opened so that nothing else is ever opened.
+"""A local file or bytes, opened so that FFmpeg and Pillow open nothing else.
 
-A container can name other files (playlists, concat scripts, image patterns, data references) and FFmpeg would follow.
-So: formats come from an allow-list of self-contained ones, the only protocol is `file:`, and only decoders on the list
-run, also while FFmpeg looks at what the streams are. What a file is, its content says, never its name.
+A container can refer to other files (playlists, concat scripts, image patterns, data references), and FFmpeg would open
+them. So only self-contained formats are on the allow-list, `file:` is the only protocol, and only listed decoders run,
+also while FFmpeg probes the streams. The type of a file follows from its content, never from its name.
 """
 
 import os
@@ -22,7 +22,7 @@ from PIL import Image
 from ..errors import EmptyMedia, MediaError, MediaNotFound, MediaTooLarge, UnreadableMedia, UsageError
 from .limits import DEFAULT_LIMITS, Limits
 
-Kind = Literal["av", "picture"]
+Kind = Literal["av", "image"]
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2;matroska,webm;avi;flv;mpegts;mpeg;ogg;wav;w64;flac;mp3;aac;aiff;au;caf;asf;amr;ac3;eac3;"
@@ -42,9 +42,9 @@ AUDIO_CODECS = frozenset({
     "nellymoser", "speex", "libspeex", "truehd",
 })
 # fmt: on
-PICTURES = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
-# What strangers may send (Limits.any_format = False): what phones, browsers and recorders write.
+# What untrusted clients may send (Limits.any_format = False): what phones, browsers and recorders write.
 SERVED_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,wav,flac,mp3,aac"
 SERVED_VIDEO = VIDEO_CODECS & {
     "h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4",
@@ -55,17 +55,17 @@ SERVED_AUDIO = AUDIO_CODECS & {
 SERVED_PCM = frozenset(
     "pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_s16be pcm_s24be pcm_mulaw pcm_alaw".split()
 )
-SERVED_PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
-_MOST_STREAMS = 64  # that a container may have
+SERVED_IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+_MAX_STREAMS = 64  # of a container
 
-_PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:(?![\\])")  # C:\clip.mp4 is a path; a one-letter scheme does not exist
+_IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:(?![\\])")  # C:\clip.mp4 is a path; no scheme has one letter
 _PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file, or bytes that would be one. `name` is for messages and receipts, `limits` say what may open it."""
+class MediaSource:
+    """A file, or the bytes of one. `name` is for messages and receipts; `limits` restrict what may decode it."""
 
     name: str
     path: Path | None = None
@@ -73,8 +73,8 @@ class Source:
     limits: Limits = DEFAULT_LIMITS
 
     @classmethod
-    def of(cls, medium: str | os.PathLike[str] | bytes, limits: Limits) -> "Source":
-        """Check that the medium exists, is local and within limits.
+    def of(cls, medium: str | os.PathLike[str] | bytes, limits: Limits) -> "MediaSource":
+        """The source of a media item that exists, is local and within limits.
 
         Raises:
             MediaNotFound, EmptyMedia, MediaTooLarge, UnreadableMedia (a URL).
@@ -84,23 +84,23 @@ class Source:
         else:
             path = local_path(medium)
             if not path.is_file():
-                raise MediaNotFound(f"{path} is neither a file nor a folder of pictures.")
+                raise MediaNotFound(f"{path} is neither a file nor a folder; expected a video, audio file or image.")
             source, size = cls(str(path), path=path, limits=limits), path.stat().st_size
         if size == 0:
-            raise EmptyMedia(f"{source.name} is empty (0 bytes); expected a video, sound or picture.")
+            raise EmptyMedia(f"{source.name} is empty (0 bytes); expected a video, an audio file or an image.")
         if limits.max_file_bytes is not None and size > limits.max_file_bytes:
             raise MediaTooLarge(f"{source.name} has {size:,} bytes; the limit is {limits.max_file_bytes:,}.")
         return source
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return len(self.data) if self.data is not None else self._path.stat().st_size
 
     @property
     def _path(self) -> Path:
         if self.path is None:
-            raise UsageError("this source has no path")
+            raise UsageError("this source is bytes; it has no path")
         return self.path
 
     def head(self, n: int = 64) -> bytes:
@@ -114,32 +114,32 @@ class Source:
             raise UnreadableMedia(f"{self.name} can't be read: {error.strerror or error}.") from error
 
     def kind(self) -> Kind:
-        """Whether Pillow ("picture": stills and animations) or FFmpeg ("av") reads it, by its first bytes."""
+        """Whether Pillow ("image": stills and animations) or FFmpeg ("av") reads it, by its first bytes."""
         head = self.head()
         webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
         avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-        return "picture" if webp or avif or head.startswith(_PICTURE_MAGIC) else "av"
+        return "image" if webp or avif or head.startswith(_IMAGE_MAGIC) else "av"
 
     @contextmanager
     def container(self) -> Iterator["av.container.InputContainer"]:
-        """The opened container; FFmpeg's errors, also inside the block, become UnreadableMedia.
+        """The opened container. FFmpeg's errors become UnreadableMedia, also those raised inside the block.
 
         Raises:
-            UnreadableMedia: no container of an allowed format, truncated, or a playlist.
+            UnreadableMedia: not an allowed format, truncated, or a playlist.
         """
         head = self.head()
         if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLIST_MAGIC):
             raise UnreadableMedia(
-                f"{self.name} is a playlist or a script that could name other files. Give the media file itself."
+                f"{self.name} is a playlist or a script, which could refer to other files; give the media file itself."
             )
         options = {
             "format_whitelist": FORMATS if self.limits.any_format else SERVED_FORMATS,
             "codec_whitelist": ",".join(sorted(self.decoders())),
             "protocol_whitelist": "file",
-            "max_streams": str(_MOST_STREAMS),
+            "max_streams": str(_MAX_STREAMS),
         }
         if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
-            options["probesize"] = "32768"  # else FFmpeg reads 5 MB to see whether the samples are DTS in disguise
+            options["probesize"] = "32768"  # else FFmpeg reads 5 MB in case the samples are DTS
         target: Any = BytesIO(self.data) if self.data is not None else f"file:{self._path.absolute()}"
         try:
             with av.open(target, options=options) as opened:
@@ -150,62 +150,62 @@ class Source:
             raise UnreadableMedia(f"{self.name} can't be read ({_why(error)}): {_guess(head)}") from error
 
     def decoders(self) -> frozenset[str]:
-        """FFmpeg's names of the decoders that may run on this source."""
+        """FFmpeg's names of the decoders allowed for this source."""
         if not self.limits.any_format:
             return SERVED_VIDEO | SERVED_AUDIO | SERVED_PCM
         return VIDEO_CODECS | AUDIO_CODECS | _pcm()
 
-    def picture(self, limits: Limits) -> Image.Image:
-        """The opened, not yet decoded picture or animation.
+    def image(self, limits: Limits) -> Image.Image:
+        """The opened image or animation, not decoded yet.
 
         Raises:
-            UnreadableMedia: Pillow can't tell what it is. MediaTooLarge: by its header.
+            UnreadableMedia: not an allowed image format. MediaTooLarge: its header is over the limit.
         """
         target = BytesIO(self.data) if self.data is not None else self._path
-        formats = PICTURES if self.limits.any_format else SERVED_PICTURES
+        formats = IMAGE_FORMATS if self.limits.any_format else SERVED_IMAGE_FORMATS
         try:
-            picture = Image.open(target, formats=formats)
+            image = Image.open(target, formats=formats)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaTooLarge(
-                f"{self.name} is far too large a picture; at most {limits.max_pixels:,} pixels."
+                f"{self.name} is far too large an image; the limit is {limits.max_pixels:,} pixels."
             ) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise UnreadableMedia(
-                f"{self.name} can't be read as a picture: it is corrupt, truncated, or none of {', '.join(formats)}."
+                f"{self.name} can't be read as an image: it is corrupt, truncated, or none of {', '.join(formats)}."
             ) from error
         try:
-            limits.check_pixels(*picture.size, self.name)
+            limits.check_pixels(*image.size, self.name)
         except MediaTooLarge:
-            picture.close()
+            image.close()
             raise
-        return picture
+        return image
 
 
 @cache
 def _pcm() -> frozenset[str]:
-    """Decoders of samples that are stored as they are."""
+    """Decoders of uncompressed samples."""
     return frozenset(name for name in av.codecs_available if name.startswith("pcm_"))
 
 
 def local_path(medium: str | os.PathLike[str]) -> Path:
-    """The path, after refusing what is no local path.
+    """The path of a local file or folder.
 
     Raises:
-        UnreadableMedia: a URL or an FFmpeg protocol (`http:`, `concat:`, …).
+        UnreadableMedia: a URL or an FFmpeg protocol (`http:`, `concat:`, …). MediaNotFound: empty.
     """
     text = os.fspath(medium)
     if not text or "\0" in text:
-        raise MediaNotFound(f"{text!r} is no path; expected a local file or folder.")
+        raise MediaNotFound(f"{text!r} is not a path; expected a local file or folder.")
     path = Path(text)
     if _URL.match(text) and not path.exists():
         raise UnreadableMedia(
-            f"{text} is a URL or a protocol; only local files are opened. Download it and give the path."
+            f"{text} is a URL or a protocol; only local files are opened. Download it and give its path."
         )
     return path
 
 
 def _why(error: BaseException) -> str:
-    """FFmpeg's words without its numbers, paths and addresses."""
+    """FFmpeg's message without its numbers, paths and addresses."""
     return str(getattr(error, "strerror", None) or type(error).__name__).lower()
 
 
@@ -213,7 +213,7 @@ def _guess(head: bytes) -> str:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError:
-        return "it is corrupt, truncated, or of a format that is not supported."
+        return "it is corrupt, truncated, or in an unsupported format."
     if text.isprintable() or "\n" in text:
-        return "it is a text file, whatever its name says."
-    return "it is corrupt, truncated, or of a format that is not supported."
+        return "it is a text file, whatever its name."
+    return "it is corrupt, truncated, or in an unsupported format."

@@ -20,7 +20,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import Any, Literal
 
 from ...errors import UsageError
-from ...media.opening import MOST_FRAMES
+from ...media.opening import MAX_NUM_FRAMES
 from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
@@ -151,11 +151,15 @@ def examine(
 def _refuse_odd(workers: int, timeout_s: float, memory_mb: int, **counts: int | None) -> None:
     """Raise UsageError for settings under which every medium would seem to be bad."""
     right = workers >= 0 and 0 < timeout_s <= MOST_SECONDS and 0 < memory_mb <= MOST_MEMORY_MB
-    if not right or not all(n > 0 for n in counts.values() if n is not None) or (counts["frames"] or 1) > MOST_FRAMES:
+    if (
+        not right
+        or not all(n > 0 for n in counts.values() if n is not None)
+        or (counts["frames"] or 1) > MAX_NUM_FRAMES
+    ):
         told = ", ".join(f"{name}={n}" for name, n in counts.items())
         raise UsageError(
             f"workers={workers}, timeout_s={timeout_s:g}, memory_mb={memory_mb}, {told}; expected workers ≥ 0 and the "
-            f"others above 0: at most {MOST_SECONDS:,} s, {MOST_MEMORY_MB:,} MiB and {MOST_FRAMES:,} frames"
+            f"others above 0: at most {MOST_SECONDS:,} s, {MOST_MEMORY_MB:,} MiB and {MAX_NUM_FRAMES:,} frames"
         )
 
 

@@ -1,6 +1,6 @@
-"""From packets to chosen frames: the part of reading a video that runs FFmpeg's decoder.
+"""Packets to chosen frames: the part of reading a video that runs FFmpeg's decoder.
 
-packets from a key frame on  --leave out what nobody refers to-->  decoder  --keep the wanted-->  RGB, upright
+packets from a key frame on  --drop unreferenced ones-->  decoder  --keep the wanted frames-->  RGB, upright
 """
 
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import NoVideoStream, UnreadableMedia
 from .clip import Frame
 from .limits import Limits
-from .source import VIDEO_CODECS, Source
+from .source import VIDEO_CODECS, MediaSource
 
 THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
@@ -21,32 +21,32 @@ THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") e
 class FrameDecoder:
     """The video stream of an open container.
 
-    errors   FFmpeg's words on packets that it could not decode or read
-    damaged  indices of frames that were taken although the decoder marked them as damaged
+    errors   FFmpeg's messages about packets that it could not decode or read
+    damaged  indices of frames that are used although the decoder marked them as corrupt
     """
 
-    def __init__(self, container: "av.container.InputContainer", source: Source, limits: Limits) -> None:
+    def __init__(self, container: "av.container.InputContainer", source: MediaSource, limits: Limits) -> None:
         self.container, self.stream = container, video_stream(container, source)
         self._name, self._limits, self._taken = source.name, limits, 0
         self.errors: list[str] = []
         self.damaged: list[int] = []
         codec = self.stream.codec_context
         limits.check_pixels(codec.width, codec.height, source.name)
-        codec.options = {"max_pixels": str(limits.max_pixels)}  # FFmpeg itself refuses frames that outgrow the header
+        codec.options = {"max_pixels": str(limits.max_pixels)}  # FFmpeg rejects frames larger than the header says
         self.use_threads(THREADS)
 
     def use_threads(self, threads: int) -> None:
-        """How many threads decode; without effect once the first packet was decoded."""
+        """Set the number of decoding threads; no effect after the first packet."""
         codec = self.stream.codec_context
         if not codec.is_open:
             codec.thread_type, codec.thread_count = ("AUTO" if threads > 1 else "NONE"), threads
 
     def seek(self, pts: int) -> None:
-        """Go to the last key frame not after `pts` (stream's time base)."""
+        """Seek to the last key frame at or before `pts` (in the stream's time base)."""
         self.container.seek(pts, stream=self.stream, backward=True)
 
     def collect_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
-        """Frames of groups (time stamp -> index), each from its key frame; what can't be found is left out."""
+        """Frames of groups (timestamp -> index), each decoded from its key frame; frames not found are missing."""
         prefix = _nal_prefix(self.stream.codec_context)
         got: dict[int, Frame] = {}
         for group in groups:
@@ -55,11 +55,11 @@ class FrameDecoder:
         return got
 
     def _collect(self, targets: dict[int, int], prefix: int) -> dict[int, Frame]:
-        """Decode from here until all targets (time stamp -> index) have been given to the decoder, then drain it.
+        """Decode from here until the decoder has all targets (timestamp -> index), then drain it.
 
-        Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed;
-        nor, with a NAL `prefix`, is a frame that no other refers to. Frames that the decoder marks as damaged are left
-        out: after a jump, that can mean that it was not to the right place.
+        Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed.
+        With a NAL `prefix`, unreferenced frames are skipped as well. Frames marked as corrupt are dropped: after a
+        seek, that can mean that it landed in the wrong place.
         """
         got: dict[int, Frame] = {}
         unsent = set(targets)
@@ -78,17 +78,17 @@ class FrameDecoder:
         return got
 
     def rgb(self, frame: "av.VideoFrame") -> Frame:
-        """u8[H, W, 3], upright: the display matrix of the file is applied. Frames may outgrow the header: counted here.
+        """u8[H, W, 3], upright: the display matrix of the file is applied.
 
         Raises:
-            MediaTooLarge: with those taken before it, it can't be held.
+            MediaTooLarge: with the frames before it, it exceeds the limit (frames can be larger than the header says).
         """
         self._taken += 1
         self._limits.check_held(frame.width, frame.height, self._taken, self._name)
         return self.upright(frame)
 
     def upright(self, frame: "av.VideoFrame") -> Frame:
-        """As `rgb`, of a frame that is not kept with the others."""
+        """As `rgb`, for a frame that does not count towards the frames held."""
         self._limits.check_pixels(frame.width, frame.height, self._name)
         picture: Frame = frame.to_ndarray(format="rgb24")
         turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
@@ -100,14 +100,14 @@ class FrameDecoder:
             yield from self._decode(packet)
 
     def packets(self) -> "Iterator[av.Packet]":
-        """Every packet from here on, and the one that drains the decoder; ends where the file breaks off."""
+        """Every packet from here on, and the one that drains the decoder; ends early if the file is truncated."""
         try:
             yield from self.container.demux(self.stream)
         except av.error.FFmpegError as error:
             self.errors.append(str(error.strerror))
 
     def _decode(self, packet: "av.Packet | None") -> "list[av.VideoFrame]":
-        """Frames that this packet completes (None: all that are left); a packet that can't be decoded is remembered."""
+        """Frames that this packet completes (None: drain the decoder); errors are collected in `errors`."""
         try:
             frames: list[av.VideoFrame] = self.stream.codec_context.decode(packet)
             return frames
@@ -118,39 +118,39 @@ class FrameDecoder:
             return []
 
 
-def video_stream(container: "av.container.InputContainer", source: Source) -> "av.VideoStream":
-    """The best video stream that is no cover picture and that we decode.
+def video_stream(container: "av.container.InputContainer", source: MediaSource) -> "av.VideoStream":
+    """The best video stream that is not cover art, with an allowed codec.
 
     Raises:
-        NoVideoStream, UnreadableMedia (codec not allowed).
+        NoVideoStream. UnreadableMedia: its codec is not allowed.
     """
     real = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not real:
-        raise NoVideoStream(f"{source.name} has no video stream; ask about its sound only, or give a video.")
+        raise NoVideoStream(f"{source.name} has no video stream; use its audio only, or give a video.")
     best = container.streams.best("video")
     stream = best if best in real else real[0]
     codec = stream.codec_context
     if codec is None or codec.name not in VIDEO_CODECS & source.decoders():
         name = "unknown" if codec is None else codec.name
         raise UnreadableMedia(
-            f"{source.name}: video codec {name!r} is not decoded. Re-encode it, for example as H.264."
+            f"{source.name}: video codec {name!r} is not supported; re-encode it, for example as H.264."
         )
     return stream
 
 
 def _nal_prefix(codec: "av.VideoCodecContext") -> int:
-    """Bytes of the length before each NAL unit of an H.264 stream in mp4 or matroska; 0 for other streams."""
+    """Size of the length field before each NAL unit of an H.264 stream in mp4 or matroska; 0 for other streams."""
     extra = codec.extradata or b""
     return (extra[4] & 3) + 1 if codec.name == "h264" and len(extra) > 6 and extra[0] == 1 else 0
 
 
 def _is_unreferenced(packet: "av.Packet", prefix: int) -> bool:
-    """Whether an H.264 picture is referred to by no other: `nal_ref_idc` 0 in its first slice (ITU-T H.264 §7.4.1)."""
+    """Whether no other frame refers to an H.264 frame: `nal_ref_idc` is 0 in its first slice (ITU-T H.264 §7.4.1)."""
     data = memoryview(packet)
     at = 0
     while at + prefix < len(data):
         unit = data[at + prefix]
-        if unit & 31 in (1, 5):  # a slice, not parameters or remarks
+        if unit & 31 in (1, 5):  # a slice, not parameters or metadata
             return unit & 0x60 == 0
         at += prefix + int.from_bytes(data[at : at + prefix], "big")
     return False
