@@ -9,6 +9,7 @@ from PIL import Image
 
 from videollama2.errors import EmptyMedia, MediaNotFound, MediaTooLarge, TimeRangeError, UnreadableMedia, UsageError
 from videollama2.media import Limits, open_clip
+from videollama2.media.sampling import uniform
 
 from .make import flat, grey
 
@@ -89,7 +90,8 @@ def test_animation_cut_off(tmp_path: Path) -> None:
     path = animate(tmp_path / "x.gif", 10)
     path.write_bytes(path.read_bytes()[:-300])
     clip = open_clip(path, num_frames=2, protocol="full")
-    assert clip.frames_total == 8 and clip.frame_indices == (2, 5)  # a GIF states no count: what is missing is unknown
+    assert 0 < clip.frames_total < 10 and not clip.losses  # a GIF states no count: what is missing is unknown
+    assert clip.frame_indices == tuple(uniform(clip.frames_total, 2))
     assert all(abs(f.mean() - grey(i)) < 3 for f, i in zip(clip.frames, clip.frame_indices, strict=True))
 
 
