@@ -1,29 +1,29 @@
-"""Every error a user can meet, in one tree.
+"""Every error that a user can meet, in one tree.
 
     VideoLlama2Error                         exit 1
-    ├── UsageError                           exit 2   a call or a flag that makes no sense
-    ├── MediaError                           exit 3   something is wrong with a file or an array
+    ├── UsageError                           exit 2   an invalid argument or flag
+    ├── MediaError                           exit 3   a file or array can't be used
     │   ├── MediaNotFound
-    │   ├── UnreadableMedia                           corrupt, truncated, not a medium at all
+    │   ├── UnreadableMedia                           corrupt, truncated or not media at all
     │   ├── NoVideoStream
     │   ├── NoAudioStream
-    │   ├── EmptyMedia                                zero frames, zero samples, empty folder
+    │   ├── EmptyMedia                                no frames, no samples, an empty folder
     │   ├── MediaTooLarge
-    │   ├── TimeRangeError                            start beyond the end, empty range
-    │   ├── MediaLost                                 strict mode: something asked for was not used
-    │   └── DataError                                 training data that can't be read or learned from
-    ├── WeightsError                         exit 4   something is wrong with a checkpoint
+    │   ├── TimeRangeError                            empty, or beyond the end
+    │   ├── MediaLost                                 strict mode: a requested input would be dropped
+    │   └── DataError                                 training records that can't be read or used
+    ├── WeightsError                         exit 4   a checkpoint can't be used
     │   ├── CheckpointNotFound
-    │   ├── ConfigError                               unknown key, impossible value
+    │   ├── ConfigError                               unknown key or invalid value
     │   ├── TensorMismatch                            missing, unexpected or misshapen tensors
-    │   └── UnsafeFile                                a pickle that is more than tensors
-    ├── PromptError                          exit 5   the conversation can't be given to this model
+    │   └── UnsafeFile                                a pickle with more than tensors and plain data
+    ├── PromptError                          exit 5   the model can't take this conversation
     │   ├── UnsupportedModality
     │   └── ContextOverflow
-    ├── NumericsError                        exit 6   NaN or infinity where a number must be
+    ├── NumericsError                        exit 6   NaN or infinity in a computation
     ├── MissingExtra                         exit 7   an optional package is not installed
     ├── WorkerError                          exit 1   could not start a media worker
-    └── StorageError                         exit 8   output can't be written: disk full, read-only, no permission
+    └── StorageError                         exit 8   could not write output: disk full, read-only, no permission
 
 Each message says what was found, what was expected, and the next move.
 """
@@ -39,13 +39,13 @@ class VideoLlama2Error(Exception):
 
 
 class UsageError(VideoLlama2Error, ValueError):
-    """A call or a flag that makes no sense."""
+    """An invalid argument or flag."""
 
     exit_code = 2
 
 
 class MediaError(VideoLlama2Error, ValueError):
-    """Something is wrong with a medium: a file, a folder, an array."""
+    """A media item (a file, a folder, an array) can't be used."""
 
     exit_code = 3
 
@@ -55,49 +55,49 @@ class MediaNotFound(MediaError, FileNotFoundError):
 
 
 class UnreadableMedia(MediaError):
-    """The file is corrupt, truncated, or no medium at all."""
+    """The file is corrupt, truncated or not media at all."""
 
 
 class NoVideoStream(MediaError):
-    """Pictures were asked of a file that has none."""
+    """Video was requested from a file that has none."""
 
 
 class NoAudioStream(MediaError):
-    """Sound was asked of a file that has none."""
+    """Audio was requested from a file that has none."""
 
 
 class EmptyMedia(MediaError):
-    """Zero frames, zero samples, a folder without images."""
+    """No frames, no samples, or a folder without images."""
 
 
 class MediaTooLarge(MediaError):
-    """The medium exceeds a limit on pixels, frames or seconds."""
+    """The media item exceeds a limit on pixels, frames, seconds or bytes."""
 
 
 class TimeRangeError(MediaError):
-    """The asked range lies beyond the medium, or is empty."""
+    """The requested time range is empty or lies beyond the end."""
 
 
 class MediaLost(MediaError):
-    """Strict mode: something that was asked for would not have been used."""
+    """Strict mode: a requested input would have been dropped."""
 
 
 class DataError(MediaError):
-    """A file of training records, or one of its records, can't be read or learned from."""
+    """A file of training records, or one of its records, can't be read or used."""
 
 
 class WeightsError(VideoLlama2Error, ValueError):
-    """Something is wrong with a checkpoint."""
+    """A checkpoint can't be used."""
 
     exit_code = 4
 
 
 class CheckpointNotFound(WeightsError, FileNotFoundError):
-    """No checkpoint at this path or of this name."""
+    """No checkpoint has this path or name."""
 
 
 class ConfigError(WeightsError):
-    """A configuration with an unknown key or an impossible value."""
+    """A configuration has an unknown key or an invalid value."""
 
 
 class TensorMismatch(WeightsError):
@@ -105,51 +105,51 @@ class TensorMismatch(WeightsError):
 
 
 class UnsafeFile(WeightsError):
-    """A pickle that holds more than tensors and plain data; it was not run."""
+    """A pickle holds more than tensors and plain data; it was not run."""
 
 
 class PromptError(VideoLlama2Error, ValueError):
-    """The conversation can't be given to this model."""
+    """The model can't take this conversation."""
 
     exit_code = 5
 
 
 class UnsupportedModality(PromptError):
-    """A medium was given to a model that has no encoder for it."""
+    """The model has no encoder for this kind of media."""
 
 
 class ContextOverflow(PromptError):
-    """The prompt, with its media, is longer than the model's context."""
+    """The prompt with its media is longer than the model's context."""
 
 
 class NumericsError(VideoLlama2Error, ArithmeticError):
-    """NaN or infinity where a finite number must be."""
+    """A computation gave NaN or infinity."""
 
     exit_code = 6
 
 
 class MissingExtra(VideoLlama2Error, ImportError):
-    """An optional package is not installed; the message has the pip line."""
+    """An optional package is not installed; the message gives the pip command."""
 
     exit_code = 7
 
 
 class WorkerError(VideoLlama2Error):
-    """Could not start a media worker. What a file does to a worker is an error of that file."""
+    """Could not start a media worker. What a media item does to a worker is a `MediaError` of that item."""
 
 
 class StorageError(VideoLlama2Error, OSError):
-    """Output can't be written: the disk is full, or the folder read-only."""
+    """Output could not be written: the disk is full, or the folder read-only."""
 
     exit_code = 8
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a mistyped one most likely meant; None: none is near."""
+    """The known word closest to a mistyped one; None if none is close."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'video'?", to go on a message about a word that nobody knows; empty where none is near."""
+    """A suffix for messages about an unknown word: "; did you mean 'video'?", or "" if no known word is close."""
     near = nearest(word, known)
     return "" if near is None else f"; did you mean {near!r}?"

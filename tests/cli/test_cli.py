@@ -131,17 +131,17 @@ def test_a_turn_that_does_not_fit_ends_a_script_with_its_code(run: Any, monkeypa
 @pytest.mark.parametrize(
     ("argv", "code", "told"),
     [
-        (["ask", "{media}/clip.mp4"], 2, "the question is expected"),
-        (["ask", Q, "{media}/clip.mp4"], 2, "the question is expected"),
+        (["ask", "{media}/clip.mp4"], 2, "expected the question"),
+        (["ask", Q, "{media}/clip.mp4"], 2, "expected the question"),
         (["ask", "{media}/clip.mp4", "  "], 2, "question is empty"),
-        (["ask", "{media}/nope.mp4", Q], 3, "nope.mp4 is neither"),
+        (["ask", "{media}/nope.mp4", Q], 3, "nope.mp4 not found"),
         (["ask", "https://example.org/a.mp4", Q], 3, "URL"),
         (["ask", "", Q], 3, "not a path"),
         (["ask", "a\0b", Q], 3, "not a path"),
         (["ask", "-x.mp4", Q], 2, "./-name"),
-        (["ask", "{media}/clip.mp4", Q, "--start", "nan"], 2, "is no time"),
-        (["ask", "{media}/clip.mp4", Q, "--start", "-1"], 2, "is no time"),
-        (["ask", "{media}/clip.mp4", Q, "--start", "1:2:3:4"], 2, "is no time"),
+        (["ask", "{media}/clip.mp4", Q, "--start", "nan"], 2, "is not a time"),
+        (["ask", "{media}/clip.mp4", Q, "--start", "-1"], 2, "is not a time"),
+        (["ask", "{media}/clip.mp4", Q, "--start", "1:2:3:4"], 2, "is not a time"),
         (["ask", "{media}/clip.mp4", Q, "--start", "99"], 3, "99"),
         (["ask", "{media}/clip.mp4", Q, "--start", "1", "--end", "1"], 3, "empty"),
         (["ask", "{media}/clip.mp4", Q, "--frames", "0"], 2, "num_frames=0"),
@@ -156,7 +156,7 @@ def test_a_turn_that_does_not_fit_ends_a_script_with_its_code(run: Any, monkeypa
         (["ask", "{media}/clip.mp4", Q, "--seed", "-1"], 2, "seed"),
         (["ask", "{media}/clip.mp4", Q, "--max-new-tokens", "0"], 2, "max_new_tokens"),
         (["ask", "{media}/clip.mp4", Q, "--protocol", "fulll"], 2, "did you mean 'full'"),
-        (["ask", Q, "--no-audio"], 2, "there are none"),
+        (["ask", Q, "--no-audio"], 2, "no media file was given"),
         (["ask", Q, "--device", "toaster"], 2, "toaster"),
         (["ask", Q, "--dtype", "int3"], 2, "int3"),
         (["ask", Q, "--model", "2.1-7b-ab"], 4, "did you mean '2.1-7b-av'"),
@@ -179,13 +179,14 @@ def test_mistakes(run: Any, media: Path, argv: list[str], code: int, told: str) 
 def test_exit_codes_are_those_of_the_error_tree() -> None:
     told = " ".join((cli.__doc__ or "").split())
     codes = {
-        errors.VideoLlama2Error: "another error",
-        errors.UsageError: "a flag or call",
+        errors.VideoLlama2Error: "other error",
+        errors.UsageError: "invalid argument",
         errors.MediaError: "media",
         errors.WeightsError: "weights",
         errors.PromptError: "prompt",
-        errors.NumericsError: "not a number",
-        errors.MissingExtra: "a missing extra",
+        errors.NumericsError: "numerical error",
+        errors.MissingExtra: "missing extra",
+        errors.StorageError: "output could not be written",
     }
     for kind, words in codes.items():
         assert f"{kind.exit_code} {words}" in told
@@ -252,7 +253,7 @@ def test_an_unexpected_error_is_said_in_a_line_and_in_full_on_request(
     monkeypatch.setattr(Engine, "stream", broken)
     code, out, err = run("ask", Q)
     assert (code, out) == (1, "")
-    assert err == "error: RuntimeError: CUDA out of memory [/bold]. --verbose shows where it came from\n"
+    assert err == "error: RuntimeError: CUDA out of memory [/bold]. Add --verbose for the traceback\n"
     code, out, err = run("ask", Q, "--verbose")
     assert code == 1 and "Traceback" in err and "in broken" in err
 
@@ -275,6 +276,40 @@ COMMANDS = ("ask", "chat", "check", "info", "fetch", "convert", "merge")
 def test_help_shows_examples(run: Any, command: str | None) -> None:
     code, out, _ = run(*([command] if command else []), "--help", model=False)
     assert code == 0 and "examples:" in out and f"videollama2 {command or 'ask'}" in out
+
+
+def test_help_fits_on_a_screen_and_a_half(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for command in ([], ["ask"], ["serve"], ["ui"], ["train"], ["eval"], ["eval", "judge"]):
+        assert len(run(*command, "--help")[1].splitlines()) <= 60, command
+    common, everything = (run("serve", flag)[1] for flag in ("--help", "--help-all"))
+    assert "--max-pixels" in common and "--max-channels" not in common and "--max-channels" in everything
+
+
+@pytest.mark.parametrize(
+    ("words", "note", "found"),
+    [
+        (["serve", "--together", "3"], "--together is deprecated; use --max-batch-size", {"max_batch_size": 3}),
+        (["ui", "--pack"], "--pack is deprecated; use --fp16-weights", {"fp16_weights": True}),
+        (["serve", "--decoders=5"], "--decoders is deprecated; use --media-workers", {"limit_media_workers": 5}),
+        (["data", "doctor", "a.jsonl", "--sound"], "--sound is deprecated; use --audio", {"audio": True}),
+    ],
+)
+def test_a_former_flag_works_and_says_its_new_name(
+    capsys: pytest.CaptureFixture[str], words: list[str], note: str, found: dict[str, Any]
+) -> None:
+    parsed = vars(cli.build_parser().parse_args(words))
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", note + "\n") and found.items() <= parsed.items()
+    with pytest.raises(SystemExit):
+        cli.main([*words[: 2 if words[0] == "data" else 1], "--help"])
+    former = next(word.split("=")[0] for word in words if word.startswith("--"))
+    assert f"{former} " not in capsys.readouterr().out
+
+
+def test_a_mistyped_flag_is_never_answered_with_a_former_name(run: Any) -> None:
+    code, _, err = run("serve", "--togethr", "3")
+    assert code == 2 and "--together" not in err.replace("--togethr", "")
 
 
 def test_colours_only_on_a_terminal() -> None:

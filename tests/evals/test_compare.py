@@ -146,7 +146,7 @@ def test_the_compare_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     write(tmp_path / "b" / "avsd", "R", "avsd")
     assert command("compare", str(tmp_path / "a"), str(tmp_path / "b")) == 0
     told = capsys.readouterr()
-    assert "| accuracy % | 50.0 | 75.0 | +25.0 |" in told.out and "only one of them has avsd" in told.err
+    assert "| accuracy % | 50.0 | 75.0 | +25.0 |" in told.out and "only one side has it: avsd" in told.err
     assert command("compare", str(first), str(second), "--json") == 0
     assert json.loads(capsys.readouterr().out)["models"] == ["nano", "b"]
 
@@ -156,9 +156,9 @@ def test_what_the_commands_refuse(tmp_path: Path) -> None:
         command("report", str(tmp_path))
     write(tmp_path / "out" / "msvd-qa", "R")
     write(tmp_path / "out" / "avsd", "R", "avsd")
-    with pytest.raises(UsageError, match="holds 2 runs; name one"):
+    with pytest.raises(UsageError, match="holds 2 runs; give the folder of one"):
         command("report", str(tmp_path / "out"), "--html", "x.html")
-    with pytest.raises(UsageError, match="give runs of one benchmark"):
+    with pytest.raises(UsageError, match="expected a benchmark in both"):
         command("compare", str(tmp_path / "out" / "avsd"), str(tmp_path / "out" / "msvd-qa"))
     (tmp_path / "out" / "avsd" / FILE).write_text("{")
     with pytest.raises(DataError, match="no manifest"):

@@ -83,7 +83,7 @@ def test_several_with_columns_side_by_side(run: Any, tmp_path: Path, engine: Fak
         (["letters", "--data", "D", "--frames", "0"], 2, "expected 1 or more frames, got 0"),
         (["letters", "--data", "D", "--timeout", "0"], 2, "above 0"),
         (["letters", "--data", "D", "--limt", "3"], 2, "did you mean '--limit'?"),
-        (["letters", "--data", "D/nowhere"], 3, "is no folder"),
+        (["letters", "--data", "D/nowhere"], 3, "is not a folder"),
         (["letters", "--data", "D", "--limit", "0"], 2, "expected limit of 1 or more, got 0"),
         (["letters", "--data", "D", "--batch", "0"], 2, "expected batch of 1 or more, got 0"),
         ([], 2, "required"),
@@ -102,7 +102,7 @@ def test_an_interrupt_keeps_what_was_done(run: Any, tmp_path: Path, engine: Fake
     engine.replies = {"q2?": KeyboardInterrupt()}
     argv = ("letters", "--data", letters(tmp_path), "--out", tmp_path / "out", "--threads", 1)
     code, out, err = run(*argv)
-    assert code == 130 and not out and "the same command goes on" in err
+    assert code == 130 and not out and "run the same command again to resume" in err
     assert [r.id for r in read_results(tmp_path / "out" / "letters")] == ["q0", "q1"]
 
 
@@ -113,7 +113,7 @@ def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_list(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run("list", "--data", letters(tmp_path))
-    assert code == 0 and "Letters · choice" in out and "there  letters.jsonl: the questions" in out
+    assert code == 0 and "Letters · choice" in out and "found  letters.jsonl: the questions" in out
     assert json.loads(run("list", "letters", "--json")[1])[0]["needs"][0]["there"] is None
     monkeypatch.undo()
     code, out, err = run("list", "--data", tmp_path)

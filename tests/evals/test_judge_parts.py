@@ -291,7 +291,7 @@ def test_the_command(tmp_path: Path, server: FakeJudge, capsys: pytest.CaptureFi
     assert main([*call, "--judge-model", "k", "--parameter", "seed=7", "--parameter", "max_tokens=null", "-q"]) == 0
     out, err = capsys.readouterr()
     assert "j · match · none: score 2.500  accuracy 0.500  (1 judged, 0 unparsable, 1 failed)" in out
-    assert "asked 2 times" in out and "the model gave no reply to b" in err
+    assert "2 requests (" in out and "the model gave no reply to b" in err
     assert server.asked[0]["seed"] == 7 and "max_tokens" not in server.asked[0]
     assert any((tmp_path / "cache" / "judge").rglob("*.json"))
     assert main([*call, "--json"]) == 0
@@ -311,7 +311,7 @@ def test_the_command(tmp_path: Path, server: FakeJudge, capsys: pytest.CaptureFi
         assert main([*call, *flags]) in (2, 3), flags
         assert word in capsys.readouterr().err
     assert main(["eval", "judge", str(tmp_path), "--endpoint", server.url, "--judge-model", "j"]) == 2
-    assert "holds no run that is judged" in capsys.readouterr().err
+    assert "holds no run to judge" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("setting", ["strict", "paper"])

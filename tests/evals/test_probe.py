@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videollama2.cli import main, terminal
-from videollama2.data.composed import PicturePack, SoundPack, render_frames, sound_of
+from videollama2.cli import arguments, main
+from videollama2.data.composed import Pictures, Sounds, render_frames, sound_of
 from videollama2.data.composed.sketches import SKETCHES, sketches
 from videollama2.data.composed.tones import NOISES, tones
 from videollama2.errors import DataError, MediaNotFound, UsageError
@@ -199,7 +199,7 @@ def test_the_command_makes_it_and_asks_it(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probe, "built_in", lambda: source)
-    monkeypatch.setattr(terminal, "load_engine", lambda *_, **__: FakeEngine(otherwise="A"))
+    monkeypatch.setattr(arguments, "load_engine", lambda *_, **__: FakeEngine(otherwise="A"))
     argv = ["eval", "probe", "--clips", "1", "--out", str(tmp_path), "--json"]
     assert main([*argv, "--make-only"]) == 0 and not (tmp_path / "probe").exists()
     assert (tmp_path / "clips" / "probe" / probe.FILE).is_file()
@@ -225,6 +225,6 @@ def test_text_alone_that_beats_guessing_is_said() -> None:
 
 
 def test_every_clip_can_be_drawn(asked: dict[str, list[Question]], source: Source) -> None:
-    assert isinstance(source.pictures, PicturePack) and isinstance(source.sounds, SoundPack)
+    assert isinstance(source.pictures, Pictures) and isinstance(source.sounds, Sounds)
     for questions in asked.values():
         assert render_frames(questions[0].scene, source.pictures, 2, 16).shape == (2, 16, 16, 3)

@@ -175,7 +175,7 @@ def test_the_command(tiny_folder: Path, clips: Path, tmp_path: Path, capsys: pyt
     words += ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "2"]
     assert cli.main(words) == 3
     printed = capsys.readouterr().err
-    assert "b/bad.mp4: UnreadableMedia" in printed and "2 done, 1 failed (0 from before)" in printed
+    assert "b/bad.mp4: UnreadableMedia" in printed and "2 done, 1 failed (0 reused)" in printed
     assert json.loads((out / MANIFEST).read_text())["question"] == "What is it?"
     (clips / "b" / "bad.mp4").unlink()
     assert cli.main([*words, "--json"]) == 0

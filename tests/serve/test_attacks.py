@@ -23,10 +23,9 @@ from videollama2.media.worker.process import Worker
 from videollama2.serve import running
 from videollama2.serve.app import create_app
 from videollama2.serve.decoding import Decoding
-from videollama2.serve.intake import Attachment
+from videollama2.serve.intake import UploadedFile
 from videollama2.serve.running import in_thread
-from videollama2.serve.safety import Safety
-from videollama2.serve.settings import ServeSettings
+from videollama2.serve.settings import RequestLimits, ServeSettings
 
 from ..media.make import tone, write
 from . import bombs
@@ -39,8 +38,10 @@ LEAKS = re.compile(
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Decoding]:
-    safety = Safety(decoders=1, decode_memory_mb=MEMORY, decode_seconds=20, max_sound_seconds=10, max_channels=2)
-    made = Decoding(safety)
+    limits = RequestLimits(
+        media_workers=1, decode_memory_mb=MEMORY, decode_seconds=20, max_sound_seconds=10, max_channels=2
+    )
+    made = Decoding(limits)
     yield made
     made.close()
 
@@ -157,7 +158,7 @@ def test_nothing_that_is_named_inside_is_read(pool: Decoding, good: bytes, tmp_p
             path = tmp_path / f"file-{i}.bin"
             path.write_bytes(data)
             with pytest.raises(UnreadableMedia):
-                pool.open_clip(Attachment(path, f"file-{i}"))
+                pool.open_clip(UploadedFile(path, f"file-{i}"))
         with pytest.raises(TimeoutError):
             listening.accept()
 
@@ -180,9 +181,11 @@ def test_limits_of_the_server_hold_for_every_wish(pool: Decoding, good: bytes) -
 @pytest.fixture(scope="module")
 def served(engine: Engine) -> Iterator[str]:
     """A server with small limits."""
-    safety = Safety(decoders=1, max_data_bytes=1 << 20, max_request_media_bytes=2 << 20, max_media=4, decode_seconds=20)
+    limits = RequestLimits(
+        media_workers=1, max_data_bytes=1 << 20, max_request_media_bytes=2 << 20, max_media=4, decode_seconds=20
+    )
     settings = ServeSettings(
-        safety=safety, body_seconds=1.0, max_text_bytes=1 << 16, max_upload_bytes=1 << 20, shutdown_seconds=5
+        limits=limits, body_seconds=1.0, max_text_bytes=1 << 16, max_upload_bytes=1 << 20, shutdown_seconds=5
     )
     with in_thread(create_app(engine, settings), settings) as (url, _):
         yield url
@@ -413,7 +416,7 @@ def test_where_nothing_confines_a_decoder_the_log_says_so(
     confinement: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Worker, "start", lambda self: setattr(self, "confinement", confinement))
-    decoding = Decoding(Safety())
+    decoding = Decoding(RequestLimits())
     decoding.start()
     decoding.close()
     assert ("serve strangers from Linux" in caplog.text) is told
@@ -425,4 +428,4 @@ def test_a_server_whose_decoders_cannot_start_does_not_start(engine: Engine, mon
 
     monkeypatch.setattr(Worker, "start", fails)
     with pytest.raises(WorkerError, match="out of luck"):
-        running.serve(engine, ServeSettings(), running.Address(port=0))
+        running.serve(engine, ServeSettings(), running.ServerAddress(port=0))

@@ -266,8 +266,8 @@ def until(true: Any, seconds: float = 5.0) -> None:
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({"content": b""}, "no JSON object; expected one, and Content-Type"),
-        ({"content": b"null", "headers": {"Content-Type": "application/json"}}, "no JSON object"),
+        ({"content": b""}, "not a JSON object; expected one, with Content-Type"),
+        ({"content": b"null", "headers": {"Content-Type": "application/json"}}, "not a JSON object"),
         ({"content": b'{"model": "default"}', "headers": {"Content-Type": "text/plain"}}, "Content-Type"),
         ({"json": {"model": "default", "messages": [{"role": "user", "content": []}]}}, "at least 1 item"),
         (
@@ -276,6 +276,6 @@ def until(true: Any, seconds: float = 5.0) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_body_is_said_in_words(url: str, sent: dict[str, Any], words: str) -> None:
+def test_an_invalid_body_is_explained(url: str, sent: dict[str, Any], words: str) -> None:
     answer = httpx.post(f"{url}/v1/chat/completions", **sent)
     assert answer.status_code == 400 and words in answer.json()["error"]["message"]

@@ -16,7 +16,7 @@ import pytest
 from videollama2.errors import MediaTooLarge, UnreadableMedia, UsageError, VideoLlama2Error
 from videollama2.serve.addresses import is_public, read_url
 from videollama2.serve.fetch import Fetcher
-from videollama2.serve.safety import Safety
+from videollama2.serve.settings import RequestLimits
 
 PACKAGE = Path(__file__).parents[2] / "src" / "videollama2"
 PUBLIC = "93.184.215.14"
@@ -59,9 +59,9 @@ class World:
         self.connected.append((address, port))
         return socket.create_connection(self._server.getsockname(), seconds)
 
-    def fetcher(self, **safety: Any) -> Fetcher:
+    def fetcher(self, **limits: Any) -> Fetcher:
         told = {"url_hosts": ("media.example.org", ".cdn.example.org"), "url_schemes": ("http",), "url_seconds": 5.0}
-        return Fetcher(Safety(**{**told, **safety}), lookup=self.lookup, connect=self.connect)
+        return Fetcher(RequestLimits(**{**told, **limits}), lookup=self.lookup, connect=self.connect)
 
     def close(self) -> None:
         self._server.close()
@@ -102,7 +102,7 @@ def refused(fetcher: Fetcher, url: str, kind: type[VideoLlama2Error] = UsageErro
 
 
 def test_off_by_default(world: World) -> None:
-    assert Safety().url_hosts == ()
+    assert RequestLimits().url_hosts == ()
     assert "turned off" in refused(world.fetcher(url_hosts=()), "http://media.example.org/a.mp4")
     assert not world.looked_up
 
@@ -182,7 +182,7 @@ def test_the_address_is_looked_up_once_and_kept(world: World) -> None:
         return found
 
     fetcher = Fetcher(
-        Safety(url_hosts=("media.example.org",), url_schemes=("http",)), lookup=rebinding, connect=world.connect
+        RequestLimits(url_hosts=("media.example.org",), url_schemes=("http",)), lookup=rebinding, connect=world.connect
     )
     world.replies = [OK]
     assert fetcher.fetch("http://media.example.org/a?b") == b"hello"
@@ -211,15 +211,15 @@ def test_the_next_address_is_tried(world: World) -> None:
         return world.connect(address, port, seconds)
 
     world.replies = [OK]
-    safety = Safety(url_hosts=("media.example.org",), url_schemes=("http",))
-    assert Fetcher(safety, lookup=world.lookup, connect=connect).fetch("http://media.example.org/") == b"hello"
+    limits = RequestLimits(url_hosts=("media.example.org",), url_schemes=("http",))
+    assert Fetcher(limits, lookup=world.lookup, connect=connect).fetch("http://media.example.org/") == b"hello"
 
 
 def test_hosts_that_are_not_found(world: World) -> None:
     world.hosts.clear()
     refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
     slow = Fetcher(
-        Safety(url_hosts=("media.example.org",), url_schemes=("http",), url_seconds=0.2),
+        RequestLimits(url_hosts=("media.example.org",), url_schemes=("http",), url_seconds=0.2),
         lookup=lambda host, port: time.sleep(1) or [],  # type: ignore[func-returns-value]
     )
     assert "in time" in refused(slow, "http://media.example.org/", UnreadableMedia)
@@ -358,13 +358,13 @@ def test_only_so_many_at_once(world: World) -> None:
         OK(sock, asked)
 
     world.replies = [late]
-    fetcher = world.fetcher(url_at_once=1)
+    fetcher = world.fetcher(url_concurrency=1)
     found: list[bytes] = []
     first = threading.Thread(target=lambda: found.append(fetcher.fetch("http://media.example.org/")))
     first.start()
     while not world.asked:
         time.sleep(0.01)
-    object.__setattr__(fetcher.safety, "url_seconds", 0.1)
+    object.__setattr__(fetcher.limits, "url_seconds", 0.1)
     assert "at once" in refused(fetcher, "http://media.example.org/", UnreadableMedia)
     release.set()
     first.join()
@@ -401,13 +401,13 @@ def test_tls_is_for_the_name_and_goes_to_the_address(world: World, tmp_path: Pat
         return near
 
     world.hosts["x.cdn.example.org"] = [PUBLIC]
-    safety = Safety(url_hosts=("media.example.org", ".cdn.example.org"))
+    limits = RequestLimits(url_hosts=("media.example.org", ".cdn.example.org"))
     trusting = ssl.create_default_context(cafile=str(cert))
-    fetcher = Fetcher(safety, lookup=world.lookup, connect=connect, tls=trusting)
+    fetcher = Fetcher(limits, lookup=world.lookup, connect=connect, tls=trusting)
     assert fetcher.fetch("https://media.example.org/") == b"hello"
     assert named == ["media.example.org"] and world.connected == [(PUBLIC, 443)]
     assert "certificate" in refused(fetcher, "https://x.cdn.example.org/", UnreadableMedia)
-    strict = Fetcher(safety, lookup=world.lookup, connect=connect)
+    strict = Fetcher(limits, lookup=world.lookup, connect=connect)
     assert "certificate" in refused(strict, "https://media.example.org/", UnreadableMedia)
 
 
@@ -416,7 +416,7 @@ def test_settings_that_make_no_sense() -> None:
                   {"url_schemes": ("file",)}, {"url_seconds": 0.0}, {"url_seconds": float("nan")}, {"max_media": 0},
                   {"max_data_bytes": -1}, {"url_hosts": ("A.org",)}, {"decode_seconds": float("inf")}):  # fmt: skip
         with pytest.raises(UsageError):
-            Safety(**wrong)  # type: ignore[arg-type]
+            RequestLimits(**wrong)  # type: ignore[arg-type]
 
 
 # ── one fetcher ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,8 @@ import pytest
 
 from videollama2.engine import Engine
 from videollama2.serve.app import create_app
+from videollama2.serve.errors import ApiError
 from videollama2.serve.files import FileStore, plain_name
-from videollama2.serve.problems import Problem
 from videollama2.serve.running import in_thread
 from videollama2.serve.settings import ServeSettings
 
@@ -76,7 +76,7 @@ def test_the_store_has_limits_expires_and_outlives_the_server(tmp_path: Path) ->
     store = FileStore(settings)
     one = store.add(io.BytesIO(b"x" * 60), 60, "one", "user_data")
     for size, status in ((61, 413), (50, 507), (0, 400)):
-        with pytest.raises(Problem) as caught:
+        with pytest.raises(ApiError) as caught:
             store.add(io.BytesIO(b"x" * size), size, "no", "user_data")
         assert caught.value.status == status
     short = store.add(io.BytesIO(b"x" * 40), 40, "short", "user_data", seconds=0.01)
@@ -88,7 +88,7 @@ def test_the_store_has_limits_expires_and_outlives_the_server(tmp_path: Path) ->
     assert again.path_of(one.id).read_bytes() == b"x" * 60 and {f.id for f in again.list()} == {one.id, short.id}
     time.sleep(1.1)
     assert [f.id for f in again.list()] == [one.id]
-    with pytest.raises(Problem, match="expired"):
+    with pytest.raises(ApiError, match="expired"):
         again.path_of(short.id)
     again.sweep()
     assert not (tmp_path / f"{short.id}.bin").exists() and again.bytes == 60

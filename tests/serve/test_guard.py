@@ -16,13 +16,13 @@ from videollama2.engine import Engine
 from videollama2.errors import UsageError
 from videollama2.serve.app import create_app
 from videollama2.serve.running import in_thread
-from videollama2.serve.safety import Safety
-from videollama2.serve.settings import ServeSettings
+from videollama2.serve.settings import RequestLimits, ServeSettings
 
 KEYS = ("first-secret-key", "second-secret-key")
 STRICT = ServeSettings(
     api_keys=KEYS, hosts=("127.0.0.1",), cors_origins=("https://good.example",), shutdown_seconds=2, body_seconds=0.5,
-    max_text_bytes=20_000, max_upload_bytes=50_000, safety=Safety(max_request_media_bytes=30_000, decoders=1),
+    max_text_bytes=20_000, max_upload_bytes=50_000,
+    limits=RequestLimits(max_request_media_bytes=30_000, media_workers=1),
 )  # fmt: skip
 
 
@@ -178,7 +178,8 @@ def test_too_many_media(allowed: httpx.Client) -> None:
     "wrong",
     [
         {"api_keys": ("short",)}, {"api_keys": ("has a space in it",)}, {"cors_origins": ("*",)}, {"queue_size": 0},
-        {"request_seconds": float("nan")}, {"default_tokens": 10_000}, {"max_rows": 0}, {"file_seconds": float("inf")},
+        {"request_seconds": float("nan")}, {"default_tokens": 10_000}, {"max_batch_size": 0},
+        {"file_seconds": float("inf")},
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:

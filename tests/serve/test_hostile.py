@@ -12,8 +12,7 @@ import pytest
 from videollama2.engine import Engine
 from videollama2.serve.app import create_app
 from videollama2.serve.running import in_thread
-from videollama2.serve.safety import Safety
-from videollama2.serve.settings import ServeSettings
+from videollama2.serve.settings import RequestLimits, ServeSettings
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "hostile.py"
 
@@ -29,7 +28,9 @@ def hostile() -> Any:
 
 
 def test_forty_media_and_forty_requests(hostile: Any, engine: Engine) -> None:
-    settings = ServeSettings(safety=Safety(decoders=2, decode_seconds=20), cache_bytes=0, shutdown_seconds=5)
+    settings = ServeSettings(
+        limits=RequestLimits(media_workers=2, decode_seconds=20), cache_bytes=0, shutdown_seconds=5
+    )
     app = create_app(engine, settings)
     with in_thread(app, settings) as (url, _):
         report = hostile.Attack(url, seed=1).run(media=40, requests=40, every=10)

@@ -11,9 +11,9 @@ import pytest
 
 from videollama2.errors import MediaNotFound, MediaTooLarge, UnreadableMedia, UsageError, VideoLlama2Error
 from videollama2.serve.decoding import Decoding
-from videollama2.serve.intake import Attachment, Intake
-from videollama2.serve.public import public
-from videollama2.serve.safety import Safety
+from videollama2.serve.errors import public_message
+from videollama2.serve.intake import MediaIntake, UploadedFile
+from videollama2.serve.settings import RequestLimits
 from videollama2.text.conversations import Media
 
 
@@ -49,15 +49,15 @@ def part(kind: str, value: str, **more: Any) -> dict[str, Any]:
     return {"type": kind, kind: {"url": value}, **more}
 
 
-SMALL = Safety(max_data_bytes=1000, max_request_media_bytes=2500, max_media=4, max_num_frames=32)
+SMALL = RequestLimits(max_data_bytes=1000, max_request_media_bytes=2500, max_media=4, max_num_frames=32)
 
 
 @pytest.fixture
-def intake(media: Path) -> Intake:
-    return Intake(SMALL, Store(media))
+def intake(media: Path) -> MediaIntake:
+    return MediaIntake(SMALL, Store(media))
 
 
-def test_every_kind_of_part(intake: Intake, media: Path) -> None:
+def test_every_kind_of_part(intake: MediaIntake, media: Path) -> None:
     assert intake.media(part("video_url", url(b"abc"))) == Media(source=b"abc")
     assert intake.media(part("image_url", url(b"abc", "image/png"))) == Media(source=b"abc")
     assert intake.media(part("audio_url", url(b"abc", "audio/wav"))) == Media(source=b"abc", video=False)
@@ -65,7 +65,7 @@ def test_every_kind_of_part(intake: Intake, media: Path) -> None:
     sound = {"type": "input_audio", "input_audio": {"data": "YWI=", "format": "wav"}}
     assert intake.media(sound) == Media(source=b"ab", video=False)
     found = intake.media({"type": "file", "file": {"file_id": "file-abc"}}).source
-    assert isinstance(found, Attachment) and found.path == media / "clip.mp4" and str(found) == "file-abc"
+    assert isinstance(found, UploadedFile) and found.path == media / "clip.mp4" and str(found) == "file-abc"
     inline = {"type": "file", "file": {"file_data": url(b"abc"), "filename": "../../x.mp4"}}
     assert intake.media(inline).source == b"abc"
     asked = part("video_url", url(b"abc"), start=1, end=2.5, num_frames=4, sound=False)
@@ -84,17 +84,17 @@ def test_every_kind_of_part(intake: Intake, media: Path) -> None:
         "\0", "",
     ],
 )  # fmt: skip
-def test_no_paths_and_no_other_schemes(intake: Intake, value: str) -> None:
+def test_no_paths_and_no_other_schemes(intake: MediaIntake, value: str) -> None:
     for kind in ("video_url", "image_url", "audio_url"):
         with pytest.raises(UsageError):
             intake.media(part(kind, value))
 
 
-def test_urls_are_off_without_a_fetcher_and_go_through_it(intake: Intake, media: Path) -> None:
+def test_urls_are_off_without_a_fetcher_and_go_through_it(intake: MediaIntake, media: Path) -> None:
     with pytest.raises(UsageError, match="turned off"):
         intake.media(part("video_url", "https://media.example.org/a.mp4"))
     fetcher: Any = OneAddress()
-    given = Intake(SMALL, None, fetcher)
+    given = MediaIntake(SMALL, None, fetcher)
     assert given.media(part("video_url", "HTTPS://x/a")).source == b"x" * 600
     assert len(given.all([part("video_url", "https://x/a")] * 4)) == 4
     assert [most for _, most in fetcher.fetched] == [2500, 2500, 1900, 1300, 700]
@@ -117,7 +117,7 @@ def test_urls_are_off_without_a_fetcher_and_go_through_it(intake: Intake, media:
         "data:video/mp4;base64,%59%51",
     ],
 )  # fmt: skip
-def test_data_urls_that_are_none(intake: Intake, value: str) -> None:
+def test_data_urls_that_are_none(intake: MediaIntake, value: str) -> None:
     with pytest.raises(UsageError) as caught:
         intake.media(part("video_url", value))
     assert "YQ==" not in str(caught.value)
@@ -125,7 +125,7 @@ def test_data_urls_that_are_none(intake: Intake, value: str) -> None:
 
 def test_padding_between_pieces_is_seen(media: Path) -> None:
     """Base64 is decoded in pieces; each on its own would be valid here."""
-    intake = Intake(Safety(), None)
+    intake = MediaIntake(RequestLimits(), None)
     whole = base64.b64encode(bytes(range(256)) * 12288).decode()  # 4 MiB of text: four pieces
     assert intake.media(part("video_url", "data:video/mp4;base64," + whole)).source == bytes(range(256)) * 12288
     joined = whole[: (1 << 20) - 4] + "YQ==" + whole[1 << 20 :]
@@ -134,7 +134,7 @@ def test_padding_between_pieces_is_seen(media: Path) -> None:
 
 
 def test_sizes_are_refused_before_memory_grows() -> None:
-    intake = Intake(Safety(max_data_bytes=1 << 20), None)
+    intake = MediaIntake(RequestLimits(max_data_bytes=1 << 20), None)
     text = "data:video/mp4;base64," + "A" * (64 << 20)
     tracemalloc.start()
     try:
@@ -146,7 +146,7 @@ def test_sizes_are_refused_before_memory_grows() -> None:
         tracemalloc.stop()
 
 
-def test_number_and_sum_of_media(intake: Intake) -> None:
+def test_number_and_sum_of_media(intake: MediaIntake) -> None:
     one = part("video_url", url(b"x" * 999))
     assert len(intake.all([one, one])) == 2
     with pytest.raises(MediaTooLarge):
@@ -173,7 +173,7 @@ def test_number_and_sum_of_media(intake: Intake) -> None:
         {"mm_processor_kwargs": {"fps": 9}},
     ],
 )  # fmt: skip
-def test_wishes_only_lower_what_the_server_allows(intake: Intake, wish: dict[str, Any]) -> None:
+def test_wishes_only_lower_what_the_server_allows(intake: MediaIntake, wish: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         intake.media(part("video_url", url(b"abc"), **wish))
     assert len(str(caught.value)) < 300
@@ -204,18 +204,18 @@ def test_wishes_only_lower_what_the_server_allows(intake: Intake, wish: dict[str
         {"type": "file", "file": {"file_data": "/etc/passwd"}},
     ],
 )  # fmt: skip
-def test_parts_that_are_none(intake: Intake, given: Any) -> None:
+def test_parts_that_are_none(intake: MediaIntake, given: Any) -> None:
     with pytest.raises(UsageError) as caught:
         intake.media(given)
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
     assert not intake._files.asked  # type: ignore[union-attr]
 
 
-def test_files_that_are_not_there(intake: Intake) -> None:
+def test_files_that_are_not_there(intake: MediaIntake) -> None:
     with pytest.raises(MediaNotFound):
         intake.media({"type": "file", "file": {"file_id": "file-other"}})
     with pytest.raises(UsageError, match="keeps no files"):
-        Intake(SMALL, None).media({"type": "file", "file": {"file_id": "file-abc"}})
+        MediaIntake(SMALL, None).media({"type": "file", "file": {"file_id": "file-abc"}})
 
 
 # ── opening them ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,20 +223,20 @@ def test_files_that_are_not_there(intake: Intake) -> None:
 
 @pytest.fixture(scope="module")
 def decoding() -> Iterator[Decoding]:
-    made = Decoding(Safety(decoders=1, max_channels=2))
+    made = Decoding(RequestLimits(media_workers=1, max_channels=2))
     yield made
     made.close()
 
 
 def test_no_path_in_what_the_pool_says(decoding: Decoding, media: Path, tmp_path: Path) -> None:
-    clip = decoding.open_clip(Attachment(media / "clip.mp4", "file-abc"))
+    clip = decoding.open_clip(UploadedFile(media / "clip.mp4", "file-abc"))
     assert clip.source == "file-abc" and str(media) not in json.dumps([clip.notes, clip.losses])
     assert decoding.open_clip((media / "still.png").read_bytes()).source == "the medium"
     broken = tmp_path / "broken.mp4"
     broken.write_bytes((media / "clip.mp4").read_bytes()[:500])
     for path in (broken, tmp_path / "gone.mp4"):
         with pytest.raises(VideoLlama2Error) as caught:
-            decoding.open_clip(Attachment(path, "file-abc"))
+            decoding.open_clip(UploadedFile(path, "file-abc"))
         assert "file-abc" in str(caught.value) and str(tmp_path) not in str(caught.value)
         assert caught.value.__cause__ is None and not hasattr(caught.value, "__notes__")
     with pytest.raises(UnreadableMedia) as unread:
@@ -266,5 +266,5 @@ def test_the_pool_opens_nothing_but_what_came_in(decoding: Decoding, medium: Any
     ],
 )
 def test_public_messages(text: str, said: str | None) -> None:
-    assert public(text) == (text if said is None else said)
-    assert len(public("word " * 1000)) <= 600
+    assert public_message(text) == (text if said is None else said)
+    assert len(public_message("word " * 1000)) <= 600

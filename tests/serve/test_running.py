@@ -16,8 +16,7 @@ from videollama2.errors import MissingExtra, UsageError
 from videollama2.serve.app import create_app
 from videollama2.serve.logs import JsonLines
 from videollama2.serve.running import in_thread
-from videollama2.serve.safety import Safety
-from videollama2.serve.settings import ServeSettings
+from videollama2.serve.settings import RequestLimits, ServeSettings
 
 from .test_chat import ask, asking, until, video
 
@@ -49,7 +48,7 @@ def test_a_server_that_stops_ends_its_streams(
 ) -> None:
     """Those that are complete in time end as always, the others with an error event; each with [DONE]."""
     monkeypatch.setattr(engine, "stop_ids", [])
-    settings = ServeSettings(shutdown_seconds=grace, max_tokens=3000, safety=Safety(decoders=1))
+    settings = ServeSettings(shutdown_seconds=grace, max_tokens=3000, limits=RequestLimits(media_workers=1))
     app = create_app(engine, settings)
     lines: list[str] = []
     with in_thread(app, settings) as (url, server):
@@ -76,7 +75,7 @@ def test_a_server_that_stops_ends_its_streams(
 def test_health_while_stopping_and_broken(engine: Engine) -> None:
     from starlette.testclient import TestClient
 
-    app = create_app(engine, ServeSettings(safety=Safety(decoders=1)))
+    app = create_app(engine, ServeSettings(limits=RequestLimits(media_workers=1)))
     with TestClient(app) as client:
         assert client.get("/health").json() == client.get("/ready").json() == {"status": "ok"}
         app.state.server.scheduler.drain()
@@ -96,7 +95,9 @@ def test_logs_have_no_content_unless_told(engine: Engine, caplog: pytest.LogCapt
     for told in (False, True):
         caplog.clear()
         caplog.set_level(logging.INFO, "videollama2.serve")
-        with TestClient(create_app(engine, ServeSettings(log_content=told, safety=Safety(decoders=1)))) as client:
+        with TestClient(
+            create_app(engine, ServeSettings(log_content=told, limits=RequestLimits(media_workers=1)))
+        ) as client:
             body = {"model": "tiny", "messages": asking(text=secret), "max_tokens": 3}
             answer = client.post("/v1/chat/completions", json=body, headers={"X-Request-ID": "the-number-1"})
             assert answer.status_code == 200
@@ -114,7 +115,7 @@ def test_flags_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     args = parse(["serve", "--api-keys", str(keys), "--allow-url-host", "m.example.org", "--queue", "9"])
     settings = settings_of(args)
     assert settings.api_keys == ("from-the-environment", "second-one", "from-the-file")
-    assert settings.safety.url_hosts == ("m.example.org",) and settings.queue_size == 9
+    assert settings.limits.url_hosts == ("m.example.org",) and settings.queue_size == 9
     assert settings.hosts == ("localhost", "127.0.0.1", "[::1]") and settings.cors_origins == ()
     assert settings_of(parse(["serve", "--host", "0.0.0.0"])).hosts == ()
     with pytest.raises(UsageError, match="PEM"):

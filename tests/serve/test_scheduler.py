@@ -16,15 +16,16 @@ from videollama2.generation.together import Together
 from videollama2.media import open_clip
 from videollama2.receipt import Answer
 from videollama2.serve.cache import EncodedMedia
-from videollama2.serve.metrics import Metrics
-from videollama2.serve.problems import Problem, problem_of
-from videollama2.serve.safety import Safety
+from videollama2.serve.errors import ApiError, api_error
+from videollama2.serve.metrics import ServerMetrics
 from videollama2.serve.scheduler import Job, Scheduler
-from videollama2.serve.settings import ServeSettings
+from videollama2.serve.settings import RequestLimits, ServeSettings
 
 from .test_chat import until
 
-SETTINGS = ServeSettings(queue_size=6, queue_share=0.5, max_rows=2, preparing=1, safety=Safety(decoders=1))
+SETTINGS = ServeSettings(
+    queue_size=6, queue_share=0.5, max_batch_size=2, preparing=1, limits=RequestLimits(media_workers=1)
+)
 
 
 class Asked:
@@ -53,7 +54,7 @@ class Asked:
 
 @pytest.fixture
 def scheduler(engine: Engine) -> Iterator[Scheduler]:
-    made = Scheduler(engine, SETTINGS, Metrics(), open_clip, EncodedMedia(1 << 20), engine.name)
+    made = Scheduler(engine, SETTINGS, ServerMetrics(), open_clip, EncodedMedia(1 << 20), engine.name)
     yield made
     made.stop()
     assert made.join(10)
@@ -93,13 +94,13 @@ def test_a_full_queue_refuses_at_once_and_says_when(
     own = [Asked(engine, "a") for _ in range(3)]
     for one in own:
         scheduler.submit(one.job)
-    with pytest.raises(Problem, match="your questions") as caught:
+    with pytest.raises(ApiError, match="your questions") as caught:
         scheduler.submit(Asked(engine, "a").job)
     assert caught.value.status == 429 and 1 <= (caught.value.retry_after or 0) <= 60
     others = [Asked(engine, "b"), Asked(engine, "c")]
     for one in others:
         scheduler.submit(one.job)
-    with pytest.raises(Problem, match="too many questions"):
+    with pytest.raises(ApiError, match="too many questions"):
         scheduler.submit(Asked(engine, "d").job)
     scheduler.cancel(own.pop().job)  # whoever leaves makes room
     late = Asked(engine, "d")
@@ -129,7 +130,7 @@ def test_errors_stay_with_their_question(engine: Engine, scheduler: Scheduler, m
     bad, good = Asked(engine, max_new_tokens=3), Asked(engine)
     for one in (bad, good):
         scheduler.submit(one.job)
-    problem = problem_of(bad.last())
+    problem = api_error(bad.last())
     assert (problem.status, problem.code) == (503, "out_of_memory") and "0x" not in str(problem)
     assert isinstance(good.last(), Answer)
 
@@ -149,7 +150,7 @@ def test_a_step_that_fails_ends_its_answers_and_no_others(
     fail.set()
     broken = Asked(engine, max_new_tokens=8)
     scheduler.submit(broken.job)
-    problem = problem_of(broken.last(), "id-1")
+    problem = api_error(broken.last(), "id-1")
     assert (problem.status, problem.code) == (500, "internal_error") and "id-1" in str(problem)
     good = Asked(engine)
     scheduler.submit(good.job)
@@ -166,7 +167,7 @@ def test_numbers_that_are_not_finite_are_told(
     asked = Asked(engine)
     scheduler.submit(asked.job)
     error = asked.last()
-    assert isinstance(error, NumericsError) and problem_of(error).status == 500
+    assert isinstance(error, NumericsError) and api_error(error).status == 500
 
 
 def test_draining_answers_what_was_taken_and_stopping_ends_it(
@@ -180,7 +181,7 @@ def test_draining_answers_what_was_taken_and_stopping_ends_it(
     scheduler.submit(endless.job)
     scheduler.submit(waits.job)
     scheduler.drain()
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         scheduler.submit(Asked(engine).job)
     assert caught.value.status == 503
     assert isinstance(taken.last(), Answer)
@@ -188,7 +189,7 @@ def test_draining_answers_what_was_taken_and_stopping_ends_it(
     scheduler.stop()
     gate.set()
     for one in (endless, waits):
-        assert problem_of(one.last()).code == "stopping"
+        assert api_error(one.last()).code == "stopping"
 
 
 def test_deadlines_and_leaving_while_waiting(engine: Engine, scheduler: Scheduler, gate: threading.Event) -> None:

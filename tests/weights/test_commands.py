@@ -48,7 +48,7 @@ def test_check_of_a_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> 
     assert code == 4  # 1496 tokens of sound do not fit into 512 positions
     assert "problem: 1568 tokens of prompt" in out
     assert "model.safetensors" in out
-    assert "fits here" in out
+    assert "fits in memory" in out
 
 
 def test_check_of_a_picture_and_of_a_clip(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_check_says_when_it_does_not_fit(
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "a.png")
     code, out, _ = outcome(capsys, "check", folder, tmp_path / "a.png", "--max-new-tokens", 1, "--dtype", "float32")
     assert code == 1
-    assert "does NOT fit here" in out
+    assert "does NOT fit" in out
     assert "--dtype bfloat16" in out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
-from . import terminal
+from . import arguments, terminal
 from .ask import summary
 
 if TYPE_CHECKING:
@@ -14,25 +14,26 @@ if TYPE_CHECKING:
     from ..receipt import Answer
 
 _EPILOG = """examples:
-  videollama2 chat clip.mp4                    media are decoded and encoded once; each turn costs its own text only
+  videollama2 chat clip.mp4                    decodes and encodes the clip once, not once per question
   videollama2 chat                             text only
   printf 'What is shown?\\nAnd heard?\\n' | videollama2 chat clip.mp4 --json    one JSON object per turn
 
-in the chat: /new forgets the conversation, /receipt tells what was seen and heard, Ctrl-C stops an answer, Ctrl-D ends
+in the chat: /new starts a new conversation, /receipt shows what was used of the media, Ctrl-C stops the answer,
+Ctrl-D quits
 """
 
 
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "chat", help="a conversation about media", description="Talk about videos, sounds and pictures, turn by turn.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "chat", help="hold a conversation about media", epilog=_EPILOG,
+        description="Talk about videos, audio and images, turn by turn.",
     )  # fmt: skip
     parser.add_argument("media", nargs="*", metavar="MEDIA", help="files or folders of frames")
-    terminal.add_model_flags(parser)
-    terminal.add_media_flags(parser)
-    terminal.add_generation_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per turn")
+    arguments.add_model_flags(parser)
+    arguments.add_media_flags(parser)
+    arguments.add_generation_flags(parser)
     parser.set_defaults(func=run)
 
 
@@ -40,34 +41,34 @@ def run(args: argparse.Namespace) -> int:
     """Read turns from standard input, stream answers to standard output."""
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
-        request = terminal.request(args.media, "", args)
-        session = terminal.load_engine(args, on_stage).open(request, on_stage=on_stage)
-        on_stage("thinking")  # from here on it is the user's terminal
-    someone_types = sys.stdin.isatty() and not args.json
+        request = arguments.request(args.media, "", args)
+        session = arguments.load_engine(args, on_stage).open(request, on_stage=on_stage)
+        on_stage("thinking")  # from here on the terminal is the user's
+    interactive = sys.stdin.isatty() and not args.json
     answer: Answer | None = None
-    for line in _turns(someone_types):
+    for line in _turns(interactive):
         if line == "/new":
             session.forget()
         elif line == "/receipt":
-            terminal.say(summary(answer) if answer else "nothing was asked yet", style="dim")
+            terminal.say(summary(answer) if answer else "no question yet", style="dim")
         else:
             try:
-                answer = _say(session, line, args.json)
+                answer = _answer(session, line, args.json)
             except KeyboardInterrupt:
-                if not someone_types:
+                if not interactive:
                     raise
-                terminal.say("\n(stopped; this turn is forgotten)", style="dim")
-            except PromptError as error:  # too long, say: the conversation can go on after /new
-                if not someone_types:
+                terminal.say("\n(stopped; this turn is dropped)", style="dim")
+            except PromptError as error:  # such as too long: the user can still type /new
+                if not interactive:
                     raise
                 terminal.complain(str(error))
     return 0
 
 
-def _turns(someone_types: bool) -> Iterator[str]:
-    """Lines of standard input that hold more than white space, until its end."""
+def _turns(interactive: bool) -> Iterator[str]:
+    """Non-blank lines of standard input, until it ends."""
     while True:
-        if someone_types:
+        if interactive:
             terminal.console().print("you: ", style="bold", end="")
         line = sys.stdin.readline()
         if not line:
@@ -76,11 +77,11 @@ def _turns(someone_types: bool) -> Iterator[str]:
             yield line.strip()
 
 
-def _say(session: "Session", line: str, as_json: bool) -> "Answer":
+def _answer(session: "Session", line: str, as_json: bool) -> "Answer":
     stream = session.stream_chat(line)
-    for piece in stream:
+    for text in stream:
         if not as_json:
-            terminal.write(piece)
+            terminal.write(text)
     if as_json:
         terminal.write_json(stream.answer.to_dict())
     else:

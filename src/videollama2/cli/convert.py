@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..json_lines import dumps_line
 from . import terminal
 
 if TYPE_CHECKING:
@@ -14,54 +13,53 @@ if TYPE_CHECKING:
 _EPILOG = """examples:
   videollama2 convert BEATs_iter3_plus_AS2M.pt beats/         → audio_tower.safetensors, beats_config.json
   videollama2 convert VideoLLaMA2-7B-Base/ base/              mm_projector.bin → mm_projector.safetensors
-  videollama2 convert checkpoint/ ours/ --to native           a complete model, under this package's names
-  videollama2 convert ours/ theirs/ --to original             and back, under the original's names
+  videollama2 convert checkpoint/ ours/ --to native           a complete model, with this package's tensor names
+  videollama2 convert ours/ theirs/ --to original             and back, with the original's tensor names
 
-A file that needs more than tensors and plain data is refused and never run. SRC is not changed.
+A pickle that holds more than tensors and plain data is rejected and never run. SRC is not changed.
 """
 
 
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "convert", help="pickles → safetensors",
-        description="Turn .bin and .pt files into safetensors, by weights-only unpickling.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "convert", help="pickles to safetensors", epilog=_EPILOG,
+        description="Convert .bin and .pt files to safetensors, by weights-only unpickling.",
     )  # fmt: skip
     parser.add_argument("source", metavar="SRC", help="a .bin or .pt file, or a folder")
-    parser.add_argument("target", metavar="DST", help="the folder to make")
-    parser.add_argument("--to", choices=("native", "original"), help="also rewrite a complete model under these names")
-    parser.add_argument("--verbose", "-v", action="store_true", help="say what is done")
+    parser.add_argument("target", metavar="DST", help="output folder")
+    parser.add_argument("--to", choices=("native", "original"), help="also rename the tensors of a complete model")
+    parser.add_argument("--verbose", "-v", action="store_true", help="log each step")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert and say what became of each file."""
+    """Convert, and report the outcome for each file."""
     terminal.log_to_terminal(args.verbose)
     from ..weights.convert import convert
 
     with _bar(args.json) as progress:
         result = convert(args.source, args.target, layout=args.to, progress=progress)
     if args.json:
-        print(dumps_line(result.to_dict(), ascii_only=False))
+        terminal.write_json(result.to_dict())
         return 0
     if result.already_done:
-        print(f"{args.target} is the result of this conversion already; nothing to do")
+        print(f"{args.target} already holds the result of this conversion; nothing to do")
         return 0
     for before, after in result.converted.items():
         print(f"converted  {before} → {after}")
     for name in result.copied:
         print(f"copied     {name}")
     for name, reason in result.left_out.items():
-        print(f"left out   {name} ({reason})")
+        print(f"skipped    {name} ({reason})")
     print(f"{args.target}: {result.tensors} tensors" + (f", {result.layout} layout" if result.layout else ""))
     return 0
 
 
 @contextlib.contextmanager
 def _bar(quiet: bool) -> "Iterator[Progress | None]":
-    """A bar over the bytes of SRC, where standard error is a terminal."""
+    """A progress bar over the bytes of SRC, if standard error is a terminal."""
     if quiet or not terminal.console().is_terminal:
         yield None
         return

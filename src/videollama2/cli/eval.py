@@ -1,31 +1,41 @@
-"""`videollama2 eval BENCHMARK…`: ask a model every question of benchmarks, and count what becomes of each."""
+"""`videollama2 eval BENCHMARK…`: ask a model every question of benchmarks, and score the answers."""
 
 import argparse
-import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from . import eval_export, eval_judge, eval_probe, eval_report, terminal
+from . import arguments, eval_judge, eval_report, terminal
 
 _EPILOG = """examples:
-  videollama2 eval list                                          what there is, and which files each is read from
-  videollama2 eval mvbench --model 2.1-7b-av --data benchmarks   benchmarks/mvbench, or benchmarks itself
+  videollama2 eval list                                          all benchmarks, and the files each one needs
+  videollama2 eval mvbench --model 2.1-7b-av --data benchmarks   files in benchmarks/mvbench, or in benchmarks itself
   videollama2 eval avqa music-avqa --data D --ablate audio,video,text-only
   videollama2 eval mvbench --data D --limit 100 --batch 8
-  videollama2 eval probe --model nano                            offline: clips that are made for it
-  videollama2 eval report evals/2.1-7b-av/mvbench                Markdown, JSON and a page
+  videollama2 eval probe --model nano                            offline: clips generated for the purpose
+  videollama2 eval report evals/2.1-7b-av/mvbench                Markdown, JSON and HTML
   videollama2 eval compare evals/nano evals/2.1-7b-av            paired differences
   torchrun --nproc-per-node 8 -m videollama2 eval video-mme --data D
 
-Each benchmark has its folder in --out; started again with the same words, a run that was stopped goes on where it was.
-Items whose media are missing, or whose asking fails, are Failed: they stay in the results and never score.
+Each benchmark gets its own folder in --out. An interrupted run resumes when the same command is run again. Items whose
+media are missing, or that can't be answered, are Failed: they stay in the results and never score.
 """
+_PROBE = """examples:
+  videollama2 eval probe --model nano                             offline: drawn objects, synthetic audio
+  videollama2 eval probe --model M --packs PACKS --batch 8        photos, drawings, recordings (made by recipes/nano)
+  videollama2 eval probe --clips 8 --ablate ''                    a quick look
+  videollama2 eval probe --make-only --out probes                 only the clips and questions
+
+Every clip is asked about twice, with options (probe) and open-ended (probe-open), and again without audio, without
+video, and with neither, which exposes questions that give their answers away. The clips are in OUT/clips/probe.
+"""
+CLIPS = "clips"  # folder in --out
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..evals.items import Result
 
 _RUN, _LIST = "run", "list"
@@ -34,61 +44,73 @@ _RUN, _LIST = "run", "list"
 def register(commands: Any) -> None:
     """Add the command, its actions and their flags."""
     parser = commands.add_parser(
-        "eval", help="benchmarks, with figures that can be repeated", description="Measure a model on benchmarks.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "eval", help="benchmarks: run, list, report, compare, judge", epilog=_EPILOG,
+        description="Measure a model on benchmarks.",
     )  # fmt: skip
     parser.default_action = _RUN
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _register_run(actions)
-    eval_probe.register(actions, _add_flags, out_folder, run)
+    _register_probe(actions)
     eval_report.register(actions)
-    listing = actions.add_parser(_LIST, help="the benchmarks, and the files each is read from")
-    listing.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="these only")
-    listing.add_argument("--data", metavar="D", help="say which of the files are there")
+    listing = actions.add_parser(_LIST, help="list benchmarks, and the files each one needs")
+    listing.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="only these")
+    listing.add_argument("--data", metavar="D", help="also show which of the files exist")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
-    listing.set_defaults(func=show)
+    listing.set_defaults(func=run_list)
     eval_judge.register(actions)
-    eval_export.register(actions, data_folder)
+    eval_report.register_export(actions, data_folder)
 
 
 def _register_run(actions: Any) -> None:
     parser = actions.add_parser(
-        _RUN, help="ask (the word may be left out)", description="Ask a model every question of benchmarks.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        _RUN, help="run (default action)", description="Ask a model every question of benchmarks.", epilog=_EPILOG,
+        usage="videollama2 eval run [OPTION ...] BENCHMARK ...",
     )  # fmt: skip
-    parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as `eval list` has them")
-    parser.add_argument(
-        "--data", required=True, metavar="D", help="folder with the benchmark's files, or with one folder for each"
-    )
+    parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as printed by `eval list`")
+    parser.add_argument("--data", required=True, metavar="D", help="folder of the benchmark, or with one per benchmark")
     _add_flags(parser)
     parser.set_defaults(func=run)
 
 
+def _register_probe(actions: Any) -> None:
+    parser = actions.add_parser(
+        "probe", help="an offline benchmark, generated from a seed", description="Generate the probe and run it.",
+        epilog=_PROBE, usage="videollama2 eval probe [OPTION ...]",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--packs", metavar="F", help="folder with pictures.npz and sounds.npz; default: drawn objects, synthetic audio")
+    add("--clips", type=int, metavar="N", help="clips for each of the nine tasks; default: 40")
+    add("--seed", type=int, metavar="S", help="generate a different probe; default: 20000")
+    add("--only", choices=("options", "open"), help="only one way of asking; default: both")
+    add("--make-only", action="store_true", help="generate the probe, but don't run it")
+    _add_flags(parser)
+    parser.set_defaults(func=run_probe, ablate="audio,video,text-only")
+
+
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    """How is asked, and where results go."""
+    """Flags of `run` and `probe`: how questions are asked, and where results go."""
     add = parser.add_argument
     add("--out", metavar="FOLDER", help="where results go; default: evals/MODEL")
     add("--setting", default="strict", choices=("strict", "paper"),
-        help="strict (default): what can't be read never scores; paper: all as published")  # fmt: skip
-    add("--ablate", default="", metavar="A,…", help="ask again without: audio, video, text-only (neither)")
-    add("--limit", type=int, metavar="N", help="ask N items only, spread evenly")
-    add("--batch", type=int, default=1, metavar="N", help="items that are asked together; default: 1")
-    add("--shard", metavar="K/N", help="ask the share K of N (0/2, 1/2); default: what torchrun says")
-    add("--threads", type=int, metavar="N", help="turns on their way at once, so that media are decoded while one is "
-        "answered; default: 2, on a CPU 1")  # fmt: skip
-    add("--protocol", metavar="P", help="how media are prepared; default: the model's own, or the setting's")
-    add("--frames", type=int, metavar="N", help="frames of a video; default: the model's own number")
-    add("--timeout", type=float, default=120.0, metavar="S", help="seconds that decoding one medium may take; default: "
-        "120")  # fmt: skip
-    add("--memory", type=int, default=4096, metavar="MIB", help="memory that decoding it may take; default: 4096")
-    add("--retry-failed", action="store_true", help="ask items again that failed before")
+        help="strict (default): unparsable answers never score; paper: as published")  # fmt: skip
+    add("--ablate", default="", metavar="A,…", help="repeat without: audio, video, text-only (neither)")
+    add("--limit", type=int, metavar="N", help="only N items, evenly spaced")
+    add("--batch", type=int, default=1, metavar="N", help="items per batch; default: 1")
+    add("--protocol", metavar="P", help="media preprocessing; default: the model's own, or the setting's")
+    add("--frames", type=int, metavar="N", help="frames per video; default: the model's own number")
+    add("--retry-failed", action="store_true", help="retry items that failed")
     add("--quiet", "-q", action="store_true", help="no progress")
     add("--json", action="store_true", help="print the summaries as one JSON object")
-    terminal.add_model_flags(parser)
+    arguments.add_model_flags(parser)
+    add = parser.add_argument_group("advanced").add_argument
+    add("--shard", metavar="K/N", help="run only shard K of N (0/2, 1/2); default: from torchrun")
+    add("--threads", type=int, metavar="N", help="items in progress at once; default: 2, on a CPU 1")
+    add("--timeout", type=float, default=120.0, metavar="S", help="decoding time limit per item, seconds; default: 120")
+    add("--memory", type=int, default=4096, metavar="MIB", help="memory limit of a media worker; default: 4096")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, benchmark by benchmark; print each one's figures."""
+    """Run each benchmark, and print its figures."""
     from ..device import find, own
     from ..evals.loop import ablations_of
     from ..evals.markdown import brief
@@ -105,32 +127,33 @@ def run(args: argparse.Namespace) -> int:
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
     limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     prepared = [media_options_for(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
-    out = out_folder(args)
-    if args.threads is None:  # a CPU that is busy with one turn is only kept from it by another
+    out, quiet = out_folder(args), args.quiet or args.json
+    if args.threads is None:  # on a CPU, decoding the next item would only slow the current answer down
         args.threads = 1 if find(args.device).type == "cpu" else 2
     if "LOCAL_RANK" in os.environ and ":" not in args.device:
         args.device = str(own(find(args.device)))
     check_numbers(limit=args.limit, batch=args.batch, rank=rank, world=world, threads=args.threads)
-    for each, folder in zip(chosen, folders, strict=True):  # what is wrong with files is said before a model is loaded
+    for each, folder in zip(chosen, folders, strict=True):  # report problems with files before a model is loaded
         each.load(folder, args.setting)
-    with terminal.progress(args.quiet or args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage, isolate=WorkerPool(workers=args.threads, worker_limits=limits))
+    with terminal.progress(quiet) as on_stage:
+        workers = WorkerPool(workers=args.threads, worker_limits=limits)
+        engine = arguments.load_engine(args, on_stage, isolate=workers)
     engine.opener = ClipCache(engine.opener)  # benchmarks ask several questions about a clip, one after the other
     summaries = {}
     for each, folder, options in zip(chosen, folders, prepared, strict=True):
         with (
-            _progress(each.name, quiet=args.quiet or args.json) as told,
-            _kept(out / each.name),
+            terminal.counting("item", quiet=quiet) as update,
+            terminal.resumable(out / each.name),
             terminal.without_losses(args.verbose),
         ):
             done = evaluate(
                 engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
                 batch=args.batch, media_options=options, rank=rank, world=world, threads=args.threads,
-                retry=args.retry_failed, on_progress=told,
+                retry=args.retry_failed, on_progress=None if update is None else _counts(each.name, update),
             )  # fmt: skip
         summaries[each.name] = dict(done.summary)
         if done.left:
-            terminal.say(f"{each.name}: this share is done; {done.left} items of other shares are left")
+            terminal.say(f"{each.name}: this shard is done; {done.left} items of other shards are not")
         elif not args.json:
             print(terminal.harmless(brief(done.summary)))
             terminal.say(f"results: {done.folder}")
@@ -139,13 +162,60 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _counts(name: str, update: terminal.Update) -> Any:
+    """A progress callback that counts outcomes."""
+    from ..evals.items import Outcome
+
+    unscored = "unscored"  # without a public answer nothing is right or wrong
+    counted: Counter[str] = Counter()
+
+    def kind(result: "Result") -> str:
+        return unscored if result.read is not None and not result.truth else result.outcome.value
+
+    def on_progress(results: "Sequence[Result]", done: int, total: int) -> None:
+        counted.update(map(kind, results))
+        words = ", ".join(f"{counted[word]} {word}" for word in [*Outcome, unscored] if counted[word])
+        update(done, total, f"{name}: {words}" if words else name)
+
+    return on_progress
+
+
 def out_folder(args: argparse.Namespace) -> Path:
     """--out, or evals/ with the model's name."""
     return Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
 
 
-def show(args: argparse.Namespace) -> int:
-    """Name, title and kind of each benchmark, and what is expected where."""
+def run_probe(args: argparse.Namespace) -> int:
+    """Generate the probe, then run it as a benchmark."""
+    clips = make_probe(args, out_folder(args) / CLIPS)
+    if args.make_only:
+        return 0
+    names = {"options": ["probe"], "open": ["probe-open"], None: ["probe", "probe-open"]}
+    args.benchmarks, args.data = names[args.only], str(clips)
+    return run(args)
+
+
+def make_probe(args: argparse.Namespace, clips: Path) -> Path:
+    """Write what is missing of the probe into the folder `probe` in `clips`; returns `clips`."""
+    from ..evals import probe
+
+    terminal.log_to_terminal(args.verbose)
+    source = probe.built_in() if args.packs is None else probe.packs(Path(args.packs))
+    quiet = args.quiet or args.json
+    with terminal.counting("clip", quiet=quiet) as update:
+        made = probe.make(
+            clips / "probe", source,
+            on_progress=None if update is None else lambda done, total: update(done, total, "generating the probe"),
+            clips=probe.CLIPS if args.clips is None else args.clips,
+            seed=probe.SEED if args.seed is None else args.seed,
+        )  # fmt: skip
+    if not quiet:
+        terminal.say(f"probe: {made}, {source.name}")
+    return clips
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print name, title and kind of each benchmark, and its files."""
     from ..evals.registry import benchmark, benchmarks
 
     chosen = [benchmark(name) for name in args.benchmarks] or list(benchmarks().values())
@@ -157,87 +227,47 @@ def show(args: argparse.Namespace) -> int:
         print(terminal.harmless(f"{each['name']:<16} {each['title']} · {each['kind']} · {each['metric']}"))
         print(terminal.harmless(f"{'':<16} {each['source']}"))
         for need in each["needs"]:
-            there = "" if need["there"] is None else "there  " if need["there"] else "not there  "
+            found = "" if need["there"] is None else "found  " if need["there"] else "missing  "
             optional = "" if need["required"] else " (optional)"
-            print(terminal.harmless(f"{'':<18} {there}{need['path']}: {need['what']}{optional}"))
+            print(terminal.harmless(f"{'':<18} {found}{need['path']}: {need['what']}{optional}"))
     return 0
 
 
 def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
-    """A benchmark as plain data; `there` says of each file whether it is below `data`."""
+    """A benchmark as plain data; `there` says whether each file exists in `data`."""
     folder = None if data is None else data_folder(data, benchmark.name, alone=True)
     needs = [
         {
             "path": need.path, "what": need.what, "required": need.required,
-            "there": None if folder is None else _there(folder, need.path),
+            "there": None if folder is None else _exists(folder, need.path),
         }
         for need in benchmark.needs
     ]  # fmt: skip
-    told = {name: getattr(benchmark, name) for name in ("name", "title", "kind", "metric", "source")}
-    return {**told, "needs": needs}
+    return {name: getattr(benchmark, name) for name in ("name", "title", "kind", "metric", "source")} | {"needs": needs}
 
 
-def _there(folder: Path, path: str) -> bool:
-    """Whether files exist that are named with globs and <placeholders>, with "+" between those that go together."""
-    globs = re.sub(r"(<[^>]*>)+", "*", path)  # one star of several: "**" may only be a whole part
+def _exists(folder: Path, path: str) -> bool:
+    """Whether files exist for a path with globs and <placeholders>; " + " joins files that belong together."""
+    globs = re.sub(r"(<[^>]*>)+", "*", path)  # one star for several placeholders: "**" must be a whole path component
     patterns = [[each.strip(" /") for each in way.split(" + ")] for way in globs.split(" or ")]
     return any(all(any(folder.glob(each)) for each in way) for way in patterns)
 
 
 def data_folder(data: Path, name: str, *, alone: bool) -> Path:
-    """Where a benchmark's files are.
+    """The folder with a benchmark's files.
 
-    The folder of its name in `data`, or of the beginning of its name, which several parts of a benchmark share
-    (`perception-test` of `perception-test-valid`); where one benchmark is asked for, else `data` itself.
+    It is the folder in `data` with the benchmark's name, or with the beginning of its name that several parts of a
+    benchmark share (`perception-test` for `perception-test-valid`); for a single benchmark it may be `data` itself.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: no such folder.
     """
     words = name.split("-")
     for length in range(len(words), 0, -1):
         if (found := data / "-".join(words[:length])).is_dir():
             return found
     if not data.is_dir():
-        raise DataError(f"{data} is no folder; give the one that holds the benchmark's files with --data")
+        raise DataError(f"{data} is not a folder; give the folder with the benchmark's files as --data")
     if not alone:
-        raise DataError(f"{data} holds no folder {name}; of several benchmarks, each has its own folder there")
+        raise DataError(f"{data} has no folder {name}; with several benchmarks, each needs its own folder there")
     return data
-
-
-@contextlib.contextmanager
-def _kept(folder: Path) -> Iterator[None]:
-    """Who interrupts a run is told that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        terminal.say(f"what was answered stays in {folder}; the same command goes on from there")
-        raise
-
-
-@contextlib.contextmanager
-def _progress(name: str, *, quiet: bool) -> Iterator[Any]:
-    """A bar, or lines, of the items that are done; yields what `evaluate` tells."""
-    if quiet:
-        yield None
-        return
-    from ..evals.items import Outcome
-    from ..progress import Progress, begin
-
-    counted: Counter[str] = Counter()
-    shown: list[Progress] = []
-
-    def kind(result: "Result") -> str:  # without a truth nothing is right or wrong
-        return "to hand in" if result.read is not None and not result.truth else result.outcome.value
-
-    def told(results: "Sequence[Result]", done: int, total: int) -> None:
-        if not shown:
-            shown.append(begin(done, total, "item"))
-        counted.update(map(kind, results))
-        words = ", ".join(f"{counted[word]} {word}" for word in [*Outcome, "to hand in"] if counted[word])
-        shown[0].update(done, f"{name}: {words}" if words else name)
-
-    try:
-        yield told
-    finally:
-        for bar in shown:
-            bar.close()

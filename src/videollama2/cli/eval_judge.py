@@ -1,27 +1,27 @@
-"""`videollama2 eval judge RUN`: have the open answers of a run judged by models behind OpenAI-compatible endpoints."""
+"""`videollama2 eval judge RUN`: have the open-ended answers of a run judged by other models."""
 
 import argparse
-import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, VideoLlama2Error
 from . import terminal
+from .arguments import former_name
 
 _EPILOG = """examples:
   videollama2 eval judge evals/nano/msvd-qa --endpoint http://localhost:8000/v1 --judge-model qwen3-32b
   videollama2 eval judge evals/nano --endpoint https://api.openai.com/v1 --judge-model gpt-4o-mini \\
-      --key-variable OPENAI_API_KEY --max-money 2 --price-in 0.15 --price-out 0.60
+      --api-key-variable OPENAI_API_KEY --max-cost 2 --price-in 0.15 --price-out 0.60
   videollama2 eval judge RUN --endpoint URL --judge-model A --judge-model B --probe order --probe verbosity
   videollama2 eval judge RUN --endpoint URL --judge-model M --parameter max_tokens=null \\
       --parameter max_completion_tokens=2000 --parameter temperature=null
 
-The key is read from the environment variable that --key-variable names; it is sent to the endpoint and nowhere else,
-and never written. Replies are kept in a cache: started again, only what has no reply yet is asked. Everything is in
-judgements.jsonl and judge_manifest.json in the run's folder; `videollama2 eval report RUN` shows it.
+The API key is read from an environment variable, sent only to the endpoint, and never written. Replies are cached: run
+again, only questions without a reply are sent. Verdicts are in judgements.jsonl and judge_manifest.json in the run's
+folder; `videollama2 eval report RUN` includes them.
 """
 _PROBES = ("order", "verbosity")
 
@@ -29,46 +29,49 @@ _PROBES = ("order", "verbosity")
 def register(actions: Any) -> None:
     """Add the action and its flags."""
     parser = actions.add_parser(
-        "judge", help="have open answers judged by other models", description="Have the open answers of a run judged.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "judge", help="have open-ended answers judged by other models", epilog=_EPILOG,
+        description="Have the open-ended answers of runs judged by models behind OpenAI-compatible endpoints.",
+        usage="videollama2 eval judge [OPTION ...] RUN ...",
     )  # fmt: skip
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="folders of runs (OUT/BENCHMARK), or of several (OUT)")
+    add("runs", nargs="+", metavar="RUN", help="folders of runs (OUT/BENCHMARK), or of several runs (OUT)")
     add("--endpoint", action="append", required=True, metavar="URL",
-        help="OpenAI-compatible base URL; once for all judges, or once for each")  # fmt: skip
-    add("--judge-model", action="append", required=True, metavar="NAME", help="of the endpoint; several: give it again")
-    add("--key-variable", metavar="NAME", help="environment variable with the key; default: none is sent")
+        help="OpenAI-compatible base URL; once for all judges, or once per judge")  # fmt: skip
+    add("--judge-model", action="append", required=True, metavar="NAME", help="model at the endpoint; may be repeated")
+    key = add("--api-key-variable", metavar="NAME", help="environment variable with the API key; default: no key")
+    former_name("--key-variable", key, parser)
     add("--setting", choices=("strict", "paper"), help="how judges are asked and read; default: the run's own")
-    add("--kind", action="append", default=[], metavar="K", help="what is asked; default: the benchmark's own")
-    add("--prompts", metavar="FILE", help="JSON with prompts that replace ours")
-    add("--temperature", type=float, metavar="X", help="default: 0 under strict, 0.7 under paper, as published")
-    add("--max-tokens", type=int, metavar="N", help="of a reply; default: 512 under strict, 800 under paper")
-    add("--parameter", action="append", default=[], metavar="NAME=JSON", help="of each request; null leaves one out")
+    add("--kind", action="append", default=[], metavar="K", help="question kind; default: the benchmark's own")
+    add("--prompts", metavar="FILE", help="JSON file with prompts that replace ours")
+    add("--temperature", type=float, metavar="X", help="default: 0 with strict, 0.7 with paper, as published")
+    add("--max-tokens", type=int, metavar="N", help="length limit of a reply; default: 512 with strict, 800 with paper")
+    add("--parameter", action="append", default=[], metavar="NAME=JSON", help="extra request field; null removes one")
+    add("--cache", metavar="FOLDER", help="folder of cached replies; default: `judge` in the package's cache")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--quiet", "-q", action="store_true", help="no progress")
+    add("--verbose", "-v", action="store_true", help="log each step")
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
-    add("--limit", type=int, metavar="N", help="judge N questions of each run only, spread evenly")
-    add("--max-calls", type=int, metavar="N", help="most requests")
-    add("--max-cost-tokens", type=int, metavar="N", help="most tokens, read and written")
-    add("--max-money", type=float, metavar="X", help="most money; needs both prices")
-    add("--price-in", type=float, metavar="X", help="price of a million tokens that the judge reads")
-    add("--price-out", type=float, metavar="X", help="price of a million tokens that the judge writes")
-    add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one request; default: 60")
-    add("--retries", type=int, default=5, metavar="N", help="further tries of a request; default: 5")
+    add("--limit", type=int, metavar="N", help="judge only N questions per run, evenly spaced")
+    add("--max-calls", type=int, metavar="N", help="maximum number of requests")
+    tokens = add("--max-total-tokens", type=int, metavar="N", help="maximum number of tokens, read and written")
+    former_name("--max-cost-tokens", tokens, limits)
+    cost = add("--max-cost", type=float, metavar="X", help="maximum cost; needs both prices")
+    former_name("--max-money", cost, limits)
+    add("--price-in", type=float, metavar="X", help="price of a million tokens read by the judge")
+    add("--price-out", type=float, metavar="X", help="price of a million tokens written by the judge")
+    add("--timeout", type=float, default=60.0, metavar="S", help="time limit of a request, seconds; default: 60")
+    add("--retries", type=int, default=5, metavar="N", help="retries of a request; default: 5")
     add("--workers", type=int, default=4, metavar="N", help="requests at once; default: 4")
-    probing = parser.add_argument_group("probes of bias")
-    add = probing.add_argument
+    add = parser.add_argument_group("bias probes").add_argument
     add("--probe", action="append", default=[], choices=_PROBES,
-        help="ask again with the order of reference and prediction swapped, or the prediction made longer")  # fmt: skip
-    add("--probe-items", type=int, default=100, metavar="N", help="questions that are asked again; default: 100")
-    parser.add_argument("--cache", metavar="FOLDER", help="of replies; default: `judge` in the package's cache")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
-    parser.add_argument("--verbose", "-v", action="store_true", help="say what is done")
+        help="judge again: reference and prediction swapped (order), prediction made longer (verbosity)")  # fmt: skip
+    add("--probe-items", type=int, default=100, metavar="N", help="questions judged again; default: 100")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge each run; print its figures. The exit code says whether there was any verdict."""
+    """Judge each run, and print its figures. The exit code says whether there was any verdict."""
     terminal.log_to_terminal(args.verbose)
     from ..evals.judge.agreement import judge_summary
     from ..evals.judge.budget import Budget, Cap
@@ -77,31 +80,35 @@ def run(args: argparse.Namespace) -> int:
     from ..evals.judge.run import judge_run, setting_of
     from ..weights.nano import cache_root
 
-    cap = Cap(calls=args.max_calls, tokens=args.max_cost_tokens, money=args.max_money,
+    cap = Cap(calls=args.max_calls, tokens=args.max_total_tokens, money=args.max_cost,
               price_in=args.price_in, price_out=args.price_out)  # fmt: skip
     budget = Budget(cap)
     patience = Patience(timeout_s=args.timeout, retries=args.retries)
     prompts = None if args.prompts is None else read_prompts(Path(args.prompts))
     cache = Path(args.cache) if args.cache else cache_root() / "judge"
-    told, judged = {}, 0
+    summaries, judged = {}, 0
     for folder in _folders(args.runs, named=bool(args.kind)):
         setting = args.setting or setting_of(folder)
-        with _progress(folder.name, quiet=args.quiet or args.json) as on_progress:
+        with terminal.counting("judgement", quiet=args.quiet or args.json) as update:
             done = judge_run(
                 folder, _judges(args, setting), cache=cache, setting=setting, kinds=args.kind, prompts=prompts,
                 budget=budget, patience=patience, workers=args.workers, limit=args.limit, probes=args.probe,
-                probe_items=args.probe_items, on_progress=on_progress,
+                probe_items=args.probe_items, on_progress=None if update is None else _named(folder.name, update),
             )  # fmt: skip
         summary = judge_summary(folder) or {}
         judged += done.states.get("judged", 0)
-        told[str(folder)] = {**summary, "states": dict(done.states), "spent": done.manifest["spent"]}
+        summaries[str(folder)] = {**summary, "states": dict(done.states), "spent": done.manifest["spent"]}
         if not args.json:
-            print(terminal.harmless(table(folder.name, told[str(folder)])))
+            print(terminal.harmless(table(folder.name, summaries[str(folder)])))
             if done.first_error is not None:
-                terminal.say(f"{folder.name}: some have no verdict, for example: {done.first_error}", "yellow")
+                terminal.say(f"{folder.name}: some have no verdict; first error: {done.first_error}", "yellow")
     if args.json:
-        terminal.write_json(told)
-    return 0 if judged else VideoLlama2Error.exit_code  # a dead judge is no success, though every file is written
+        terminal.write_json(summaries)
+    return 0 if judged else VideoLlama2Error.exit_code  # no verdict at all is a failure
+
+
+def _named(name: str, update: terminal.Update) -> Callable[[int, int], None]:
+    return lambda done, total: update(done, total, name)
 
 
 def table(name: str, summary: Mapping[str, Any]) -> str:
@@ -129,10 +136,10 @@ def table(name: str, summary: Mapping[str, Any]) -> str:
             f"score {b['shift']:+.3f}"
         )
     spent = summary["spent"]
-    money = "" if spent["money"] is None else f", {spent['money']:.4f} in money"
+    cost = "" if spent["money"] is None else f", cost {spent['money']:.4f}"
     lines.append(
-        f"  asked {spent['requests']} times ({spent['from_cache']} replies from the cache), "
-        f"{spent['tokens_in']} tokens read and {spent['tokens_out']} written{money}"
+        f"  {spent['requests']} requests ({spent['from_cache']} replies from the cache), "
+        f"{spent['tokens_in']} tokens read and {spent['tokens_out']} written{cost}"
     )
     return "\n".join(lines)
 
@@ -147,21 +154,21 @@ def _judges(args: argparse.Namespace, setting: Any) -> list[Any]:
 
     models, endpoints = args.judge_model, args.endpoint
     if len(endpoints) not in (1, len(models)):
-        raise UsageError(f"{len(endpoints)} endpoints for {len(models)} judges; give one for all, or one for each")
+        raise UsageError(f"{len(endpoints)} endpoints for {len(models)} judges; give one for all, or one per judge")
     endpoints = endpoints * len(models) if len(endpoints) == 1 else endpoints
-    if args.key_variable and len({e.rstrip("/") for e in endpoints}) > 1:
-        raise UsageError("a key is for one endpoint; judge in two calls, each with its --key-variable")
+    if args.api_key_variable and len({e.rstrip("/") for e in endpoints}) > 1:
+        raise UsageError("an API key belongs to one endpoint; run once per endpoint with its own --api-key-variable")
     given = dict(_parameter(text) for text in args.parameter)
     named = {"temperature": args.temperature, "max_tokens": args.max_tokens}
     parameters = {**PARAMETERS[setting], **{k: v for k, v in named.items() if v is not None}, **given}
-    return [judge_at(e, m, parameters, args.key_variable) for e, m in zip(endpoints, models, strict=True)]
+    return [judge_at(e, m, parameters, args.api_key_variable) for e, m in zip(endpoints, models, strict=True)]
 
 
 def _parameter(text: str) -> tuple[str, Any]:
     name, found, value = text.partition("=")
     try:
         if not found or not name.strip():
-            raise ValueError("there is no name")
+            raise ValueError("no name")
         return name.strip(), json.loads(value)
     except (ValueError, RecursionError) as error:
         raise UsageError(
@@ -170,7 +177,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def _folders(runs: Sequence[str], *, named: bool) -> list[Path]:
-    """The runs that are named, and those in a folder of runs which are judged (all of them, where a kind is named)."""
+    """The given runs, and in a folder of runs those that are judged (with --kind: all)."""
     from ..evals.judge.questions import is_judged
 
     found: list[Path] = []
@@ -182,31 +189,9 @@ def _folders(runs: Sequence[str], *, named: bool) -> list[Path]:
         chosen = [folder for folder in inner if named or is_judged(folder.name)]
         if not chosen:
             raise UsageError(
-                f"{run} holds no run that is judged"
-                + (f" (there is {', '.join(folder.name for folder in inner)})" if inner else "")
-                + "; give the folder of a run, OUT/BENCHMARK"
+                f"{run} holds no run to judge"
+                + (f" (it holds {', '.join(folder.name for folder in inner)})" if inner else "")
+                + "; expected the folder of a run, OUT/BENCHMARK"
             )
         found += chosen
     return list(dict.fromkeys(found))
-
-
-@contextlib.contextmanager
-def _progress(name: str, *, quiet: bool) -> Iterator[Any]:
-    """Shows how many questions are settled; yields what judging tells it to."""
-    if quiet:
-        yield None
-        return
-    from .. import progress
-
-    shown: list[progress.Progress] = []
-
-    def told(done: int, total: int) -> None:
-        if not shown:
-            shown.append(progress.begin(0, total, "judgement"))
-        shown[0].update(done, name)
-
-    try:
-        yield told
-    finally:
-        for each in shown:
-            each.close()

@@ -1,10 +1,9 @@
-"""`videollama2 info [MODEL]`: what a model is, under which licences, and where its parts come from."""
+"""`videollama2 info [MODEL]`: what a model is, its licences, and where its parts come from."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from ..json_lines import dumps_line
 from . import terminal
 
 _EPILOG = """examples:
@@ -20,8 +19,8 @@ def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "info", help="model card, licence, provenance",
-        description="Say what a model is, under which licences, and where its parts come from. Reads no weights.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Show what a model is, its licences, and where its parts come from. Reads no weights.",
+        epilog=_EPILOG,
     )  # fmt: skip
     parser.add_argument("model", nargs="?", metavar="MODEL", help="nano, a released name, a hub id or a folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -32,12 +31,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the card."""
     terminal.log_to_terminal(False)
     found = overview() if args.model is None else about(args.model)
-    print(dumps_line(found, ascii_only=False) if args.json else _text(found))
+    terminal.write_json(found) if args.json else print(_text(found))
     return 0
 
 
 def overview() -> dict[str, Any]:
-    """All built-in names."""
+    """All built-in models."""
     from ..weights.catalog import RELEASES
 
     return {
@@ -47,10 +46,10 @@ def overview() -> dict[str, Any]:
 
 
 def about(model: str) -> dict[str, Any]:
-    """Everything known of one model.
+    """Everything known about one model.
 
     Raises:
-        CheckpointNotFound: it is unknown. ConfigError: its config.json can't be read.
+        CheckpointNotFound: unknown model. ConfigError: its config.json can't be read.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -58,7 +57,7 @@ def about(model: str) -> dict[str, Any]:
     if model == "nano":
         from ..weights.nano import SHIPPED
 
-        return {**_folder("nano", SHIPPED), "kind": "the default; its base language model is fetched at first use"}
+        return {**_folder("nano", SHIPPED), "kind": "the default; its base language model is downloaded on first use"}
     from ..weights.catalog import PAPER, TERMS, find
 
     release = find(model)
@@ -66,7 +65,7 @@ def about(model: str) -> dict[str, Any]:
         "name": release.hub_id,
         "summary": _one_line(release),
         "published": release.published,
-        "kind": "instruction-tuned" if release.chat else "pre-trained connector, to be put on top of its parts",
+        "kind": "instruction-tuned" if release.chat else "pre-trained connector only; merge it with its parts",
         "num_frames": release.num_frames,
         "connector": release.connector,
         "parts": {role: {"source": part.source, "licence": part.licence} for role, part in release.parts.items()},
@@ -76,9 +75,9 @@ def about(model: str) -> dict[str, Any]:
 
 
 def _one_line(release: Any) -> str:
-    heard = ", sound" if release.audio is not None else ""
+    audio = ", audio" if release.audio is not None else ""
     tuned = "chat" if release.chat else "base"
-    return f"{release.language.source.split('/')[-1]}, {release.num_frames} frames{heard}, {tuned}"
+    return f"{release.language.source.split('/')[-1]}, {release.num_frames} frames{audio}, {tuned}"
 
 
 def _folder(name: str, folder: Path) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def _folder(name: str, folder: Path) -> dict[str, Any]:
     from ..weights import adapters
 
     if not folder.is_dir() or not any((folder / f).is_file() for f in ("config.json", "adapter_config.json")):
-        raise CheckpointNotFound(f"{folder} is no checkpoint folder: it has no config.json")
+        raise CheckpointNotFound(f"{folder}: no config.json; expected a checkpoint folder")
     found: dict[str, Any] = {"name": name, "kind": adapters.kind(folder)}
     if (folder / "config.json").is_file():
         config = adapters.read_config(folder)

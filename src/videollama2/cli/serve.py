@@ -3,99 +3,143 @@
 import argparse
 import logging
 import os
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import MissingExtra, StorageError, UsageError
-from . import serve_limits, terminal
+from . import arguments, terminal
 
 _EPILOG = """examples:
   videollama2 serve                                        nano at http://127.0.0.1:8000
   videollama2 serve --model 2.1-7b-av --host 0.0.0.0 --port 8080 --tls-cert cert.pem --tls-key key.pem
   VIDEOLLAMA2_API_KEYS=first-key,second-key videollama2 serve --host 0.0.0.0
-  videollama2 serve --allow-url-host media.example.org     media by URL, from there only; off by default
+  videollama2 serve --allow-url-host media.example.org     allow media by URL, from this host only
 
-The API is OpenAI's: /v1/chat/completions, /v1/models, /v1/files; also /health, /ready, /metrics, /openapi.json;
-at / a page for browsers.
-Ctrl-C or SIGTERM: answers on their way are completed; a second one ends at once.
+Speaks OpenAI's API (/v1/chat/completions, /v1/models, /v1/files); also /health, /ready, /metrics, /openapi.json, and a
+web page at /. Ctrl-C or SIGTERM finishes running requests first; a second one stops at once.
 """
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 KEYS = "VIDEOLLAMA2_API_KEYS"
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+_MIB = 1 << 20
+# flag: (field of RequestLimits, bytes or items per unit of the flag, type, metavar, help, former name)
+_LIMITS: Final[dict[str, tuple[str, int, type, str, str, str | None]]] = {
+    "--max-media": ("max_media", 1, int, "N", "media items per request", None),
+    "--max-media-mb": ("max_file_bytes", _MIB, int, "MIB", "size of a media item", None),
+    "--max-data-mb": ("max_data_bytes", _MIB, int, "MIB", "size of a media item inside a request", None),
+    "--max-request-mb": ("max_request_media_bytes", _MIB, int, "MIB", "size of all media inside a request", None),
+    "--max-pixels": ("max_pixels", 1, int, "N", "pixels of an image or frame", None),
+    "--max-frames": ("max_frames", 1, int, "N", "frames of a video", None),
+    "--max-requested-frames": ("max_num_frames", 1, int, "N", "num_frames of a request", "--max-frames-asked"),
+    "--max-animation-frames": ("max_animation_frames", 1, int, "N", "frames of an animated image", "--max-pictures"),
+    "--max-audio-seconds": ("max_sound_seconds", 1, float, "S", "audio decoded per media item", "--max-sound-seconds"),
+    "--max-channels": ("max_channels", 1, int, "N", "audio channels", None),
+    "--max-decoded-mb": ("max_held_mb", 1, int, "MIB", "decoded frames of a media item", None),
+    "--media-workers": ("media_workers", 1, int, "N", "processes that decode media", "--decoders"),
+    "--decode-seconds": ("decode_seconds", 1, float, "S", "time to decode a media item", None),
+    "--decode-cpu-seconds": ("decode_cpu_seconds", 1, float, "S", "CPU time to decode it", None),
+    "--decode-memory-mb": ("decode_memory_mb", 1, int, "MIB", "memory to decode it", None),
+    "--url-mb": ("url_max_bytes", _MIB, int, "MIB", "size of a download", None),
+    "--url-seconds": ("url_seconds", 1, float, "S", "time for a download", None),
+    "--url-redirects": ("url_redirects", 1, int, "N", "redirects per download, each checked like the URL", None),
+    "--url-concurrency": ("url_concurrency", 1, int, "N", "downloads at once", "--url-at-once"),
+}
+_RARE_LIMITS = (
+    "--max-data-mb", "--max-request-mb", "--max-requested-frames", "--max-animation-frames", "--max-channels",
+    "--max-decoded-mb", "--decode-cpu-seconds", "--url-redirects", "--url-concurrency",
+)  # fmt: skip
 
 
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "serve", help="an OpenAI-compatible HTTP server", description="Answer over HTTP.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "serve", help="an OpenAI-compatible HTTP server", description="Serve a model over HTTP.", epilog=_EPILOG,
+        usage="videollama2 serve [OPTION ...]",
     )  # fmt: skip
+    arguments.add_model_flags(parser)
     add_server_flags(parser)
-    terminal.add_model_flags(parser)
     parser.set_defaults(func=run)
 
 
-def add_server_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say where and how is served."""
-    group = parser.add_argument_group("server")
-    add = group.add_argument
-    add("--host", default="127.0.0.1", metavar="H", help="address to listen at; default: 127.0.0.1, this machine only")
+def add_server_flags(parser: arguments.Parser) -> None:
+    """Flags for where and how to serve, and for the limits on requests."""
+    add = parser.add_argument_group("server").add_argument
+    add("--host", default="127.0.0.1", metavar="H", help="address to listen on; default: 127.0.0.1, this computer only")
     add("--port", type=int, default=8000, metavar="P", help="default: 8000")
+    add("--api-keys", type=Path, metavar="FILE", help="API keys, one per line; every request must present one "
+        f"(also read from ${KEYS})")  # fmt: skip
     add("--tls-cert", type=Path, metavar="FILE", help="serve over TLS with this certificate (PEM)")
-    add("--tls-key", type=Path, metavar="FILE", help="and this key")
-    add(
-        "--api-keys",
-        type=Path,
-        metavar="FILE",
-        help=f"keys, one a line, of which a request must bring one; also {KEYS}",
-    )
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the server may be called by; "
-        "default: any, or on this machine only its own names")  # fmt: skip
-    add("--cors", action="append", default=[], metavar="ORIGIN", help="pages of this origin may call the server")
-    add("--trust-proxy", metavar="IPS", help="take the client's address from X-Forwarded-For of these")
-    add("--queue", type=int, default=64, metavar="N", help="questions that may wait; default: 64")
-    add("--together", type=int, default=8, metavar="N", help="answers that are computed together; default: 8")
-    add("--timeout", type=float, default=300.0, metavar="S", help="seconds for a question; default: 300")
-    add("--max-tokens", type=int, default=2048, metavar="N", help="of an answer at most; default: 2048")
-    add("--cache-mb", type=int, default=512, metavar="MIB", help="encoded media kept in memory; default: 512")
-    add("--cache-folder", type=Path, metavar="FOLDER", help="and in files")
-    add("--files-folder", type=Path, metavar="FOLDER", help="where uploads are kept; default: until the server ends")
-    add("--file-hours", type=float, default=24.0, metavar="H", help="until an upload expires; default: 24")
-    add("--protocol", metavar="P", help="how media are prepared: released, full or paper; default: the model's own")
-    add(
-        "--fp16-weights",
-        "--pack",
-        action="store_true",
-        help="on a CPU, store 16-bit weights as float16: slower to start, faster to answer",
-    )  # --pack: the former name, for one release
-    add("--no-page", action="store_true", help="the API alone, without the page at /")
-    add("--log-content", action="store_true", help="write questions and answers into the log")
-    serve_limits.add_flags(parser)
+    add("--tls-key", type=Path, metavar="FILE", help="private key of the certificate (PEM)")
+    add("--allow-url-host", action="append", default=[], metavar="NAME",
+        help="allow media by URL from this host, or from all hosts under .NAME; default: no URLs")  # fmt: skip
+    group = parser.add_argument_group("load")
+    add = group.add_argument
+    batch = add("--max-batch-size", type=int, default=8, metavar="N", help="answers decoded in one batch; default: 8")
+    arguments.former_name("--together", batch, group)
+    add("--queue", type=int, default=64, metavar="N", help="requests that may wait; default: 64")
+    add("--timeout", type=float, default=300.0, metavar="S", help="time limit of a request, seconds; default: 300")
+    add("--max-tokens", type=int, default=2048, metavar="N", help="length limit of an answer; default: 2048")
+    add("--cache-mb", type=int, default=512, metavar="MIB", help="memory for encoded media; default: 512")
+    add("--cache-folder", type=Path, metavar="FOLDER", help="also cache encoded media on disk")
+    fp16 = add("--fp16-weights", action="store_true", help="on a CPU, keep 16-bit weights as float16: slower start, "
+        "faster answers")  # fmt: skip
+    arguments.former_name("--pack", fp16, group)
+    _add_limit_flags(parser)
+    add = parser.add_advanced_group("advanced").add_argument
+    add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
+    add("--files-folder", type=Path, metavar="FOLDER", help="keep uploads here; default: a temporary folder")
+    add("--file-hours", type=float, default=24.0, metavar="H", help="lifetime of an upload; default: 24")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="accept this Host header; default: any, or "
+        "this computer's names on a local address")  # fmt: skip
+    add("--cors", action="append", default=[], metavar="ORIGIN", help="let web pages of this origin call the server")
+    add("--trust-proxy", metavar="IPS", help="take client addresses from X-Forwarded-For of these proxies")
+    add("--allow-url-http", action="store_true", help="allow http URLs for media; default: https only")
+    add("--allow-url-port", action="append", type=int, default=[], metavar="P", help="also allow this port in URLs; "
+        "default: 80, 443")  # fmt: skip
+    add("--no-page", action="store_true", help="serve only the API, without the web page")
+    add("--log-content", action="store_true", help="log questions and answers")
+
+
+def _add_limit_flags(parser: arguments.Parser) -> None:
+    from ..serve.settings import RequestLimits
+
+    common, rare = parser.add_argument_group("limits on media"), parser.add_advanced_group("more limits on media")
+    defaults = RequestLimits()
+    for flag, (name, unit, kind, metavar, words, former) in _LIMITS.items():
+        default = kind(getattr(defaults, name) / unit)
+        shown = f"{default:,}" if kind is int else f"{default:g}"
+        group = rare if flag in _RARE_LIMITS else common
+        action = group.add_argument(
+            flag, dest=f"limit_{name}", type=kind, metavar=metavar, help=f"{words}; default: {shown}"
+        )
+        if former is not None:
+            arguments.former_name(former, action, group)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     settings, address = settings_of(args), address_of(args)
     from ..serve.logs import log_json
     from ..serve.running import serve
 
     log_json(logging.INFO)
-    engine = terminal.load_engine(args, lambda stage: None, protocol=args.protocol, fp16_weights=args.fp16_weights)
+    engine = arguments.load_engine(args, lambda stage: None, protocol=args.protocol, fp16_weights=args.fp16_weights)
     scheme = "https" if args.tls_cert else "http"
     terminal.say(f"{engine.name} at {scheme}://{args.host}:{args.port}")
     try:
         serve(engine, settings, address)
     except OSError as error:
-        raise StorageError(f"the server can't start: {error.strerror or error}") from error
+        raise StorageError(f"could not start the server: {error.strerror or error}") from error
     return 0
 
 
 def settings_of(args: argparse.Namespace) -> Any:
-    """The settings that the flags ask for.
+    """The settings that the flags describe.
 
     Raises:
-        MissingExtra: the server's packages are not installed. UsageError: an impossible value.
+        MissingExtra: the server's packages are not installed. UsageError: an invalid value.
     """
     from ..serve.settings import ServeSettings
 
@@ -103,12 +147,12 @@ def settings_of(args: argparse.Namespace) -> Any:
         raise MissingExtra(f"serving needs {', '.join(missing)}: pip install 'videollama2[serve]'")
     local = args.host in ("127.0.0.1", "localhost", "::1")
     return ServeSettings(
-        safety=serve_limits.safety_of(args),
+        limits=_limits(args),
         api_keys=_keys(args.api_keys),
         hosts=tuple(name.lower() for name in (*args.allow_host, *(_LOCAL if local else ()))),
         cors_origins=tuple(args.cors),
         queue_size=args.queue,
-        max_rows=args.together,
+        max_batch_size=args.max_batch_size,
         request_seconds=args.timeout,
         max_tokens=args.max_tokens,
         default_tokens=min(512, args.max_tokens),
@@ -121,24 +165,40 @@ def settings_of(args: argparse.Namespace) -> Any:
     )
 
 
+def _limits(args: argparse.Namespace) -> Any:
+    from ..serve.settings import RequestLimits
+
+    units = {name: unit for name, unit, *_ in _LIMITS.values()}
+    values = {field.name: getattr(args, f"limit_{field.name}", None) for field in fields(RequestLimits)}
+    given: dict[str, Any] = {name: value * units[name] for name, value in values.items() if value is not None}
+    hosts = tuple(name.lower() for name in args.allow_url_host)
+    schemes = ("https", "http") if args.allow_url_http else RequestLimits().url_schemes
+    ports = tuple(sorted({*RequestLimits().url_ports, *args.allow_url_port}))
+    return RequestLimits(url_hosts=hosts, url_schemes=schemes, url_ports=ports, **given)
+
+
 def address_of(args: argparse.Namespace) -> Any:
-    """Where the flags say to listen."""
-    from ..serve.running import Address
+    """The address that the flags describe.
+
+    Raises:
+        UsageError: a certificate or key is missing.
+    """
+    from ..serve.running import ServerAddress
 
     for path in filter(None, (args.tls_cert, args.tls_key)):
         if not path.is_file():
-            raise UsageError(f"{path} is not there; expected a PEM file")
-    return Address(
+            raise UsageError(f"{path} not found; expected a PEM file")
+    return ServerAddress(
         host=args.host, port=args.port, certificate=args.tls_cert, key=args.tls_key, trusted_proxies=args.trust_proxy
     )
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:
-    """Keys of a file and of the environment; never of the command line, which every user of a machine can read."""
+    """Keys from a file and the environment; never from a flag, which every user of the computer can read."""
     keys = [key.strip() for key in os.environ.get(KEYS, "").split(",")]
     if path is not None:
         try:
             keys += [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} can't be read as a list of keys; expected one a line") from error
+            raise UsageError(f"{path} can't be read; expected a text file with one API key per line") from error
     return tuple(dict.fromkeys(key for key in keys if key))

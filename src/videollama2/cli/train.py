@@ -5,13 +5,14 @@ import contextlib
 import os
 import signal
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from ..errors import UsageError
 from ..phases import PHASES, Phase
-from ..train.settings import Settings, describe, fields, read_recipe, resolve
+from ..train.settings import Settings, fields, read_recipe, resolve
 from . import terminal
 
 _EPILOG = """examples:
@@ -23,66 +24,66 @@ _EPILOG = """examples:
   torchrun --nproc-per-node 8 -m videollama2 train video_tune --model 2.1-7b-16f-base --data … --output …
   videollama2 train plot tuned/
 
-DATA is .json, .jsonl, .parquet, .csv or .tar (docs/training.md). Every setting is a flag; what it is by
-default stands beside it.
+Records are .json, .jsonl, .parquet, .csv or .tar files (docs/training.md). `videollama2 train PHASE --help` lists every
+setting with its default for that phase.
 """
+
+_ADAPTERS = ("lora_", "quantise")
 
 
 def register(commands: Any) -> None:
     """Add the command, a sub-command for each phase, and `plot`."""
     parser = commands.add_parser(
-        "train", help="one of the five phases, on your own records",
-        description="Train a phase: what learns, from what and how fast, as published unless you say otherwise.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "train", help="train one of the five phases on your records", epilog=_EPILOG,
+        description="Train one of the five phases. The defaults are the published settings.",
     )  # fmt: skip
     phases = parser.add_subparsers(dest="phase", metavar="PHASE", required=True)
     for phase in PHASES.values():
         _add_phase(phases, phase)
-    plot = phases.add_parser("plot", help="draw the curves of runs", description="Draw the curves of one or more runs.")
-    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the --output of a run")
-    plot.add_argument("--out", type=Path, metavar="F.png", help="picture to write (default: curves.png in the run)")
-    plot.add_argument("--verbose", "-v", action="store_true", help="say where errors come from")
+    plot = phases.add_parser("plot", help="plot runs", description="Plot the curves of one or more runs.")
+    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output folder of a run")
+    plot.add_argument("--out", type=Path, metavar="F.png", help="image to write; default: curves.png in the first run")
+    plot.add_argument("--verbose", "-v", action="store_true", help="print tracebacks of errors")
     plot.set_defaults(func=run_plot)
 
 
 def _add_phase(commands: Any, phase: Phase) -> None:
     parser = commands.add_parser(
-        phase.name, help=f"{', '.join(sorted(phase.learns))} learn",
-        description=f"Train {phase.name}. It starts from {phase.starts_from}.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        phase.name, help=f"trains {', '.join(sorted(phase.learns))}",
+        usage=f"videollama2 train {phase.name} [OPTION ...]",
+        description=f"Train {phase.name}, which starts from {phase.starts_from}.",
+        epilog="Values in brackets are the defaults of this phase. Examples: videollama2 train --help",
     )  # fmt: skip
-    add = parser.add_argument
-    add("--model", "-m", metavar="M", help="to start from: nano, a released name, a folder; or a language model")
-    add("--base", metavar="B", help="base model, where M is a training stage's folder")
-    add("--vision", metavar="DIR", help="vision encoder, where M is a language model")
-    add("--audio", metavar="DIR", help="converted BEATs, where M has no audio encoder")
-    add("--data", nargs="+", metavar="[POOL=]FILE", help="records to learn from; POOL names them for --mixture")
-    add("--evaluation", nargs="+", metavar="FILE", default=[], help="records that are measured on only")
-    add("--media-root", type=Path, metavar="DIR", help="what media paths are relative to (default: each file's folder)")
-    add("--output", "-o", type=Path, required=True, metavar="O", help="folder of the run and of the finished model")
-    add("--recipe", type=Path, metavar="F.toml", help="settings for a released model (recipes/)")
-    add("--setting", metavar="NAME", help="of the recipe: released or printed")
-    add("--resume", action="store_true", help="go on with the run in O; what it was started with need not be repeated")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="check data, labels, memory and steps, and stop there; without --data, memory",
-    )
-    add("--device", metavar="D", help="cpu, cuda, mps (default: the best one here)")
+    add = parser.add_argument_group("common").add_argument
+    add("--model", "-m", metavar="M", help="model to start from: nano, a released name, a folder or a language model")
+    add("--data", nargs="+", metavar="[POOL=]FILE", help="training records; POOL names them for --mixture")
+    add("--evaluation", nargs="+", metavar="FILE", default=[], help="held-out records")
+    add("--media-root", type=Path, metavar="DIR", help="folder that media paths are relative to; default: each file's")
+    add("--output", "-o", type=Path, required=True, metavar="DIR", help="folder of the run and of the finished model")
+    add("--resume", action="store_true", help="resume the run in DIR (its original arguments are restored)")
+    add("--dry-run", action="store_true", help="only check data, labels, memory and steps (without --data: memory)")
+    add("--recipe", type=Path, metavar="F.toml", help="settings of a released model (recipes/)")
+    add("--setting", metavar="NAME", help="which settings of the recipe: released or printed")
+    add("--base", metavar="B", help="base model, if M is the folder of a training stage")
+    add("--vision", metavar="DIR", help="vision encoder, if M is a language model")
+    add("--audio", metavar="DIR", help="converted BEATs, if M has no audio encoder")
+    add("--device", metavar="D", help="cpu, cuda or mps; default: the best available")
     add("--json", action="store_true", help="print one JSON object instead of text")
-    add("--verbose", "-v", action="store_true", help="say what is loaded, and where errors come from")
-    group = parser.add_argument_group("settings")
+    add("--verbose", "-v", action="store_true", help="log what is loaded; print tracebacks of errors")
     defaults = {**vars(phase), **vars(Settings())}
+    groups = {title: parser.add_argument_group(title) for title in ("training", "adapters")}
+    groups["run"] = parser.add_advanced_group("run")
     for name, (kind, help) in fields().items():
-        flag, shown = f"--{name.replace('_', '-')}", _shown(defaults[name])
-        group.add_argument(
-            flag, dest=f"set_{name}", metavar=_metavar(kind), default=argparse.SUPPRESS, help=f"{help} [{shown}]"
-        )
+        title = "adapters" if name.startswith(_ADAPTERS) else "training" if name in vars(phase) else "run"
+        groups[title].add_argument(
+            f"--{name.replace('_', '-')}", dest=f"set_{name}", metavar=_metavar(kind), default=argparse.SUPPRESS,
+            help=f"{help} [{_shown(defaults[name])}]",
+        )  # fmt: skip
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or only look whether one could."""
+    """Train, or only check the run."""
     terminal.log_to_terminal(args.verbose or not args.json)
     given = {k.removeprefix("set_"): v for k, v in vars(args).items() if k.startswith("set_")}
     from ..train.prepare import Sources
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         _check_repeated(args, sources)
     else:
         if not args.model or not (args.data or args.dry_run):
-            raise UsageError("--model and --data are needed: what to start from, and the records to learn from")
+            raise UsageError("--model and --data are required: the model to start from, and the training records")
         phase, settings = resolve(args.phase, recipe, given)
         sources = Sources(
             model=args.model, data=tuple(args.data or ()), evaluation=tuple(args.evaluation), base=args.base,
@@ -106,22 +107,22 @@ def run(args: argparse.Namespace) -> int:
         found = dry_run(sources, phase, settings, args.output)
         terminal.write_json(found.to_dict()) if args.json else terminal.write(found.text() + "\n")
         return 0
-    with _told_how_to_go_on(args.phase, args.output):
+    with _resumable(args.phase, args.output):
         summary = train(sources, phase, settings, args.output, resume=args.resume, device=args.device, quiet=args.json)
     if os.environ.get("RANK", "0") == "0":
-        terminal.write_json(summary) if args.json else terminal.write(_told(summary))
+        terminal.write_json(summary) if args.json else terminal.write(_summary(summary))
     return 0
 
 
 def _check_repeated(args: argparse.Namespace, sources: Any) -> None:
-    """Refuse to resume from other sources than the run began with, where any are named."""
+    """Reject a resumed run whose sources differ from those it was started with."""
     for name in ("model", "base", "vision", "audio", "data", "evaluation", "media_root"):
-        said, began = getattr(args, name), getattr(sources, name)
-        if said and (tuple(said) if isinstance(said, list) else said) != began:
+        given, original = getattr(args, name), getattr(sources, name)
+        if given and (tuple(given) if isinstance(given, list) else given) != original:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"{args.output} began with another {flag} ({_words(began)}) than {_words(said)}; leave {flag} out to "
-                "go on with it, or start a new run"
+                f"{args.output} was started with {flag} {_words(original)}, not {_words(given)}; omit {flag} to resume "
+                "it, or start a new run"
             )
 
 
@@ -130,30 +131,30 @@ def _words(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _told_how_to_go_on(phase: str, output: Path) -> Iterator[None]:
-    """Stopped by ctrl-C or SIGTERM (exit code 143), a run ends in order and says how it is gone on with."""
+def _resumable(phase: str, output: Path) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM (exit code 143), end the run cleanly and print how to resume it."""
 
     def stop(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    # among processes torchrun stops all; one that waits for another could not
-    listens = os.environ.get("WORLD_SIZE", "1") == "1" and threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if listens else None
+    # torchrun stops all of its processes by itself; one that waits for another could not stop cleanly
+    alone = os.environ.get("WORLD_SIZE", "1") == "1" and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if alone else None
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         if (output / "settings.json").is_file():
             terminal.say(
-                f"stopped; go on from the last checkpoint: videollama2 train {phase} --output {output} --resume"
+                f"stopped; resume from the last checkpoint: videollama2 train {phase} --output {output} --resume"
             )
         raise
     finally:
-        if listens:
+        if alone:
             signal.signal(signal.SIGTERM, before)
 
 
 def run_plot(args: argparse.Namespace) -> int:
-    """Draw, and name the picture."""
+    """Plot, and print the path of the image."""
     terminal.log_to_terminal(args.verbose)
     from ..train.plot import plot, sketch
 
@@ -162,27 +163,31 @@ def run_plot(args: argparse.Namespace) -> int:
     return 0
 
 
-def _told(summary: dict[str, Any]) -> str:
+def _summary(summary: dict[str, Any]) -> str:
     best, left = summary["best"], summary["skipped"]
-    lines = [f"{summary['folder']} is a model now: {summary['phase']}, {summary['steps']} steps"]
+    lines = [f"trained {summary['folder']}: {summary['phase']}, {summary['steps']} steps"]
     if best is not None:
-        lines.append(f"best loss on the evaluation data: {best['loss']:.4f}, at step {best['step']}")
+        lines.append(f"best evaluation loss: {best['loss']:.4f} at step {best['step']}")
     if left:
-        lines.append(
-            f"{left} samples could not be read and were left out; {summary['folder']}/metrics.jsonl names them"
-        )
+        lines.append(f"{left} samples could not be read and were skipped; {summary['folder']}/metrics.jsonl lists them")
     folder = summary["folder"]
-    lines.append(f'ask it: videollama2 ask clip.mp4 "What do you see?" --model {folder}')
+    lines.append(f'try it: videollama2 ask clip.mp4 "What do you see?" --model {folder}')
     if (Path(folder) / "adapter_config.json").is_file():
-        lines.append(f"adapters and base in one folder: videollama2 merge {folder} merged")
-    lines.append(f"curves: videollama2 train plot {folder}")
+        lines.append(f"merge the adapters into the base: videollama2 merge {folder} merged")
+    lines.append(f"plot the curves: videollama2 train plot {folder}")
     return "\n".join(lines) + "\n"
 
 
 def _metavar(kind: Any) -> str:
-    words = describe(kind).removesuffix(" or none")
-    short = {"a whole number": "N", "a number": "X", "a text": "NAME", "a path": "PATH", "true or false": "true|false"}
-    return short.get(words, words.replace(", ", "|"))
+    if get_origin(kind) in (Union, types.UnionType):  # an optional setting
+        kind = next(each for each in get_args(kind) if each is not types.NoneType)
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is dict:
+        return "NAME=X,…"
+    if get_origin(kind) in (tuple, frozenset):
+        return "NAME,…"
+    return {int: "N", float: "X", bool: "true|false", str: "NAME", Path: "PATH"}[kind]
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,6 @@
 """`videollama2 watch FILE QUESTION`: a long clip, window by window.
 
-A command of its own, and no flag of `ask`: what comes of it are many answers with their times, and subtitles.
+Not a flag of `ask`, because its output is different: many answers with their times, and subtitles.
 """
 
 import argparse
@@ -8,72 +8,70 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError, UsageError
-from . import terminal
+from . import arguments, terminal
 from .ask import summary
 
 _EPILOG = """examples:
-  videollama2 watch lecture.mp4 "What happens here?"                      an answer for every 30 s, then a summary
+  videollama2 watch lecture.mp4 "What happens here?"                      an answer per 30 s, then a summary
   videollama2 watch lecture.mp4 "What happens here?" --window 10 --overlap 2 --out lecture.vtt
   videollama2 watch lecture.mp4 "What is explained?" --subtitles lecture.srt --no-summary
-  videollama2 watch lecture.mp4 "What happens here?" --json               one JSON object, with every receipt
+  videollama2 watch lecture.mp4 "What happens here?" --json               one JSON object with all receipts
 
-The summary is made of the answers, without the clip. Windows are heard and seen alone under the protocol `full`; under
-`released` and `paper` a video's sound is always that of the whole file, as the receipts say.
+The summary merges the answers; it does not see the clip. With the protocol `full` each window gets its own frames and
+audio; with `released` and `paper` the audio is always that of the whole file, as the receipts say.
 
-exit code: 3 if a window can't be answered; the others are all the same
+exit code: 3 if a window failed; the remaining windows are still answered
 """
 
 
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "watch", help="a long clip, window by window", description="Ask the same about each part of a long clip.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "watch", help="answer window by window about a long clip", epilog=_EPILOG,
+        description="Ask the same question about each window of a long clip.",
     )  # fmt: skip
-    parser.add_argument("medium", metavar="FILE", help="a video or a sound")
-    parser.add_argument("question", metavar="QUESTION", help="asked of every window")
+    parser.add_argument("medium", metavar="FILE", help="a video or audio file")
+    parser.add_argument("question", metavar="QUESTION", help="asked about every window")
     add = parser.add_argument
-    add("--window", type=terminal.seconds, default=30.0, metavar="S", help="seconds of a window; default: 30")
-    add(
-        "--overlap", type=terminal.seconds, default=0.0, metavar="S", help="seconds a window shares with the one before"
-    )
-    add("--no-summary", action="store_true", help="do not merge the answers")
-    add("--subtitles", metavar="FILE", help="an .srt or .vtt file with what is said; each window is given its own")
-    add("--out", metavar="FILE", help="write the answers as subtitles: .srt or .vtt")
+    add("--window", type=arguments.seconds, default=30.0, metavar="S", help="seconds per window; default: 30")
+    add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
+    add("--no-summary", action="store_true", help="do not summarise the answers")
+    add("--subtitles", metavar="FILE", help="also give the model this .srt or .vtt file; each window gets its own part")
+    add("--out", metavar="FILE", help="also write the answers as subtitles, .srt or .vtt")
     add("--json", action="store_true", help="print one JSON object")
-    add("--receipt", action="store_true", help="at the end, say what was seen and heard in each window")
-    terminal.add_model_flags(parser)
-    terminal.add_media_flags(parser)
-    terminal.add_generation_flags(parser)
+    add("--receipt", action="store_true", help="print what was used of the media after the answers")
+    arguments.add_model_flags(parser)
+    arguments.add_media_flags(parser)
+    arguments.add_generation_flags(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answer window by window, as they come, and sum up."""
+    """Print the answer to each window, then the summary."""
     from ..live.merging import clock
     from ..live.windows import Window, watch
     from ..subtitles import FORMATS, read_subtitles, render, write_subtitles
 
     terminal.log_to_terminal(args.verbose)
-    request = terminal.request([args.medium], args.question, args)
+    request = arguments.request([args.medium], args.question, args)
     out = None if args.out is None else Path(args.out)
     if out is not None and out.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {out}: subtitles are written as {' or '.join(FORMATS)}")
-    render((), "srt") if out else None  # a missing package is told before the work
-    said = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
+        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    render((), "srt") if out else None  # report a missing package before the work starts
+    subtitles = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
     with terminal.progress(args.json) as on_stage:
-        engine = terminal.load_engine(args, on_stage, isolate=True)
-        on_stage("thinking")  # from here on the terminal is the answers'
+        engine = arguments.load_engine(args, on_stage, isolate=True)
+        on_stage("thinking")  # from here on the answers are printed
 
     def shown(window: Window, total: int) -> None:
         if not args.json:
-            words = window.text if window.answer is not None else f"(nothing: {window.error})"
+            words = window.text if window.answer is not None else f"(failed: {window.error})"
             terminal.write(f"[{clock(window.start)}-{clock(window.end)}] {' '.join(words.split())}\n")
 
     with terminal.without_losses(args.verbose):
         found = watch(
             engine, request, window=args.window, overlap=args.overlap, summary=not args.no_summary,
-            subtitles=said, on_window=shown,
+            subtitles=subtitles, on_window=shown,
         )  # fmt: skip
     if out is not None:
         write_subtitles(out, found.lines)

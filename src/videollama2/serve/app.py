@@ -22,17 +22,16 @@ from ..ui import add_page
 from . import metrics as figures
 from . import schema
 from .cache import EncodedMedia
-from .completions import Ticket, job_of
+from .completions import PendingAnswer, job_for
 from .decoding import Decoding
+from .errors import ApiError, api_error, validation_error
 from .fetch import Fetcher
-from .files import FileStore, Stored, no_room, plain_name
-from .guard import Guard
-from .intake import Intake
-from .problems import Problem, problem_of
+from .files import FileStore, StoredFile, no_room, plain_name
+from .guard import RequestGuard
+from .intake import MediaIntake
 from .scheduler import Scheduler
 from .settings import ServeSettings
 from .streaming import begin, whole
-from .wrong import problem_of_validation
 
 logger = logging.getLogger(__name__)
 _SWEEP_SECONDS = 60.0
@@ -59,17 +58,17 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Server:
+class ServerState:
     """What the routes share: the engine and its scheduler, files, cache and figures."""
 
     def __init__(self, engine: Engine, settings: ServeSettings) -> None:
         self.engine, self.settings = engine, settings
-        self.metrics = figures.Metrics()
+        self.metrics = figures.ServerMetrics()
         self.files = FileStore(settings)
         self.cache = EncodedMedia(settings.cache_bytes, settings.cache_folder, settings.cache_folder_bytes)
-        fetcher = Fetcher(settings.safety) if settings.safety.url_hosts else None
-        self.intake = Intake(settings.safety, self.files, fetcher)
-        self.decoding = Decoding(settings.safety)
+        fetcher = Fetcher(settings.limits) if settings.limits.url_hosts else None
+        self.intake = MediaIntake(settings.limits, self.files, fetcher)
+        self.decoding = Decoding(settings.limits)
         self.scheduler = Scheduler(
             engine, settings, self.metrics, self.decoding.open_clip, self.cache, fingerprint(engine, settings)
         )
@@ -105,7 +104,7 @@ def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI
         UsageError: settings that make no sense. OSError: its folders can't be made.
     """
     settings = settings or ServeSettings()
-    server = Server(engine, settings)
+    server = ServerState(engine, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -128,7 +127,7 @@ def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI
     _file_routes(app, server)
     if settings.page:
         add_page(app)
-    app.add_middleware(Guard, settings=settings, metrics=server.metrics)
+    app.add_middleware(RequestGuard, settings=settings, metrics=server.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["GET", "POST", "DELETE"],
@@ -146,7 +145,7 @@ async def _sweep(files: FileStore) -> None:
 
 def _answers_to_errors(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
-        problem = problem_of(error, request.state.request_id)
+        problem = api_error(error, request.state.request_id)
         return JSONResponse(problem.body(), problem.status, problem.headers)
 
     async def http(_: Request, error: Exception) -> Response:
@@ -156,12 +155,12 @@ def _answers_to_errors(app: FastAPI) -> None:
             return JSONResponse(problem.body(), problem.status)
         words = {404: "there is nothing at this address", 405: "this address does not take that method"}
         said = words.get(error.status_code, str(error.detail))
-        problem = Problem(error.status_code, _CODES.get(error.status_code, "invalid_request"), said)
+        problem = ApiError(error.status_code, _CODES.get(error.status_code, "invalid_request"), said)
         return JSONResponse(problem.body(), problem.status, {**problem.headers, **(error.headers or {})})
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        problem = problem_of_validation(error.errors())
+        problem = validation_error(error.errors())
         return JSONResponse(problem.body(), problem.status)
 
     app.add_exception_handler(VideoLlama2Error, ours)
@@ -169,7 +168,7 @@ def _answers_to_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
 
 
-def _model_routes(app: FastAPI, server: Server) -> None:
+def _model_routes(app: FastAPI, server: ServerState) -> None:
     engine = server.engine
     config = engine.model.config
     described = schema.Model(
@@ -186,7 +185,7 @@ def _model_routes(app: FastAPI, server: Server) -> None:
     async def model(model: str) -> Any:
         """The model, by its name."""
         if model not in (engine.name, "default"):
-            raise Problem(404, "model_not_found", f"this server has the model {engine.name}", param="model")
+            raise ApiError(404, "model_not_found", f"this server has the model {engine.name}", param="model")
         return described
 
     @app.get("/health", response_model=schema.Health, responses={503: {"model": schema.Health}})
@@ -209,7 +208,7 @@ def _model_routes(app: FastAPI, server: Server) -> None:
         return Response(server.metrics.text(), headers={"Content-Type": figures.CONTENT_TYPE})
 
 
-def _chat_routes(app: FastAPI, server: Server) -> None:
+def _chat_routes(app: FastAPI, server: ServerState) -> None:
     engine, settings = server.engine, server.settings
 
     @app.post("/v1/chat/completions", response_model=schema.Completion, responses=_ERRORS)
@@ -217,16 +216,21 @@ def _chat_routes(app: FastAPI, server: Server) -> None:
         """An answer to a conversation, whole or with `stream: true` as server-sent events."""
         id = f"chatcmpl-{secrets.token_hex(12)}"
         seconds = min(settings.request_seconds, asked.timeout or settings.request_seconds)
-        ticket = Ticket(server.scheduler, seconds)
-        job = job_of(
-            asked, engine=engine, settings=settings, intake=server.intake, client=request.state.client, tell=ticket.tell
+        pending = PendingAnswer(server.scheduler, seconds)
+        job = job_for(
+            asked,
+            engine=engine,
+            settings=settings,
+            intake=server.intake,
+            client=request.state.client,
+            tell=pending.tell,
         )
         log = _logger_of(asked, request, id, settings.log_content)
-        ticket.submit(job)
+        pending.submit(job)
         if asked.stream:
             with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return await begin(request, id, ticket, engine, with_usage, log)
-        return await whole(request, id, ticket, engine, log)
+            return await begin(request, id, pending, engine, with_usage, log)
+        return await whole(request, id, pending, engine, log)
 
 
 def _logger_of(asked: schema.ChatRequest, request: Request, id: str, content: bool) -> Callable[[Answer], None]:
@@ -253,7 +257,7 @@ def _words(asked: schema.ChatRequest) -> Iterator[str]:
             yield from (part.text for part in message.content if isinstance(part, schema.TextPart))
 
 
-def _file_routes(app: FastAPI, server: Server) -> None:
+def _file_routes(app: FastAPI, server: ServerState) -> None:
     files = server.files
 
     @app.post("/v1/files", response_model=schema.File, responses=_ERRORS)
@@ -269,9 +273,11 @@ def _file_routes(app: FastAPI, server: Server) -> None:
         given = [name for name, _ in (await request.form()).multi_items()]
         if unknown := sorted(set(given) - known):
             wrong = ascii(unknown[0])[1:-1][:60]
-            raise Problem(400, "unknown_parameter", f"{wrong} is no field of an upload", param=wrong)
+            raise ApiError(400, "unknown_parameter", f"{wrong} is no field of an upload", param=wrong)
         if len(given) > len(set(given)):
-            raise Problem(400, "invalid_value", "a field stands twice in the form; send files one by one", param="file")
+            raise ApiError(
+                400, "invalid_value", "a field stands twice in the form; send files one by one", param="file"
+            )
         if anchor is None and seconds is not None:
             raise UsageError("expires_after has no anchor; expected created_at")
         name = plain_name(file.filename)
@@ -308,5 +314,5 @@ def _file_routes(app: FastAPI, server: Server) -> None:
         return schema.Deleted(id=file_id)
 
 
-def _file(stored: Stored) -> schema.File:
+def _file(stored: StoredFile) -> schema.File:
     return schema.File(**vars(stored))

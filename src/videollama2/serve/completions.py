@@ -10,15 +10,15 @@ from ..generation.sampling import GenerateOptions
 from ..protocols import protocol
 from ..receipt import Answer, TokenLogprob
 from . import schema
-from .intake import Intake
-from .problems import Problem
+from .errors import ApiError
+from .intake import MediaIntake
 from .scheduler import Event, Job, Piece, Scheduler
 from .settings import ServeSettings
 
 _KINDS = {"video_url": "video", "image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "video"}
 
 
-class Ticket:
+class PendingAnswer:
     """A question that was taken: its events, in the server's event loop."""
 
     def __init__(self, scheduler: Scheduler, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Ticket:
         """The next one; None if none came within `seconds`.
 
         Raises:
-            Problem: 504, the question's time is over. Exception: what befell it.
+            ApiError: 504, the question's time is over. Exception: what befell it.
         """
         until = self._deadline if seconds is None else min(self._deadline, self._loop.time() + seconds)
         try:
@@ -60,7 +60,7 @@ class Ticket:
             if self._loop.time() < self._deadline:
                 return None
             self.cancel()
-            raise Problem(504, "timeout", f"the answer was not complete within {self._seconds:g} s") from None
+            raise ApiError(504, "timeout", f"the answer was not complete within {self._seconds:g} s") from None
         if isinstance(event, Exception):
             raise event
         return event
@@ -75,16 +75,16 @@ class Ticket:
                 return
 
 
-def job_of(
-    asked: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: Intake, client: str, tell: Any
+def job_for(
+    asked: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: MediaIntake, client: str, tell: Any
 ) -> Job:
     """The job of a request.
 
     Raises:
-        Problem, UsageError: it asks for what can't be.
+        ApiError, UsageError: it asks for what can't be.
     """
     if asked.model not in (engine.name, "default"):
-        raise Problem(
+        raise ApiError(
             404, "model_not_found", f"this server has the model {engine.name}, also called default", param="model"
         )
     parts = [
@@ -94,9 +94,9 @@ def job_of(
         for part in message.content
         if not isinstance(part, schema.TextPart)
     ]
-    most = settings.safety.max_media
+    most = settings.limits.max_media
     if len(parts) > most:
-        raise Problem(
+        raise ApiError(
             400, "too_many_media", f"the request has {len(parts)} media; at most {most} are taken", param="messages"
         )
     return Job(
@@ -123,15 +123,15 @@ def _message(message: schema.SystemMessage | schema.UserMessage | schema.Assista
 
 def _options(asked: schema.ChatRequest, settings: ServeSettings) -> GenerateOptions:
     if asked.max_tokens is not None and asked.max_completion_tokens is not None:
-        raise Problem(
+        raise ApiError(
             400, "invalid_value", "max_tokens and max_completion_tokens are the same; give one", param="max_tokens"
         )
     if asked.stream_options is not None and not asked.stream:
-        raise Problem(
+        raise ApiError(
             400, "invalid_value", "stream_options is for streams; expected stream: true", param="stream_options"
         )
     if asked.top_logprobs is not None and not asked.logprobs:
-        raise Problem(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
+        raise ApiError(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
     tokens = asked.max_tokens or asked.max_completion_tokens or settings.default_tokens
     temperature = asked.temperature or 0.0
     return GenerateOptions(

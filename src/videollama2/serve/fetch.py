@@ -24,7 +24,7 @@ from urllib.parse import urljoin
 
 from ..errors import MediaTooLarge, UnreadableMedia, UsageError
 from .addresses import Lookup, Target, read_url, resolve
-from .safety import Safety
+from .settings import RequestLimits
 
 _PIECE = 1 << 16
 _MOST_HEADERS = 1 << 17  # bytes of the headers of one answer, interim ones included
@@ -40,7 +40,7 @@ class Fetcher:
 
     def __init__(
         self,
-        safety: Safety,
+        limits: RequestLimits,
         *,
         lookup: Lookup | None = None,
         connect: Connect | None = None,
@@ -52,9 +52,9 @@ class Fetcher:
             lookup, connect: how hosts are looked up and addresses connected to; tests have a world of their own.
             tls: whose certificates are trusted; None: what the system trusts.
         """
-        self.safety = safety
+        self.limits = limits
         self._lookup, self._connect, self._tls = lookup, connect or _connected, tls
-        self._turn = threading.BoundedSemaphore(safety.url_at_once)
+        self._turn = threading.BoundedSemaphore(limits.url_concurrency)
 
     def check(self, url: str) -> Target:
         """Read an address without fetching anything.
@@ -62,9 +62,9 @@ class Fetcher:
         Raises:
             UsageError: it may not be fetched.
         """
-        if not self.safety.url_hosts:
+        if not self.limits.url_hosts:
             raise UsageError("media by URL are turned off on this server; upload the file, or send it as a data URL")
-        return read_url(url, schemes=self.safety.url_schemes, ports=self.safety.url_ports, hosts=self.safety.url_hosts)
+        return read_url(url, schemes=self.limits.url_schemes, ports=self.limits.url_ports, hosts=self.limits.url_hosts)
 
     def fetch(self, url: str, most_bytes: int | None = None) -> bytes:
         """What is there.
@@ -76,13 +76,13 @@ class Fetcher:
             UsageError: the address, or one that it points to, may not be fetched.
             UnreadableMedia: nothing comes, not in time, or no content. MediaTooLarge: more than allowed.
         """
-        most = min(self.safety.url_max_bytes, self.safety.url_max_bytes if most_bytes is None else most_bytes)
-        deadline = time.monotonic() + self.safety.url_seconds
+        most = min(self.limits.url_max_bytes, self.limits.url_max_bytes if most_bytes is None else most_bytes)
+        deadline = time.monotonic() + self.limits.url_seconds
         target = self.check(url)
-        if not self._turn.acquire(timeout=self.safety.url_seconds):
+        if not self._turn.acquire(timeout=self.limits.url_seconds):
             raise UnreadableMedia("too many media are being fetched at once; try again later, or upload the file")
         try:
-            for _ in range(self.safety.url_redirects + 1):
+            for _ in range(self.limits.url_redirects + 1):
                 found = self._once(target, deadline, most)
                 if isinstance(found, bytes):
                     return found
@@ -90,7 +90,7 @@ class Fetcher:
         finally:
             self._turn.release()
         raise UnreadableMedia(
-            f"{target.host} points on and on; at most {self.safety.url_redirects} redirects are followed"
+            f"{target.host} points on and on; at most {self.limits.url_redirects} redirects are followed"
         )
 
     def _next(self, target: Target, location: str) -> Target:
@@ -112,7 +112,7 @@ class Fetcher:
                 response = to.getresponse()
                 return _content(target, response, most)
         except (TimeoutError, _TooSlow) as error:
-            limit = f"{self.safety.url_seconds:g} s"
+            limit = f"{self.limits.url_seconds:g} s"
             raise UnreadableMedia(f"{target.host} did not send the medium within {limit}; upload the file") from error
         except ssl.SSLError as error:
             raise UnreadableMedia(f"{target.host} can't be reached safely: its TLS certificate is not good") from error

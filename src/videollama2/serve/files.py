@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from ..errors import DataError, UsageError
 from ..storage import write_whole
-from .problems import Problem
+from .errors import ApiError
 from .settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _ID = re.compile(r"file-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredFile:
     """One file. Times are seconds since 1970."""
 
     id: str
@@ -40,7 +40,7 @@ class Stored:
     purpose: str
 
 
-_LIKE = Stored(id="", filename="", bytes=0, created_at=0, expires_at=0, purpose="")
+_LIKE = StoredFile(id="", filename="", bytes=0, created_at=0, expires_at=0, purpose="")
 
 
 class FileStore:
@@ -53,7 +53,7 @@ class FileStore:
             OSError: the folder can't be made or read.
         """
         self._settings, self._lock = settings, threading.Lock()
-        self._files: dict[str, Stored] = {}
+        self._files: dict[str, StoredFile] = {}
         self._promised = 0  # bytes of uploads that are being written
         if settings.files_folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="videollama2-files-"))
@@ -74,7 +74,9 @@ class FileStore:
         with self._lock:
             return self._promised + sum(file.bytes for file in self._files.values())
 
-    def add(self, content: BinaryIO, size: int, filename: str, purpose: str, seconds: float | None = None) -> Stored:
+    def add(
+        self, content: BinaryIO, size: int, filename: str, purpose: str, seconds: float | None = None
+    ) -> StoredFile:
         """Keep a file.
 
         Args:
@@ -82,19 +84,23 @@ class FileStore:
             seconds: until it expires; never later than the server's own limit.
 
         Raises:
-            Problem: too large, too many, or no room, on the disk either.
+            ApiError: too large, too many, or no room, on the disk either.
         """
         settings, id = self._settings, f"file-{secrets.token_hex(16)}"
         if size < 1:
-            raise Problem(400, "empty_media", "the file is empty; expected a video, a sound or a picture", param="file")
+            raise ApiError(
+                400, "empty_media", "the file is empty; expected a video, a sound or a picture", param="file"
+            )
         if size > settings.max_upload_bytes:
             limit = f"{settings.max_upload_bytes:,}"
-            raise Problem(413, "file_too_large", f"the file has more than {limit} bytes", param="file")
+            raise ApiError(413, "file_too_large", f"the file has more than {limit} bytes", param="file")
         self.sweep()
         with self._lock:
             held = self._promised + sum(file.bytes for file in self._files.values())
             if len(self._files) >= settings.files_count or held + size > settings.files_bytes:
-                raise Problem(507, "storage_full", "the server's room for files is used up; delete some, or come later")
+                raise ApiError(
+                    507, "storage_full", "the server's room for files is used up; delete some, or come later"
+                )
             self._promised += size
         path = self.folder / f"{id}.bin"
         try:
@@ -102,7 +108,7 @@ class FileStore:
                 shutil.copyfileobj(content, out, _PIECE)
             now = int(time.time())
             lasts = int(min(settings.file_seconds, settings.file_seconds if seconds is None else seconds))
-            made = Stored(
+            made = StoredFile(
                 id=id, filename=filename, bytes=size, created_at=now, expires_at=now + max(lasts, 1), purpose=purpose
             )
             write_whole(self.folder / f"{id}.json", json.dumps(asdict(made)).encode())
@@ -118,23 +124,23 @@ class FileStore:
             self._files[id] = made
         return made
 
-    def get(self, id: str) -> Stored:
+    def get(self, id: str) -> StoredFile:
         """What is known of a file.
 
         Raises:
-            Problem: there is none of that id, or it has expired.
+            ApiError: there is none of that id, or it has expired.
         """
         with self._lock:
             found = self._files.get(id)
         if found is None or found.expires_at <= time.time():
-            raise Problem(404, "file_not_found", "there is no file of this id; it may have expired: upload it again")
+            raise ApiError(404, "file_not_found", "there is no file of this id; it may have expired: upload it again")
         return found
 
     def path_of(self, id: str) -> Path:
         """Where its content is; raises as `get`."""
         return self.folder / f"{self.get(id).id}.bin"
 
-    def list(self) -> list[Stored]:
+    def list(self) -> list[StoredFile]:
         """All of them, the newest first."""
         now = time.time()
         with self._lock:
@@ -166,7 +172,7 @@ class FileStore:
             try:
                 if not _ID.fullmatch(path.stem):
                     raise DataError("its name is none of ours")
-                found = Stored(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+                found = StoredFile(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
                 typed = all(type(value) is type(getattr(_LIKE, name)) for name, value in vars(found).items())
                 if not typed or found.id != path.stem or path.is_symlink() or found.bytes != path.stat().st_size:
                     raise DataError("it is not what was uploaded")
@@ -176,10 +182,10 @@ class FileStore:
         self.sweep()
 
 
-def no_room(error: OSError) -> Problem:
+def no_room(error: OSError) -> ApiError:
     """What an upload is told where the disk takes no more of it; the log has why."""
     logger.error("an upload can't be written: %s", error.strerror or type(error).__name__)
-    return Problem(507, "storage_full", "the server can't write the file; come later, or tell whoever runs it")
+    return ApiError(507, "storage_full", "the server can't write the file; come later, or tell whoever runs it")
 
 
 def plain_name(filename: str | None) -> str:

@@ -20,8 +20,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .metrics import Metrics
-from .problems import Problem, problem_of
+from .errors import ApiError, api_error
+from .metrics import ServerMetrics
 from .settings import ServeSettings
 
 access = logging.getLogger("videollama2.serve.access")
@@ -31,10 +31,10 @@ _RATE = 1 << 20  # bytes a second that a long body must reach
 UPLOADS = "/v1/files"
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: ServerMetrics) -> None:
         self.app, self._settings, self._metrics = app, settings, metrics
         self._keys = [_digest(key) for key in settings.api_keys]
         self._held = {True: 0, False: 0}  # bytes of uploads, and of other bodies, of requests on their way
@@ -47,44 +47,44 @@ class Guard:
                 return
             await self.app(scope, receive, send)
             return
-        await _Visit(self, scope, receive, send).run()
+        await _GuardedRequest(self, scope, receive, send).run()
 
     def check(self, scope: Scope, headers: Headers) -> str:
         """Whose request it is: a name for the scheduler.
 
         Raises:
-            Problem: it may not pass.
+            ApiError: it may not pass.
         """
         host = headers.get("host", "")
         if self._settings.hosts and _name(host) not in self._settings.hosts:
-            raise Problem(421, "unknown_host", "this server is not called by that name; whoever runs it can add it")
+            raise ApiError(421, "unknown_host", "this server is not called by that name; whoever runs it can add it")
         origin = headers.get("origin")
         if origin is not None and origin not in self._settings.cors_origins and _site(origin) != host:
-            raise Problem(403, "cross_origin", "pages of other sites may not call this server")
+            raise ApiError(403, "cross_origin", "pages of other sites may not call this server")
         client = (scope.get("client") or ("?",))[0]
         if not self._keys:
             return str(client)
         given = _digest(_key(headers.get("authorization", "")))
         matches = [hmac.compare_digest(given, key) for key in self._keys]  # all of them, whichever it is
         if not any(matches):
-            raise Problem(401, "invalid_api_key", "this server asks for an API key: Authorization: Bearer KEY")
+            raise ApiError(401, "invalid_api_key", "this server asks for an API key: Authorization: Bearer KEY")
         return f"key {matches.index(True)}"
 
     def most_bytes(self, scope: Scope, headers: Headers) -> int:
         """Of the body.
 
         Raises:
-            Problem: its headers say that it is larger, or packed, or say twice where it ends.
+            ApiError: its headers say that it is larger, or packed, or say twice where it ends.
         """
         if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may believe the other one
-            raise Problem(400, "two_lengths", "a request has Transfer-Encoding or Content-Length, never both")
+            raise ApiError(400, "two_lengths", "a request has Transfer-Encoding or Content-Length, never both")
         upload = scope["path"] == UPLOADS
         most = self._settings.max_upload_bytes + _FORM_BYTES if upload else self._settings.max_body_bytes
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise Problem(415, "packed_body", "a packed body is not taken; send it without Content-Encoding")
+            raise ApiError(415, "packed_body", "a packed body is not taken; send it without Content-Encoding")
         length = headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length[:20]) > most:
-            raise Problem(413, "file_too_large" if upload else "request_too_large", _too_large(most))
+            raise ApiError(413, "file_too_large" if upload else "request_too_large", _too_large(most))
         return most
 
     def hold(self, scope: Scope, size: int) -> bool:
@@ -103,10 +103,10 @@ class Guard:
         access.info("request", extra={"fields": {"request_id": scope["state"]["request_id"], **told}})
 
 
-class _Visit:
+class _GuardedRequest:
     """One request on its way through."""
 
-    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: RequestGuard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._headers = Headers(scope=scope)
         given = self._headers.get("x-request-id", "")
@@ -122,20 +122,20 @@ class _Visit:
             try:
                 state["client"] = self._guard.check(self._scope, self._headers)
                 self._most = self._guard.most_bytes(self._scope, self._headers)
-            except Problem as problem:
+            except ApiError as problem:
                 await self._say(problem)
                 return
             await self._guard.app(self._scope, self._received, self._sent)
         except Exception as error:  # no one's fault but ours
             access.exception("failed", extra={"fields": {"request_id": self._id}})
             if not self._status:
-                await self._say(problem_of(error, self._id))
+                await self._say(api_error(error, self._id))
         finally:
             self._guard.hold(self._scope, -self._read)
             seconds = time.perf_counter() - self._started
             self._guard.seen(self._scope, self._headers, self._status or 499, seconds)
 
-    async def _say(self, problem: Problem) -> None:
+    async def _say(self, problem: ApiError) -> None:
         # of a body that was not read, nobody should take the rest for a request
         ends = {"Connection": "close"} if "transfer-encoding" in self._headers else {}
         response = JSONResponse(problem.body(), problem.status, problem.headers | ends)

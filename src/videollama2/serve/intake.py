@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 from ..errors import MediaTooLarge, UsageError
 from ..text.conversations import Media
 from .fetch import Fetcher
-from .safety import Safety
+from .settings import RequestLimits
 
 KINDS: Final = ("video_url", "image_url", "audio_url", "input_audio", "file")
 _OPTIONS = ("start", "end", "num_frames", "sound")
@@ -44,7 +44,7 @@ class Files(Protocol):
 
 
 @dataclass(frozen=True)
-class Attachment(os.PathLike[str]):
+class UploadedFile(os.PathLike[str]):
     """An uploaded file: opened by its path, called by its id wherever somebody may read it."""
 
     path: Path
@@ -57,12 +57,12 @@ class Attachment(os.PathLike[str]):
         return self.id
 
 
-class Intake:
+class MediaIntake:
     """Turns the media parts of requests into `Media`. Safe to use from several threads; fetching takes its time."""
 
-    def __init__(self, settings: Safety, files: Files | None, fetcher: Fetcher | None = None) -> None:
+    def __init__(self, settings: RequestLimits, files: Files | None, fetcher: Fetcher | None = None) -> None:
         """`files` is where ids are looked up; without a `fetcher` there are no media by URL."""
-        self.safety, self._files, self._fetcher = settings, files, fetcher
+        self.limits, self._files, self._fetcher = settings, files, fetcher
 
     def media(self, part: Mapping[str, Any]) -> Media:
         """One media part.
@@ -71,7 +71,7 @@ class Intake:
             UsageError: it is malformed, or of a kind that is not taken. MediaTooLarge: more bytes than allowed.
             UnreadableMedia: nothing comes from its URL. MediaNotFound: no such file.
         """
-        return self._media(part, self.safety.max_request_media_bytes)
+        return self._media(part, self.limits.max_request_media_bytes)
 
     def all(self, parts: Sequence[Mapping[str, Any]]) -> list[Media]:
         """The media parts of one request: their number is checked first, and their bytes are counted together.
@@ -79,9 +79,9 @@ class Intake:
         Raises:
             as `media`.
         """
-        if len(parts) > self.safety.max_media:
-            raise UsageError(f"the request has {len(parts):,} media; at most {self.safety.max_media} are taken")
-        left, found = self.safety.max_request_media_bytes, []
+        if len(parts) > self.limits.max_media:
+            raise UsageError(f"the request has {len(parts):,} media; at most {self.limits.max_media} are taken")
+        left, found = self.limits.max_request_media_bytes, []
         for part in parts:
             found.append(self._media(part, left))
             left -= len(found[-1].source) if isinstance(found[-1].source, bytes) else 0
@@ -111,7 +111,7 @@ class Intake:
         start, end = options.get("start", 0.0), options.get("end", math.inf)
         if not start < end:
             raise UsageError(f"start={start:g} is not before end={end:g}")
-        frames, most = options.get("num_frames"), self.safety.max_num_frames
+        frames, most = options.get("num_frames"), self.limits.max_num_frames
         if frames is not None and (isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= most):
             raise UsageError(f"num_frames={_shown(frames)}; expected a whole number from 1 to {most} on this server")
         if not isinstance(options.get("sound", True), bool):
@@ -120,7 +120,7 @@ class Intake:
             raise UsageError(f"a {kind} part has {wrong[0]}, which has no meaning for sound alone")
         return options
 
-    def _source(self, kind: str, body: Mapping[str, Any], left: int) -> bytes | Attachment:
+    def _source(self, kind: str, body: Mapping[str, Any], left: int) -> bytes | UploadedFile:
         if kind == "input_audio":
             _only(kind, body, {"data", "format"})
             if body.get("format") not in _SOUNDS:
@@ -148,12 +148,12 @@ class Intake:
             raise UsageError("media by URL are turned off on this server; upload the file, or send it as a data URL")
         return self._fetcher.fetch(url, left)
 
-    def _uploaded(self, id: str) -> Attachment:
+    def _uploaded(self, id: str) -> UploadedFile:
         if self._files is None:
             raise UsageError("this server keeps no files; send the medium as a data URL")
         if not _FILE_ID.fullmatch(id):
             raise UsageError("the file_id is no id of a file; expected what the upload returned")
-        return Attachment(self._files.path_of(id), id)
+        return UploadedFile(self._files.path_of(id), id)
 
     def _data(self, url: str, left: int) -> bytes:
         """The content of a data URL."""
@@ -166,7 +166,7 @@ class Intake:
 
     def _decoded(self, text: str, start: int, left: int) -> bytes:
         """Base64 from `start` on. Refused by its length first, then decoded piece by piece: no third copy of it."""
-        most = min(self.safety.max_data_bytes, left)
+        most = min(self.limits.max_data_bytes, left)
         length = len(text) - start
         if length // 4 * 3 > most + 2:
             raise MediaTooLarge(f"a medium in the request has more than {most:,} bytes; upload it as a file")

@@ -10,7 +10,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _PREFIX = "videollama2_"
 
 
-class Metrics:
+class ServerMetrics:
     """All of one server. Counting costs microseconds and is safe from every thread."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ _HEADER_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Address:
+class ServerAddress:
     """Where a server listens; with a certificate and its key, over TLS."""
 
     host: str = "127.0.0.1"
@@ -38,7 +38,7 @@ class Address:
             raise UsageError("TLS needs both a certificate and its key; expected both or neither")
 
 
-class Punctual(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """uvicorn's protocol; a connection whose headers don't come within the keep-alive time is closed."""
 
     _late: asyncio.TimerHandle | None = None
@@ -79,16 +79,16 @@ class Punctual(H11Protocol):
             self.transport.close()
 
 
-class Running(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """uvicorn's server; told to stop, it takes no more questions, and ends what takes longer than the settings say."""
 
-    def __init__(self, app: Any, settings: ServeSettings, address: Address) -> None:
+    def __init__(self, app: Any, settings: ServeSettings, address: ServerAddress) -> None:
         proxies = address.trusted_proxies
         config = uvicorn.Config(
             app, host=address.host, port=address.port, log_config=None, access_log=False, server_header=False,
             ssl_certfile=address.certificate, ssl_keyfile=address.key, lifespan="on", ws="none",
             proxy_headers=proxies is not None, forwarded_allow_ips=proxies,
-            limit_concurrency=_MOST_CONNECTIONS, http=Punctual,
+            limit_concurrency=_MOST_CONNECTIONS, http=HeaderTimeoutProtocol,
             timeout_keep_alive=max(1, int(min(_HEADER_SECONDS, settings.body_seconds))),
             timeout_graceful_shutdown=int(settings.shutdown_seconds + 2 * _LEAVE_SECONDS),
         )  # fmt: skip
@@ -117,7 +117,7 @@ class Running(uvicorn.Server):
         self._scheduler.stop()
 
 
-def serve(engine: Engine, settings: ServeSettings, address: Address, app: Any = None) -> None:
+def serve(engine: Engine, settings: ServeSettings, address: ServerAddress, app: Any = None) -> None:
     """Serve until a signal comes.
 
     Args:
@@ -129,13 +129,13 @@ def serve(engine: Engine, settings: ServeSettings, address: Address, app: Any = 
     """
     app = app or create_app(engine, settings)
     app.state.server.decoding.start()  # what can't start is said now, and not to whoever asks first
-    Running(app, settings, address).run()
+    GracefulServer(app, settings, address).run()
 
 
 @contextlib.contextmanager
 def in_thread(app: Any, settings: ServeSettings) -> Any:
     """A server on a free port of this machine, for as long as the block: yields its URL and itself."""
-    server = Running(app, settings, Address(port=0))
+    server = GracefulServer(app, settings, ServerAddress(port=0))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:

@@ -1,7 +1,7 @@
 """One Engine, many requests: who waits, who is next, and what is computed together.
 
     submit ─► waiting (bounded; clients take turns) ─► decoded on threads ─► ready ─► joins the model's thread's rows
-                 full: Problem 429                       in child processes            one newcomer, then a step
+                 full: ApiError 429                       in child processes            one newcomer, then a step
 
 The model's thread is the only one that computes. Whatever befalls one request is told to that request alone.
 """
@@ -26,8 +26,8 @@ from ..protocols import Protocol
 from ..receipt import Answer, TokenLogprob, refuse_losses
 from ..text.conversations import Media
 from .cache import EncodedMedia, Kept, kept, key_of, name_of, renamed
-from .metrics import Metrics
-from .problems import Problem
+from .errors import ApiError
+from .metrics import ServerMetrics
 from .settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,13 @@ class Scheduler:
     """Takes questions, and has them answered."""
 
     def __init__(
-        self, engine: Engine, settings: ServeSettings, metrics: Metrics, opener: Opener, cache: EncodedMedia, model: str
+        self,
+        engine: Engine,
+        settings: ServeSettings,
+        metrics: ServerMetrics,
+        opener: Opener,
+        cache: EncodedMedia,
+        model: str,
     ) -> None:
         """Starts its threads.
 
@@ -129,19 +135,19 @@ class Scheduler:
         """Take a question.
 
         Raises:
-            Problem: 429, too many wait, of this client or of all; 503, the server is stopping.
+            ApiError: 429, too many wait, of this client or of all; 503, the server is stopping.
         """
         with self._changed:
             if not self.open:
                 self.metrics.refused.labels("stopping").inc()
-                raise Problem(503, "stopping", "the server is stopping; ask again soon", retry_after=5)
+                raise ApiError(503, "stopping", "the server is stopping; ask again soon", retry_after=5)
             own = self._waiting.get(job.client, deque())
             share = max(1, int(self.settings.queue_size * self.settings.queue_share))
             full = self.waiting >= self.settings.queue_size
             if full or len(own) >= share:
                 self.metrics.refused.labels("queue" if full else "client").inc()
                 who = "too many questions wait" if full else "too many of your questions wait"
-                raise Problem(429, "queue_full", f"{who}; ask again later", retry_after=self._retry_after())
+                raise ApiError(429, "queue_full", f"{who}; ask again later", retry_after=self._retry_after())
             self._waiting.setdefault(job.client, own).append(job)
             self._changed.notify_all()
 
@@ -181,7 +187,7 @@ class Scheduler:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _retry_after(self) -> int:
-        return int(min(60, max(1, self._seconds * self.waiting / self.settings.max_rows)))
+        return int(min(60, max(1, self._seconds * self.waiting / self.settings.max_batch_size)))
 
     # ── preparing: threads that wait for media and child processes ─────────────────────────────────────────────
 
@@ -190,7 +196,7 @@ class Scheduler:
         with self._changed:
             while not self._stopped:
                 # what is prepared long before its turn only takes memory
-                if self._waiting and len(self._ready) < self.settings.max_rows:
+                if self._waiting and len(self._ready) < self.settings.max_batch_size:
                     client, own = self._waiting.popitem(last=False)
                     job = own.popleft()
                     if own:
@@ -251,7 +257,7 @@ class Scheduler:
                     self._running, self._ready = [], deque()
                     break
                 newcomer = None
-                if self._ready and len(self._running) < self.settings.max_rows and not together.full:
+                if self._ready and len(self._running) < self.settings.max_batch_size and not together.full:
                     newcomer = self._ready.popleft()
                     self._running.append(newcomer)
                     self._changed.notify_all()
@@ -377,5 +383,5 @@ class Scheduler:
         self.metrics.ended.labels(end).inc()
 
 
-def _stopping() -> Problem:
-    return Problem(503, "stopping", "the server stopped before the answer was complete; ask again", retry_after=5)
+def _stopping() -> ApiError:
+    return ApiError(503, "stopping", "the server stopped before the answer was complete; ask again", retry_after=5)

@@ -22,8 +22,8 @@ from ..engine import Engine
 from ..errors import VideoLlama2Error
 from ..json_lines import dumps_line
 from ..receipt import Answer
-from .completions import Ticket, completion, logprobs_of, told, usage
-from .problems import problem_of
+from .completions import PendingAnswer, completion, logprobs_of, told, usage
+from .errors import api_error
 from .scheduler import Event, Piece
 
 logger = logging.getLogger(__name__)
@@ -32,28 +32,30 @@ _QUIET_SECONDS = 10.0  # of a stream, after which it says that it is alive
 _SEND_SECONDS = 30.0  # for a client to take a piece
 
 
-async def whole(request: Request, id: str, ticket: Ticket, engine: Engine, log: Callable[[Answer], None]) -> Response:
+async def whole(
+    request: Request, id: str, pending: PendingAnswer, engine: Engine, log: Callable[[Answer], None]
+) -> Response:
     """The answer, once it is complete.
 
     Raises:
-        Problem, VideoLlama2Error: it did not come about.
+        ApiError, VideoLlama2Error: it did not come about.
     """
 
     async def last() -> Answer:
         answer: Answer | None = None
-        async for event in ticket.events():
+        async for event in pending.events():
             answer = event if isinstance(event, Answer) else None
         assert answer is not None
         return answer
 
-    answer = await _unless_gone(request.receive, last(), ticket)
+    answer = await _unless_gone(request.receive, last(), pending)
     if answer is None:
         return Response(status_code=499)  # nobody reads it; it is for the log
     log(answer)
     return JSONResponse(completion(id, answer, engine))
 
 
-async def _unless_gone(receive: Receive, work: Awaitable[Any], ticket: Ticket) -> Any:
+async def _unless_gone(receive: Receive, work: Awaitable[Any], pending: PendingAnswer) -> Any:
     """What the work gives; None if the client left before, and then its question is cancelled."""
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     try:
@@ -64,7 +66,7 @@ async def _unless_gone(receive: Receive, work: Awaitable[Any], ticket: Ticket) -
     finally:
         for task in (working, watching):
             task.cancel()
-        ticket.cancel()
+        pending.cancel()
 
 
 async def _gone(receive: Receive) -> None:
@@ -73,25 +75,30 @@ async def _gone(receive: Receive) -> None:
 
 
 async def begin(
-    request: Request, id: str, ticket: Ticket, engine: Engine, include_usage: bool, log: Callable[[Answer], None]
+    request: Request,
+    id: str,
+    pending: PendingAnswer,
+    engine: Engine,
+    include_usage: bool,
+    log: Callable[[Answer], None],
 ) -> Response:
     """A stream, after its first piece has come or a while has gone.
 
     Raises:
-        Problem, VideoLlama2Error: no answer will come.
+        ApiError, VideoLlama2Error: no answer will come.
     """
     watching = asyncio.ensure_future(_gone(request.receive))
-    first = asyncio.ensure_future(ticket.event(_FIRST_SECONDS))
+    first = asyncio.ensure_future(pending.event(_FIRST_SECONDS))
     try:
         await asyncio.wait((first, watching), return_when=asyncio.FIRST_COMPLETED)
         event = first.result() if first.done() else None
     except BaseException:
         watching.cancel()
-        ticket.cancel()
+        pending.cancel()
         raise
     finally:
         first.cancel()
-    return EventStream(_events(id, ticket, event, engine, include_usage, log), watching, ticket)
+    return EventStream(_events(id, pending, event, engine, include_usage, log), watching, pending)
 
 
 class EventStream(Response):
@@ -99,10 +106,10 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[str], watching: "asyncio.Future[None]", ticket: Ticket) -> None:
+    def __init__(self, events: AsyncIterator[str], watching: "asyncio.Future[None]", pending: PendingAnswer) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._watching, self._ticket = events, watching, ticket
+        self._events, self._watching, self._ticket = events, watching, pending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -127,7 +134,12 @@ class EventStream(Response):
 
 
 async def _events(
-    id: str, ticket: Ticket, event: Event | None, engine: Engine, include_usage: bool, log: Callable[[Answer], None]
+    id: str,
+    pending: PendingAnswer,
+    event: Event | None,
+    engine: Engine,
+    include_usage: bool,
+    log: Callable[[Answer], None],
 ) -> AsyncIterator[str]:
     head = {"id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": engine.name}
 
@@ -149,9 +161,9 @@ async def _events(
                 break
             elif event is None:
                 yield ": the answer is on its way\n\n"
-            event = await ticket.event(_QUIET_SECONDS)
+            event = await pending.event(_QUIET_SECONDS)
     except Exception as error:  # the status is sent long since
-        problem = problem_of(error, id)
+        problem = api_error(error, id)
         if not isinstance(error, VideoLlama2Error):
             logger.exception("failed", extra={"fields": {"id": id}})
         yield _data({"error": {**problem.body()["error"], "status": problem.status}})
