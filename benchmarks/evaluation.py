@@ -1,17 +1,19 @@
-"""Items per second of the evaluation loop, and where its time goes: decoding, encoding, generating.
+"""Measure the evaluation loop: items per second, and the time spent decoding, encoding and generating.
 
-    python benchmarks/evaluation.py                             nano, 4 clips with 3 questions each: some three minutes
+    python benchmarks/evaluation.py                             nano, 4 clips, 3 questions each: about three minutes
     python benchmarks/evaluation.py --model 2.1-7b-av --clips 40 --seconds 30 --json report.json
 
-Each row is one way to run the same questions: media decoded in this process or in child processes, one turn at a time
-or two, clips decoded once for all questions about them, items asked in batches. Rows run in turn, --repeat times, and
-the median counts. Shares are of the seconds at work; `at once` is these seconds over the time that passed: above 1,
-decoding went on beside the model. Clips are made here (noise that moves, and a sound), so nothing has to be fetched.
+Each row of the table runs the same questions in a different way: media decoded in this process or in workers, one or
+two threads, clips cached between questions or not, items in batches. Rows run in turn, --repeat times; the median
+counts.
+
+How to read it: the percentages divide the busy time. `overlap` is busy time over elapsed time; above 1, decoding ran
+while the model computed. The clips are generated (moving noise and a tone), so nothing is downloaded.
 """
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve each other on few cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads must not spin on few cores
 
 import argparse
 import json
@@ -43,7 +45,7 @@ STAGES = ("decode", "encode", "generate")
 
 @dataclass(frozen=True)
 class Row:
-    """One way to run."""
+    """One way to run the questions."""
 
     name: str
     isolated: bool = False
@@ -54,16 +56,16 @@ class Row:
 
 ROWS = (
     Row("one process"),
-    Row("children", isolated=True),
-    Row("children, two turns", isolated=True, threads=2),
-    Row("children, clips kept", isolated=True, cached=True),
-    Row("children, clips kept, two turns", isolated=True, cached=True, threads=2),
-    Row("children, clips kept, batches", isolated=True, cached=True, batch=3),
+    Row("workers", isolated=True),
+    Row("workers, two threads", isolated=True, threads=2),
+    Row("workers, clips cached", isolated=True, cached=True),
+    Row("workers, clips cached, two threads", isolated=True, cached=True, threads=2),
+    Row("workers, clips cached, batches of 3", isolated=True, cached=True, batch=3),
 )
 
 
 class Clips(Benchmark):
-    """Questions about every mp4 of a folder."""
+    """A benchmark that asks about every mp4 file in a folder."""
 
     name, title, source = "clips", "Clips", "made by this script"
     kind: Kind = "open"
@@ -74,7 +76,7 @@ class Clips(Benchmark):
         self.questions, self.tokens = questions, tokens
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """So many questions about each clip, one after the other."""
+        """`questions` items per clip, clip by clip."""
         items = [
             Item(
                 id=f"{path.stem}-{i}",
@@ -90,7 +92,7 @@ class Clips(Benchmark):
         return Loaded(items=tuple(items))
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """Any reply will do."""
+        """Every reply counts as right."""
         return Verdict(outcome=Outcome.RIGHT, read=reply)
 
     def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
@@ -99,7 +101,7 @@ class Clips(Benchmark):
 
 
 def make_clips(folder: Path, count: int, seconds: float, width: int, height: int) -> None:
-    """Clips of coloured noise that moves, with a tone that rises."""
+    """Write clips of moving coloured noise with a rising tone."""
     rng = np.random.default_rng(0)
     times = np.arange(round(seconds * SOUND_RATE_HZ)) / SOUND_RATE_HZ
     for i in range(count):
@@ -110,7 +112,7 @@ def make_clips(folder: Path, count: int, seconds: float, width: int, height: int
 
 
 def measure(engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path) -> dict[str, float]:
-    """Wall-clock seconds of a run, and the seconds of its stages."""
+    """Seconds of one run by the wall clock, and by stage."""
     with WorkerPool(workers=row.threads) as media:
         opener: Any = media.open_clip if row.isolated else open_clip
         media.open_clip(next(folder.glob("*.mp4")))  # the first worker starts once in a run of any length
@@ -125,8 +127,8 @@ def measure(engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path) ->
 
 
 def table(found: Mapping[str, Mapping[str, float]], items: int) -> str:
-    """One line for each row."""
-    lines = [f"{'':<34}{'items/s':>9}{'decode':>9}{'encode':>9}{'generate':>10}{'at once':>9}"]
+    """The results as a text table, one line per row."""
+    lines = [f"{'':<34}{'items/s':>9}{'decode':>9}{'encode':>9}{'generate':>10}{'overlap':>9}"]
     for name, seconds in found.items():
         busy = sum(seconds[stage] for stage in STAGES)
         shares = [f"{seconds[stage] / busy:.0%}" for stage in STAGES]
@@ -142,13 +144,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--questions", type=int, default=3, help="about each clip")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip")
-    parser.add_argument("--size", default="640x360", help="of each clip, WIDTHxHEIGHT")
-    parser.add_argument("--tokens", type=int, default=16, help="most new tokens of a reply")
-    parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--clips", type=int, default=4, help="number of clips; default: %(default)s")
+    parser.add_argument("--questions", type=int, default=3, help="questions per clip; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each clip; default: %(default)s")
+    parser.add_argument("--size", default="640x360", help="WIDTHxHEIGHT of the clips; default: %(default)s")
+    parser.add_argument("--tokens", type=int, default=16, help="maximum new tokens per reply; default: %(default)s")
+    parser.add_argument("--repeat", type=int, default=2, help="runs of each row; default: %(default)s")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     logging.getLogger("videollama2").setLevel(logging.ERROR)
     engine = videollama2.load(args.model, device=args.device)
@@ -170,7 +172,7 @@ def main() -> None:
     }
     print(table(found, items))
     if args.json is not None:
-        told = {
+        report = {
             "model": args.model,
             "device": str(engine.model.device),
             "machine": platform.processor() or platform.machine(),
@@ -181,7 +183,7 @@ def main() -> None:
             "seconds": runs,
             "items_per_second": {n: items / statistics.median(r["wall"] for r in s) for n, s in runs.items()},
         }
-        args.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

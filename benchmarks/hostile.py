@@ -1,11 +1,12 @@
-"""A server under attack: mutated media and malformed requests, mixed with good ones that must all be answered rightly.
+"""Attack a server with mutated media files and malformed requests, mixed with valid requests that must succeed.
 
-    python benchmarks/hostile.py                                  2,000 media, 500 requests, nano on this machine
+    python benchmarks/hostile.py                                  2,000 files, 500 requests, nano on this machine
     python benchmarks/hostile.py --model FOLDER --media 200 --requests 50 --seed 7 --out hostile.json
 
-The server is a process of its own; nothing is kept of encoded media, so that every good clip is decoded anew. It holds
-when every good answer is what it was before the attack, no request brings a 5xx but "busy", no error tells an address,
-a path or a stack trace, memory stays flat, and no child process is left. What is sent depends on the seed alone.
+The server runs in its own process, without a media cache, so every valid clip is decoded again. It passes if every
+valid answer is the same as before the attack, no response is a 5xx except "busy", no error reveals an address, a path
+or a traceback, memory stays flat, and no worker process is left over. The seed determines everything that is sent.
+The exit code is 0 if the server passed, 1 otherwise.
 """
 
 import argparse
@@ -53,7 +54,7 @@ PATHS = (
 
 
 def seeds() -> dict[str, tuple[bytes, str]]:
-    """Good small media of every container and codec that a server opens, and their types."""
+    """Small valid files of every container and codec that the server accepts, with their MIME types."""
     found: dict[str, tuple[bytes, str]] = {}
     films = {"mp4": ("libx264", "aac"), "mov": ("libx264", "pcm_s16le"), "webm": ("libvpx-vp9", "libopus"),
              "mkv": ("libx265", "flac"), "avi": ("mpeg4", "libmp3lame")}  # fmt: skip
@@ -101,7 +102,7 @@ def _write(path: Path, picture: str | None, sound: str) -> bytes:
 
 
 def mutated(data: bytes, rng: random.Random, other: bytes) -> bytes:
-    """The file, spoilt in one to three ways."""
+    """The file, corrupted in one to three ways."""
     found = bytearray(data)
     for _ in range(rng.randint(1, 3)):
         size = max(len(found), 1)
@@ -113,7 +114,7 @@ def mutated(data: bytes, rng: random.Random, other: bytes) -> bytes:
                 found[rng.randrange(len(found)) if found else 0 : 0] = b""
                 if found:
                     found[rng.randrange(len(found))] = rng.randrange(256)
-        elif way == 2:  # a number of a header
+        elif way == 2:  # overwrite a number in the header
             at = rng.randrange(min(size, 1024))
             width = rng.choice((1, 2, 4))
             value = (rng.choice(EXTREMES) & (1 << 8 * width) - 1).to_bytes(width, rng.choice(("big", "little")))
@@ -132,18 +133,18 @@ def mutated(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """Of a medium."""
+    """A media file as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def asking(url: str) -> dict[str, Any]:
-    """A question about a medium."""
+    """A request about one media file."""
     content = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "What do you see and hear?"}]
     return {"model": "default", "max_tokens": 2, "messages": [{"role": "user", "content": content}]}
 
 
 def twisted(body: Any, rng: random.Random) -> Any:
-    """The body with something in it replaced, added or gone."""
+    """The body with values replaced or added at random places."""
     copy = json.loads(json.dumps(body))
     for _ in range(rng.randint(1, 3)):
         node: Any = copy
@@ -164,13 +165,13 @@ def twisted(body: Any, rng: random.Random) -> Any:
 
 
 def _odd(rng: random.Random) -> Any:
-    """One of ODD, a copy: what is put into it later must not be in the next one."""
+    """A copy of one of ODD, so that later changes to it do not reach the next one."""
     return json.loads(json.dumps(rng.choice(ODD)))
 
 
 @dataclass
 class Report:
-    """What came back."""
+    """The responses of the server, and what was found in them."""
 
     good: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -183,7 +184,7 @@ class Report:
     left: int = 0
 
     def flat(self) -> bool:
-        """Whether memory in the last quarter is what it was in the second, give or take a twentieth or 64 MiB."""
+        """Whether memory grew by less than 5 % or 64 MiB from the second quarter of the run to the last."""
         quarter = len(self.memory_mib) // 4
         if quarter < 2:
             return True
@@ -191,21 +192,21 @@ class Report:
         return bool(late < early + max(0.05 * early, 64))
 
     def passed(self) -> bool:
-        """Whether the server held."""
+        """Whether the server withstood the attack."""
         return bool(self.good) and not (self.wrong or self.failures or self.leaks or self.left) and self.flat()
 
     def row(self) -> dict[str, Any]:
         """As plain data."""
-        told = {name: {str(k): n for k, n in sorted(c.items())} for name, c in self.statuses.items()}
+        statuses = {name: {str(k): n for k, n in sorted(c.items())} for name, c in self.statuses.items()}
         memory = [round(float(v)) for v in self.memory_mib[:: max(len(self.memory_mib) // 20, 1)]]
-        return {"passed": self.passed(), "good_and_right": self.good, "wrong": self.wrong[:10], "statuses": told,
+        return {"passed": self.passed(), "good_and_right": self.good, "wrong": self.wrong[:10], "statuses": statuses,
                 "failures": self.failures[:10], "leaks": self.leaks[:10], "slowest_seconds": round(self.slowest, 1),
                 "memory_mib": memory, "memory_flat": self.flat(), "children": self.children,
                 "left": self.left}  # fmt: skip
 
 
 class Attack:
-    """Sends everything to one server. `run` may be called once."""
+    """Sends everything to one server. Call `run` once."""
 
     def __init__(self, url: str, seed: int = 0, clients: int = 4) -> None:
         self.url, self.rng, self.clients = url, random.Random(seed), clients
@@ -217,7 +218,7 @@ class Attack:
         self._right: dict[str, str] = {}
 
     def run(self, media: int, requests: int, every: int = 20, tick: Callable[[], None] = lambda: None) -> Report:
-        """Send so many hostile media and requests, a good one after each `every` of them; `tick` is called between."""
+        """Send the hostile files and requests, with a valid request after every `every`; calls `tick` after each."""
         for name in self._good:
             self._right[name] = self._answer(name)
         with contextlib.closing(self._client), ThreadPoolExecutor(self.clients) as pool:
@@ -235,8 +236,8 @@ class Attack:
             rng = random.Random(self.rng.random())
             data, mime = rng.choice(list(found.values()))
             if kind == "media":
-                spoilt = mutated(data, rng, rng.choice(list(found.values()))[0]) or b"\0"
-                yield partial(self._medium, spoilt, mime, rng)
+                corrupt = mutated(data, rng, rng.choice(list(found.values()))[0]) or b"\0"
+                yield partial(self._medium, corrupt, mime, rng)
             else:
                 yield partial(self._request, asking(data_url(data, mime)), rng)
             if i % every == every - 1:
@@ -244,8 +245,8 @@ class Attack:
 
     def _answer(self, name: str) -> str:
         response = self._client.post("/v1/chat/completions", json=self._good[name])
-        told = response.json()
-        kept = {key: told.get(key) for key in ("choices", "usage", "receipt")}
+        body = response.json()
+        kept = {key: body.get(key) for key in ("choices", "usage", "receipt")}
         (kept["receipt"] or {}).pop("reused", None)
         return f"{response.status_code} {json.dumps(kept, sort_keys=True)}"
 
@@ -286,7 +287,7 @@ class Attack:
             self._raw(body, rng)
 
     def _raw(self, body: dict[str, Any], rng: random.Random) -> None:
-        """Bytes on a bare socket: cut off, or spoilt."""
+        """Send bytes over a plain socket: truncated or corrupted."""
         content = json.dumps(body).encode()
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         head += b"Content-Type: application/json\r\n"
@@ -324,7 +325,7 @@ class Attack:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it (Linux)."""
+    """The ids of a process and all its descendants (Linux)."""
     found = [pid]
     for one in found:
         with contextlib.suppress(OSError):
@@ -334,7 +335,7 @@ def family(pid: int) -> list[int]:
 
 
 def resident_mib(pids: list[int]) -> float:
-    """Memory of processes."""
+    """Resident memory of the processes, in MiB."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, IndexError):
@@ -344,7 +345,7 @@ def resident_mib(pids: list[int]) -> float:
 
 @contextlib.contextmanager
 def server(model: str) -> Iterator[tuple[str, int]]:
-    """A server process on a free port: its URL and its number."""
+    """Start a server on a free port; yields its URL and process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "videollama2", "serve", "--model", model, "--port", str(port), "--cache-mb", "0",
@@ -370,15 +371,17 @@ def server(model: str) -> Iterator[tuple[str, int]]:
 
 
 def main() -> None:
-    """Run the attack, print what came of it, and fail if the server did not hold."""
+    """Run the attack, print the report as JSON, and exit with 1 if the server failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--media", type=int, default=2000)
-    parser.add_argument("--requests", type=int, default=500)
-    parser.add_argument("--every", type=int, default=20, help="a good request after so many hostile ones")
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--media", type=int, default=2000, help="mutated files to send; default: %(default)s")
+    parser.add_argument("--requests", type=int, default=500, help="malformed requests; default: %(default)s")
+    parser.add_argument(
+        "--every", type=int, default=20, help="hostile messages between two valid ones; default: %(default)s"
+    )
+    parser.add_argument("--clients", type=int, default=4, help="concurrent clients; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
     args = parser.parse_args()
     begun = time.monotonic()
     with server(args.model) as (url, pid):
@@ -391,16 +394,16 @@ def main() -> None:
             memory = attack.report.memory_mib
             memory.append(resident_mib(now))
             if len(memory) % 100 == 0:
-                told = attack.report
-                sent = {name: sum(counts.values()) for name, counts in told.statuses.items()}
-                bad = f"{len(told.wrong)} wrong, {len(told.failures)} failures, {len(told.leaks)} leaks"
-                sys.stderr.write(f"{sent}: {told.good} good and right, {bad}, {memory[-1]:.0f} MiB\n")
+                so_far = attack.report
+                sent = {name: sum(counts.values()) for name, counts in so_far.statuses.items()}
+                bad = f"{len(so_far.wrong)} wrong, {len(so_far.failures)} failures, {len(so_far.leaks)} leaks"
+                sys.stderr.write(f"{sent}: {so_far.good} valid and right, {bad}, {memory[-1]:.0f} MiB\n")
 
         report = attack.run(args.media, args.requests, args.every, tick)
         report.children = len(seen)
         assert httpx.get(f"{url}/health").json() == {"status": "ok"}
         if len(family(pid)) - 1 > 2:
-            report.failures.append(f"{len(family(pid)) - 1} child processes; expected the 2 decoders at most")
+            report.failures.append(f"{len(family(pid)) - 1} worker processes; expected 2 or fewer")
     report.left = sum(Path(f"/proc/{child}").exists() for child in seen)
     row = {**vars(args), "out": None, "seconds": round(time.monotonic() - begun), **report.row()}
     text = json.dumps(row, indent=1)

@@ -1,17 +1,19 @@
-"""How fast the parts of the model are, compared in the same run with the straightforward way (plain.py).
+"""Time the parts of the model, next to a plain implementation of the same computation (plain.py).
 
     python benchmarks/inference.py --media FOLDER                  every row, about half an hour on two cores
     python benchmarks/inference.py --rows 'connector.*' --repeat 3
-    python benchmarks/inference.py --suite gpu                     7B shape on a GPU, under three minutes
+    python benchmarks/inference.py --suite gpu                     the 7B shape on a GPU, under three minutes
 
-Each row's variants run in turn, A B A B …, so that other work on the machine meets both alike; wall clock and CPU
-seconds are both given, with medians and minima. Floors come from a matrix product and a matrix-vector product measured
-in the same run.
+The variants of a row run alternately (A B A B …), so that other work on the machine slows both alike. The table shows
+medians and minima, by the wall clock and in CPU seconds. On a busy machine, trust the CPU seconds.
+
+How to read it: "speed-up" is plain time over our time. "floor" is the least time the computation could take at the
+machine's matrix and memory rates, which are measured in the same run; the two shares say how close we are to them.
 """
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve each other on few cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads must not spin on few cores
 
 import argparse
 import fnmatch
@@ -39,7 +41,7 @@ def main() -> None:
                 continue
             try:
                 row = measure.run_case(name, build(), arguments.repeat, device, rates)
-            except Exception as error:  # one row must not cost the others' minutes
+            except Exception as error:  # a failing row must not lose the others
                 say(f"| {name} | failed: {type(error).__name__}: {error} |")
                 failed.append(name)
                 continue
@@ -66,13 +68,15 @@ def _rows(arguments: argparse.Namespace, device: torch.device, scratch: Path) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="*", default=["*"], metavar="PATTERN", help="names of rows, with * and ?")
-    parser.add_argument("--suite", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--media", type=Path, help="folder of clips for the picture rows")
-    parser.add_argument("--model", help="also measure questions to this model (a name or a folder)")
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the report here, after every row")
-    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument(
+        "--rows", nargs="*", default=["*"], metavar="PATTERN", help="rows to run, with * and ?; default: all"
+    )
+    parser.add_argument("--suite", choices=["cpu", "gpu"], default="cpu", help="default: %(default)s")
+    parser.add_argument("--media", type=Path, help="folder of clips; without it the rows that need clips are skipped")
+    parser.add_argument("--model", help="also time questions to this model (a name or a folder)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each variant; default: %(default)s")
+    parser.add_argument("--json", type=Path, help="write the results to this file, after every row")
+    parser.add_argument("--device", help="cpu or cuda; default: by suite")
     return parser
 
 

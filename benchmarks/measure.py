@@ -1,6 +1,6 @@
-"""Timing of rows: variants of one computation run in turn (A B A B …), so that a noisy machine treats them alike.
+"""Time variants of a computation alternately (A B A B …), so that a noisy machine slows them alike.
 
-A row is built lazily (`Case`), checked (do all variants give the same numbers?), measured, and freed.
+A row is built when its turn comes (`Case`), checked (all variants must give the same numbers), timed, and freed.
 """
 
 import ctypes
@@ -27,13 +27,13 @@ CPU = torch.device("cpu")
 class Case:
     """One row, ready to run.
 
-    variants: name -> computation; "ours" is ours, "plain" the straightforward way, others are extra comparisons. What
-              they return is compared with what "ours" returns: a tensor, a list of them, or None (not compared).
-    flop, bytes: work that a perfect implementation of *our* computation does; it gives a floor to the time.
-    tokens:   tokens that one run makes, for a rate.
-    goal:     how many times faster than "plain" ours should be (reference table), if there is such a goal.
-    tolerance: largest difference between the variants' numbers, as a share of the largest number.
-    slow: the run that checks the numbers is timed, too, and at most one more follows.
+    variants: name → computation; "ours", "plain" (the plain implementation), and optional others. Results are compared
+              with those of "ours": a tensor, a list of tensors, or None (not compared).
+    flop, bytes: work of a perfect implementation of *our* computation; sets the floor of the time.
+    tokens:   tokens produced by one run, for the rate.
+    goal:     the intended speed-up over "plain", if any.
+    tolerance: largest allowed difference between the variants' numbers, relative to the largest number.
+    slow:     the run that checks the numbers is timed too, and at most one more follows.
     """
 
     variants: dict[str, Callable[[], Any]]
@@ -48,14 +48,14 @@ class Case:
 
 @dataclass
 class Timing:
-    """Seconds of one variant, and the memory it needed on top of what was there (MiB)."""
+    """Seconds of one variant, and the memory it allocated on top of the memory in use (MiB)."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     peak_mib: float | None = None
 
     def of(self, work: Callable[[], Any], device: torch.device) -> Any:
-        """Run once more, and pass on what comes out."""
+        """Run once more, and return the result."""
         gc.collect()
         cpu, wall = time.process_time(), time.perf_counter()
         result = work()
@@ -93,12 +93,12 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Times that ours is faster than plain: medians of the wall clock."""
+        """Speed-up over plain: medians by the wall clock."""
         return self._ratio("wall_median")
 
     @property
     def cpu_ratio(self) -> float | None:
-        """The same of CPU seconds, the steadier number on a shared machine."""
+        """Speed-up in CPU seconds, the steadier number on a shared machine."""
         return self._ratio("cpu_median")
 
     def _ratio(self, key: str) -> float | None:
@@ -112,9 +112,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does at best, measured in this run: the yardstick of floors and shares.
+    """Best rates of the machine, measured in this run: the reference for floors and shares.
 
-    On a CPU the seconds are CPU seconds over threads, so that a share means the same on a busy machine.
+    On a CPU, time is CPU seconds divided by threads, so that shares stay comparable on a busy machine.
     """
 
     flop_per_s: float
@@ -127,7 +127,7 @@ def sync(device: torch.device) -> None:
 
 
 def best_of(work: Callable[[], Any], device: torch.device, runs: int) -> float:
-    """Fewest seconds of one run: of the wall clock, or of each of the CPU's threads, whichever is less."""
+    """Shortest time of one run, by the wall clock or by CPU seconds per thread, whichever is less."""
     work()
     sync(device)
     best = float("inf")
@@ -140,13 +140,13 @@ def best_of(work: Callable[[], Any], device: torch.device, runs: int) -> float:
 
 
 def _seconds(wall: float, cpu: float, device: torch.device) -> float:
-    """What the work took, or on a CPU shared with others would have taken alone."""
+    """Time of the work; on a shared CPU, an estimate of its time on an idle one."""
     return wall if device.type == "cuda" else min(wall, cpu / torch.get_num_threads())
 
 
 @torch.inference_mode()
 def machine_rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """Square matrix product, and reading of a large matrix by a matrix-vector product; the best of several."""
+    """Time a square matrix product, and reading a large matrix in a matrix-vector product; best of several."""
     large = device.type == "cuda"
     n = 8192 if large else 2048
     a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
@@ -158,7 +158,7 @@ def machine_rates(device: torch.device, dtype: torch.dtype) -> Rates:
 
 
 def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Rates) -> Row:
-    """Check, then measure the variants in turn."""
+    """Check the variants' numbers, then time them alternately."""
     timings = {variant: Timing() for variant in case.variants}
     results = {}
     for variant, work in case.variants.items():
@@ -192,7 +192,7 @@ def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Ra
 
 
 def _largest_difference(results: dict[str, Any]) -> float | None:
-    """Between "ours" and any other variant, over ours' largest number; integers are equal (0) or not (infinite)."""
+    """Largest difference to "ours", relative to ours' largest number; for integers 0 or infinity."""
     ours = _tensors(results.pop("ours", None))
     worst = None
     for other in results.values():
@@ -218,7 +218,7 @@ def _tensors(result: Any) -> list[Tensor]:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[float | None]]:
-    """MiB that the block needed at most beyond what was in use before; None where the system can't tell."""
+    """Peak memory of the block in MiB, beyond what was in use before; None if the system cannot measure it."""
     peak: list[float | None] = [None]
     gc.collect()
     if device.type == "cuda":
@@ -227,9 +227,9 @@ def peak_memory(device: torch.device) -> Iterator[list[float | None]]:
         yield peak
         peak[0] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
         return
-    reset = Path("/proc/self/clear_refs")  # writing 5 makes Linux forget the highest resident size so far
+    reset = Path("/proc/self/clear_refs")  # writing 5 resets VmHWM on Linux
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps for later would hide what the block needs
+        ctypes.CDLL(None).malloc_trim(0)  # memory cached by the allocator would hide the block's
         reset.write_text("5")
         before = _status_kib("VmRSS")
     except (OSError, AttributeError):
@@ -247,7 +247,7 @@ def _status_kib(key: str) -> int:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on; nothing that names a machine."""
+    """Hardware and versions that the numbers depend on; nothing that identifies the machine."""
     import transformers
 
     facts = {
@@ -277,8 +277,8 @@ def _processor() -> str:
 def table(rows: list[Row]) -> str:
     """Rows as a Markdown table."""
     head = (
-        "| row | plain s | ours s (min) | ours CPU s | times faster | by CPU s | goal | floor s | share of matrix rate "
-        "| share of memory rate | tokens/s | peak MiB ours / plain | largest difference | load |"
+        "| row | plain s | ours s (min) | ours CPU s | speed-up | speed-up by CPU s | goal | floor s | of matrix rate "
+        "| of memory rate | tokens/s | peak MiB ours / plain | largest difference | load |"
     )
     lines = [head, "|" + "---|" * 14]
     for row in rows:
@@ -315,12 +315,12 @@ def _cell(value: float | None, form: str) -> str:
 def _verdict(row: Row) -> str:
     goal = row.goal or 0.0
     if (row.ratio or 0.0) >= goal:
-        return " reached"
-    return " by CPU s" if (row.cpu_ratio or 0.0) >= goal else " missed"
+        return " met"
+    return " met by CPU s" if (row.cpu_ratio or 0.0) >= goal else " missed"
 
 
 def write_report(path: Path | None, facts: dict[str, Any], rates: Rates, rows: list[Row]) -> None:
-    """JSON with everything that the table shows, and each variant's seconds."""
+    """Write the table's numbers as JSON, with each variant's seconds."""
     if path is None:
         return
     report = {"machine": facts, "rates": asdict(rates), "rows": [row.as_dict() for row in rows]}
@@ -328,6 +328,6 @@ def write_report(path: Path | None, facts: dict[str, Any], rates: Rates, rows: l
 
 
 def say(text: str) -> None:
-    """To the terminal; these are scripts."""
+    """Print at once, also into a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,10 +1,11 @@
-"""How far `videollama2 check` is off: predicted against measured peaks of loading and of answering.
+"""Compare the peak memory that `videollama2 check` predicts with the measured peak, for loading and for answering.
 
-    python benchmarks/memory.py                      random models of several shapes, made in a temporary folder
+    python benchmarks/memory.py                      random models of several shapes, in a temporary folder
     python benchmarks/memory.py --only small nano    some of them
     python benchmarks/memory.py --json report.json
 
-Each model is loaded and asked in a process of its own; peaks are the kernel's (VmHWM), so this needs Linux.
+Each model is loaded and asked in its own process. Measured peaks are the kernel's (VmHWM), so this needs Linux. A
+positive error means that `check` predicted too much.
 """
 
 import argparse
@@ -25,7 +26,7 @@ MIB = 1 << 20
 CLIP = {"model_type": "clip_vision_model", "patch_size": 14, "num_hidden_layers": 12, "num_attention_heads": 12}
 QWEN = {"model_type": "qwen2", "max_position_embeddings": 8192}
 
-# name → (what it is like, configuration)
+# name → (description, configuration)
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mid": (
         "493 M: CLIP-B, full BEATs, 283 M Qwen2",
@@ -92,7 +93,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def measure(folder: Path, dtype: str) -> dict[str, Any]:
-    """Predict, load and answer in this process: bytes of each, predicted and measured."""
+    """Predict, load and answer in this process; predicted and measured bytes of each."""
     import videollama2.engine  # noqa: F401  what answering imports
     from videollama2.preflight.check import check_model
 
@@ -147,7 +148,9 @@ def _run(name: str, stored: str, dtype: str, root: Path) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| model | stored → used | loading, predicted | measured | off | answering, predicted | measured | off |"]
+    lines = [
+        "| model | stored → used | loading, predicted | measured | error | answering, predicted | measured | error |"
+    ]
     lines.append("|---|---|---|---|---|---|---|---|")
     return "\n".join([*lines, *map(_line, rows)])
 
@@ -162,12 +165,14 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure the chosen models and print a table."""
+    """Measure the selected models and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--stored", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(MODELS), default=list(MODELS), help="models to measure; default: all"
+    )
+    parser.add_argument("--stored", nargs="+", default=["float32", "bfloat16"], help="dtypes of the files")
+    parser.add_argument("--dtype", default="float32", help="dtype to compute in; default: %(default)s")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(2)

@@ -1,9 +1,9 @@
-"""The same computations written the straightforward way: what `inference.py` compares with.
+"""A plain implementation of the same computations: the reference for `inference.py`.
 
-Written from the architecture's description: frames decoded one after the other from the start of the file, each through
-Pillow and transformers' own image processor; convolutions with channels first; every block of the vision tower; a bias
-matrix [heads, N, N] and all scores written out per BEATs layer; logits of the whole prompt. They compute on the weights
-of our modules, so that the numbers can be compared.
+Written from the description of the architecture: all frames decoded from the start of the file, each through Pillow and
+transformers' own image processor; convolutions with channels first; every block of the vision encoder; a bias matrix
+[heads, N, N] and all scores materialised in each BEATs layer; logits of the whole prompt. It uses the weights of our
+modules, so that the numbers can be compared.
 """
 
 import math
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def frames_by_pyav(path: Path, indices: Sequence[int]) -> "list[Image.Image]":
-    """Decode from the start until the last frame asked for."""
+    """Decode from the start to the last requested frame."""
     import av
 
     wanted, found = set(indices), {}
@@ -38,7 +38,7 @@ def frames_by_pyav(path: Path, indices: Sequence[int]) -> "list[Image.Image]":
 
 
 def frames_by_decord(path: Path, indices: Sequence[int]) -> "list[Image.Image]":
-    """decord, one thread, as the public implementation calls it. Optional: only where decord is importable."""
+    """decord with one thread, as the public implementation calls it. Used only if decord is installed."""
     from decord import VideoReader, cpu
     from PIL import Image
 
@@ -47,7 +47,7 @@ def frames_by_decord(path: Path, indices: Sequence[int]) -> "list[Image.Image]":
 
 
 def square(picture: "Image.Image", fill: tuple[int, ...]) -> "Image.Image":
-    """The picture in the middle of a square of that colour."""
+    """The picture, centred on a square of colour `fill`."""
     from PIL import Image
 
     width, height = picture.size
@@ -66,11 +66,11 @@ def preprocess(
     return torch.as_tensor(np.asarray(processor.preprocess(pictures, return_tensors="np")["pixel_values"]))
 
 
-# ── sound ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── audio ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def fbank(samples: Tensor) -> Tensor:
-    """Kaldi's filterbank, 128 bins, of samples at 16 kHz in ±1; window and triangles made anew each time."""
+    """Kaldi's filterbank, 128 bins, of samples at 16 kHz in ±1; builds window and triangles on every call."""
     samples = samples * 32768
     frames = samples.as_strided((1 + (len(samples) - 400) // 160, 400), (160, 1))
     frames = frames - frames.mean(1, keepdim=True)
@@ -107,7 +107,7 @@ def sound_file(path: Path) -> Tensor:
 
 
 def video_sound(path: Path) -> Tensor:
-    """All of the sound mixed to 16 kHz in 16 bits, eight windows of 2 s, zeros up to 30 s, filterbank."""
+    """Mix all audio to 16 kHz and 16 bits, take eight windows of 2 s, pad to 30 s, filterbank."""
     import av
 
     pieces = []
@@ -127,7 +127,7 @@ def video_sound(path: Path) -> Tensor:
 
 
 class Connector(nn.Module):
-    """STC with channels first: 2D convolutions per frame, a Conv3d between. Its tensors are named as ours."""
+    """STC with channels first: 2D convolutions per frame, a Conv3d between them. Tensor names match ours."""
 
     def __init__(self, vision_width: int, width: int, padding: int) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class _Block(nn.Module):
 
 @torch.inference_mode()
 def beats(model: Any, input_features: Tensor) -> Tensor:
-    """BEATs on our module's weights; each layer writes out its bias and its scores, [B·heads, N, N]."""
+    """BEATs with our module's weights; each layer materialises bias and scores, [B·heads, N, N]."""
     encoder, heads = model.encoder, model.config.encoder_attention_heads
     x = (input_features - 15.41663) / (2 * 6.55582)
     x = model.layer_norm(model.patch_embedding(x[:, None]).flatten(2).transpose(1, 2))
@@ -245,14 +245,14 @@ def _buckets(distance: Tensor, count: int, furthest: int) -> Tensor:
 
 @torch.inference_mode()
 def vision(tower: Any, pixels: Tensor) -> Tensor:
-    """Patch features of the last block but one: all blocks run, all their outputs are kept."""
+    """Patch features of the second to last block; computes all blocks and keeps all outputs."""
     states = tower(pixels, output_hidden_states=True).hidden_states
     return states[-2][:, 1:] if hasattr(tower.embeddings, "class_embedding") else states[-2]
 
 
 @torch.inference_mode()
 def greedy(model: Any, embeds: Tensor, new_tokens: int, cache: Any = None) -> Tensor:
-    """Ids [B, new_tokens] by transformers' own causal model; logits of the whole prompt, in float32."""
+    """Ids [B, new_tokens] from transformers' own causal model; float32 logits of the whole prompt."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config) if cache is None else cache

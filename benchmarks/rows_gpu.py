@@ -1,6 +1,6 @@
-"""Rows of the 7B shape on a GPU in bfloat16: Qwen2-7B, SigLIP so400m, stc_connector_v35, 16 frames, random weights.
+"""GPU rows of inference.py: the 7B shape in bfloat16 (Qwen2-7B, SigLIP so400m, stc_connector_v35), random weights.
 
-16 frames of 384×384 → 1352 positions, and 60 of text. Needs torch, transformers and this package; no media.
+16 frames of 384×384 → 1352 video tokens, and 60 text tokens. Needs no media files.
 """
 
 import copy
@@ -44,7 +44,7 @@ def rows(device: torch.device) -> dict[str, Builder]:
 
 
 class Model:
-    """The model, and inputs for it."""
+    """The model and its inputs."""
 
     def __init__(self, device: torch.device) -> None:
         from videollama2.configuration import VideoLlama2Config
@@ -65,19 +65,19 @@ class Model:
 
     @torch.inference_mode()
     def some_embeds(self, batch: int) -> Tensor:
-        """[batch, 1412, 3584] of words, so that numbers stay small."""
+        """[batch, 1412, 3584], text embeddings only, so that values stay small."""
         ids = torch.randint(0, 150000, (batch, self.tokens + TEXT), device=self.words.device)
         return self.ours.get_input_embeddings()(ids)
 
     @property
     def vision_flop(self) -> float:
-        """Of 16 frames."""
+        """Work of encoding 16 frames."""
         return vision_flop(self.ours.config.vision_config, FRAMES, 26)
 
 
 @lru_cache(maxsize=1)
 def model(device: torch.device) -> Model:
-    """Built once; 17 GB."""
+    """The model, built once; 17 GB."""
     return Model(device)
 
 
@@ -121,7 +121,7 @@ def _language_prefill(device: torch.device, batch: int) -> Case:
         {"ours": lambda: _logits(m.ours, embeds, 1), "plain": lambda: _logits(m.ours, embeds, 0)},
         flop=flop,
         tolerance=0.1,
-        note="goal: 60 % of the matrix rate; plain computes the logits of all positions",
+        note="goal: 60 % of the matrix rate; plain computes logits of all positions",
     )
 
 
@@ -131,12 +131,12 @@ def _prefill(device: torch.device) -> Case:
     return Case(
         {"ours": lambda: _logits(m.ours, m.embeds(), 1)},
         flop=flop,
-        note="pixels of 16 frames to the first token; goal: 60 % of the matrix rate",
+        note="from 16 frames to the first token; goal: 60 % of the matrix rate",
     )
 
 
 def _decode_step(device: torch.device) -> Case:
-    """One token after 1412 positions, 32 times: recorded against kernel by kernel."""
+    """32 tokens after a prompt of 1412: as a CUDA graph, and kernel by kernel."""
     from transformers import DynamicCache
 
     from videollama2.generation.cuda_graph import record
@@ -171,17 +171,17 @@ def _decode_step(device: torch.device) -> Case:
         return logits
 
     with torch.inference_mode():
-        # room for every repetition: the recording is rewound before each
+        # enough room for every run: the graph is rewound before each
         step = record(m.ours, caches[0], mask, torch.tensor([[length]], device=device), 1024)
         if step is None:
-            raise RuntimeError("the decoding step could not be recorded")
+            raise RuntimeError("could not capture the decoding step as a CUDA graph")
         start = copy.deepcopy(step.state)
     return Case(
         {"ours": recorded, "plain": eager},
         bytes=steps * step_bytes(m.ours),
         tokens=steps,
         tolerance=0.1,
-        note="32 tokens after 1412 positions; goal: 70 % of the memory rate",
+        note="32 tokens after a prompt of 1412; goal: 70 % of the memory rate",
     )
 
 
@@ -203,5 +203,8 @@ def _answer(device: torch.device) -> Case:
         first_tokens(m.ours, embeds, NEW)
 
     return Case(
-        {"ours": ours, "plain": eager}, tokens=NEW, slow=True, note="prefill, then 256 tokens, recording included"
+        {"ours": ours, "plain": eager},
+        tokens=NEW,
+        slow=True,
+        note="prefill and 256 tokens, with the graph capture",
     )

@@ -1,4 +1,4 @@
-"""Rows from a file to what the encoders take: pictures and sound."""
+"""Rows of inference.py: from a file to the inputs of the encoders."""
 
 import importlib.util
 import wave
@@ -19,7 +19,7 @@ PROCESSORS = {"clip336": (8, 16), "siglip384": (16,)}
 
 
 def rows(media: Path | None, scratch: Path) -> dict[str, Builder]:
-    """Rows by name. Picture rows exist for the clips that are in `media` (by default: every mp4 there)."""
+    """Rows by name. Rows of video files need `media`: CLIPS in that folder, or every mp4 in it."""
     found: dict[str, Builder] = {}
     if media is not None:
         clips = [media / name for name in CLIPS if (media / name).is_file()] or sorted(media.glob("*.mp4"))
@@ -56,7 +56,7 @@ def _preprocess(clip: Path, kind: str, count: int) -> Case:
     }
     if importlib.util.find_spec("decord"):
         variants["decord"] = partial(plain.preprocess, plain.frames_by_decord, clip, indices, processor)
-    # decoders round YUV to RGB differently, by up to a few levels of 1/255/0.26
+    # decoders round YUV to RGB differently, by a few levels of 1/255/0.26
     return Case(variants, goal=3.0, tolerance=0.15, note="decode, pad to a square, resize, normalise")
 
 
@@ -93,7 +93,7 @@ def _sound_file(scratch: Path, seconds: int) -> Case:
         file.writeframes((_noise(seconds, 44100) * 32767).astype("<i2").tobytes())
     return Case(
         {"ours": lambda: sound_features(open_clip(path), RELEASED).fbank, "plain": lambda: plain.sound_file(path)},
-        tolerance=float("inf"),  # the silent tail of the 10 s file is ringing of the resampler, log of nothing
+        tolerance=float("inf"),  # in the padded tail of the 10 s file, the log amplifies the resampler's ringing
         note="released protocol: always 30 s",
     )
 

@@ -1,6 +1,6 @@
-"""Rows of whole models on the CPU: the "0.5B case" (Qwen2-0.5B and CLIP-L shapes, random weights), images, sessions.
+"""Rows of inference.py: whole models on the CPU. The "0.5B case" (Qwen2-0.5B, CLIP-L, random weights), and sessions.
 
-8 frames of 336×336 → stc_connector → 845 positions, and 39 of text; then 32 tokens, greedy.
+8 frames of 336×336 → stc_connector → 845 video tokens, and 39 text tokens; then 32 new tokens, greedy.
 """
 
 import copy
@@ -27,7 +27,7 @@ QWEN2_05B = {
 
 
 def rows(scratch: Path, model: str | None = None) -> dict[str, Builder]:
-    """Rows by name; with `model`, also questions to that one."""
+    """Rows by name; with `model`, also questions to that model."""
     found: dict[str, Builder] = {
         "model05b.prefill": _prefill,
         "model05b.language_prefill": _language_prefill,
@@ -43,7 +43,7 @@ def rows(scratch: Path, model: str | None = None) -> dict[str, Builder]:
 
 
 class Pair:
-    """Our model, and the plain one on the same tensors."""
+    """Our model, and the plain implementation with the same tensors."""
 
     def __init__(self) -> None:
         from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -66,7 +66,7 @@ class Pair:
         state = {f"model.{k}": v for k, v in trunk.state_dict().items()} | {"lm_head.weight": ours.lm_head.weight}
         text.load_state_dict(state, assign=True)
         text.model.rotary_emb = trunk.rotary_emb
-        self.text = text.eval().requires_grad_(False)  # sdpa, as the public implementation's default
+        self.text = text.eval().requires_grad_(False)  # with sdpa, the public implementation's default
         self.packed = copy.deepcopy(ours, {id(t): t for t in [*ours.parameters(), *ours.buffers()]})
         convert_linears(self.packed)  # as videollama2.load does with fp16_weights=True
         self.pixels = torch.randn(1, FRAMES, 3, 336, 336)
@@ -87,13 +87,13 @@ class Pair:
 
     @torch.inference_mode()
     def plain_embeds(self) -> Tensor:
-        """The plain way to the same."""
+        """The same, by the plain implementation."""
         video = self.connector(plain.vision(self.tower, self.pixels[0])[None])
         return torch.cat([video, self.text.get_input_embeddings()(self.words)], 1)
 
 
 def language_flop(text: dict[str, Any], positions: int) -> float:
-    """Work of a prefill; the head runs on the last position only."""
+    """Work of a prefill, with logits of the last position only."""
     D, M, L = text["hidden_size"], text["intermediate_size"], text["num_hidden_layers"]
     kv = D * text["num_key_value_heads"] // text["num_attention_heads"]
     per_layer = 2.0 * positions * (2 * D * D + 2 * D * kv + 3 * D * M) + 2.0 * positions * positions * D
@@ -101,7 +101,7 @@ def language_flop(text: dict[str, Any], positions: int) -> float:
 
 
 def step_bytes(model: Any) -> float:
-    """Bytes of weights that one decoding step reads: every linear layer of the language model, and the head."""
+    """Bytes of weights read by one decoding step: all linear layers of the language model, and the head."""
     from videollama2.generation.fp16_linear import Fp16Linear
 
     linears = [m for m in [*model.model.language_model.modules(), model.lm_head] if hasattr(m, "in_features")]
@@ -112,12 +112,12 @@ def step_bytes(model: Any) -> float:
 
 @lru_cache(maxsize=1)
 def pair() -> Pair:
-    """Built once; some gigabytes."""
+    """The models, built once; several gigabytes."""
     return Pair()
 
 
 def first_tokens(model: Any, embeds: Tensor, count: int, cache: Any = None) -> Tensor:
-    """Ids [B, count] by our decoding loop, greedy."""
+    """Greedy ids [B, count] from our decoding loop."""
     from videollama2.generation.sampling import GenerateOptions, decode
 
     options = GenerateOptions(max_new_tokens=count).with_defaults(None)
@@ -136,7 +136,7 @@ def _prefill() -> Case:
         flop=sum(p.flops.values()),
         goal=1.3,
         slow=True,
-        note="pixels of 8 frames to the first token: vision tower, connector, 884 positions",
+        note="from 8 frames to the first token: vision encoder, connector, 884 positions",
     )
 
 
@@ -147,7 +147,7 @@ def _language_prefill() -> Case:
         {
             "ours": lambda: first_tokens(p.ours, embeds, 1),
             "plain": lambda: plain.greedy(p.text, embeds, 1),
-            "ours, packed": lambda: first_tokens(p.packed, embeds, 1),
+            "ours, fp16 weights": lambda: first_tokens(p.packed, embeds, 1),
         },
         flop=p.flops["language"],
         goal=1.3,
@@ -174,7 +174,7 @@ def _decode() -> Case:
         {
             "ours": partial(run, first_tokens, p.packed, caches[0]),
             "plain": partial(run, plain.greedy, p.text, caches[1]),
-            "ours, not packed": partial(run, first_tokens, p.ours, caches[2]),
+            "ours, float32 weights": partial(run, first_tokens, p.ours, caches[2]),
         },
         bytes=(NEW - 1) * step_bytes(p.packed),
         tokens=NEW - 1,
@@ -191,7 +191,7 @@ def _answer() -> Case:
             "plain": torch.inference_mode()(lambda: plain.greedy(p.text, p.plain_embeds(), NEW)),
         },
         slow=True,
-        note="pixels of 8 frames to 32 tokens",
+        note="from 8 frames to 32 tokens",
     )
 
 
@@ -212,7 +212,7 @@ def _image() -> Case:
         {"ours": once, "plain": copies},
         flop=vision_flop(p.ours.config.vision_config, 1, 23) + connector,
         slow=True,
-        note="an image stands for 8 frames: encoded once, plain encodes 8 copies; the same 845 features",
+        note="an image used as 8 frames: encoded once; plain encodes 8 copies; the same 845 tokens",
     )
 
 
@@ -220,7 +220,7 @@ def _image() -> Case:
 
 
 def _session(scratch: Path, which: str) -> Case:
-    """A second question against a first: no decoding, no encoding, no prefill of what is known."""
+    """A second question to a session, against a new question: no decoding, no encoding, prefill of new text only."""
     engine = _engine(which)
     clip = _clip(scratch)
     options = {"max_new_tokens": 4}
@@ -232,7 +232,7 @@ def _session(scratch: Path, which: str) -> Case:
             "plain": lambda: str(engine.answer(clip, "Which colour is it?", **options)) and None,
         },
         slow=which == "05b",
-        note="ours: a further question to an open session; plain: a question from scratch; 4 tokens each",
+        note="ours: another question to an open session; plain: the same from scratch; 4 tokens each",
     )
 
 
@@ -263,7 +263,7 @@ def _engine(which: str) -> Any:
 
 
 def _tokenizer() -> Any:
-    """Bytes as tokens, with a ChatML template."""
+    """A byte-level tokenizer with a ChatML template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -282,7 +282,7 @@ def _tokenizer() -> Any:
 
 
 def _clip(scratch: Path) -> Path:
-    """Ten seconds of moving noise, 640×360, 25 frames per second."""
+    """Path of a clip: ten seconds of moving noise, 640×360, 25 frames per second."""
     import av
 
     path = scratch / "noise.mp4"

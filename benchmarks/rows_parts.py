@@ -1,4 +1,4 @@
-"""Rows of the parts of the model, at released sizes: connector, BEATs, vision tower."""
+"""Rows of inference.py: connector, BEATs and vision encoder at released sizes."""
 
 import copy
 from collections.abc import Callable
@@ -34,9 +34,9 @@ def rows() -> dict[str, Builder]:
 
 @torch.no_grad()
 def seeded(module: Any) -> Any:
-    """The module with weights as a checkpoint has them: numbers that bfloat16 holds exactly.
+    """Fill the module with random weights that bfloat16 represents exactly, as in a checkpoint.
 
-    Matrices repeat one block of normal numbers, whose length is prime: drawing a billion takes longer than the rows.
+    Matrices repeat one block of normal numbers of prime length, because drawing a billion takes longer than the rows.
     """
     block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(3)).mul_(0.02).to(torch.bfloat16)
     for parameter in module.parameters():
@@ -50,7 +50,7 @@ def seeded(module: Any) -> Any:
 
 
 def random_model(config: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A whole model of that configuration, made where it will run, without drawing each weight."""
+    """A model with random weights, created on its device, without drawing each weight."""
     from videollama2.modeling import VideoLlama2ForConditionalGeneration
 
     with torch.device("meta"):
@@ -75,13 +75,13 @@ def random_model(config: Any, device: str = "cpu", dtype: torch.dtype = torch.fl
 
 
 def stage_flop(positions: int, width_in: int, width: int) -> float:
-    """Multiplications and additions of a RegStage of four blocks at so many positions."""
+    """Multiplications and additions of a four-block RegStage at `positions` positions."""
     first = width_in * width * 2 + width * width + 9 * width if width_in != width else 2 * width * width + 9 * width
     return 2.0 * positions * (first + 3 * (2 * width * width + 9 * width))
 
 
 def connector_flop(frames: int, rows_: int, width_in: int, width: int, padding: int) -> tuple[float, int]:
-    """Work of STC, and the tokens it makes."""
+    """Work of STC, and the number of its tokens."""
     T, H = (frames + 2 * padding) // 2, (rows_ + 2 * padding) // 2
     tokens = T * H * H
     mixing = stage_flop(frames * rows_ * rows_, width_in, width) + stage_flop(tokens, width, width)
@@ -89,7 +89,7 @@ def connector_flop(frames: int, rows_: int, width_in: int, width: int, padding: 
 
 
 def vision_flop(config: Any, images: int, blocks: int) -> float:
-    """Work of so many blocks of a vision tower."""
+    """Work of `blocks` blocks of a vision encoder."""
     tokens = (config.image_size // config.patch_size) ** 2 + (config.model_type == "clip_vision_model")
     D, M = config.hidden_size, config.intermediate_size
     return images * blocks * (2.0 * tokens * (4 * D * D + 2 * D * M) + 4.0 * tokens * tokens * D)
@@ -167,7 +167,7 @@ def _vision(frames: int) -> Case:
 
 
 def with_attention(module: Any, implementation: str) -> Any:
-    """A second module on the same tensors, with another attention."""
+    """A second module with the same tensors and another attention implementation."""
     config = copy.deepcopy(module.config)
     config._attn_implementation = implementation
     with torch.device("meta"):

@@ -1,13 +1,16 @@
-"""How a server bears load, over real HTTP: closed loop, open loop at and beyond its capacity, and hours of it.
+"""Load-test a server over HTTP: throughput and latency in a closed loop, an open loop, and a soak test.
 
     python benchmarks/serving.py                                  nano on this machine, a few minutes
-    python benchmarks/serving.py --url http://HOST:PORT           a server that runs elsewhere
+    python benchmarks/serving.py --url http://HOST:PORT           a server that is already running
     python benchmarks/serving.py --clients 1,4,16,64 --seconds 120 --soak 3600 --out serving.json
 
-Closed loop: so many clients, each asks again as soon as it is answered. Open loop: questions come at a rate, whether
-the server keeps up or not; its capacity is what the closed loop reached. A share of the questions is about clips that
-the server has never seen, so that it must decode and encode. Answers are streamed; the first token is timed by its
-arrival.
+Closed loop: N clients, each sends its next request when the last one is answered. Open loop: requests arrive at a fixed
+rate, whether or not the server keeps up; rates are multiples of the capacity that the closed loop reached. A share of
+the requests (--fresh) has clips that the server has never seen, so it has to decode and encode them.
+
+How to read it: throughput should hold as clients are added, and excess requests should be rejected quickly (status 429
+or 503), while /health stays fast. Answers are streamed; the first token counts when it arrives at the client. `reused`
+is the share of answers that used cached encodings. Memory is the server's, in MiB.
 """
 
 import argparse
@@ -37,8 +40,8 @@ QUESTIONS = ("What do you see and hear?", "Describe the clip.", "What makes the 
 
 
 @dataclass
-class Told:
-    """Of one question: seconds, tokens and how it ended ("answer", "429", "503", "504", "error")."""
+class Reply:
+    """The result of one request: seconds, tokens and how it ended ("answer", "429", "503", "504", "error")."""
 
     end: str
     seconds: float
@@ -50,24 +53,24 @@ class Told:
 
 @dataclass
 class Run:
-    """One load for a while."""
+    """The results of one load."""
 
     name: str
     seconds: float
-    told: list[Told] = field(default_factory=list)
-    health: list[float] = field(default_factory=list)  # seconds of /health meanwhile
+    replies: list[Reply] = field(default_factory=list)
+    health: list[float] = field(default_factory=list)  # latencies of /health during the load
     memory_mib: list[float] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
-        """Its figures."""
-        good = [t for t in self.told if t.end == "answer"]
-        refused = [t for t in self.told if t.end in ("429", "503")]
+        """Its numbers, as in the table."""
+        good = [t for t in self.replies if t.end == "answer"]
+        refused = [t for t in self.replies if t.end in ("429", "503")]
         firsts = [t.first for t in good if t.first is not None]
         return {
             "load": self.name,
             "answers": len(good),
             "refused": len(refused),
-            "other": len(self.told) - len(good) - len(refused),
+            "other": len(self.replies) - len(good) - len(refused),
             "answers_per_s": len(good) / self.seconds,
             "tokens_per_s": sum(t.tokens for t in good) / self.seconds,
             "first_token_s": quantiles(firsts),
@@ -89,7 +92,7 @@ def quantiles(values: list[float]) -> list[float] | None:
 
 
 class Load:
-    """Asks one server."""
+    """Sends requests to one server."""
 
     def __init__(self, client: httpx.AsyncClient, clips: list[bytes], args: argparse.Namespace) -> None:
         self.client, self.clips, self.args = client, clips, args
@@ -97,17 +100,19 @@ class Load:
         self.rng = random.Random(7)
 
     async def upload(self) -> None:
-        """The clips that questions come back to."""
+        """Upload the clips that most requests are about."""
         for i, clip in enumerate(self.clips):
             form = {"file": (f"clip{i}.mp4", clip)}
             answer = await self.client.post("/v1/files", files=form, data={"purpose": "user_data"})
             self.files.append(answer.raise_for_status().json()["id"])
 
     def body(self) -> dict[str, Any]:
-        """A question."""
+        """The body of one request."""
         rng = self.rng
         if rng.random() < self.args.fresh:
-            clip = rng.choice(self.clips) + b"\0\0\0\x18free" + secrets.token_bytes(16)  # a box that players skip
+            clip = (
+                rng.choice(self.clips) + b"\0\0\0\x18free" + secrets.token_bytes(16)
+            )  # an mp4 box that players skip makes the file new
             url = f"data:video/mp4;base64,{base64.b64encode(clip).decode()}"
             part: dict[str, Any] = {"type": "video_url", "video_url": {"url": url}}
         else:
@@ -118,22 +123,22 @@ class Load:
             "max_tokens": rng.choice((8, 16, 32, 64)), "messages": [{"role": "user", "content": [part, text]}],
         }  # fmt: skip
 
-    async def ask(self) -> Told:
-        """One question, to its end."""
+    async def ask(self) -> Reply:
+        """Send one request and read its stream to the end."""
         started = time.perf_counter()
         first, tokens, prompt, reused, end = None, 0, 0, False, "error"
         try:
             async with self.client.stream("POST", "/v1/chat/completions", json=self.body()) as answer:
                 if answer.status_code != 200:
                     await answer.aread()
-                    return Told(str(answer.status_code), time.perf_counter() - started)
+                    return Reply(str(answer.status_code), time.perf_counter() - started)
                 async for line in answer.aiter_lines():
                     if not line.startswith("data: {"):
                         end = "answer" if line == "data: [DONE]" and end == "whole" else end
                         continue
                     chunk = json.loads(line[6:])
                     if "error" in chunk:
-                        return Told(str(chunk["error"].get("status", "error")), time.perf_counter() - started)
+                        return Reply(str(chunk["error"].get("status", "error")), time.perf_counter() - started)
                     delta = chunk["choices"][0]["delta"] if chunk["choices"] else {}
                     first = time.perf_counter() - started if first is None and delta.get("content") else first
                     reused = reused or bool(chunk.get("receipt", {}).get("reused"))
@@ -142,11 +147,11 @@ class Load:
                         end = "whole"
         except httpx.HTTPError:
             end = "error"
-        return Told(end, time.perf_counter() - started, first, tokens, prompt, reused)
+        return Reply(end, time.perf_counter() - started, first, tokens, prompt, reused)
 
     @contextlib.asynccontextmanager
     async def watched(self, run: Run) -> AsyncIterator[None]:
-        """Look at the server's health and memory meanwhile."""
+        """Poll the server's health and memory during a load."""
 
         async def watch() -> None:
             while True:
@@ -170,15 +175,15 @@ class Load:
                 await task
 
     async def closed(self, clients: int, seconds: float) -> Run:
-        """So many clients, each asking again and again."""
+        """Closed loop: `clients` clients, each sending one request after the other."""
         run = Run(f"{clients} clients", seconds)
         started = time.perf_counter()
 
         async def one() -> None:
             while time.perf_counter() - started < seconds:
-                told = await self.ask()
-                run.told.append(told)
-                if told.end != "answer":
+                reply = await self.ask()
+                run.replies.append(reply)
+                if reply.end != "answer":
                     await asyncio.sleep(0.5)
 
         async with self.watched(run):
@@ -187,13 +192,13 @@ class Load:
         return run
 
     async def open(self, rate: float, seconds: float, name: str) -> Run:
-        """Questions at a rate, by a Poisson process."""
+        """Open loop: requests per second at `rate`, as a Poisson process."""
         run, tasks = Run(name, seconds), []
         started = time.perf_counter()
         due = started
 
         async def one() -> None:
-            run.told.append(await self.ask())
+            run.replies.append(await self.ask())
 
         async with self.watched(run):
             while (due := due + self.rng.expovariate(rate)) - started < seconds:
@@ -205,7 +210,7 @@ class Load:
 
 
 def make_clip(path: Path, seconds: float, hue: int) -> bytes:
-    """A moving square and a tone."""
+    """An mp4 file with a moving square and a tone."""
     rate, fps = 16000, 12
     with av.open(path, "w") as out:
         video, audio = out.add_stream("mpeg4", rate=fps), out.add_stream("aac", rate=rate)
@@ -227,7 +232,7 @@ def make_clip(path: Path, seconds: float, hue: int) -> bytes:
 
 @contextlib.contextmanager
 def server(args: argparse.Namespace) -> Iterator[str]:
-    """A server of our own, in a process of its own, or the one that was named."""
+    """The server at --url, or one started in its own process; yields its URL."""
     if args.url:
         yield args.url
         return
@@ -257,7 +262,7 @@ def server(args: argparse.Namespace) -> Iterator[str]:
 
 
 async def measure(url: str, args: argparse.Namespace) -> list[Run]:
-    """All loads, one after the other."""
+    """Run all loads, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         clips = [make_clip(Path(folder) / f"{i}.mp4", seconds, 40 * i) for i, seconds in enumerate((2, 4, 6, 10))]
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
@@ -266,7 +271,7 @@ async def measure(url: str, args: argparse.Namespace) -> list[Run]:
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits, headers=headers) as client:
         load = Load(client, clips, args)
         await load.upload()
-        await asyncio.gather(*(load.ask() for _ in range(4)))  # the first ones warm it up
+        await asyncio.gather(*(load.ask() for _ in range(4)))  # warm-up
 
         def add(run: Run) -> None:
             runs.append(run)
@@ -285,8 +290,8 @@ async def measure(url: str, args: argparse.Namespace) -> list[Run]:
 
 
 HEAD = (
-    "| load | answers | refused | other | answers/s | tokens/s | first token s p50/95/99 | answer s p50/95/99 | "
-    "refusal s p50/95/99 | health s p50/95/99 | reused | MiB first, last, most |\n|" + "---|" * 12
+    "| load | answers | rejected | other | answers/s | tokens/s | first token s p50/95/99 | answer s p50/95/99 | "
+    "rejection s p50/95/99 | health s p50/95/99 | reused | MiB first, last, most |\n|" + "---|" * 12
 )
 
 
@@ -300,32 +305,42 @@ def line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Run the loads, print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--url", help="of a server that runs; else one is started")
-    add("--key", help="its API key")
+    add("--url", help="a running server; default: start one")
+    add("--key", help="API key of the server")
     add("--model", default="nano")
     add("--device", default="auto")
     add("--fp16-weights", action="store_true")
     add("--queue", type=int, default=64)
     add("--max-batch-size", type=int, default=8)
-    add("--clients", type=lambda t: [int(n) for n in t.split(",")], default=[1, 4, 16, 64])
-    add("--rates", type=lambda t: [float(n) for n in t.split(",") if n], default=[0.5, 1.0, 2.0])
-    add("--seconds", type=float, default=30.0, help="of each load")
-    add("--fresh", type=float, default=0.25, help="share of questions about clips never seen before")
-    add("--soak", type=float, default=0.0, help="seconds of moderate load at the end")
-    add("--soak-load", type=float, default=0.6)
-    add("--watch", type=float, default=1.0, help="seconds between looks at health and memory")
-    add("--out", type=Path)
+    add(
+        "--clients",
+        type=lambda t: [int(n) for n in t.split(",")],
+        default=[1, 4, 16, 64],
+        help="closed loops: numbers of clients",
+    )
+    add(
+        "--rates",
+        type=lambda t: [float(n) for n in t.split(",") if n],
+        default=[0.5, 1.0, 2.0],
+        help="open loops: multiples of the capacity",
+    )
+    add("--seconds", type=float, default=30.0, help="duration of each load; default: %(default)s")
+    add("--fresh", type=float, default=0.25, help="share of requests with a new clip; default: %(default)s")
+    add("--soak", type=float, default=0.0, help="seconds of moderate load at the end; default: none")
+    add("--soak-load", type=float, default=0.6, help="load of the soak, as a share of capacity; default: %(default)s")
+    add("--watch", type=float, default=1.0, help="seconds between polls of health and memory; default: %(default)s")
+    add("--out", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     with server(args) as url:
         runs = asyncio.run(measure(url, args))
     if args.out:
         facts = {"load_average": os.getloadavg()[0], "cores": os.cpu_count()}
-        told = {"settings": {k: v for k, v in vars(args).items() if k not in ("out", "key", "url")}, "machine": facts}
-        rows = [{**run.row(), "asked": len(run.told)} for run in runs]
-        args.out.write_text(json.dumps({**told, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        report = {"settings": {k: v for k, v in vars(args).items() if k not in ("out", "key", "url")}, "machine": facts}
+        rows = [{**run.row(), "asked": len(run.replies)} for run in runs]
+        args.out.write_text(json.dumps({**report, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""How fast and how large a training step is, compared in the same run with the straightforward loop.
+"""Measure time and memory of a training step, next to a plain training loop.
 
     python benchmarks/training.py                              the small shape: about two minutes on two cores
     python benchmarks/training.py --shape 05b --repeat 2       Qwen2-0.5B and CLIP-L: several minutes
     python benchmarks/training.py --rows connector --json report.json
 
-Rows: `connector` (video_align), `lora` (connector and adapters of rank 16 in the language model), each from pixels and
-from `cached` frozen features. *plain* encodes the frames every time with written-out attention and keeps every layer's
-output, convolves with channels first, and takes logits in float32 of every position over the whole vocabulary; the
-weights, the loss and the optimiser are the same. Each row is a process of its own; its variants run in turn, A B A B.
-The last columns hold the memory that a step needs beyond the loaded model, gradients and moments included, and what
-`memory_plan` predicts.
+Rows: `connector` (the phase video_align) and `lora` (connector, and adapters of rank 16 in the language model), each
+from pixels and from `cached` features of the frozen encoder. The plain loop uses the same weights, loss and optimiser,
+but encodes the frames in every step with eager attention, keeps every layer's output, convolves with channels first,
+and computes float32 logits of every position. Each row runs in its own process; its variants alternate (A B A B).
+
+How to read it: "speed-up" is plain time over our time. "peak" is the memory of a step beyond the loaded model,
+including gradients and optimiser state; "predicted" is what `--dry-run` would say about it.
 """
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve each other on few cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads must not spin on few cores
 
 import argparse
 import json
@@ -47,11 +48,11 @@ SMALL_VISION = {**CLIP_L, "hidden_size": 512, "intermediate_size": 2048, "num_hi
                 "num_attention_heads": 8, "image_size": 224}  # fmt: skip
 SHAPES = {"small": (SMALL_VISION, SMALL_TEXT), "05b": (CLIP_L, QWEN2_05B)}
 ROWS = ("connector", "connector_cached", "lora", "lora_cached")
-GOALS = {"connector": 1.5, "connector_cached": 5.0}  # of the reference table
+GOALS = {"connector": 1.5, "connector_cached": 5.0}  # intended speed-ups over the plain loop
 
 
 class Step:
-    """One micro-batch, and both ways to learn from it. Both start from the same weights."""
+    """One micro-batch, and both loops' step on it, from the same weights."""
 
     def __init__(self, shape: str, lora: bool) -> None:
         vision, text = SHAPES[shape]
@@ -67,7 +68,7 @@ class Step:
         self.phase.apply(self.model)
         self.model.train()
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.learning, lr=0.0)  # the work of a step that leaves the weights alone
+        self.optimizer = torch.optim.AdamW(self.learning, lr=0.0)  # a full step that leaves the weights unchanged
         inner = self.model.model
         self.tower = with_attention(inner.vision_encoder, "eager")  # as the public implementation runs it
         self.connector = plain.Connector(vision["hidden_size"], text["hidden_size"], 0)
@@ -86,17 +87,17 @@ class Step:
             self.features = [inner.encode_frames(self.pixels[0])]
 
     def ours(self) -> list[Tensor]:
-        """From pixels."""
+        """Our step, from pixels."""
         loss = self.model(input_ids=self.ids, pixel_values_videos=self.pixels, labels=self.labels).loss
         return self._finish(loss, self.optimizer)
 
     def cached(self) -> list[Tensor]:
-        """From the encoder's output, as the feature cache hands it over."""
+        """Our step, from features of the frozen encoder, as the feature cache returns them."""
         loss = self.model(input_ids=self.ids, video_patches=self.features, labels=self.labels).loss
         return self._finish(loss, self.optimizer)
 
     def plain(self) -> list[Tensor]:
-        """From pixels, the straightforward way."""
+        """The plain step, from pixels."""
         states = self.tower(self.pixels[0], output_hidden_states=True).hidden_states
         video = self.connector(states[-2][None, :, 1:])
         inner = self.model.model
@@ -116,7 +117,7 @@ class Step:
         return [loss.detach(), norm.detach()]
 
     def predicted(self) -> float:
-        """MiB that `memory_plan` expects beyond the loaded weights."""
+        """MiB that `memory_plan` predicts beyond the loaded weights."""
         plan = memory_plan(
             self.model.config, self.phase, self.settings, length=self.length, supervised=SUPERVISED, gpus=(1,)
         )
@@ -129,7 +130,7 @@ def _adapter(parameter: Tensor, model: Any) -> bool:
 
 
 def row(name: str, shape: str, repeat: int) -> dict[str, Any]:
-    """Measure one row here."""
+    """Measure one row in this process."""
     kind, _, cached = name.partition("_")
     step = Step(shape, kind == "lora")
     ours: Callable[[], Any] = step.cached if cached else step.ours
@@ -142,7 +143,7 @@ def row(name: str, shape: str, repeat: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as a Markdown table."""
-    heads = ("row", "plain s", "ours s", "times faster", "by CPU s", "goal", "tokens/s ours / plain")
+    heads = ("row", "plain s", "ours s", "speed-up", "speed-up by CPU s", "goal", "tokens/s ours / plain")
     heads += ("peak MiB ours / plain", "predicted", "difference", "load")
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for r in rows:
@@ -159,11 +160,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the report here")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # a row's own process
+    parser.add_argument("--shape", choices=SHAPES, default="small", help="model sizes; default: %(default)s")
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="default: all")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; default: %(default)s")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # set for the process of one row
     given = parser.parse_args()
     if given.here:
         say(json.dumps(row(given.rows[0], given.shape, given.repeat)))

@@ -23,15 +23,30 @@ import videollama2
 from videollama2.engine import Engine
 
 from . import tiny
+from .parity.recorded import FIXTURES, MEDIA, TOKENIZERS
 
 
-def pytest_report_header() -> list[str]:
-    """What this run can't test, said at its top."""
-    without = [] if find_spec("deepspeed") else ["DeepSpeed is not installed: --deepspeed itself is not run here"]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each thing that this run could not test: `-q` shows the summary, but no header."""
+    for line in untested():
+        terminalreporter.write_line(f"not tested here: {line}")
+
+
+def untested() -> list[str]:
+    folders = {"FIXTURES": FIXTURES, "MEDIA": MEDIA, "TOKENIZERS": TOKENIZERS}
+    missing = [f"VIDEOLLAMA2_{name} ({path})" for name, path in folders.items() if not path.is_dir()]
+    lines = []
+    if missing:
+        lines.append(
+            "tests/parity, or part of it, for the recordings of the public implementation are missing: "
+            f"{', '.join(missing)}; tests/golden stands in"
+        )
+    if not find_spec("deepspeed"):
+        lines.append("--deepspeed itself: DeepSpeed is not installed")
     browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")
     if not find_spec("playwright") or not any(map(shutil.which, browsers)):
-        without.append("Chromium or playwright is not installed: the page is not tried in a browser")
-    return without
+        lines.append("the page in a browser: Chromium or playwright is not installed")
+    return lines
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What the guides tell a user to type can be typed, and what they tell him to run runs."""
 
 import json
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
@@ -116,6 +117,12 @@ def test_every_page_has_its_place() -> None:
     nav += [f"decisions/{name}" for name in decisions]
     here = {str(page.relative_to(guides.DOCS)) for page in guides.DOCS.rglob("*.md")}
     assert len(nav) == len(set(nav)) and set(nav) == here, "mkdocs.yml and docs/decisions/index.md name every page"
+
+
+@pytest.mark.parametrize("page", sorted((guides.DOCS / "reference").glob("*.md")), ids=lambda page: page.stem)
+def test_what_the_reference_names_exists(page: Path) -> None:
+    for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE):
+        assert pkgutil.resolve_name(name).__doc__, name
 
 
 def flags_of(*command: str) -> set[str]:

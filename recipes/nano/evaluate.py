@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from questions import WORDINGS, ask, normalise
 
 import videollama2
 from videollama2.data.composed import (
-    Pictures,
+    PicturePack,
     Scene,
-    Sounds,
+    SoundPack,
     compose,
     render_frames,
     render_sound,
     sound_of,
     write_clip,
 )
-from videollama2.data.composed.questions import WORDINGS, ask, normalise
 
 SEED, SIDE, FRAMES_PER_SECOND = 77_000, 224, 6
 TEN_SOUNDS = (
@@ -65,7 +65,7 @@ CHANCE = {"ten object": 0.1, "wide object": 1 / 78, "sound": 0.1, "direction": 0
           "order_heard": 0.5, "count": 1 / 3, "colour": 1 / 8, "match": 0.5}  # fmt: skip
 
 
-def make(folder: Path, pictures: Pictures, sounds: Sounds, count: int) -> None:
+def make(folder: Path, pictures: PicturePack, sounds: SoundPack, count: int) -> None:
     """Write clips and truth.json. What is asked about takes turns, so that each answer is equally often right."""
     folder.mkdir(parents=True, exist_ok=True)
     truth: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ def make(folder: Path, pictures: Pictures, sounds: Sounds, count: int) -> None:
     (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
 
-def balance(name: str, scene: Scene, sounds: Sounds, drawings: int) -> dict[tuple[str, Any], int] | None:
+def balance(name: str, scene: Scene, sounds: SoundPack, drawings: int) -> dict[tuple[str, Any], int] | None:
     """What should occur equally often, with the number of its values; None where the scene does not fit the set."""
     thing, heard = scene.things[0], scene.sounds[0]
     match name:
@@ -212,7 +212,7 @@ def main() -> None:
     args = parser.parse_args()
     match args.action:
         case "make":
-            make(args.folder, Pictures.load(args.pictures, "test"), Sounds.load(args.sounds, "test"), args.clips)
+            make(args.folder, PicturePack.load(args.pictures, "test"), SoundPack.load(args.sounds, "test"), args.clips)
         case "run":
             run(args.folder, args.out, args.model, args.device, args.settings, args.most)
             print(table(read(args.out)))

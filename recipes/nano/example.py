@@ -15,7 +15,7 @@ from PIL import Image
 from videollama2.data.composed import (
     SOUND_RATE_HZ,
     TEXTURE_SIDE,
-    Pictures,
+    PicturePack,
     Scene,
     Thing,
     render_frames,
@@ -53,7 +53,7 @@ def main() -> None:
     canvas = Image.new("RGBA", (TEXTURE_SIDE, TEXTURE_SIDE))
     canvas.paste(picture, ((TEXTURE_SIDE - picture.width) // 2, (TEXTURE_SIDE - picture.height) // 2))
     nothing = np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64)
-    pictures = Pictures(*nothing, np.asarray(canvas)[None], (args.name,))
+    pictures = PicturePack(*nothing, np.asarray(canvas)[None], (args.name,))
     start, end = ((0.75, 0.5), (0.25, 0.5)) if args.direction == "left" else ((0.25, 0.5), (0.75, 0.5))
     thing = Thing(args.name, "stamp:0", args.direction, start, end, (0.75, 0.8))
     scene = Scene(0, SECONDS, (thing,), (), backdrop=4, drift=(0.1, 0.0))

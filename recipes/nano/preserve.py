@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from adapters import LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videollama2.data.labels import IGNORE
 from videollama2.modeling import MEDIA_INPUTS
-from videollama2.train.lora import LoraLinear
 
 
 @contextlib.contextmanager

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from batches import encode_sample
 from chat import HELD_OUT_PAIRS, distil, held_out_questions
 from model import nano_config
 from transformers import PreTrainedTokenizerFast
 
-from videollama2.data.composed.batches import encode_sample
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.weights.nano import LANGUAGE_PREFIX, base_state_dict
 

@@ -21,27 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from adapters import add_adapters, load_parts, save_parts
+from batches import ComposedBatches, ComposedSteps
 from chat import distil, questions
 from listening import SoundClassifier, SoundPrototypes
 from model import LORA_ALPHA, LORA_RANK, SIDE, match_scale, sound_classes, starting_model
 from preserve import Preserving
+from rendering import to_inputs
+from shared_clips import exact_match
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 import videollama2.vision
-from videollama2.data.composed import Pictures, Sounds
-from videollama2.data.composed.batches import ComposedBatches
-from videollama2.data.composed.rendering import to_inputs
-from videollama2.data.composed.steps import ComposedSteps
+from videollama2.data.composed import PicturePack, SoundPack
 from videollama2.phases import PHASES, Phase
 from videollama2.train import checkpoint
-from videollama2.train.exact import exact_match
 from videollama2.train.loop import build_optimizer, optimise
-from videollama2.train.lora import add_adapters
 from videollama2.train.metrics import FILE as METRICS
 from videollama2.train.metrics import MetricsLog
-from videollama2.train.parts import load_parts, save_parts
 from videollama2.train.strategy import SingleProcess, Strategy
 
 logger = logging.getLogger("nano")
@@ -125,7 +123,9 @@ class Trainer:
         self.classes = sound_classes(args.sounds)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(args.tokenizer)
         self.model = starting_model(args.vision, args.gguf, len(self.classes)).to(args.device)
-        self.packs = {s: (Pictures.load(args.pictures, s), Sounds.load(args.sounds, s)) for s in ("train", "test")}
+        self.packs = {
+            s: (PicturePack.load(args.pictures, s), SoundPack.load(args.sounds, s)) for s in ("train", "test")
+        }
         self.text = self._text()
 
     @property

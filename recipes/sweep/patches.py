@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rendering import frames_to_pixels
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scenes import FRAMES, Happening, happening
@@ -13,8 +14,7 @@ from torch import Tensor
 from transformers import Dinov2Model
 
 from videollama2.data.composed.drawing import render_frames
-from videollama2.data.composed.packs import Pictures
-from videollama2.data.composed.rendering import frames_to_pixels
+from videollama2.data.composed.packs import PicturePack
 from videollama2.vision import encode_frames
 
 logger = logging.getLogger("sweep")
@@ -41,7 +41,7 @@ def encode_split(vision: Path, pictures: Path, split: str, count: int, folder: P
         return pieces
     tower = Dinov2Model.from_pretrained(vision, dtype=torch.float32).eval().requires_grad_(False)
     layer = min(11, tower.config.num_hidden_layers)  # as nano: all but the last of 12 blocks
-    photos = Pictures.load(pictures, split)
+    photos = PicturePack.load(pictures, split)
     for path in missing:
         first = FIRST_SEED[split] + int(path.stem[-4:]) * PIECE
         frames = np.stack(
@@ -90,7 +90,7 @@ def encoded_clips(vision: Path, pictures: Path, counts: dict[str, int], width: i
         matrix, offset = file.get_tensor("matrix"), file.get_tensor("offset")
     out = {}
     for split, count in counts.items():
-        photos = Pictures.load(pictures, split)
+        photos = PicturePack.load(pictures, split)
         told = [happening(FIRST_SEED[split] + i, photos)[0] for i in range(count)]
         patches = torch.cat([_read(p).float() @ matrix + offset for p in pieces[split]])[:count]
         out[split] = Encoded(patches, told)

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from videollama2.data.composed.drawing import backdrop_grid
-from videollama2.data.composed.packs import PHOTO_CLASSES, Pictures
+from videollama2.data.composed.packs import PHOTO_CLASSES, PicturePack
 from videollama2.data.composed.scenes import DIRECTIONS, STEPS, Scene, Thing
 
 FRAMES = 8
@@ -63,7 +63,7 @@ class Question:
     answer: str
 
 
-def happening(seed: int, pictures: Pictures) -> tuple[Happening, Scene]:
+def happening(seed: int, pictures: PicturePack) -> tuple[Happening, Scene]:
     """A random clip; the same seed gives the same one."""
     rng = np.random.default_rng(seed)
     label = int(rng.integers(len(PHOTO_CLASSES)))

@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from patches import Encoded, encoded_clips
-from report import write_report
-from trial import Budget, run
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "nano"))  # rendering.py, shared_clips.py
+
+from patches import Encoded, encoded_clips  # noqa: E402
+from report import write_report  # noqa: E402
+from trial import Budget, run  # noqa: E402
+
 ROWS, SEEDS, RATES = tuple(range(1, 10)), (0, 1, 2), (2e-3, 5e-4)
 
 logger = logging.getLogger("sweep")

@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from patches import Encoded
 from scenes import FRAMES, TASKS, Clip, frame_index, held_out, training_batch, word_tokenizer
+from shared_clips import Sequenced, collate, exact_match, segment_mask, shared
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from videollama2.configuration import VideoLlama2Config
 from videollama2.data.batches import MicroBatch, StepBatch, StepSource
-from videollama2.data.composed.batches import Sequenced, collate, shared
-from videollama2.data.composed.rendering import segment_mask
 from videollama2.data.labels import IGNORE
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES, Phase
 from videollama2.stc import CONNECTORS, TABLE_1
-from videollama2.train.exact import exact_match
 from videollama2.train.loop import build_optimizer, optimise
 
 logger = logging.getLogger("sweep")
@@ -95,7 +93,7 @@ def _sequence(clip: Clip, tokens: int, video_token_id: int) -> Sequenced:
 
 
 def to_micro_batch(clips: list[Clip], encoded: Encoded, config: VideoLlama2Config) -> tuple[MicroBatch, Tensor]:
-    """A batch for the model, and `segments` (which question a position belongs to; `data.composed.collate`)."""
+    """A batch for the model, and `segments` (which question a position belongs to; `shared_clips.collate`)."""
     rows = [_sequence(c, num_tokens(config.connector_type), config.video_token_id) for c in clips]
     batch = collate(rows, _tokenizer().pad_token_id)
     which, frame = frame_index(clips)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from videollama2.cli import arguments, main
-from videollama2.data.composed import Pictures, Sounds, render_frames, sound_of
+from videollama2.data.composed import PicturePack, SoundPack, render_frames, sound_of
 from videollama2.data.composed.sketches import SKETCHES, sketches
 from videollama2.data.composed.tones import NOISES, tones
 from videollama2.errors import DataError, MediaNotFound, UsageError
@@ -225,6 +225,6 @@ def test_text_alone_that_beats_guessing_is_said() -> None:
 
 
 def test_every_clip_can_be_drawn(asked: dict[str, list[Question]], source: Source) -> None:
-    assert isinstance(source.pictures, Pictures) and isinstance(source.sounds, Sounds)
+    assert isinstance(source.pictures, PicturePack) and isinstance(source.sounds, SoundPack)
     for questions in asked.values():
         assert render_frames(questions[0].scene, source.pictures, 2, 16).shape == (2, 16, 16, 3)

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapters import add_adapters
+from questions import normalise
 from safetensors.torch import load_file
 
-from videollama2.data.composed import Pictures, Sounds, compose, sound_of
-from videollama2.data.composed.questions import normalise
+from videollama2.data.composed import PicturePack, SoundPack, compose, sound_of
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES
-from videollama2.train.lora import add_adapters
 
-from ..train.small import SIDE, packs, small_config, small_model, tokenizer
+from ..train.small import SIDE, packs, small_config, small_model
+from .small import tokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 
@@ -80,7 +81,7 @@ def test_clips_are_harmed_in_the_way_that_is_named() -> None:
     assert float(np.sqrt((noise**2).mean())) == pytest.approx(0.01, rel=0.05)
 
 
-def evaluation_packs(evaluate: ModuleType) -> tuple[Pictures, Sounds]:
+def evaluation_packs(evaluate: ModuleType) -> tuple[PicturePack, SoundPack]:
     """Small packs with the ten classes of sound that the evaluation wants, and a few drawings."""
     pictures, _ = packs()
     drawings = np.repeat(pictures.stamps, 6, axis=0)
@@ -88,9 +89,9 @@ def evaluation_packs(evaluate: ModuleType) -> tuple[Pictures, Sounds]:
     wave = np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16)
     index = [(label, 0, wave.size) for label in (*evaluate.TEN_SOUNDS, "a cow", "a lion", "a horse")]
     plain = pictures.photos, pictures.photo_labels, pictures.stamps, pictures.stamp_names
-    made = Pictures(*plain, drawings, names)
+    made = PicturePack(*plain, drawings, names)
     assert compose(0, made, None, drawings=1.0, stamps=0, shapes=0).things[0].name in names
-    return made, Sounds.of(wave, index)
+    return made, SoundPack.of(wave, index)
 
 
 def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
@@ -158,7 +159,6 @@ def test_sounds_are_added_at_the_means_of_what_the_model_hands_over() -> None:
 
 
 def test_a_stage_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(RECIPE))
     train = script("train")
     monkeypatch.setattr(train, "SIDE", SIDE)
     monkeypatch.setattr(train, "SAVE_EVERY", {"cpu": 1})

@@ -37,9 +37,9 @@ def test_closed_and_open_loops_and_a_soak(serving: Any, engine: Engine) -> None:
     # in a thread of its own: a browser's tests in the same process leave a loop running in this one
     with in_thread(app, settings) as (url, _), ThreadPoolExecutor(1) as pool:
         one, sixteen, soak = pool.submit(asyncio.run, serving.measure(url, args)).result()
-    ends = {told.end for run in (one, sixteen, soak) for told in run.told}
+    ends = {reply.end for run in (one, sixteen, soak) for reply in run.replies}
     assert ends <= {"answer", "429"}, ends
-    assert {told.end for told in one.told} == {"answer"}, "one client is never refused"
+    assert {reply.end for reply in one.replies} == {"answer"}, "one client is never refused"
     row = sixteen.row()
     assert row["answers"] and row["refused"], "sixteen clients and a queue of four"
     assert row["refusal_s"][0] < row["answer_s"][0], "a refusal takes no turn"

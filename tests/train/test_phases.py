@@ -5,11 +5,12 @@ import torch
 
 from videollama2.errors import UsageError
 from videollama2.phases import PARTS, PHASES, Phase, part_of
+from videollama2.train.adapters import add_lora
 from videollama2.train.loop import build_optimizer
-from videollama2.train.lora import add_adapters
+from videollama2.train.settings import Settings
 
 from .. import tiny
-from .small import batch_of, small_model
+from .small import av_inputs, small_model
 
 
 @pytest.mark.parametrize("name", list(PHASES))
@@ -19,7 +20,7 @@ def test_one_step_moves_exactly_the_parts_that_learn(name: str) -> None:
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimizer = build_optimizer(phase, phase.apply(model))
     model.train()
-    model(**batch_of(model, "av")).loss.backward()
+    model(**av_inputs(model)).loss.backward()
     optimizer.step()
     moved = {part_of(n) for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert moved == set(phase.learns) & {part_of(n) for n in before}
@@ -28,7 +29,7 @@ def test_one_step_moves_exactly_the_parts_that_learn(name: str) -> None:
 
 def test_adapters_learn_in_place_of_the_language_model() -> None:
     model = small_model()
-    assert add_adapters(model.model.language_model, rank=2, alpha=4.0) == 7
+    assert len(add_lora(model, Settings(lora_rank=2))) == 7
     learning = PHASES["av_joint"].apply(model)
     learns = {n for n, p in model.named_parameters() if p.requires_grad and part_of(n) == "language_model"}
     assert learns and all("lora_" in n for n in learns)
@@ -38,7 +39,7 @@ def test_adapters_learn_in_place_of_the_language_model() -> None:
 def test_the_head_of_an_adapted_language_model_stays_as_it_is() -> None:
     model = tiny.model()  # one whose head is not tied to the embedding
     assert "lm_head" in PHASES["av_joint"].apply(model)
-    add_adapters(model.model.language_model, rank=2, alpha=4.0)
+    add_lora(model, Settings(lora_rank=2))
     assert PHASES["av_joint"].apply(model).keys() == PHASES["av_joint"].learns - {"lm_head"}
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.train.small import small_model, tokenizer
+from tests.recipes.small import tokenizer
+from tests.train.small import small_model
 from videollama2.errors import CheckpointNotFound, TensorMismatch, WeightsError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.weights import nano

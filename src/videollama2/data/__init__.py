@@ -1,7 +1,7 @@
 """Training data, from files to batches.
 
-records.py, record_files.py, shards.py   files ─► records       mixture.py    which record is seen when
-samples.py, labels.py, features.py       record ─► sample       batches.py, collate.py   samples ─► steps
-doctor/                                  what is wrong with records, before a run finds out
-composed/                                clips made here, whose content is known, and questions about them
+records.py, record_files.py, shards.py   files ─► records       mixture.py    records ─► order of the steps
+samples.py, labels.py, features.py       record ─► sample       batches.py, collate.py   samples ─► micro-batches
+doctor/                                  checks records and their media before a run
+composed/                                clips made from labelled pictures and sounds, whose content is known
 """

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.composed import Pictures, Sounds, render_frames, render_sound, write_clip
+from ..data.composed import PicturePack, SoundPack, render_frames, render_sound, write_clip
 from ..data.composed.sketches import sketches
 from ..data.composed.tones import tones
 from ..errors import UsageError
@@ -43,7 +43,7 @@ def packs(folder: Path) -> Source:
         MediaNotFound: one is not there.
     """
     pictures, sounds = (folder / name for name in ("pictures.npz", "sounds.npz"))
-    read = Pictures.load(pictures, "test"), Sounds.load(sounds, "test")
+    read = PicturePack.load(pictures, "test"), SoundPack.load(sounds, "test")
     digest = hashlib.sha256()
     for path in (pictures, sounds):
         with path.open("rb") as file:

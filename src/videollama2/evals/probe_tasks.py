@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..data.composed import COLOURS, DIRECTIONS, PHOTO_CLASSES, SHAPES, Pictures, Scene, Sounds, compose, sound_of
-from ..data.composed.questions import WORDINGS
+from ..data.composed import COLOURS, DIRECTIONS, PHOTO_CLASSES, SHAPES, PicturePack, Scene, SoundPack, compose, sound_of
 from ..errors import UsageError
 
 T = TypeVar("T")
@@ -31,6 +30,19 @@ _OPTIONS = 4
 YES_NO = ("yes", "no")
 NUMBERS = ("one", "two", "three")
 FIRST = ("the picture", "the sound")
+_QUESTIONS = {
+    "object": "What is shown in the video?",
+    "colour": "What colour is it?",
+    "count": "How many are there?",
+    "direction": "Which direction does it move?",
+    "sound": "What is heard?",
+    "match": "Does the sound match the picture?",
+    "order_seen": "Which is shown first, {} or {}?",
+    "order_heard": "Which is heard first, {} or {}?",
+    "order_both": "What comes first, the picture or the sound?",
+    "is_seen": "Is there {} in the video?",
+    "is_heard": "Do you hear {}?",
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,8 @@ class Source:
         sha256: of the files they were read from; empty where they are made by this package.
     """
 
-    pictures: Pictures
-    sounds: Sounds
+    pictures: PicturePack
+    sounds: SoundPack
     name: str
     sha256: str = ""
 
@@ -137,27 +149,27 @@ def _object(maker: Maker, count: int) -> Iterator[Question]:
     things = maker.source.things
     for name, options in maker.among(things, count):
         scene = maker.scene(_where(lambda s: s.things[0].name, name))
-        yield Question(scene=scene, question=_asked("object"), answer=name, answers=things, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["object"], answer=name, answers=things, options=options)
 
 
 def _colour(maker: Maker, count: int) -> Iterator[Question]:
     colours = tuple(COLOURS)
     for colour, options in maker.among(colours, count):
         scene = maker.scene(_where(lambda s: s.things[0].colour, colour), {"coloured": 1.0, **_TINTED})
-        yield Question(scene=scene, question=_asked("colour"), answer=colour, answers=colours, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["colour"], answer=colour, answers=colours, options=options)
 
 
 def _count(maker: Maker, count: int) -> Iterator[Question]:
     for number, options in maker.among(NUMBERS, count):
         many = NUMBERS.index(number) + 1
         scene = maker.scene(_where(lambda s: s.things[0].count, many), {"several": 2 / 3, "coloured": 1.0, **_TINTED})
-        yield Question(scene=scene, question=_asked("count"), answer=number, answers=NUMBERS, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["count"], answer=number, answers=NUMBERS, options=options)
 
 
 def _motion(maker: Maker, count: int) -> Iterator[Question]:
     for way, options in maker.among(DIRECTIONS, count):
         scene = maker.scene(_where(lambda s: s.things[0].direction, way))
-        yield Question(scene=scene, question=_asked("direction"), answer=way, answers=DIRECTIONS, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["direction"], answer=way, answers=DIRECTIONS, options=options)
 
 
 def _order(maker: Maker, count: int) -> Iterator[Question]:
@@ -166,7 +178,7 @@ def _order(maker: Maker, count: int) -> Iterator[Question]:
     for about, named, place in maker.cycled(plans, count):
         scene = maker.scene(lambda s: len(s.things) == 2 and len(s.sounds) == 2, {"two": 1.0})
         both = [t.name for t in scene.things] if about == "seen" else [s.name for s in scene.sounds]
-        question = _asked(f"order_{about}").format(*(both if named == 0 else both[::-1]))
+        question = _QUESTIONS[f"order_{about}"].format(*(both if named == 0 else both[::-1]))
         yield Question(
             scene=scene, question=question, answer=both[0], answers=tuple(sorted(both)),
             options=maker.options(both[0], both, place),
@@ -178,7 +190,7 @@ def _sound(maker: Maker, count: int) -> Iterator[Question]:
     heard = maker.source.heard
     for name, options in maker.among(heard, count):
         scene = maker.scene(_where(lambda s: s.sounds[0].name, name))
-        yield Question(scene=scene, question=_asked("sound"), answer=name, answers=heard, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["sound"], answer=name, answers=heard, options=options)
 
 
 def _match(maker: Maker, count: int) -> Iterator[Question]:
@@ -192,7 +204,7 @@ def _match(maker: Maker, count: int) -> Iterator[Question]:
             return s.things[0].name == thing and (s.sounds[0].name == own[thing]) == (verdict == "yes")
 
         scene = maker.scene(fits, {"matched": 0.5}, labels=labels)
-        yield Question(scene=scene, question=_asked("match"), answer=verdict, answers=YES_NO, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["match"], answer=verdict, answers=YES_NO, options=options)
 
 
 def _first(maker: Maker, count: int) -> Iterator[Question]:
@@ -211,7 +223,7 @@ def _first(maker: Maker, count: int) -> Iterator[Question]:
             sounds=(replace(sound, at=heard, length=1.0 - heard),),
         )
         options = maker.options(who, FIRST, place)
-        yield Question(scene=scene, question=_asked("order_both"), answer=who, answers=FIRST, options=options)
+        yield Question(scene=scene, question=_QUESTIONS["order_both"], answer=who, answers=FIRST, options=options)
 
 
 def _absent(maker: Maker, count: int) -> Iterator[Question]:
@@ -240,7 +252,7 @@ def _absent(maker: Maker, count: int) -> Iterator[Question]:
 
         yield Question(
             scene=maker.scene(fits),
-            question=_asked("is_seen" if about == "picture" else "is_heard").format(name),
+            question=_QUESTIONS["is_seen" if about == "picture" else "is_heard"].format(name),
             answer=verdict,
             answers=YES_NO,
             options=maker.options(verdict, YES_NO, place),
@@ -251,10 +263,6 @@ def _absent(maker: Maker, count: int) -> Iterator[Question]:
 def _where(what: Callable[[Scene], object], value: object) -> Callable[[Scene], bool]:
     """Whether a scene has this value."""
     return lambda scene: what(scene) == value
-
-
-def _asked(kind: str) -> str:
-    return WORDINGS[kind][0]
 
 
 TASKS: dict[str, Callable[[Maker, int], Iterator[Question]]] = {

@@ -1,1 +1,1 @@
-"""Training: the loop (loop.py), adapters (lora.py), running phases on composed clips (run.py)."""
+"""Training: settings, the loop, checkpoints and a run from records to a finished model (run.py)."""

@@ -1,25 +1,22 @@
-"""Clips with known content: labelled pictures move over a background while labelled sounds play.
+"""Clips whose content is known: labelled pictures move over a background while labelled sounds play.
 
-    packs      Pictures, Sounds: what there is (sketches, tones: some that need no files)
-    scenes     compose ──► Scene (what happens, JSON-able, one seed)
-    drawing    render_frames ──► frames u8[T, H, W, 3]   any times, any size
-    clips      render_sound  ──► wave f32[S], 16 kHz;  write_clip ──► a real mp4
-    questions  ask           ──► question, answer (captions: in free words)
-    batches    ComposedBatches ──► token ids, masks, arrays
-    rendering  the same on a device, augmented;  steps: of training
+    packs      PicturePack, SoundPack: labelled pictures and recordings (sketches, tones: packs that need no files)
+    scenes     compose ──► Scene: what happens in a clip, from one seed, as JSON
+    drawing    render_frames ──► frames u8[T, H, W, 3], at any times and size
+    clips      render_sound  ──► wave f32[S], 16 kHz;  write_clip ──► mp4
 
-There is little labelled video to be had; here the truth is known exactly (what is shown, in which colour, how many of
-it, where it goes, what is heard and in which order), and a test clip can be made from pictures and recordings that
-training never saw. `drawing.batch_frames` is the same renderer for many scenes at once on any device, so that training
-needs no files.
+Labelled video is rare. Here the truth is known exactly (what is shown, its colour, number and direction, what is heard
+and in which order), and test clips can be made from pictures and recordings that training never saw. The probe
+(evals/probe.py) evaluates on such clips, and recipes/nano trains on them: `drawing.batch_frames` renders many scenes at
+once on any device, without files.
 
-Only numpy, Pillow and torch are needed here, and PyAV for `write_clip`. This file gathers the names of the first four.
+Needs only numpy, Pillow and torch, and PyAV for `write_clip`.
 """
 
 from .clips import SOUND_RATE_HZ, render_sound, write_clip
 from .drawing import batch_frames, render_frames, scene_arrays
-from .packs import COLOURS, PHOTO_CLASSES, SHAPES, TEXTURE_SIDE, Pictures, Sounds
-from .scenes import DIRECTIONS, STEPS, Chances, Scene, Sound, Thing, compose, plural, sound_of
+from .packs import COLOURS, PHOTO_CLASSES, SHAPES, TEXTURE_SIDE, PicturePack, SoundPack
+from .scenes import DIRECTIONS, STEPS, Chances, Scene, SceneSound, Thing, compose, plural, sound_of
 
 __all__ = [
     "COLOURS",
@@ -30,10 +27,10 @@ __all__ = [
     "STEPS",
     "TEXTURE_SIDE",
     "Chances",
-    "Pictures",
+    "PicturePack",
     "Scene",
-    "Sound",
-    "Sounds",
+    "SceneSound",
+    "SoundPack",
     "Thing",
     "batch_frames",
     "compose",

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EmptyMedia
-from .packs import Sounds
+from .packs import SoundPack
 from .scenes import Scene
 
 SOUND_RATE_HZ = 16_000
 
 
-def render_sound(scene: Scene, sounds: Sounds) -> NDArray[np.float32]:
+def render_sound(scene: Scene, sounds: SoundPack) -> NDArray[np.float32]:
     """f32[seconds · 16000] in ±1: the scene's sounds, each faded in and out over 20 ms."""
     total = round(scene.seconds * SOUND_RATE_HZ)
     wave = np.zeros(total, np.float32)

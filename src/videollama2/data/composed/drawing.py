@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .packs import TEXTURE_SIDE, Pictures, repeat, tint
+from .packs import TEXTURE_SIDE, PicturePack, repeat, tint
 from .scenes import MAX_THINGS, Scene, poses
 
 GRID_SIDE = 12
@@ -59,7 +59,7 @@ def batch_frames(textures: Tensor, poses: Tensor, grids: Tensor, drifts: Tensor,
     return canvas.view(B, T, 3, side, side)
 
 
-def scene_arrays(scene: Scene, pictures: Pictures | None, times: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def scene_arrays(scene: Scene, pictures: PicturePack | None, times: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """What `batch_frames` needs for one scene: textures, poses, grids, drifts (without the batch axis)."""
     textures = np.zeros((MAX_THINGS, TEXTURE_SIDE, TEXTURE_SIDE, 4), np.uint8)
     for k, thing in enumerate(scene.things):
@@ -77,7 +77,7 @@ def scene_arrays(scene: Scene, pictures: Pictures | None, times: NDArray[np.floa
     }
 
 
-def render_frames(scene: Scene, pictures: Pictures, count: int, side: int) -> NDArray[np.uint8]:
+def render_frames(scene: Scene, pictures: PicturePack, count: int, side: int) -> NDArray[np.uint8]:
     """u8[count, side, side, 3]: frames at evenly spaced times, the first at the start and the last at the end."""
     times = np.linspace(0, 1, count)
     arrays = {k: torch.from_numpy(v)[None] for k, v in scene_arrays(scene, pictures, times).items()}

@@ -1,7 +1,7 @@
 """Labelled pictures and recordings, as the packs of recipes/nano hold them, and the textures made from them.
 
-Pictures ── texture(thing) ──► u8[96, 96, 4]   a photo, a cut-out, a drawing or a shape; tinted; one to three of it
-Sounds   ── cut ──► f32[S]                     a stretch of a recording
+PicturePack ── texture(thing) ──► u8[96, 96, 4]   a photo, a cut-out, a drawing or a shape; tinted; one to three of it
+SoundPack   ── cut ──► f32[S]                     a stretch of a recording
 """
 
 import json
@@ -46,7 +46,7 @@ def _no_pictures() -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PicturePack:
     """Labelled pictures: small square photos of ten classes, and pictures on transparent ground of many more.
 
     Attributes:
@@ -64,7 +64,7 @@ class Pictures:
     drawing_names: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path, split: str) -> "Pictures":
+    def load(cls, path: Path, split: str) -> "PicturePack":
         """The `split` ("train" or "test") of a pack that recipes/nano/pictures.py wrote."""
         with _open_pack(path) as pack:
             drawn: tuple[Any, ...] = ()
@@ -138,7 +138,7 @@ def repeat(texture: NDArray[np.uint8], count: int, rng: np.random.Generator) -> 
 
 
 @dataclass(frozen=True)
-class Sounds:
+class SoundPack:
     """Labelled recordings: one long int16 wave at 16 kHz, and where each recording lies in it."""
 
     wave: NDArray[np.int16]
@@ -147,7 +147,7 @@ class Sounds:
     by_label: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path, split: str) -> "Sounds":
+    def load(cls, path: Path, split: str) -> "SoundPack":
         """The `split` ("train" or "test") of a pack that recipes/nano/sounds.py wrote."""
         with _open_pack(path) as pack:
             index = [r for r in json.loads(str(pack["index"])) if r["split"] == split]
@@ -155,7 +155,7 @@ class Sounds:
         return cls.of(wave, [(r["label"], r["start"], r["stop"]) for r in index])
 
     @classmethod
-    def of(cls, wave: NDArray[np.int16], index: list[tuple[str, int, int]]) -> "Sounds":
+    def of(cls, wave: NDArray[np.int16], index: list[tuple[str, int, int]]) -> "SoundPack":
         by_label: dict[str, list[int]] = {}
         for i, (label, _, _) in enumerate(index):
             by_label.setdefault(label, []).append(i)

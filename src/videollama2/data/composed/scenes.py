@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .packs import COLOURS, PHOTO_CLASSES, SHAPES, Pictures, Sounds
+from .packs import COLOURS, PHOTO_CLASSES, SHAPES, PicturePack, SoundPack
 
 STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "still": (0, 0)}
 DIRECTIONS = ("left", "right", "up", "down")
@@ -41,7 +41,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Sound:
+class SceneSound:
     """A stretch of a recording. `at` and `length` are fractions of the clip, `offset` a fraction of the recording."""
 
     name: str
@@ -65,7 +65,7 @@ class Scene:
     seed: int
     seconds: float
     things: tuple[Thing, ...] = ()
-    sounds: tuple[Sound, ...] = ()
+    sounds: tuple[SceneSound, ...] = ()
     backdrop: int = 0
     drift: tuple[float, float] = (0.0, 0.0)
 
@@ -103,8 +103,8 @@ class Chances:
 
 def compose(
     seed: int,
-    pictures: Pictures | None,
-    sounds: Sounds | None,
+    pictures: PicturePack | None,
+    sounds: SoundPack | None,
     *,
     labels: Iterable[str] | Mapping[str, float] | None = None,
     seconds: tuple[float, float] = (2.0, 10.0),
@@ -128,7 +128,7 @@ def compose(
         halves = ((0.0, 0.5), (0.5, 1.0)) if late is None and rng.random() < odds.two else ((0.0, 1.0),)
         for span in ((0.5, 1.0),) if late == "picture" else halves:
             things.append(_thing(rng, pictures, span, odds, len(halves) == 1, {t.name for t in things}))
-    heard: list[Sound] = []
+    heard: list[SceneSound] = []
     if sounds is not None:
         choice = tuple(labels or sounds.by_label)
         weights = np.array(list(labels.values())) if isinstance(labels, Mapping) else None
@@ -141,7 +141,7 @@ def compose(
         for i, name in enumerate(names):
             recording, gain = int(rng.choice(sounds.by_label[name])), float(10 ** rng.uniform(-1.0, 0.0))
             at, share = (0.5, 0.5) if late == "sound" else (i / count, 1 / count)
-            heard.append(Sound(name, recording, float(rng.random()), at, share, gain))
+            heard.append(SceneSound(name, recording, float(rng.random()), at, share, gain))
     drift = tuple(float(d) for d in rng.uniform(-0.25, 0.25, 2))
     return Scene(seed, length, tuple(things), tuple(heard), int(rng.integers(2**31)), (drift[0], drift[1]))
 
@@ -152,7 +152,12 @@ def sound_of(name: str) -> str:
 
 
 def _thing(
-    rng: np.random.Generator, pictures: Pictures, span: tuple[float, float], odds: Chances, alone: bool, taken: set[str]
+    rng: np.random.Generator,
+    pictures: PicturePack,
+    span: tuple[float, float],
+    odds: Chances,
+    alone: bool,
+    taken: set[str],
 ) -> Thing:
     name = picture = ""
     while not name or name in taken:
@@ -175,7 +180,7 @@ def _thing(
     return Thing(name, picture, direction, *path, (size, size * grow), span, count, colour)
 
 
-def _choose(rng: np.random.Generator, pictures: Pictures, odds: Chances) -> tuple[str, str]:
+def _choose(rng: np.random.Generator, pictures: PicturePack, odds: Chances) -> tuple[str, str]:
     """(name, picture) of a random thing."""
     at = rng.random()
     if at < odds.stamps and pictures.stamp_names:

@@ -1,6 +1,6 @@
-"""Pictures from a few lines of numbers: things that have a sound, as a child might draw them, and the shapes.
+"""PicturePack from a few lines of numbers: things that have a sound, as a child might draw them, and the shapes.
 
-SKETCHES[name] ──► strokes in a unit square ──► Pictures with u8[6, 96, 96, 4] drawings
+SKETCHES[name] ──► strokes in a unit square ──► PicturePack with u8[6, 96, 96, 4] drawings
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from .packs import TEXTURE_SIDE, Pictures
+from .packs import TEXTURE_SIDE, PicturePack
 
 _FINER = 4  # drawn so many times larger, and scaled down for smooth edges
 
@@ -89,11 +89,11 @@ SKETCHES: dict[str, tuple[Stroke, ...]] = {
 
 
 @cache
-def sketches() -> Pictures:
+def sketches() -> PicturePack:
     """The sketches as a pack without photos and cut-outs."""
     drawn = np.stack([sketch(strokes) for strokes in SKETCHES.values()])
     none = np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64), np.zeros((0, *drawn.shape[1:]), np.uint8)
-    return Pictures(*none, (), drawn, tuple(SKETCHES))
+    return PicturePack(*none, (), drawn, tuple(SKETCHES))
 
 
 def sketch(strokes: tuple[Stroke, ...]) -> NDArray[np.uint8]:

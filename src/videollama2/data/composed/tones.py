@@ -1,6 +1,6 @@
-"""Sounds from formulas: thirteen of nano's classes as anybody can make them, without a recording.
+"""SoundPack from formulas: thirteen of nano's classes as anybody can make them, without a recording.
 
-    NOISES[name](rng, seconds) ──► wave f32[S], 16 kHz;  tones() ──► Sounds, several different ones of each
+    NOISES[name](rng, seconds) ──► wave f32[S], 16 kHz;  tones() ──► SoundPack, several different ones of each
 
 They are crude beside recordings: what a model that has heard real ones makes of them is a measurement of its own.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clips import SOUND_RATE_HZ
-from .packs import Sounds
+from .packs import SoundPack
 
 Wave = NDArray[np.float64]
 Random = np.random.Generator
@@ -22,7 +22,7 @@ _LOUD = 0.5  # highest value of each recording
 
 
 @lru_cache(maxsize=2)
-def tones(each: int = 3, seconds: float = 5.0, seed: int = 0) -> Sounds:
+def tones(each: int = 3, seconds: float = 5.0, seed: int = 0) -> SoundPack:
     """`each` recordings of every class; the same arguments give the same samples."""
     pieces: list[NDArray[np.int16]] = []
     index: list[tuple[str, int, int]] = []
@@ -33,7 +33,7 @@ def tones(each: int = 3, seconds: float = 5.0, seed: int = 0) -> Sounds:
             pieces.append((wave / np.abs(wave).max() * _LOUD * 32767).astype(np.int16))
             index.append((name, at, at + wave.size))
             at += wave.size
-    return Sounds.of(np.concatenate(pieces), index)
+    return SoundPack.of(np.concatenate(pieces), index)
 
 
 def _clock(seconds: float) -> Wave:

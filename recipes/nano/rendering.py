@@ -1,19 +1,19 @@
-"""Batches of composed clips on the device: drawing, augmentation, filterbank, and the mask of shared clips."""
+"""Batches of composed clips to model inputs, on the device: drawing, augmentation, filterbank."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
+from shared_clips import segment_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...media.fbank import BINS, FFT, FRAME, SHIFT
-from .clips import SOUND_RATE_HZ
-from .drawing import batch_frames
+from videollama2.data.composed import SOUND_RATE_HZ, batch_frames
+from videollama2.media.fbank import BINS, FFT, FRAME, SHIFT
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-DRAWN_SIDE = 224  # clips are drawn at a video's size and then scaled as a processor does
+DRAWN_SIDE = 224  # clips are drawn at a video's size, then scaled as the processor does
 
 
 def to_inputs(
@@ -22,8 +22,10 @@ def to_inputs(
     """Keyword arguments of the model for a batch of `ComposedBatches`.
 
     Args:
-        side: of the frames, in pixels. augment: random changes to picture and sound, drawn from this generator (on
-            the same device); None leaves both as composed.
+        batch: as `ComposedBatches` makes it.
+        side: of the frames, in pixels.
+        device: to compute on.
+        augment: generator of random changes to picture and sound, on the same device; None: no changes.
     """
     inputs: dict[str, Any] = {
         k: batch[k].to(device, non_blocking=True) for k in ("input_ids", "labels", "attention_mask")
@@ -54,7 +56,7 @@ def frames_to_pixels(frames: Tensor, side: int) -> Tensor:
 
 
 def augment_frames(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Per clip: brightness, contrast and tint; noise; a coarser picture now and then. f32[B, T, 3, H, W] in 0..255."""
+    """Random brightness, contrast, tint, noise and, sometimes, lower resolution. f32[B, T, 3, H, W] in 0..255."""
     shape = (frames.shape[0], 1, 3, 1, 1)
     tint = 1 + 0.12 * _normal(shape, generator)
     contrast = torch.exp(0.2 * _normal((frames.shape[0], 1, 1, 1, 1), generator))
@@ -68,7 +70,7 @@ def augment_frames(frames: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def augment_sound(waves: Tensor, generator: torch.Generator) -> Tensor:
-    """Per clip: a smooth random equaliser, some reverberation, noise, gain. f32[B, S] in ±1."""
+    """Random equaliser, reverberation, noise and gain. f32[B, S] in ±1."""
     B, samples = waves.shape
     bands = 10 ** (_normal((B, 1, 10), generator) * 6 / 20)  # ±6 dB, one standard deviation
     size = samples + SOUND_RATE_HZ // 2  # room for the reverberation's tail
@@ -97,8 +99,7 @@ def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
 
-# Kaldi's filterbank for many waves at once; `media.fbank` is the exact one of the inference path, and a test holds the
-# two together.
+# Kaldi's filterbank for a batch of waves. Inference uses the exact `media.fbank`; a test compares the two.
 
 
 @lru_cache(maxsize=4)
@@ -124,10 +125,3 @@ def fbank_batch(waves: Tensor) -> Tensor:
         window = torch.hann_window(FRAME, periodic=False, device=waves.device) ** 0.85
         power = torch.fft.rfft(frames * window, n=FFT).abs().square()
         return (power @ _mel_weights(waves.device)).clamp_min(torch.finfo(torch.float32).eps).log()
-
-
-def segment_mask(segments: Tensor) -> Tensor:
-    """bool [B, 1, L, L]: each position sees what is shared and its own question, up to itself."""
-    L = segments.shape[1]
-    same = (segments[:, :, None] == segments[:, None, :]) | (segments[:, None, :] == 0)
-    return (same & torch.ones(L, L, dtype=torch.bool, device=segments.device).tril())[:, None]

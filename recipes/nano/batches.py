@@ -1,12 +1,12 @@
-"""Endless training batches of composed clips: scenes and token ids on the CPU, pictures and sound on the device.
+"""Training batches of composed clips, and the steps that the training loop takes with them.
 
     ComposedBatches[i] ── worker: scenes, textures, waves, questions → ids and labels   (numpy; same i, same batch)
                        ── rendering.to_inputs, on the device: frames, fbank → keyword arguments of the model
 
-One batch holds one kind of sample and one length of clip, so nothing but text is padded.
+A batch holds one kind of sample and one length of clip, so only text is padded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -14,21 +14,30 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
+from questions import Ask, ask, follow_up, kinds_for
+from rendering import to_inputs
+from shared_clips import collate, shared
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from ...configuration import VideoLlama2Config
-from ...stc import connector_settings
-from ...text.prompts import encode_prompt
-from ...vision import num_patches
-from ..labels import IGNORE
-from .clips import SOUND_RATE_HZ, render_sound
-from .drawing import scene_arrays
-from .packs import PHOTO_CLASSES, TEXTURE_SIDE, Pictures, Sounds
-from .questions import Ask, ask, follow_up, kinds_for
-from .scenes import Scene, compose
+from videollama2.configuration import VideoLlama2Config
+from videollama2.data.batches import MicroBatch, StepBatch, StepSource
+from videollama2.data.composed import (
+    PHOTO_CLASSES,
+    SOUND_RATE_HZ,
+    TEXTURE_SIDE,
+    PicturePack,
+    Scene,
+    SoundPack,
+    compose,
+    render_sound,
+    scene_arrays,
+)
+from videollama2.data.labels import IGNORE
+from videollama2.stc import connector_settings
+from videollama2.text.prompts import encode_prompt
+from videollama2.vision import num_patches
 
-# kind of sample -> kind of question -> weight; only kinds that fit the scene are asked
+# kind of sample → kind of question → weight; kinds that don't fit the scene are dropped
 QUESTIONS: dict[str, dict[str, float]] = {
     "video": {
         "object": 6, "direction": 3, "colour": 6, "count": 6, "describe": 0.5, "caption": 2, "first_seen": 1,
@@ -49,7 +58,7 @@ QUESTIONS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens per medium of a model, from its configuration."""
+    """Media tokens of a model, from its configuration."""
 
     config: VideoLlama2Config
 
@@ -68,22 +77,26 @@ class Sizes:
 
 @dataclass
 class ComposedBatches(Dataset[dict[str, Any]]):
-    """Batch `i` of a training run; ask a DataLoader for them with `batch_size=None`.
+    """Batches of a training run by number; load them with `DataLoader(batch_size=None)`.
 
     Attributes:
+        config, tokenizer: of the model.
         mixture: kind of sample → share (`Phase.mixture`).
-        text: (question, answer) pairs for the "text" kind.
-        speeds: sound is played this much faster or slower, which shifts its pitch too.
-        asks: questions per clip. They share the clip's place in the sequence and do not see each other (`collate`), so
-            each trains as if it stood alone, and the clip is paid for once.
-        sound_classes: where given, batches with sound carry `sound_targets`, int64 [B, tokens]: the class heard at
-            each audio token.
+        batch: clips per batch; `length`: number of batches.
+        seed: of everything; `seconds`: shortest and longest clip.
+        speeds: range of the factor by which sound is sped up, which raises its pitch too.
+        text: (question, answer) pairs of the kind "text".
+        asks: questions per clip. They share the clip's tokens and don't see each other (shared_clips.py), so each
+            trains as if it stood alone while the clip is computed once.
+        sound_classes: if given, batches with sound carry `sound_targets`, int64 [B, tokens]: the class heard at each
+            audio token.
+        compose_options: of `compose`.
     """
 
     config: VideoLlama2Config
     tokenizer: Any
-    pictures: Pictures
-    sounds: Sounds
+    pictures: PicturePack
+    sounds: SoundPack
     mixture: Mapping[str, float]
     batch: int
     length: int
@@ -154,7 +167,7 @@ class ComposedBatches(Dataset[dict[str, Any]]):
         return batch | {"asked": [a.kind for asks in asked for a in asks]} | collate(encoded, self._pad())
 
     def _counts(self, kind: str, samples: int) -> tuple[str, tuple[tuple[str, int], ...]]:
-        """The slot in the prompt, and the features in it."""
+        """The kind of placeholder in the prompt, and the number of tokens per modality."""
         sizes = Sizes(self.config)
         found = {"image" if kind == "image" else "video": sizes.video()} if kind != "audio" else {}
         if kind in ("audio", "av"):
@@ -162,7 +175,7 @@ class ComposedBatches(Dataset[dict[str, Any]]):
         return kind if kind in ("image", "audio") else "video", tuple(found.items())
 
     def _ask(self, kind: str, scene: Scene, rng: np.random.Generator) -> list[Ask]:
-        """`asks` questions of different kinds; "then" is one with a question before it."""
+        """`asks` questions of different kinds; "then" is a question that follows another."""
         fit = kinds_for(scene) | {"then"}
         weights = {k: w for k, w in QUESTIONS[kind].items() if k in fit}
         kinds = list(weights)
@@ -178,7 +191,7 @@ class ComposedBatches(Dataset[dict[str, Any]]):
         ]
 
     def _heard(self, scene: Scene, tokens: int) -> list[int]:
-        """The class that sounds in the middle of each token."""
+        """The class heard in the middle of each audio token."""
         middles = (np.arange(tokens) + 0.5) / tokens
         return [self.sound_classes.index([s.name for s in scene.sounds if s.at <= m][-1]) for m in middles]
 
@@ -186,13 +199,49 @@ class ComposedBatches(Dataset[dict[str, Any]]):
         return int(self.tokenizer.pad_token_id)
 
 
+@dataclass(frozen=True)
+class ComposedSteps(StepSource):
+    """Training steps of one batch each; the same step has the same clips and augmentation in every call.
+
+    Attributes:
+        side: of the frames, in pixels.
+        device: of the model; clips are drawn there.
+        seed: of augmentation; None: no augmentation.
+        workers: processes that make scenes, waves and ids.
+    """
+
+    data: ComposedBatches
+    side: int
+    device: torch.device
+    seed: int | None = None
+    workers: int = 0
+
+    def steps(self, start: int, stop: int) -> Iterator[StepBatch]:
+        """Steps `start` … `stop - 1`, as far as there is data."""
+        chosen = Subset(self.data, range(start, min(stop, len(self.data))))
+        ahead = 3 if self.workers else None
+        loader = DataLoader(chosen, batch_size=None, num_workers=self.workers, prefetch_factor=ahead)
+        for step, batch in enumerate(loader, start):
+            generator = None
+            if self.seed is not None:
+                generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
+            inputs = to_inputs(batch, self.side, self.device, generator)
+            if "sound_targets" in batch:
+                inputs["sound_targets"] = batch["sound_targets"].to(self.device)
+            supervised = int((batch["labels"][:, 1:] != IGNORE).sum())
+            filled = int(batch["attention_mask"].sum())
+            rows, longest = batch["labels"].shape
+            name = f"{batch['kind']} clips of seed {self.data.seed}, step {step}"
+            yield StepBatch(step, [MicroBatch(inputs, (name,), supervised, filled, rows * longest - filled)])
+
+
 def frame_times(count: int) -> NDArray[np.float64]:
-    """f64[count] in 0..1: the middles of equal segments, which is where a video is sampled."""
+    """f64[count] in 0..1: the middles of equal segments, where videos are sampled."""
     return (np.arange(count) + 0.5) / count
 
 
 def _vary(textures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """u8[K, S, S, 4]: each picture mirrored or not, and most of it instead of all."""
+    """u8[K, S, S, 4]: pictures randomly mirrored and cropped."""
     out = textures[:, :, ::-1] if rng.random() < 0.5 else textures
     margin = rng.integers(0, TEXTURE_SIDE // 6, 4)
     return np.ascontiguousarray(
@@ -209,7 +258,7 @@ def _stretch(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _prompt_ids(
     tokenizer: Any, turns: tuple[str, ...], slot: str, counts: tuple[tuple[str, int], ...], ids: Any
 ) -> tuple[int, ...]:
-    """Ids up to where the assistant answers the last of `turns` (user, assistant, …, user)."""
+    """Ids up to the assistant's answer to the last of `turns` (user, assistant, …, user)."""
     content: list[dict[str, str]] = [{"type": "text", "text": turns[0]}]
     if counts:
         content.insert(0, {"type": slot})
@@ -233,7 +282,13 @@ def encode_sample(
     *,
     earlier: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[int], list[int]]:
-    """(ids, labels) of questions about one medium and their answers, which are supervised with their end markers."""
+    """(ids, labels) of questions about a clip and their answers; answers with their end markers are supervised.
+
+    Args:
+        slot: kind of the clip's placeholder ("video", "image", "audio"); `counts`: its tokens per modality.
+        config: has the placeholder ids; None without a clip.
+        earlier: questions and answers before this one.
+    """
     ids: tuple[tuple[str, Any], ...] = ()
     if config is not None:
         ids = (("image", config.image_token_id), ("video", config.video_token_id), ("audio", config.audio_token_id))
@@ -248,57 +303,3 @@ def encode_sample(
         out = [*prompt, *reply]
         turns += (answered,)
     return out, labels
-
-
-@dataclass(frozen=True)
-class Sequenced:
-    """One row of a batch. `segments`: 0 for what all questions share, k for the k-th question and its answer."""
-
-    ids: list[int]
-    labels: list[int]
-    positions: list[int]
-    segments: list[int]
-
-
-def shared(samples: Sequence[tuple[list[int], list[int]]]) -> Sequenced:
-    """Samples about one clip → one row: what their prompts have in common once, then the rest of each."""
-    first = samples[0][0]
-    common = 0
-    if len(samples) > 1:  # the prompts differ at the first word of the question at the latest
-        shortest = min(labels.index(next(i for i in labels if i != IGNORE)) for _, labels in samples)
-        while common < shortest and all(ids[common] == first[common] for ids, _ in samples):
-            common += 1
-    row = Sequenced(first[:common], [IGNORE] * common, list(range(common)), [0] * common)
-    for k, (ids, labels) in enumerate(samples):
-        row.ids.extend(ids[common:])
-        row.labels.extend(labels[common:])
-        row.positions.extend(range(common, len(ids)))
-        row.segments.extend([k + 1] * (len(ids) - common))
-    return row
-
-
-def collate(rows: Sequence[Sequenced], pad: int) -> dict[str, Tensor]:
-    """Right-padded rows: `input_ids`, `labels`, `attention_mask`, int64 [B, L] each.
-
-    Where rows hold several questions there are also `position_ids` and `segments` (-1 for padding), from which
-    `rendering.segment_mask` makes the attention mask.
-    """
-    longest = max(len(row.ids) for row in rows)
-    out = {
-        "input_ids": torch.full((len(rows), longest), pad),
-        "labels": torch.full((len(rows), longest), IGNORE),
-        "attention_mask": torch.zeros((len(rows), longest), dtype=torch.long),
-    }
-    several = any(max(row.segments) > 1 for row in rows)
-    if several:
-        out["position_ids"] = torch.zeros((len(rows), longest), dtype=torch.long)
-        out["segments"] = torch.full((len(rows), longest), -1)
-    for i, row in enumerate(rows):
-        length = len(row.ids)
-        out["input_ids"][i, :length] = torch.tensor(row.ids)
-        out["labels"][i, :length] = torch.tensor(row.labels)
-        out["attention_mask"][i, :length] = 1
-        if several:
-            out["position_ids"][i, :length] = torch.tensor(row.positions)
-            out["segments"][i, :length] = torch.tensor(row.segments)
-    return out

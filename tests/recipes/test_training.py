@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters import add_adapters, load_parts, save_parts
+from batches import ComposedSteps
+from rendering import augment_frames, augment_sound, fbank_batch, to_inputs
 from safetensors.torch import load_file
+from shared_clips import exact_match
 
-from videollama2.data.composed.rendering import augment_frames, augment_sound, fbank_batch, to_inputs
-from videollama2.data.composed.steps import ComposedSteps
 from videollama2.data.labels import IGNORE
 from videollama2.errors import NumericsError, TensorMismatch
 from videollama2.media.fbank import fbank
 from videollama2.phases import PHASES
-from videollama2.train.exact import exact_match
-from videollama2.train.lora import add_adapters
-from videollama2.train.parts import load_parts, save_parts
 from videollama2.weights.nano import merge_adapters
 
-from .small import SIDE, Again, batch_of, small_batches, small_model, train
+from ..train.small import SIDE, small_model
+from .small import Again, batch_of, small_batches, train
 
 EVERYTHING = {"connector", "audio_projector", "audio_encoder", "language_model"}
 
