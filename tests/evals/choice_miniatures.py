@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from videollama2.evals.benchmarks.mvbench import BOUNDED, FRAMES, TASKS
+
 from ..media import make
 
 FOUR = ["cooking", "reading", "typing", "sweeping"]
@@ -70,21 +72,21 @@ def perception_test(folder: Path, media: Media, split: str = "valid") -> None:
     media.put(folder / "videos" / "video_12.mp4", folder / "videos" / "video_13.mp4")
 
 
-def mvbench(folder: Path, media: Media, tasks: Any) -> None:
-    """One question of each task, in its folder; a folder of pictures for episodic_reasoning; nturgbd has no media."""
-    for number, task in enumerate(tasks):
+def mvbench(folder: Path, media: Media) -> None:
+    """One question of each task, in its folder; a folder of images for episodic_reasoning; nturgbd has no media."""
+    for number, (task, place) in enumerate(TASKS.items()):
         name = "clip.webm" if number % 2 else "clip.avi"
-        if task.pictures:
+        if task == FRAMES:
             name = "castle_s01e01_seg02_clip_00"
-            pictures = folder / "video" / task.folder / name
-            pictures.mkdir(parents=True)
+            images = folder / "video" / place / name
+            images.mkdir(parents=True)
             for i in range(1, 10):
-                Image.fromarray(np.full((24, 32, 3), 20 * i, np.uint8)).save(pictures / f"{i:05}.jpg")
-        elif task.folder != "nturgbd":
-            media.put(folder / "video" / task.folder / name)
-        record = {"video": name, "question": f"{task.name}?", "candidates": FOUR[: 2 + number % 3], "answer": "reading"}
-        bounds = {"start": 0.5, "end": 2.0, "accurate_start": 0.6} if task.bounded else {}
-        write(folder / "json" / f"{task.name}.json", [{**record, **bounds}])
+                Image.fromarray(np.full((24, 32, 3), 20 * i, np.uint8)).save(images / f"{i:05}.jpg")
+        elif place != "nturgbd":
+            media.put(folder / "video" / place / name)
+        record = {"video": name, "question": f"{task}?", "candidates": FOUR[: 2 + number % 3], "answer": "reading"}
+        bounds = {"start": 0.5, "end": 2.0, "accurate_start": 0.6} if task in BOUNDED else {}
+        write(folder / "json" / f"{task}.json", [{**record, **bounds}])
 
 
 def video_mme_rows() -> list[dict[str, Any]]:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from videollama2.errors import DataError
-from videollama2.evals.benchmarks.mvbench import TASKS
-from videollama2.evals.benchmarks.video_mme import VideoMme
+from videollama2.evals.benchmarks.mvbench import BOUNDED, TASKS
+from videollama2.evals.benchmarks.video_mme import VideoMme, moments
 from videollama2.evals.items import Item, Setting
 from videollama2.evals.registry import benchmark
 from videollama2.evals.run import Run, evaluate
-from videollama2.evals.subtitles import moments
 from videollama2.media import open_clip
 from videollama2.subtitles import read_subtitles
 
@@ -67,7 +66,7 @@ CASES = [
     ),
     Case(
         "mvbench",
-        lambda folder, media: mini.mvbench(folder, media, TASKS),
+        mini.mvbench,
         {
             "action_sequence?": "A",
             "action_count?": "reading",
@@ -189,7 +188,7 @@ def test_the_paper_s_questions_byte_for_byte(tmp_path: Path, media: mini.Media) 
         "Select the best answer to the following multiple-choice question based on the video.\nQuestion0?\nOptions:\n"
         f"(A) cooking\n(B) reading\n(C) typing\n(D) sweeping\n(E) dancing\n{end} The best answer is: "
     )
-    mini.mvbench(tmp_path / "mv", media, TASKS)
+    mini.mvbench(tmp_path / "mv", media)
     task = items("mvbench", tmp_path / "mv")["action_count/1"]
     assert (
         task.question == f"Question: action_count?\nOptions:\n(A) cooking\n(B) reading\n(C) typing\n(D) sweeping\n{end}"
@@ -214,19 +213,19 @@ def test_braces_in_a_question_are_words(tmp_path: Path, media: mini.Media) -> No
 
 def test_mvbench_media(tmp_path: Path, media: mini.Media) -> None:
     """Folders, bounds and pictures of all twenty tasks; files of one name in two sources are never mixed."""
-    mini.mvbench(tmp_path, media, TASKS)
+    mini.mvbench(tmp_path, media)
     found = items("mvbench", tmp_path, "paper")
     assert len(found) == len(TASKS) == 20
-    for task in TASKS:
-        item = found[f"{task.name}/1"]
-        assert item.categories == {"task": task.name}
-        if task.folder == "nturgbd":
+    for task, folder in TASKS.items():
+        item = found[f"{task}/1"]
+        assert item.categories == {"task": task}
+        if folder == "nturgbd":
             assert item.media is None and item.missing is not None and "video/nturgbd/clip" in item.missing
             continue
         assert item.media is not None and (item.media.start, item.media.end) == (
-            (0.5, 2.0) if task.bounded else (None, None)
+            (0.5, 2.0) if task in BOUNDED else (None, None)
         )
-        assert str(item.media.source).startswith(str(tmp_path / "video" / task.folder))
+        assert str(item.media.source).startswith(str(tmp_path / "video" / folder))
         assert item.media.audio is False
     asked = found["episodic_reasoning/1"].media
     assert asked is not None
@@ -238,7 +237,7 @@ def test_mvbench_media(tmp_path: Path, media: mini.Media) -> None:
 
 
 def test_mvbench_records_that_contradict_themselves(tmp_path: Path, media: mini.Media) -> None:
-    mini.mvbench(tmp_path, media, TASKS)
+    mini.mvbench(tmp_path, media)
     path = tmp_path / "json" / "action_sequence.json"
     (record,) = json.loads(path.read_text())
     mini.write(path, [{**record, "start": 2, "end": 1}, {**record, "start": 1, "end": 1, "answer": "Reading"}])
@@ -246,8 +245,8 @@ def test_mvbench_records_that_contradict_themselves(tmp_path: Path, media: mini.
     first, second = loaded.items[:2]
     assert first.media is not None and (first.media.start, first.media.end) == (1, 2)
     assert second.media is not None and (second.media.start, second.media.end) == (1, 2)
-    assert "action_sequence.json:1: its end is not after its start; 1 to 2 s is taken" in loaded.notes
-    assert "action_sequence.json:2: its answer is none of its candidates, so no reply can be right" in loaded.notes
+    assert "action_sequence.json:1: its end is not after its start; 1 to 2 s is used" in loaded.notes
+    assert "action_sequence.json:2: its answer is not among its candidates, so no reply can be right" in loaded.notes
     assert {benchmark("mvbench").read(second, letter, "paper").outcome for letter in "AB"} == {W}
 
 
@@ -281,7 +280,7 @@ def test_egoschema_is_handed_in(tmp_path: Path, media: mini.Media) -> None:
     assert texts["strict"] == "q_uid, answer\n0aa0-demo, 1\n0aa1-demo, 0\n0aa5-demo, 3\n"
     assert texts["paper"] == "q_uid, answer\n0aa0-demo, 1\n0aa1-demo, 0\n0aa2-demo, 1\n0aa5-demo, 3\n"
     notes = benchmark("egoschema").load(tmp_path / "data", "strict").notes
-    assert "1 public answers are of no question in questions.json" in notes
+    assert "1 public answers belong to no question in questions.json" in notes
 
 
 @pytest.mark.parametrize("form", ["parquet", "template", "original"])
@@ -372,27 +371,55 @@ def change(path: Path, *keys: Any, to: Any) -> None:
 MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, ...], Any, str]] = [
     ("egoschema", mini.egoschema, "questions.json", (1, "question"), None, "questions.json:2: expected 'question'"),
     ("egoschema", mini.egoschema, "questions.json", (1, "option 4"), None, "questions.json:2: expected 'option 4'"),
-    ("egoschema", mini.egoschema, "subset_answers.json", ("0aa0-demo",), 5, "0aa0-demo: it is 5; expected an index"),
+    (
+        "egoschema",
+        mini.egoschema,
+        "subset_answers.json",
+        ("0aa0-demo",),
+        5,
+        "0aa0-demo: expected an index from 0 to 4, got 5",
+    ),
     (
         "avqa",
         mini.avqa,
         "data/annotation/val_qa.json",
         (0, "answer"),
         4,
-        "val_qa.json:1: its answer is 4; expected 0 to 3",
+        "val_qa.json:1: expected an answer from 0 to 3 for 4 options, got 4",
     ),
-    ("avhbench", mini.avhbench, "QA.json", (2, "label"), "Maybe", "QA.json:3: label is 'Maybe'; expected Yes or No"),
-    ("avhbench", mini.avhbench, "QA.json", (0, "task"), "AV Hallucination (Audio)", "file for training"),
-    ("cmm", mini.cmm, "all_data_final_reorg.json", (3, "answer"), "dunno", "reorg.json:4: answer is 'dunno'"),
-    ("daily-omni", mini.daily_omni, "qa.json", (0, "Answer"), "E", "qa.json:1: its answer is 'E'; expected a letter"),
-    ("daily-omni", mini.daily_omni, "qa.json", (0, "Choice"), ["B. x", "A. y"], "carry the letters B, A"),
+    ("avhbench", mini.avhbench, "QA.json", (2, "label"), "Maybe", "QA.json:3: label: expected yes or no, got 'Maybe'"),
+    ("avhbench", mini.avhbench, "QA.json", (0, "task"), "AV Hallucination (Audio)", "the training file"),
+    (
+        "cmm",
+        mini.cmm,
+        "all_data_final_reorg.json",
+        (3, "answer"),
+        "dunno",
+        "reorg.json:4: answer: expected yes or no, got 'dunno'",
+    ),
+    (
+        "daily-omni",
+        mini.daily_omni,
+        "qa.json",
+        (0, "Answer"),
+        "E",
+        "qa.json:1: expected an answer from A to D, got 'E'",
+    ),
+    (
+        "daily-omni",
+        mini.daily_omni,
+        "qa.json",
+        (0, "Choice"),
+        ["B. x", "A. y"],
+        "expected options lettered A, B, C, … in this order, got B, A",
+    ),
     (
         "worldsense",
         mini.worldsense,
         "worldsense_qa.json",
         ("abcd", "task2"),
         [],
-        "abcd: task2 is []; expected a question",
+        "abcd: task2: expected a question with candidates, got []",
     ),
     (
         "perception-test-valid",
@@ -400,7 +427,7 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
         "mc_question_valid.json",
         ("video_13", "mc_question", 1, "options"),
         "cup",
-        "mc_question_valid.json:video_13, mc_question:2: options is 'cup'; expected a list",
+        "mc_question_valid.json:video_13, mc_question:2: options: expected a list of texts, got 'cup'",
     ),
     (
         "perception-test-valid",
@@ -408,7 +435,7 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
         "cut_frame_mapping_valid.json",
         ("video_12",),
         "soon",
-        "video_12, metadata: its video is to be cut at frame 'soon'",
+        "to cut its video at, got 'soon'",
     ),
     (
         "perception-test-valid",
@@ -416,7 +443,7 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
         "cut_frame_mapping_valid.json",
         ("video_12",),
         10**400,
-        "video_12, metadata: its video is to be cut at frame 1000",
+        "to cut its video at, got 1000",
     ),
     (
         "perception-test-valid",
@@ -424,11 +451,11 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
         "mc_question_valid.json",
         ("video_13", "metadata"),
         "none",
-        "mc_question_valid.json:video_13, metadata: it is 'none'; expected an object",
+        "mc_question_valid.json:video_13, metadata: expected an object, got 'none'",
     ),
     (
         "mvbench",
-        lambda folder, media: mini.mvbench(folder, media, TASKS),
+        mini.mvbench,
         "json/action_sequence.json",
         (0, "start"),
         None,
@@ -440,7 +467,7 @@ MALFORMED: list[tuple[str, Callable[[Path, mini.Media], None], str, tuple[Any, .
         "video_mme_template.json",
         (1, "questions", 0, "answer"),
         "E",
-        "template.json:2, questions:1: its answer is 'E'",
+        "template.json:2, questions:1: expected an answer from A to D, got 'E'",
     ),
 ]
 

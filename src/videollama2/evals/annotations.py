@@ -1,10 +1,10 @@
-"""Annotation files of benchmarks as rows that know where they stand, and the media that they name.
+"""Annotation files of benchmarks as rows that know their place, and the media files that they name.
 
-    .json     a list of objects; an object under whose key a list stands; one object per line      .jsonl  the latter
-    .csv .tsv .txt   a header, or columns that the caller names      .xlsx  the first sheet      .parquet
+    .json     a list of objects; an object with such a list; one object per line      .jsonl  one object per line
+    .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet      .parquet
 
-Nothing in a file is ever run: lists that are written as text are read as literals. A comma too many before a closing
-bracket is forgiven, since published files have it; everything else that is malformed is a DataError with its place.
+Nothing in a file is ever executed: lists written as text are parsed as literals. A trailing comma before a closing
+bracket is accepted, since published files have it; anything else malformed is a DataError with its place.
 """
 
 import ast
@@ -25,63 +25,63 @@ from ..data.record_files import decoded, parquet_rows, parsed
 from ..errors import DataError, MissingExtra
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-"""Tried in this order where a benchmark names a video without one."""
+"""Tried in this order if a benchmark names a video without its suffix."""
 
 _LONGEST_LITERAL = 10_000  # characters; published lists have a few dozen
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
-_NAMED = 6  # things of a kind that a message lists
+_NAMED = 6  # most names that a message lists
 
 
 @dataclass(frozen=True)
 class Row:
-    """One record. `origin` says where it stands: "questions.json:17", by record of a JSON list, else by line or row."""
+    """One record. `origin` is its place: "questions.json:17", the number of the record, line or row."""
 
     data: Mapping[str, Any]
     origin: str
 
     def error(self, message: str) -> DataError:
-        """To be raised: the message, with the place."""
+        """The error to raise: the message, with the place."""
         return DataError(f"{self.origin}: {message}")
 
     def has(self, key: str) -> bool:
-        """Whether there is anything but null, NaN (which tables have for nothing) and blanks under the key."""
+        """Whether the key has a value other than null, NaN (an empty table cell) and blanks."""
         value = self.data.get(key)
         empty = value is None or (isinstance(value, float) and math.isnan(value))
         return not (empty or (isinstance(value, str) and not value.strip()))
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value as it is, or the default."""
+        """The value unchanged, or the default."""
         return self.data.get(key, default)
 
     def text(self, key: str, *aliases: str) -> str:
-        """The text under the first key that has any; a whole number is one too (ids).
+        """The text under the first key that has a value; a whole number counts as text (ids).
 
         Raises:
-            DataError: there is none, or it is something else.
+            DataError: no key has a value, or it is not text.
         """
         key = self._key(key, *aliases)
         text = _as_text(self.data[key])
         if text is None:
-            raise self.error(f"{key} is {self.data[key]!r:.60}; expected text")
+            raise self.error(f"{key}: expected text, got {self.data[key]!r:.60}")
         return text
 
     def number(self, key: str, *aliases: str) -> int:
-        """The whole number under the first key that has any; digits as text are one too.
+        """The whole number under the first key that has a value; digits as text count.
 
         Raises:
-            DataError: there is none, or it is something else.
+            DataError: no key has a value, or it is not a whole number.
         """
         key = self._key(key, *aliases)
         text = _as_text(self.data[key]) or ""
         if not re.fullmatch(r"\s*-?[0-9]{1,15}\s*", text):
-            raise self.error(f"{key} is {self.data[key]!r:.60}; expected a whole number")
+            raise self.error(f"{key}: expected a whole number, got {self.data[key]!r:.60}")
         return int(text)
 
     def seconds(self, key: str, *aliases: str) -> float:
-        """Seconds from the beginning, 0 or more, under the first key that has any.
+        """Seconds, 0 or more, under the first key that has a value.
 
         Raises:
-            DataError: there is none, or it is something else.
+            DataError: no key has a value, or it is not a time.
         """
         key = self._key(key, *aliases)
         value = self.data[key]
@@ -90,14 +90,14 @@ class Row:
         except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not 0 <= seconds < math.inf:
-            raise self.error(f"{key} is {value!r:.60}; expected seconds, such as 12.5")
+            raise self.error(f"{key}: expected seconds, such as 12.5, got {value!r:.60}")
         return seconds
 
     def texts(self, key: str, *aliases: str) -> tuple[str, ...]:
-        """The list of texts under the first key that has any, also when the list itself is written as text.
+        """The list of texts under the first key that has a value; the list itself may be written as text.
 
         Raises:
-            DataError: there is none, or it is something else.
+            DataError: no key has a value, or it is not a list of texts.
         """
         key = self._key(key, *aliases)
         value = self.data[key]
@@ -105,14 +105,14 @@ class Row:
             value = literal(value)
         texts = [_as_text(part) for part in value] if isinstance(value, list | tuple) else []
         if not texts or None in texts:
-            raise self.error(f"{key} is {self.data[key]!r:.60}; expected a list of texts")
+            raise self.error(f"{key}: expected a list of texts, got {self.data[key]!r:.60}")
         return tuple(text for text in texts if text is not None)
 
     def rows(self, key: str) -> list["Row"]:
-        """The list of records under the key, as rows of their own.
+        """The list of records under the key.
 
         Raises:
-            DataError: there is none, or it is something else.
+            DataError: the key has no value, or it is not a list of records.
         """
         return _rows_of(self.data[self._key(key)], f"{self.origin}, {key}")
 
@@ -121,16 +121,16 @@ class Row:
             if self.has(key):
                 return key
         there = _some(sorted(map(str, self.data))) or "no keys"
-        empty = ", which is empty there" if keys[0] in self.data else ""
+        empty = " with a value" if keys[0] in self.data else ""
         raise self.error(f"expected {' or '.join(map(repr, keys))}{empty}; the record has {there}")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        DataError: it is not there, is no text, or is no JSON, with line and column; or an object of records has one
-            key twice, of which JSON keeps the last.
+        DataError: the file is missing or not JSON (with line and column), or its outermost object repeats a key, of
+            which JSON keeps only the last.
     """
     outermost: list[tuple[str, Any]] = []
 
@@ -141,7 +141,7 @@ def read_json(path: Path) -> Any:
     held = _json(_content(path), path, kept)
     twice = [key for key, count in Counter(key for key, _ in outermost).items() if count > 1]
     if isinstance(held, dict) and twice:
-        raise DataError(f"{path} has {_some(twice)} twice; expected each key once")
+        raise DataError(f"{path}: expected each key once, got {_some(twice)} twice")
     return held
 
 
@@ -156,14 +156,14 @@ def rows(
     """Every record of a file, by its suffix.
 
     Args:
-        key: of a JSON object: where its list stands.
-        columns: of a table whose first line is a record already: their names. None: the first line is the header.
-        encoding: of a table that is not UTF-8 ("latin1").
+        key: of the list, in a JSON object.
+        columns: names for a table without a header; None: its first line is the header.
+        encoding: of a table ("latin1").
         delimiter: of a table; None: a tab in .tsv and .txt, else a comma.
 
     Raises:
         DataError: the file is missing, malformed, or holds no records.
-        MissingExtra: .xlsx and .parquet need what the eval extra brings.
+        MissingExtra: .xlsx and .parquet need the eval extra.
     """
     suffix, name = path.suffix.lower(), path.name
     if suffix in (".json", ".jsonl", ".ndjson"):
@@ -175,27 +175,27 @@ def rows(
     elif suffix == ".parquet":
         return [Row(row, f"{name}:{number}") for number, row in parquet_rows(_there(path), "eval")]
     else:
-        raise DataError(f"{path} is no annotation file: expected .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet")
+        raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file")
     return list(_with_header(found, path, columns))
 
 
 def keyed_rows(path: Path) -> list[tuple[str, Row]]:
-    """The members of a JSON object whose values are records: [(key, row), …], in the order of the file.
+    """The members of a JSON object of records: [(key, row), …], in the order of the file.
 
     Raises:
         DataError: the file is missing, malformed, or holds something else.
     """
     held = read_json(path)
     if not isinstance(held, dict):
-        raise DataError(f"{path} holds {held!r:.60}; expected an object of records by their ids")
+        raise DataError(f"{path}: expected an object of records by their ids, got {held!r:.60}")
     for key, value in held.items():
         if not isinstance(value, dict):
-            raise DataError(f"{path.name}:{key}: it is {value!r:.60}; expected a record")
+            raise DataError(f"{path.name}:{key}: expected a record, got {value!r:.60}")
     return [(key, Row(value, f"{path.name}:{key}")) for key, value in held.items()]
 
 
 def literal(text: str) -> Any:
-    """The value that a Python or JSON literal stands for ("['a', 'b']"), or None where the text is none."""
+    """The value of a Python or JSON literal ("['a', 'b']"), or None if the text is not a literal."""
     if len(text) > _LONGEST_LITERAL:
         return None
     try:
@@ -205,26 +205,26 @@ def literal(text: str) -> Any:
 
 
 def first_existing(folder: Path, *patterns: str) -> Path:
-    """The file of `if_existing`.
+    """As `if_existing`, but a file must exist.
 
     Raises:
-        DataError: none is there, or the folder itself is not.
+        DataError: no pattern finds a file, or the folder does not exist.
     """
     path = if_existing(folder, *patterns)
     if path is None:
         there = _some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
-        raise DataError(f"{folder} has no {' or '.join(patterns)}; it holds {there}")
+        raise DataError(f"{folder}: expected {' or '.join(patterns)}; it holds {there}")
     return path
 
 
 def if_existing(folder: Path, *patterns: str) -> Path | None:
-    """The first file that one of the patterns finds; of several of one pattern, the least nested, then by name.
+    """The first file that a pattern finds; of several for one pattern, the least nested, then by name.
 
     Args:
-        patterns: globs relative to the folder, the preferred first.
+        patterns: globs relative to the folder, in order of preference.
 
     Raises:
-        DataError: the folder itself is not there.
+        DataError: the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected the benchmark's folder, with {' or '.join(patterns)}")
@@ -239,7 +239,7 @@ def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | N
     """The first candidate that exists, or None and why there is none.
 
     Args:
-        candidates: paths relative to the folder. One that would lead out of the folder is never opened.
+        candidates: paths relative to the folder. A path that leads out of the folder is never opened.
     """
     outside, absent = [], []
     for candidate in dict.fromkeys(candidates):
@@ -254,16 +254,11 @@ def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | N
         more = f" and {len(absent) - 2} other names for it" if absent[2:] else ""
         others = f" (nor {absent[1]:.120}{more})" if absent[1:] else ""
         return None, f"{absent[0]:.120} is not there{others}"
-    return None, f"{_some(outside)} leads out of {folder}" if outside else "the record names no medium"
-
-
-def with_suffixes(stem: str, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[str]:
-    """Candidates for a medium that is named without its suffix."""
-    return [f"{stem}{suffix}" for suffix in suffixes]
+    return None, f"{_some(outside)} leads out of {folder}" if outside else "the record names no media file"
 
 
 def _inside(folder: Path, candidate: str) -> Path | None:
-    """Where the candidate lies, without following links (users link their media); None: not in the folder."""
+    """The candidate's path, without following links (users link their media); None: outside the folder."""
     parts = PurePosixPath(candidate.replace("\\", "/"))
     if ".." in parts.parts or "\0" in candidate or not parts.parts:
         return None
@@ -276,7 +271,7 @@ def _inside(folder: Path, candidate: str) -> Path | None:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that no file system takes
+    except OSError:  # a name that no file system accepts
         return False
 
 
@@ -298,12 +293,12 @@ def _json(text: str, path: Path, objects: Callable[[list[tuple[str, Any]]], Any]
     try:
         try:
             return json.loads(text, object_pairs_hook=objects)
-        except json.JSONDecodeError:  # a comma too many? A blank in its place keeps every column
+        except json.JSONDecodeError:  # a trailing comma? A blank in its place keeps all columns
             return json.loads(_TRAILING_COMMA.sub(lambda found: found[1] or " ", text), object_pairs_hook=objects)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: it is no JSON: {error.msg}") from error
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
-        raise DataError(f"{path} is no JSON that can be read: {error}") from error
+        raise DataError(f"{path} can't be read as JSON: {error}") from error
 
 
 def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
@@ -312,13 +307,13 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
         try:
             held = _json(text, path)
         except DataError:
-            # some are published as one object per line under this name; if this is none, the error was right
+            # some .json files are published as one object per line; if this is not one, the error stands
             if "\n" not in text.strip() or not isinstance(parsed(text.strip().partition("\n")[0]), dict):
                 raise
         else:
             if key is not None and isinstance(held, dict):
                 if key not in held:
-                    raise DataError(f"{path} has no {key!r}; it has {_some(list(held)) or 'no keys'}")
+                    raise DataError(f"{path}: expected the key {key!r}; it has {_some(list(held)) or 'no keys'}")
                 held = held[key]
             return _rows_of(held, path.name)
     found = []
@@ -326,7 +321,7 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
         if line.strip():
             record = parsed(line)
             if not isinstance(record, dict):
-                what = record if isinstance(record, DataError) else f"it is {record!r:.60}; expected an object"
+                what = record if isinstance(record, DataError) else f"expected an object, got {record!r:.60}"
                 raise DataError(f"{path}, line {number}: {what}")
             found.append(Row(record, f"{path.name}:{number}"))
     return found
@@ -334,10 +329,10 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
 
 def _rows_of(held: Any, name: str) -> list[Row]:
     if not isinstance(held, list):
-        raise DataError(f"{name} holds {held!r:.60}; expected a list of records, [{{…}}, …]")
+        raise DataError(f"{name}: expected a list of records, [{{…}}, …], got {held!r:.60}")
     for number, record in enumerate(held, 1):
         if not isinstance(record, dict):
-            raise DataError(f"{name}:{number}: it is {record!r:.60}; expected a record, {{…}}")
+            raise DataError(f"{name}:{number}: expected a record, {{…}}, got {record!r:.60}")
     return [Row(record, f"{name}:{number}") for number, record in enumerate(held, 1)]
 
 
@@ -347,14 +342,14 @@ def _table(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, lis
         for cells in reader:
             yield reader.line_num, list(cells)
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: it is no table: {error}") from error
+        raise DataError(f"{path}, line {reader.line_num}: not a table: {error}") from error
 
 
 def _sheet(path: Path) -> Iterator[tuple[int, list[Any]]]:
     try:
         import openpyxl
     except ImportError as error:
-        raise MissingExtra(f"{path}: sheets are read by openpyxl: pip install 'videollama2[eval]'") from error
+        raise MissingExtra(f"{path}: reading sheets needs openpyxl: pip install 'videollama2[eval]'") from error
     found: list[list[Any]] = []
     try:
         with (
@@ -366,7 +361,7 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[Any]]]:
         raise
     except Exception as error:  # a damaged file makes zlib, zipfile, XML and openpyxl raise whatever they do
         words = f"{type(error).__name__} {' '.join(str(error).split()):.200}".strip()
-        raise DataError(f"{path}, after row {len(found)}: it is no sheet that can be read: {words}") from error
+        raise DataError(f"{path}, after row {len(found)}: the sheet can't be read: {words}") from error
     return enumerate(found, 1)
 
 
@@ -379,11 +374,11 @@ def _with_header(found: Iterator[tuple[int, list[Any]]], path: Path, columns: Se
             header = [str(cell or "").strip() for cell in cells]
             twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
             if twice:
-                raise DataError(f"{path}, line {line}: two columns are named {_some(twice)}; expected each once")
+                raise DataError(f"{path}, line {line}: expected unique column names, got {_some(twice)} twice")
             continue
         extra = [cell for cell in cells[len(header) :] if cell not in (None, "")]
         if len(cells) < len(header) or extra:
-            raise DataError(f"{path}, line {line}: it has {len(cells)} cells; expected {len(header)}: {_some(header)}")
+            raise DataError(f"{path}, line {line}: expected {len(header)} cells ({_some(header)}), got {len(cells)}")
         yield Row({name: cell for name, cell in zip(header, cells, strict=False) if name}, f"{path.name}:{line}")
 
 

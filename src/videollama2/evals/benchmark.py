@@ -100,6 +100,12 @@ class Benchmark(ABC):
         )
 
 
+def verdict(read: str | None, rule: str, *, right: bool, scores: Mapping[str, float] | None = None) -> Verdict:
+    """RIGHT or WRONG; UNPARSABLE if nothing was read."""
+    outcome = Outcome.UNPARSABLE if read is None else Outcome.RIGHT if right else Outcome.WRONG
+    return Verdict(outcome=outcome, read=read, rule=rule, scores=scores or {})
+
+
 def scored(results: Sequence[Result]) -> list[Result]:
     """The results whose answers are public."""
     return [result for result in results if result.truth]

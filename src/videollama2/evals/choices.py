@@ -1,103 +1,121 @@
-"""What benchmarks with lettered options, and those with yes and no, share: reading, scoring, checking records."""
+"""Benchmarks with lettered options, and with yes and no: what is asked, how replies are read, how records are checked.
+
+The prompts of the paper are byte for byte what was published (spec §7). `{question}` and `{options}` (one line each) in
+a template are replaced once; braces in the words that replace them mean nothing.
+"""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from . import extract
 from .annotations import Row
-from .benchmark import Benchmark
+from .benchmark import Benchmark, FoundMedia, accuracy, scored, verdict
 from .extract import LETTERS, Read
 from .items import Item, Kind, Outcome, Result, Setting, Verdict
 
+LETTER = "Answer with the option's letter from the given choices directly and only give the best option."
+"""The last sentence of the paper's questions."""
+
+QUESTION_AND_OPTIONS = f"Question: {{question}}\nOptions:\n{{options}}\n{LETTER}"
+"""MVBench, Perception Test, and every benchmark beyond the paper with lettered options."""
+
+_PLACE = re.compile(r"\{(question|options|subtitles)\}")
 _LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
 
 
-class Choices(Benchmark):
-    """Lettered options, of which one is right. `strict` reads what the reply says, `paper` what its scorer does."""
+class ChoiceBenchmark(Benchmark):
+    """Lettered options, one of them right.
+
+    Attributes:
+        template: of the question, with the options in brackets.
+        paper_rule: reads a reply under `paper`, as the published scorer does.
+        published_over_answered: the published scorer leaves out what has no reply; `accuracy_of_answered` does, too.
+    """
 
     kind: Kind = "choice"
-    metric = "accuracy"
-    protocol: str | None = "paper"
-    frames: int | None = None
-
-    def as_published(self, reply: str, choices: Sequence[str]) -> Read:
-        """The letter that the published scorer reads. Without one of its own, as strictly."""
-        return extract.strict(reply, choices)
+    template: str = QUESTION_AND_OPTIONS
+    paper_rule: Callable[[str, Sequence[str]], Read] = staticmethod(extract.strict)
+    published_over_answered: bool = False
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The letter read, and the rule. Where the truth is withheld it is WRONG, and counted nowhere."""
-        read = self.as_published if setting == "paper" else extract.strict
-        return _verdict(item, read(reply, item.choices))
+        """The letter that was chosen. If the truth is withheld, the outcome is WRONG, and counted nowhere."""
+        letter, rule = (self.paper_rule if setting == "paper" else extract.strict)(reply, item.choices)
+        return verdict(letter, rule, right=letter in item.truth)
 
     def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
-        """accuracy; nothing where no answers are public."""
-        known = scored(results)
-        return {"accuracy": share_right(known)} if known else {}
+        """accuracy; accuracy_of_answered where it is published."""
+        figures = dict(super().metrics(results))
+        answered = [result for result in scored(results) if result.outcome is not Outcome.FAILED]
+        if self.published_over_answered and answered:
+            figures["accuracy_of_answered"] = accuracy(answered)
+        return figures
+
+    def choice(
+        self, setting: Setting, row: Row, found: FoundMedia, *, id: str, question: str, choices: Sequence[str],
+        letter: str | None, categories: Mapping[str, str] | None = None,
+    ) -> Item:  # fmt: skip
+        """An Item whose question lists its options. `letter`: of the right one; None: withheld."""
+        asked = filled(self.template, question=question, options=bracketed(choices))
+        truth = () if letter is None else (letter,)
+        return self.item(
+            setting, row.origin, found, id=id, question=asked, truth=truth, choices=choices, categories=categories
+        )
 
 
-class YesNo(Benchmark):
-    """Questions that are answered by yes or no; truths are in lower case."""
+class YesNoBenchmark(Benchmark):
+    """Questions that are answered with yes or no; truths are in lower case.
+
+    Attributes:
+        paper_rule: reads a reply under `paper`, as the published scorer does.
+    """
 
     kind: Kind = "closed"
-    metric = "accuracy"
-    protocol: str | None = "paper"
-    frames: int | None = None
-
-    def as_published(self, reply: str) -> Read:
-        """What the published scorer reads. Without one of its own, as strictly."""
-        return extract.yes_no(reply)
+    reply_tokens = 32
+    paper_rule: Callable[[str], Read] = staticmethod(extract.yes_no)
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """ "yes" or "no", and the rule."""
-        return _verdict(item, (self.as_published if setting == "paper" else extract.yes_no)(reply))
-
-
-def _verdict(item: Item, found: Read) -> Verdict:
-    read, rule = found
-    if read is None:
-        return Verdict(outcome=Outcome.UNPARSABLE, read=None, rule=rule)
-    return Verdict(outcome=Outcome.RIGHT if read in item.truth else Outcome.WRONG, read=read, rule=rule)
-
-
-def scored(results: Sequence[Result]) -> list[Result]:
-    """The results whose answers are public."""
-    return [result for result in results if result.truth]
-
-
-def share_right(results: Sequence[Result]) -> float:
-    """How many of the results are right, of all: 0 to 1."""
-    return sum(result.outcome is Outcome.RIGHT for result in results) / len(results)
-
-
-def also_of_answered(results: Sequence[Result]) -> dict[str, float]:
-    """accuracy, and accuracy_of_answered: some published scorers leave out what has no reply."""
-    known = scored(results)
-    asked = [result for result in known if result.outcome is not Outcome.FAILED]
-    parts = {"accuracy": known, "accuracy_of_answered": asked}
-    return {name: share_right(part) for name, part in parts.items() if part}
+        """ "yes" or "no"."""
+        answer, rule = (self.paper_rule if setting == "paper" else extract.yes_no)(reply)
+        return verdict(answer, rule, right=answer in item.truth)
 
 
 def indices_to_submit(results: Sequence[Result]) -> Iterator[tuple[Result, int]]:
-    """Of each item of the undisturbed column whose reply was read: the result, and the index of the option."""
+    """Results of the full run whose reply was read, each with the index of the chosen option."""
     for result in results:
         if result.ablation == "none" and result.read is not None and result.read in LETTERS[: len(result.choices)]:
             yield result, LETTERS.index(result.read)
 
 
+# ── questions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def filled(template: str, **words: str) -> str:
+    """The template with its placeholders replaced, each once."""
+    return _PLACE.sub(lambda place: words[place[1]], template)
+
+
+def bracketed(choices: Sequence[str]) -> str:
+    """ "(A) first\\n(B) second": the options of the paper's questions."""
+    return "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+
+
+# ── records ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def unlettered(row: Row, options: Sequence[str]) -> tuple[str, ...]:
-    """The options without the letters in front ("A. Exit.") that they carry in some files.
+    """The options without the letters ("A. Exit.") that they start with in some files.
 
     Raises:
-        DataError: they carry letters in another order, or there are too few or too many of them.
+        DataError: the letters are in another order, or there are too few or too many options.
     """
     if not 2 <= len(options) <= len(LETTERS):
-        raise row.error(f"it has {len(options)} options; expected 2 to {len(LETTERS)}")
+        raise row.error(f"expected 2 to {len(LETTERS)} options, got {len(options)}")
     found = [_LETTERED.fullmatch(option.strip()) for option in options]
     carried = [match[1] for match in found if match]
     if len(carried) < len(options):
         return tuple(options)
     if carried != list(LETTERS[: len(options)]):
-        raise row.error(f"its options carry the letters {', '.join(carried)}; expected A, B, C, … in this order")
+        raise row.error(f"expected options lettered A, B, C, … in this order, got {', '.join(carried)}")
     return tuple(match[2] for match in found if match)
 
 
@@ -105,10 +123,10 @@ def letter_of_index(row: Row, index: int, choices: Sequence[str]) -> str:
     """The letter of the option with this index, from 0.
 
     Raises:
-        DataError: there is no such option.
+        DataError: no option has this index.
     """
     if not 0 <= index < len(choices):
-        raise row.error(f"its answer is {index}; expected 0 to {len(choices) - 1}, as it has {len(choices)} options")
+        raise row.error(f"expected an answer from 0 to {len(choices) - 1} for {len(choices)} options, got {index}")
     return LETTERS[index]
 
 
@@ -116,14 +134,26 @@ def letter_of_text(row: Row, text: str, choices: Sequence[str]) -> str:
     """The letter that a file gives as the answer ("B", "(b)").
 
     Raises:
-        DataError: it is no letter of an option.
+        DataError: it is not the letter of an option.
     """
     letter = text.strip().strip("().").upper()
     if len(letter) != 1 or letter not in LETTERS[: len(choices)]:
-        raise row.error(f"its answer is {text!r:.60}; expected a letter, A to {LETTERS[len(choices) - 1]}")
+        raise row.error(f"expected an answer from A to {LETTERS[len(choices) - 1]}, got {text!r:.60}")
     return letter
 
 
-def columns(row: Row, **keys: str) -> dict[str, str]:
-    """Categories: the text under each key, of those that have any."""
+def yes_or_no(row: Row, key: str) -> str:
+    """ "yes" or "no", in lower case.
+
+    Raises:
+        DataError: the record has neither under this key.
+    """
+    answer = row.text(key).strip().lower()
+    if answer not in ("yes", "no"):
+        raise row.error(f"{key}: expected yes or no, got {row.text(key)!r:.60}")
+    return answer
+
+
+def categories_of(row: Row, **keys: str) -> dict[str, str]:
+    """Categories: the text under each key that has any."""
     return {name: row.text(key) for name, key in keys.items() if row.has(key)}

@@ -1,24 +1,86 @@
-"""Reading a reply as one class of a known set: strictly, and as the original does it."""
+"""Benchmarks whose answers are classes of a known set: reading a reply strictly, and as the original does.
 
-from collections.abc import Hashable, Mapping, Sequence
+`ClassBenchmark` asks in free words; `OptionBenchmark` lists its classes in the question, behind letters.
+"""
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
+from ..errors import DataError
 from . import extract
+from .benchmark import Benchmark, FoundMedia, verdict
+from .choices import LETTER, bracketed
 from .equivalence import canonical, denied, polarity, same_answer
-from .items import Item, Outcome, Verdict
+from .items import Item, Kind, Setting, Verdict
 from .measures import answer_words, words
+
+
+class ClassBenchmark(Benchmark):
+    """Questions answered with one class. The `prepared` of each item is the ClosedSet of them all."""
+
+    kind: Kind = "closed"
+    reply_tokens = 32
+
+    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
+        """The one class that the reply says, "2" for "two" (`strict`), or equality in capitals (`paper`)."""
+        return equal_verdict(item, reply) if setting == "paper" else closed_verdict(item, reply)
+
+
+class OptionBenchmark(Benchmark):
+    """Sounds of a few classes, which the question lists.
+
+    Attributes:
+        classes: as the options spell them.
+        question: its first line.
+    """
+
+    kind: Kind = "closed"
+    classes: ClassVar[tuple[str, ...]]
+    question: ClassVar[str]
+
+    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
+        """The chosen option (`strict`), or whether the reply contains the class anywhere (`paper`)."""
+        return contained_verdict(item, reply) if setting == "paper" else lettered_verdict(item, reply)
+
+    def option_item(
+        self, setting: Setting, origin: str, found: FoundMedia, *, id: str, label: str | None,
+        categories: Mapping[str, str] | None = None,
+    ) -> Item:  # fmt: skip
+        """An Item that asks for the class. `label`: the right one, as returned by `class_of`; None: withheld."""
+        return self.item(
+            setting, origin, found, id=id, question=f"{self.question}\nOptions:\n{bracketed(self.classes)}\n.{LETTER}",
+            truth=() if label is None else (label,), choices=self.classes, categories=categories,
+        )  # fmt: skip
+
+    def class_of(self, origin: str, label: str) -> str:
+        """The class that an annotation names; case, blanks, "_" and "-" don't matter, and "/" means "or".
+
+        Raises:
+            DataError: it names none.
+        """
+        name = next((name for name in self.classes if _spelling(name) == _spelling(label)), None)
+        if name is None:
+            raise DataError(f"{origin}: expected one of {', '.join(self.classes)}, got {label!r:.60}")
+        return name
 
 
 @dataclass(frozen=True)
 class ClosedSet:
-    """The classes that a reply is read against. Two classes never have the same words.
+    """The classes that a reply is read against. No two classes have the same words.
 
     Attributes:
         classes: as the annotation spells them.
     """
 
     classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "ClosedSet":
+        """The set of these names, each once, in order of appearance."""
+        return cls(tuple(dict.fromkeys(names)))
 
     @cached_property
     def _by_meaning(self) -> Mapping[Hashable, str]:
@@ -33,11 +95,11 @@ class ClosedSet:
         return max(map(len, self._by_words), default=0)
 
     def read(self, reply: str) -> tuple[str | None, str]:
-        """The class that a reply says, and the rule that found it; None where no class or several are said.
+        """The class that a reply says, and the rule that found it; None if it says no class, or several.
 
-        In order: the reply is a class (also "2" for "two", "grey" for "gray"); where yes and no are classes: it
-        begins or ends with one of them; exactly one class stands in it as whole words, undenied. Of classes that
-        overlap in the reply the longer one is read ("dog barking" before "dog").
+        In order: the reply is a class (also "2" for "two", "grey" for "gray"); if yes and no are classes: it begins or
+        ends with one of them; exactly one class occurs in it as whole words, not denied. Of classes that overlap in
+        the reply the longer one counts ("dog barking" before "dog").
         """
         found = answer_words(reply)
         if not words(reply):
@@ -54,7 +116,7 @@ class ClosedSet:
         return None, "several classes" if named else "no class"
 
     def _named(self, found: Sequence[str]) -> list[str]:
-        """The classes that stand in the words, in order, each once."""
+        """The classes that occur in the words, in order, each once."""
         named: list[str] = []
         position = 0
         while position < len(found):
@@ -73,43 +135,38 @@ def closed_verdict(item: Item, reply: str) -> Verdict:
     """The strict verdict on an item whose `prepared` is its ClosedSet: the class read, or unparsable."""
     assert isinstance(item.prepared, ClosedSet), f"{item.origin} has no closed set"
     read, rule = item.prepared.read(reply)
-    if read is None:
-        return Verdict(outcome=Outcome.UNPARSABLE, read=None, rule=rule)
-    right = any(same_answer(read, truth) for truth in item.truth)
-    return Verdict(outcome=Outcome.RIGHT if right else Outcome.WRONG, read=read, rule=rule)
+    return verdict(read, rule, right=read is not None and any(same_answer(read, truth) for truth in item.truth))
 
 
 def lettered_verdict(item: Item, reply: str) -> Verdict:
     """The strict verdict on an item whose truth is one of its lettered choices: the option chosen, or unparsable."""
     letter, rule = extract.strict(reply, item.choices)
-    if letter is None:
-        return Verdict(outcome=Outcome.UNPARSABLE, read=None, rule=rule)
-    read = item.choices[extract.LETTERS.index(letter)]
-    return Verdict(outcome=Outcome.RIGHT if read in item.truth else Outcome.WRONG, read=read, rule=rule)
+    read = None if letter is None else item.choices[extract.LETTERS.index(letter)]
+    return verdict(read, rule, right=read in item.truth)
 
 
 def contained_verdict(item: Item, reply: str) -> Verdict:
     """The original's rule for lettered classes of sounds, flaws included: nothing is unparsable, "car" is in "card".
 
-    Right where the class stands anywhere in the reply, case aside, or the reply is exactly the letter ("B", "(B)") of
-    an option that holds the class.
+    Right if the class occurs anywhere in the reply, case aside, or the reply is exactly the letter ("B", "(B)") of an
+    option that contains the class.
     """
     said = reply.strip()
     letters = {letter: option.upper() for letter, option in zip(extract.LETTERS, item.choices, strict=False)}
     letters |= {f"({letter})": option for letter, option in letters.items()}
     held, rule = (letters[said], "letter alone") if said in letters else (said.upper(), "class inside the reply")
-    return _paper(any(truth.upper() in held for truth in item.truth), said, rule)
+    return verdict(said, rule, right=any(truth.upper() in held for truth in item.truth))
 
 
 def equal_verdict(item: Item, reply: str) -> Verdict:
-    """The original's rule for single words: right where both are equal in capitals, without " " and "." at the end."""
+    """The original's rule for single words: right if both are equal in capitals, without " " and "." at the end."""
     said = reply.strip()
-    return _paper(any(_bare(said) == _bare(truth) for truth in item.truth), said, "equal in capitals")
+    return verdict(said, "equal in capitals", right=any(_bare(said) == _bare(truth) for truth in item.truth))
 
 
 def _bare(text: str) -> str:
     return text.upper().strip().rstrip(" .")
 
 
-def _paper(right: bool, said: str, rule: str) -> Verdict:
-    return Verdict(outcome=Outcome.RIGHT if right else Outcome.WRONG, read=said, rule=rule)
+def _spelling(label: str) -> str:
+    return re.sub(r"[\s_-]", "", label.replace("/", " or ")).lower()

@@ -1,1 +1,1 @@
-"""The benchmarks, by name. Each module defines one or several and is a few screens long."""
+"""The benchmarks. Each module defines one or two, in a tuple BENCHMARKS."""

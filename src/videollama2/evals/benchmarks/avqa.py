@@ -1,29 +1,28 @@
-"""AVQA: questions about the sounds and pictures of daily scenes. MUSIC-AVQA, which some call AVQA, is another set."""
+"""AVQA: questions about the audio and video of daily scenes. Some call MUSIC-AVQA by this name, too."""
 
 from pathlib import Path
 
-from .. import prompts
 from ..annotations import Row, first_existing, rows
-from ..benchmark import Benchmark
-from ..choices import Choices, columns, letter_of_index
-from ..items import Item, Loaded, Needed, Setting
-from ..sources import Shelf, loaded, reply_limit
+from ..choices import ChoiceBenchmark, categories_of, letter_of_index
+from ..items import Loaded, Needed, Setting
+from ..sources import MediaFinder, loaded
 
-_NULL = "NULL"  # what the official loader puts in the place of a choice that is none
+_NULL = "NULL"  # what the official loader shows for an absent choice
 _USUAL = 4
+_FILE = "val_qa.json"
 
 
-class Avqa(Choices):
-    """Four options, clips of VGGSound. There is no test split: published results are of `val`.
+class Avqa(ChoiceBenchmark):
+    """Four options about clips of VGGSound. There is no test split: published results are of `val`.
 
-    The official code scores classes of a classifier; the paper's question with options is asked here.
+    The official code scores a classifier's classes; here the paper's question with options is asked.
     """
 
     name, title = "avqa", "AVQA"
     source = "Yang et al., ACM MM 2022"
-    needs: tuple[Needed, ...] = (
+    needs = (
         Needed(
-            path="data/annotation/val_qa.json",
+            path=f"data/annotation/{_FILE}",
             what="list of {id, video_name, question_text, multi_choice, answer, question_type, question_relation}",
         ),
         Needed(
@@ -33,29 +32,20 @@ class Avqa(Choices):
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per record."""
-        path = first_existing(
-            folder, "data/annotation/val_qa.json", "val_qa.json", "annotation/val_qa.json", "*/val_qa.json"
-        )
-        shelf = Shelf(folder, ("videos", "video", ""))
-        items, bare = [], 0
-        for number, row in enumerate(rows(path), 1):
-            medium, missing = shelf.find(row.text("video_name"))
-            choices = _choices(row)
-            bare += _NULL in choices
-            items.append(
-                Item(
-                    id=row.text("id") if row.has("id") else str(number),
-                    origin=row.origin,
-                    question=prompts.asked(row.text("question_text"), choices),
-                    media=medium,
-                    missing=missing,
-                    truth=(letter_of_index(row, row.number("answer"), choices),),
-                    choices=choices,
-                    categories=columns(row, type="question_type", relation="question_relation"),
-                    max_new_tokens=reply_limit(setting, 64),
-                )
+        path = first_existing(folder, f"data/annotation/{_FILE}", _FILE, f"annotation/{_FILE}", f"*/{_FILE}")
+        media = MediaFinder(folder, ("videos", "video", ""))
+        items = [
+            self.choice(
+                setting, row, media.find(row.text("video_name")), id=row.text("id") if row.has("id") else str(number),
+                question=row.text("question_text"), choices=choices,
+                letter=letter_of_index(row, row.number("answer"), choices),
+                categories=categories_of(row, type="question_type", relation="question_relation"),
             )
-        notes = [f"{bare} questions lack choices, which are shown as {_NULL}, as officially"] if bare else []
+            for number, row in enumerate(rows(path), 1)
+            for choices in [_choices(row)]
+        ]  # fmt: skip
+        incomplete = sum(_NULL in item.choices for item in items)
+        notes = [f"{incomplete} questions lack choices, shown as {_NULL}, as officially"] if incomplete else []
         return loaded(items, path, *notes)
 
 
@@ -67,4 +57,4 @@ def _choices(row: Row) -> tuple[str, ...]:
     return Row({"multi_choice": filled}, row.origin).texts("multi_choice")
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (Avqa(),)
+BENCHMARKS = (Avqa(),)

@@ -4,36 +4,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..annotations import Row, rows
-from ..benchmark import Benchmark
 from ..equivalence import polarity
-from ..items import Item, Kind, Loaded, Needed, Setting
+from ..items import Loaded, Needed, Setting
 from ..measures import words
-from ..open_answers import OpenAnswers
-from ..sources import Shelf, annotation_file, exchanges, loaded, reply_limit, tails
+from ..open_answers import OpenBenchmark
+from ..sources import MediaFinder, annotation_file, exchanges, loaded, path_tails
 
 _UNDISCLOSED = "__UNDISCLOSED__"
 _OFFICIAL = (
-    "val*_set4DSTC7-AVSD.json",  # "val" in one place, "valid" in others
+    "val*_set4DSTC7-AVSD.json",  # "val" in one release, "valid" in others
     "val*_set4DSTC10-AVSD.json",
     "mock_test_set4DSTC10-AVSD_from_DSTC*_singref.json",
     "test_set4DSTC8-AVSD.json",
     "test_set4DSTC7-AVSD.json",
 )
 _FOLDERS = ("videos", "Charades_v1_480", "Charades_v1", "Charades_vu17_test_480", "Charades_vu17_test", "")
-_PUBLISHED = 17_870  # answers of the validation dialogues
 
 
-class Avsd(OpenAnswers):
-    """Every turn of the validation dialogues whose answer is public; of the test dialogues those with references.
+class Avsd(OpenBenchmark):
+    """Every turn of the validation dialogues whose answer is public; of test dialogues those with references.
 
-    An answer that begins with yes or no is compared by that without a judge; the others by their words.
+    An answer that begins with yes or no is compared by that alone, the others by their words.
     """
 
     name, title = "avsd", "AVSD (audio-visual scene-aware dialogue)"
     source = "AlAmri et al., CVPR 2019; DSTC7, 8 and 10"
-    kind: Kind = "open"
-    metric = "accuracy"
-    needs: tuple[Needed, ...] = (
+    needs = (
         Needed(
             path="val*_set4DSTC7-AVSD.json", what='official: {"dialogs": [{image_id, dialog: [{question, answer}]}]}'
         ),
@@ -45,33 +41,24 @@ class Avsd(OpenAnswers):
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question. Undisclosed answers are withheld unless there are references for them."""
-        path, private = annotation_file(folder, setting, official=_OFFICIAL, private=("instruction_val.json",))
-        shelf = Shelf(folder, _FOLDERS)
-        items = []
-        for id_, row, names, answers in _private(path) if private else _official(path, _references(folder, path)):
-            medium, missing = shelf.find(*names)
-            items.append(
-                Item(
-                    id=id_,
-                    origin=row.origin,
-                    question=row.text("question"),
-                    media=medium,
-                    missing=missing,
-                    truth=answers,
-                    max_new_tokens=reply_limit(setting, 128),
-                )
-            )
+        path, reformat = annotation_file(folder, setting, *_OFFICIAL, reformats=("instruction_val.json",))
+        media = MediaFinder(folder, _FOLDERS)
+        turns = _reformatted(path) if reformat else _official(path, _references(folder, path))
+        items = [
+            self.item(setting, origin, media.find(*names), id=id, question=question, truth=answers)
+            for id, origin, names, question, answers in turns
+        ]
         withheld = sum(not item.truth for item in items)
         notes = [f"{withheld} answers are undisclosed"] if withheld else []
-        return loaded(items, path, *notes, published=_PUBLISHED if path.name.startswith("val") else None)
+        return loaded(items, path, *notes, published=17_870 if path.name.startswith("val") else None)
 
-    def short(self, truth: Sequence[str]) -> Sequence[str]:
-        """Yes or no, where every reference begins with one."""
+    def key_words(self, truth: Sequence[str]) -> Sequence[str]:
+        """Yes or no, if every reference begins with one."""
         said = [polarity(words(answer)[0]) if words(answer) else None for answer in truth]
         return [found for found in said if found] if all(said) else truth
 
 
-_Turn = tuple[str, Row, tuple[str, ...], tuple[str, ...]]
+_Turn = tuple[str, str, tuple[str, ...], str, tuple[str, ...]]  # id, origin, names of the video, question, answers
 
 
 def _official(path: Path, references: Mapping[str, tuple[str, ...]]) -> Iterator[_Turn]:
@@ -80,27 +67,26 @@ def _official(path: Path, references: Mapping[str, tuple[str, ...]]) -> Iterator
         for number, turn in enumerate(dialogue.rows("dialog"), 1):
             answer = turn.text("answer")
             answers = references.get(video, ()) if answer == _UNDISCLOSED else (answer,)
-            yield f"{video}-{number}", turn, (video,), answers
+            yield f"{video}-{number}", turn.origin, (video,), turn.text("question"), answers
 
 
-def _private(path: Path) -> Iterator[_Turn]:
+def _reformatted(path: Path) -> Iterator[_Turn]:
     for number, exchange in enumerate(exchanges(path, "video"), 1):
-        row = Row({"question": exchange.question}, exchange.row.origin)
-        yield f"{tails(exchange.medium)[-1]}-{number}", row, tails(exchange.medium), (exchange.answer,)
+        names = path_tails(exchange.medium)
+        question = Row({"question": exchange.question}, exchange.row.origin).text("question")
+        yield f"{names[-1]}-{number}", exchange.row.origin, names, question, (exchange.answer,)
 
 
 def _references(folder: Path, path: Path) -> Mapping[str, tuple[str, ...]]:
-    """By the dialogue's video, the answers of the undisclosed turn: of the last turn, in a file beside or below."""
+    """The answers of each dialogue's undisclosed last turn, by video, from files in the folder or below."""
     found: dict[str, list[str]] = {}
     for file in sorted(folder.glob(f"**/lbl_*{path.stem}*.json")):
         for dialogue in rows(file, key="dialogs"):
-            last = dialogue.rows("dialog")[-1:]
-            answers = [
-                turn.texts("answer") if isinstance(turn.get("answer"), list) else (turn.text("answer"),)
-                for turn in last
-            ]
-            found.setdefault(dialogue.text("image_id"), []).extend(answer for several in answers for answer in several)
+            known = found.setdefault(dialogue.text("image_id"), [])
+            for turn in dialogue.rows("dialog")[-1:]:
+                several = isinstance(turn.get("answer"), list)
+                known.extend(turn.texts("answer") if several else (turn.text("answer"),))
     return {video: tuple(dict.fromkeys(answers)) for video, answers in found.items()}
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (Avsd(),)
+BENCHMARKS = (Avsd(),)

@@ -1,79 +1,68 @@
-"""CMM, the curse of multi-modalities: what is there should be noticed, and what is not there should not."""
+"""CMM, the curse of multi-modalities: what is present should be noticed, and what is absent should not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ...text.conversations import Media
 from .. import paper_rules
 from ..annotations import Row, first_existing, rows
-from ..benchmark import Benchmark
-from ..choices import YesNo, columns, scored, share_right
-from ..extract import Read
-from ..items import Item, Loaded, Needed, Result, Setting
-from ..sources import SOUND_SUFFIXES, Shelf, loaded, reply_limit
+from ..benchmark import FoundMedia, accuracy, scored
+from ..choices import YesNoBenchmark, categories_of, yes_or_no
+from ..items import Loaded, Needed, Result, Setting
+from ..sources import MediaFinder, loaded, sound_finder
 
-_PUBLISHED = 2400  # questions
-_ARCHIVE = "reorg_raw_files"  # paths say raw_files, the archive is called so
+_FILE = "all_data_final_reorg.json"
+_ARCHIVE = "reorg_raw_files"  # the name of the archive; paths say raw_files
 
 
-class Cmm(YesNo):
-    """Questions with yes and no, two about each sample. The published scorer looks at five characters."""
+class Cmm(YesNoBenchmark):
+    """Yes-or-no questions, two per sample. The published scorer reads five characters."""
 
     name, title = "cmm", "CMM (curse of multi-modalities)"
     source = "Leng et al., 2024; DAMO-NLP-SG/CMM"
-    needs: tuple[Needed, ...] = (
+    paper_rule = staticmethod(paper_rules.cmm)
+    needs = (
         Needed(
-            path="all_data_final_reorg.json",
+            path=_FILE,
             what="list, or a line each: {category, sub_category, video_path, audio_path, question, answer, …}",
         ),
         Needed(path="reorg_raw_files/", what="the media, as the records name them; also raw_files/", required=False),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per question. Pictures are wanted where a video is named, sound where a sound is."""
-        path = first_existing(folder, "all_data_final_reorg.json", "*/all_data_final_reorg.json", "*.json", "*.jsonl")
-        videos, sounds = Shelf(folder, ("",)), Shelf(folder, ("",), suffixes=SOUND_SUFFIXES, pictures=False)
+        """One item per question. Video is used if a video is named, audio if an audio file is."""
+        path = first_existing(folder, _FILE, f"*/{_FILE}", "*.json", "*.jsonl")
+        videos, sounds = MediaFinder(folder, ("",)), sound_finder(folder, "")
         items = []
         for number, row in enumerate(rows(path), 1):
-            answer = row.text("answer").strip().lower()
-            if answer not in ("yes", "no"):
-                raise row.error(f"answer is {row.text('answer')!r:.60}; expected yes or no")
-            medium, missing = _medium(row, videos, sounds)
+            answer = yes_or_no(row, "answer")
             items.append(
-                Item(
-                    id=str(number),
-                    origin=row.origin,
-                    question=row.text("question"),  # it says how it is answered
-                    media=medium,
-                    missing=missing,
-                    truth=(answer,),
-                    categories=columns(
+                self.item(
+                    setting, row.origin, _media(row, videos, sounds), id=str(number), truth=(answer,),
+                    question=row.text("question"),  # it says how to answer
+                    categories=categories_of(
                         row, category="category", sub_category="sub_category", granularity="granularity"
                     ),
-                    max_new_tokens=reply_limit(setting, 32),
                 )
-            )
-        return loaded(items, path, published=_PUBLISHED)
-
-    def as_published(self, reply: str) -> Read:
-        """See paper_rules.cmm."""
-        return paper_rules.cmm(reply)
+            )  # fmt: skip
+        return loaded(items, path, published=2400)
 
     def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
-        """accuracy; perception_accuracy, of what is there (yes); hallucination_resistance, of what is not (no)."""
+        """accuracy; perception_accuracy, of what is present (yes); hallucination_resistance, of what is absent (no)."""
         known = scored(results)
-        there = [result for result in known if "yes" in result.truth]
-        absent = [result for result in known if "no" in result.truth]
-        parts = {"accuracy": known, "perception_accuracy": there, "hallucination_resistance": absent}
-        return {name: share_right(part) for name, part in parts.items() if part}
+        parts = {
+            "accuracy": known,
+            "perception_accuracy": [result for result in known if "yes" in result.truth],
+            "hallucination_resistance": [result for result in known if "no" in result.truth],
+        }
+        return {name: accuracy(part) for name, part in parts.items() if part}
 
 
-def _medium(row: Row, videos: Shelf, sounds: Shelf) -> tuple[Media | None, str | None]:
-    """The video, with its own sound where a sound is named too; else the sound."""
+def _media(row: Row, videos: MediaFinder, sounds: MediaFinder) -> FoundMedia:
+    """The video, with its own audio if an audio file is named, too; else the audio file."""
     if row.has("video_path"):
-        medium, missing = videos.find(*_names(row.text("video_path")))
-        return (None if medium is None else replace(medium, audio=row.has("audio_path"))), missing
+        media, missing = videos.find(*_names(row.text("video_path")))
+        return (None if media is None else replace(media, audio=row.has("audio_path"))), missing
     return sounds.find(*_names(row.text("audio_path", "video_path")))
 
 
@@ -83,4 +72,4 @@ def _names(path: str) -> tuple[str, ...]:
     return ("/".join(parts), f"{_ARCHIVE}/{inside}", inside)
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (Cmm(),)
+BENCHMARKS = (Cmm(),)

@@ -3,47 +3,36 @@
 from pathlib import Path
 
 from ..annotations import rows
-from ..benchmark import Benchmark
-from ..items import Item, Kind, Loaded, Needed, Setting
-from ..open_answers import Captions, with_corpus
-from ..sources import Shelf, annotation_file, loaded, reply_limit
-
-_PUBLISHED = 1500  # videos
+from ..items import Loaded, Needed, Setting
+from ..open_answers import CaptionBenchmark, with_corpus
+from ..sources import MediaFinder, annotation_file, loaded
 
 
-class Msvc(Captions):
-    """One caption of a video, against several by people."""
+class Msvc(CaptionBenchmark):
+    """One caption of a video, against several references."""
 
     name, title = "msvc", "MSVC (multi-source video captioning)"
     source = "DAMO-NLP-SG/Multi-Source-Video-Captioning"
-    kind: Kind = "caption"
-    metric = "cider_of_10"
-    needs: tuple[Needed, ...] = (
+    reply_tokens = 512
+    needs = (
         Needed(path="msvc.json", what="list of {video_path, question, captions}"),
         Needed(path="*/*", what="the videos, as video_path names them; from MSVD, MSR-VTT and VATEX", required=False),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per record; the folder in video_path is its source."""
-        path, _ = annotation_file(folder, setting, official=("msvc.json", "msvc/msvc.json"))
-        shelf = Shelf(folder, ("", "msvc", "videos"), sound=False)
-        items = []
-        for row in rows(path):
-            video = row.text("video_path")
-            medium, missing = shelf.find(video)
-            items.append(
-                Item(
-                    id=video,
-                    origin=row.origin,
-                    question=row.text("question"),
-                    media=medium,
-                    missing=missing,
-                    truth=row.texts("captions"),
-                    categories={"source": video.replace("\\", "/").partition("/")[0]} if "/" in video else {},
-                    max_new_tokens=reply_limit(setting, 512),
-                )
+        path, _ = annotation_file(folder, setting, "msvc.json", "msvc/msvc.json")
+        media = MediaFinder(folder, ("", "msvc", "videos"), audio=False)
+        items = [
+            self.item(
+                setting, row.origin, media.find(video), id=video, question=row.text("question"),
+                truth=row.texts("captions"),
+                categories={"source": video.replace("\\", "/").partition("/")[0]} if "/" in video else {},
             )
-        return loaded(with_corpus(items), path, published=_PUBLISHED)
+            for row in rows(path)
+            for video in [row.text("video_path")]
+        ]  # fmt: skip
+        return loaded(with_corpus(items), path, published=1500)
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (Msvc(),)
+BENCHMARKS = (Msvc(),)

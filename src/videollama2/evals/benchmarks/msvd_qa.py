@@ -6,24 +6,21 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..annotations import Row, rows
-from ..benchmark import Benchmark
-from ..items import Item, Kind, Loaded, Needed, Setting
-from ..open_answers import OpenAnswers
-from ..sources import Shelf, annotation_file, lines, loaded, paired_files, reply_limit
+from ..items import Loaded, Needed, Setting
+from ..open_answers import OpenBenchmark
+from ..sources import MediaFinder, annotation_file, loaded, paired_files, text_lines
 
 _FOLDERS = ("video", "videos", "YouTubeClips", "", "MSVD_Zero_Shot_QA/videos")
 _SUFFIXES = (".avi", ".mp4", ".webm", ".mov", ".mkv")
-_PUBLISHED = 13_157  # test questions
+_REPACKAGED = ("test_q.json", "MSVD_Zero_Shot_QA/test_q.json")
 
 
-class MsvdQa(OpenAnswers):
-    """The official test file by numbers of clips, or the repackaged pair of files by their names."""
+class MsvdQa(OpenBenchmark):
+    """The official test file, which numbers its clips, or the repackaged pair of files, which names them."""
 
     name, title = "msvd-qa", "MSVD-QA"
     source = "Xu et al., ACM MM 2017; repackaged for zero-shot evaluation with Video-LLaVA"
-    kind: Kind = "open"
-    metric = "accuracy"
-    needs: tuple[Needed, ...] = (
+    needs = (
         Needed(path="test_qa.json", what="official: list of {video_id, id, question, answer}"),
         Needed(path="test_q.json + test_a.json", what="or both repackaged, paired by order", required=False),
         Needed(path="youtube_mapping.txt", what="names of the clips; needed unless they are vid<N>", required=False),
@@ -31,27 +28,17 @@ class MsvdQa(OpenAnswers):
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per question, asked as it is."""
-        path, repackaged = annotation_file(
-            folder, setting, official=("test_qa.json",), private=("test_q.json", "MSVD_Zero_Shot_QA/test_q.json")
-        )
-        shelf = Shelf(folder, _FOLDERS, _SUFFIXES, sound=False)
-        items = []
-        for id_, row, answer, names in _repackaged(path) if repackaged else _official(path):
-            medium, missing = shelf.find(*names)
-            items.append(
-                Item(
-                    id=id_,
-                    origin=row.origin,
-                    question=row.text("question"),
-                    media=medium,
-                    missing=missing,
-                    truth=(answer,),
-                    categories={"asks": row.text("question").split(maxsplit=1)[0].lower()},
-                    max_new_tokens=reply_limit(setting, 128),
-                )
+        """One item per question, asked unchanged."""
+        path, repackaged = annotation_file(folder, setting, "test_qa.json", reformats=_REPACKAGED)
+        media = MediaFinder(folder, _FOLDERS, _SUFFIXES, audio=False)
+        items = [
+            self.item(
+                setting, row.origin, media.find(*names), id=id, question=row.text("question"), truth=(answer,),
+                categories={"asks": row.text("question").split(maxsplit=1)[0].lower()},
             )
-        return loaded(items, path, published=_PUBLISHED)
+            for id, row, answer, names in (_repackaged(path) if repackaged else _official(path))
+        ]  # fmt: skip
+        return loaded(items, path, published=13_157)
 
 
 def _official(path: Path) -> Iterator[tuple[str, Row, str, tuple[str, ...]]]:
@@ -68,16 +55,16 @@ def _repackaged(path: Path) -> Iterator[tuple[str, Row, str, tuple[str, ...]]]:
 
 
 def _clips(path: Path) -> Mapping[str, str]:
-    """vid<N> → the clip's name, of lines "<name> vid<N>"; empty where there is no such file."""
+    """vid<N> → the clip's name, from lines "<name> vid<N>"; empty without the file."""
     if not path.is_file():
         return {}
     found = {}
-    for origin, line in lines(path):
+    for origin, line in text_lines(path):
         match = re.fullmatch(r"\s*(\S+)\s+(vid[0-9]+)\s*", line)
         if match is None:
-            raise DataError(f"{origin}: it is {line!r:.60}; expected a clip's name and vid<N>")
+            raise DataError(f"{origin}: expected a clip's name and vid<N>, got {line!r:.60}")
         found[match[2]] = match[1]
     return found
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (MsvdQa(),)
+BENCHMARKS = (MsvdQa(),)

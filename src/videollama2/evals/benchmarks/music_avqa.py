@@ -1,30 +1,29 @@
-"""MUSIC-AVQA: one word about a performance, to be heard and seen. Published: exact match, per type of question."""
+"""MUSIC-AVQA: one word about the audio and video of a performance. Published: exact match, per type of question."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..annotations import Row, rows
-from ..benchmark import Benchmark
-from ..closed_sets import ClosedSet, closed_verdict, equal_verdict
+from ..closed_sets import ClassBenchmark, ClosedSet
 from ..extract import NUMBER_WORDS
-from ..items import Item, Kind, Loaded, Needed, Result, Setting, Verdict
-from ..open_answers import scored, share
-from ..sources import Shelf, annotation_file, exchanges, loaded, reply_limit, tails
+from ..items import Loaded, Needed, Setting
+from ..sources import MediaFinder, annotation_file, exchanges, loaded, path_tails
 
-_ALWAYS = (*NUMBER_WORDS[:11], "more than ten", "yes", "no")  # classes also where no item has them for its answer
+_ALWAYS = (*NUMBER_WORDS[:11], "more than ten", "yes", "no")  # classes even if no item has them for its answer
 _PLACE = re.compile(r"<[A-Za-z]+>")
+_FILES = tuple(f"{f}avqa-test.json" for f in ("data/json_update/", "json_update/", "data/json/", "json/", ""))
+_FOLDERS = ("videos", "video", "MUSIC-AVQA-videos-Real", "MUSIC-AVQA-videos-Synthetic", "")
+_Question = tuple[str, str, tuple[str, ...], str, str, Mapping[str, str]]
+"""id, origin, names of the video, question, answer, categories"""
 
 
-class MusicAvqa(Benchmark):
-    """The test split; of the corrected set where it is there. The closed set is all answers of the file."""
+class MusicAvqa(ClassBenchmark):
+    """The test split, of the corrected set if it is there. The closed set is all answers of the file."""
 
     name, title = "music-avqa", "MUSIC-AVQA"
     source = "Li et al., CVPR 2022"
-    kind: Kind = "closed"
-    metric = "accuracy"
-    needs: tuple[Needed, ...] = (
+    needs = (
         Needed(path="data/json_update/avqa-test.json", what="official, corrected: 9,129 questions"),
         Needed(path="data/json/avqa-test.json", what="or as first published: 9,185", required=False),
         Needed(path="AVQA_music_test.json", what="or the original's: list of {video, conversations}", required=False),
@@ -33,89 +32,50 @@ class MusicAvqa(Benchmark):
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question. Templates are filled; under `paper` as the official code does, which loses a "?"."""
-        official = ("data/json_update/avqa-test.json", "json_update/avqa-test.json", "data/json/avqa-test.json")
-        path, private = annotation_file(
-            folder,
-            setting,
-            official=(*official, "json/avqa-test.json", "avqa-test.json"),
-            private=("AVQA_music_test.json",),
-        )
-        records = list(_private(path) if private else _official(path, setting))
-        classes = ClosedSet(tuple(dict.fromkeys([*_ALWAYS, *(record.answer for record in records)])))
-        shelf = Shelf(folder, ("videos", "video", "MUSIC-AVQA-videos-Real", "MUSIC-AVQA-videos-Synthetic", ""))
-        items = []
-        for record in records:
-            medium, missing = shelf.find(*record.names)
-            items.append(
-                Item(
-                    id=record.id,
-                    origin=record.row.origin,
-                    question=record.question,
-                    media=medium,
-                    missing=missing,
-                    truth=(record.answer,),
-                    categories=record.categories,
-                    max_new_tokens=reply_limit(setting, 32),
-                    prepared=classes,
-                )
+        path, reformat = annotation_file(folder, setting, *_FILES, reformats=("AVQA_music_test.json",))
+        questions = list(_reformatted(path) if reformat else _official(path, setting))
+        classes = ClosedSet.of([*_ALWAYS, *(answer for *_, answer, _ in questions)])
+        media = MediaFinder(folder, _FOLDERS)
+        items = [
+            self.item(
+                setting, origin, media.find(*names), id=id, question=question, truth=(answer,), categories=categories,
+                prepared=classes,
             )
+            for id, origin, names, question, answer, categories in questions
+        ]  # fmt: skip
         corrected = path.parent.name == "json_update"
-        notes = () if private else ("the corrected set" if corrected else "not the corrected set (json_update)",)
-        return loaded(items, path, *notes, published=9129 if corrected or private else 9185)
-
-    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The one class that the reply says, "2" for "two" (`strict`), or equality in capitals (`paper`)."""
-        return equal_verdict(item, reply) if setting == "paper" else closed_verdict(item, reply)
-
-    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
-        """accuracy over all questions; the categories have it per type and modality."""
-        known = scored(results)
-        return {"accuracy": share(known)} if known else {}
+        notes = () if reformat else ("the corrected set" if corrected else "not the corrected set (json_update)",)
+        return loaded(items, path, *notes, published=9129 if corrected or reformat else 9185)
 
 
-@dataclass(frozen=True)
-class _Record:
-    id: str
-    row: Row
-    names: tuple[str, ...]
-    question: str
-    answer: str
-    categories: Mapping[str, str]
-
-
-def _official(path: Path, setting: Setting) -> Iterator[_Record]:
+def _official(path: Path, setting: Setting) -> Iterator[_Question]:
     for row in rows(path):
         types = row.texts("type")
         if len(types) != 2:
-            raise row.error(f"type is {row.get('type')!r:.60}; expected a modality and a kind of question")
-        yield _Record(
-            id=row.text("question_id"),
-            row=row,
-            names=(row.text("video_id"),),
-            question=_filled(row, setting),
-            answer=row.text("anser", "answer"),  # misspelt as published
-            categories={"type": " ".join(types), "modality": types[0]},
-        )
+            raise row.error(f"type: expected a modality and a kind of question, got {row.get('type')!r:.60}")
+        id, names, question = row.text("question_id"), (row.text("video_id"),), _filled(row, setting)
+        answer = row.text("anser", "answer")  # misspelt as published
+        yield id, row.origin, names, question, answer, {"type": " ".join(types), "modality": types[0]}
 
 
-def _private(path: Path) -> Iterator[_Record]:
+def _reformatted(path: Path) -> Iterator[_Question]:
     for number, exchange in enumerate(exchanges(path, "video"), 1):
-        id_ = exchange.row.text("id") if exchange.row.has("id") else str(number)
-        yield _Record(id_, exchange.row, tails(exchange.medium), exchange.question, exchange.answer.strip(), {})
+        id = exchange.row.text("id") if exchange.row.has("id") else str(number)
+        yield id, exchange.row.origin, path_tails(exchange.medium), exchange.question, exchange.answer.strip(), {}
 
 
 def _filled(row: Row, setting: Setting) -> str:
-    """The question with its values in the places of the template, from left to right."""
+    """The question's template with its values, from left to right."""
     template = row.text("question_content")
     places = _PLACE.findall(template)
     # a list without values is written as "[]"
     values = row.texts("templ_values") if places else ()
     if len(values) != len(places):
-        raise row.error(f"templ_values has {len(values)} values; expected {len(places)}, for {', '.join(places)}")
+        raise row.error(f"templ_values: expected {len(places)} values, for {', '.join(places)}, got {len(values)}")
     left = iter(values)
     if setting == "paper":
         return " ".join(next(left) if "<" in word else word for word in template.split(" "))
     return _PLACE.sub(lambda _: next(left), template)
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (MusicAvqa(),)
+BENCHMARKS = (MusicAvqa(),)

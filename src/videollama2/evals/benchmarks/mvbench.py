@@ -1,135 +1,103 @@
-"""MVBench: twenty tasks about what changes in a video, 200 questions each, from eleven sources."""
+"""MVBench: twenty tasks about temporal understanding, 200 questions each, from eleven sources."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from .. import paper_rules, prompts
+from .. import paper_rules
 from ..annotations import Row, first_existing, if_existing, rows
-from ..benchmark import Benchmark
-from ..choices import Choices
-from ..extract import LETTERS, Read
+from ..choices import ChoiceBenchmark
+from ..extract import LETTERS
 from ..items import Item, Loaded, Needed, Setting
-from ..sources import Shelf, loaded, reply_limit
-
-_PUBLISHED = 4000  # questions
-
-
-@dataclass(frozen=True)
-class Task:
-    """A file of questions, and where its media lie below video/.
-
-    Attributes:
-        bounded: its records have start and end, in seconds.
-        pictures: its media are folders of pictures, three a second.
-    """
-
-    name: str
-    folder: str
-    bounded: bool = False
-    pictures: bool = False
-
+from ..sources import MediaFinder, loaded
 
 _STAR, _CLEVRER, _PERCEPTION = "star/Charades_v1_480", "clevrer/video_validation", "perception/videos"
-TASKS = (
-    Task("action_sequence", _STAR, bounded=True),
-    Task("action_prediction", _STAR, bounded=True),
-    Task("action_antonym", "ssv2_video"),
-    Task("fine_grained_action", "Moments_in_Time_Raw/videos"),
-    Task("unexpected_action", "FunQA_test/test"),
-    Task("object_existence", _CLEVRER),
-    Task("object_interaction", _STAR, bounded=True),
-    Task("object_shuffle", _PERCEPTION),
-    Task("moving_direction", _CLEVRER),
-    Task("action_localization", "sta/sta_video", bounded=True),
-    Task("scene_transition", "scene_qa/video"),
-    Task("action_count", _PERCEPTION),
-    Task("moving_count", _CLEVRER),
-    Task("moving_attribute", _CLEVRER),
-    Task("state_change", _PERCEPTION),
-    Task("fine_grained_pose", "nturgbd"),
-    Task("character_order", _PERCEPTION),
-    Task("egocentric_navigation", "vlnqa"),
-    Task("episodic_reasoning", "tvqa/frames_fps3_hq", bounded=True, pictures=True),
-    Task("counterfactual_inference", _CLEVRER),
-)
+TASKS = {
+    "action_sequence": _STAR,
+    "action_prediction": _STAR,
+    "action_antonym": "ssv2_video",
+    "fine_grained_action": "Moments_in_Time_Raw/videos",
+    "unexpected_action": "FunQA_test/test",
+    "object_existence": _CLEVRER,
+    "object_interaction": _STAR,
+    "object_shuffle": _PERCEPTION,
+    "moving_direction": _CLEVRER,
+    "action_localization": "sta/sta_video",
+    "scene_transition": "scene_qa/video",
+    "action_count": _PERCEPTION,
+    "moving_count": _CLEVRER,
+    "moving_attribute": _CLEVRER,
+    "state_change": _PERCEPTION,
+    "fine_grained_pose": "nturgbd",
+    "character_order": _PERCEPTION,
+    "egocentric_navigation": "vlnqa",
+    "episodic_reasoning": "tvqa/frames_fps3_hq",
+    "counterfactual_inference": _CLEVRER,
+}
+"""Task → folder of its media in video/."""
+BOUNDED = {"action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning"}
+"""Tasks whose records have start and end, in seconds."""
+FRAMES = "episodic_reasoning"
+"""The task whose media are folders of images, three per second."""
 
 
-class MvBench(Choices):
-    """Two to six options. The published figure is the mean over all questions; tasks stand in the table."""
+class MvBench(ChoiceBenchmark):
+    """Two to six options. The published figure is the mean over all questions; tasks are in the report's table."""
 
     name, title = "mvbench", "MVBench"
     source = "Li et al., CVPR 2024; OpenGVLab/MVBench, branch main"
-    needs: tuple[Needed, ...] = (
+    paper_rule = staticmethod(paper_rules.mvbench)
+    needs = (
         Needed(path="json/<task>.json", what="20 lists of {video, question, candidates, answer, start, end}"),
-        *(
-            Needed(path=f"video/{folder}", what="media", required=False)
-            for folder in dict.fromkeys(t.folder for t in TASKS)
-        ),
+        *(Needed(path=f"video/{folder}", what="media", required=False) for folder in dict.fromkeys(TASKS.values())),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per record of the task files that are there; which are not is noted.
+        """One item per record of the task files that exist; absent ones are noted.
 
         Files of different sources have the same names, so media are looked for in their task's folder alone.
         """
-        found = {task: path for task in TASKS if (path := _task_file(folder, task)) is not None}
+        files = {task: if_existing(folder, *(f"{d}{task}.json" for d in ("json/", "", "*/json/"))) for task in TASKS}
+        found = {task: path for task, path in files.items() if path is not None}
         if not found:
-            first_existing(folder, *(f"json/{task.name}.json" for task in TASKS))  # says what is there
+            first_existing(folder, *(f"json/{task}.json" for task in TASKS))  # raises, and lists the folder
         items: list[Item] = []
         notes: list[str] = []
         for task, path in found.items():
-            shelf = _shelf(folder, task, sound=setting == "strict")
-            for number, row in enumerate(rows(path), 1):
-                items.append(_item(row, f"{task.name}/{number}", task, shelf, setting, notes))
-        absent = [task.name for task in TASKS if task not in found]
-        if absent:
+            media = _media(folder, task, audio=setting == "strict")
+            items += [
+                self._item(setting, row, f"{task}/{n}", task, media, notes) for n, row in enumerate(rows(path), 1)
+            ]
+        if absent := [task for task in TASKS if task not in found]:
             notes.append(f"{len(absent)} of {len(TASKS)} tasks are not there: {', '.join(absent)}")
-        return loaded(items, next(iter(found.values())).parent, *notes, published=_PUBLISHED)
+        return loaded(items, next(iter(found.values())).parent, *notes, published=4000)
 
-    def as_published(self, reply: str, choices: Sequence[str]) -> Read:
-        """See paper_rules.mvbench."""
-        return paper_rules.mvbench(reply, choices)
-
-
-def _task_file(folder: Path, task: Task) -> Path | None:
-    return if_existing(folder, f"json/{task.name}.json", f"{task.name}.json", f"*/json/{task.name}.json")
-
-
-def _shelf(folder: Path, task: Task, *, sound: bool) -> Shelf:
-    # data0613 holds videos of star and clevrer that came after the questions were mended
-    places = [f"{start}{task.folder}" for start in ("video/", "", "video/data0613/", "data0613/")]
-    if task.pictures:
-        return Shelf(folder, places, suffixes=("",), sound=False)
-    return Shelf(folder, places, sound=sound)
-
-
-def _item(row: Row, id: str, task: Task, shelf: Shelf, setting: Setting, notes: list[str]) -> Item:
-    choices, answer, video = row.texts("candidates"), row.text("answer"), row.text("video")
-    if not 2 <= len(choices) <= len(LETTERS):
-        raise row.error(f"it has {len(choices)} candidates; expected 2 to {len(LETTERS)}")
-    letters = [letter for letter, choice in zip(LETTERS, choices, strict=False) if choice == answer]
-    if not letters:
-        notes.append(f"{row.origin}: its answer is none of its candidates, so no reply can be right")
-    names = [video] if task.pictures else [video, PurePosixPath(video).stem]  # converted ones keep the stem
-    medium, missing = shelf.find(*names)
-    if task.bounded:
-        start, end = row.seconds("start"), row.seconds("end")
-        if start >= end:  # the original's repair
-            start, end = (start, start + 1) if start == end else (end, start)
-            notes.append(f"{row.origin}: its end is not after its start; {start:g} to {end:g} s is taken")
-        medium = None if medium is None else replace(medium, start=start, end=end)
-    return Item(
-        id=id,
-        origin=row.origin,
-        question=prompts.asked(row.text("question"), choices),
-        media=medium,
-        missing=missing,
-        truth=tuple(letters[:1]) or ("none of the candidates",),
-        choices=choices,
-        categories={"task": task.name},
-        max_new_tokens=reply_limit(setting, 64),
-    )
+    def _item(self, setting: Setting, row: Row, id: str, task: str, media: MediaFinder, notes: list[str]) -> Item:
+        choices, answer, video = row.texts("candidates"), row.text("answer"), row.text("video")
+        if not 2 <= len(choices) <= len(LETTERS):
+            raise row.error(f"expected 2 to {len(LETTERS)} candidates, got {len(choices)}")
+        if answer not in choices:
+            notes.append(f"{row.origin}: its answer is not among its candidates, so no reply can be right")
+        # converted videos keep the stem
+        medium, missing = media.find(video) if task == FRAMES else media.find(video, PurePosixPath(video).stem)
+        if task in BOUNDED:
+            start, end = row.seconds("start"), row.seconds("end")
+            if start >= end:  # the original's repair
+                start, end = (start, start + 1) if start == end else (end, start)
+                notes.append(f"{row.origin}: its end is not after its start; {start:g} to {end:g} s is used")
+            medium = None if medium is None else replace(medium, start=start, end=end)
+        return self.choice(
+            setting, row, (medium, missing), id=id, question=row.text("question"), choices=choices,
+            letter=LETTERS[choices.index(answer)] if answer in choices else "none of the candidates",
+            categories={"task": task},
+        )  # fmt: skip
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (MvBench(),)
+def _media(folder: Path, task: str, *, audio: bool) -> MediaFinder:
+    # data0613 holds videos of star and clevrer that were published after the questions were corrected
+    places = [f"{start}{TASKS[task]}" for start in ("video/", "", "video/data0613/", "data0613/")]
+    if task == FRAMES:
+        return MediaFinder(folder, places, suffixes=("",), audio=False)
+    return MediaFinder(folder, places, audio=audio)
+
+
+BENCHMARKS = (MvBench(),)

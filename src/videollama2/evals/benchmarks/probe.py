@@ -1,17 +1,16 @@
-"""The probe: composed clips whose truth is known, asked about with options and openly. `evals/probe.py` makes them."""
+"""The probe: composed clips with known truth, asked about with options and openly. `evals/probe.py` makes them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from .. import prompts
 from ..annotations import Row, first_existing, rows
-from ..benchmark import Benchmark
-from ..choices import Choices, letter_of_text, scored, share_right
-from ..closed_sets import ClosedSet, closed_verdict
+from ..benchmark import verdict
+from ..choices import ChoiceBenchmark, letter_of_text
+from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict
 from ..equivalence import is_colour, is_number, read_against
-from ..items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
-from ..sources import Shelf, loaded
+from ..items import Item, Loaded, Needed, Setting, Verdict
+from ..sources import MediaFinder, loaded
 
 _FILE = "probe.jsonl"
 _NEEDS = (
@@ -21,77 +20,72 @@ _NEEDS = (
 _SOURCE = "made by this package from a seed"
 
 
-class Probe(Choices):
+class Probe(ChoiceBenchmark):
     """Questions with up to four options, shuffled."""
 
-    name, title = "probe", "Probe"
-    source = _SOURCE
-    protocol: str | None = None
-    needs: tuple[Needed, ...] = _NEEDS
+    name, title, source, needs = "probe", "Probe", _SOURCE, _NEEDS
+    reply_tokens = paper_reply_tokens = 24
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per clip; the options stand in the question."""
-        return _loaded(folder, [replace(item, question=prompts.asked(item.question, item.choices), max_new_tokens=24,
-                                        truth=(letter_of_text(row, row.text("letter"), item.choices),))
-                                for row, item in _items(folder, "options")])  # fmt: skip
+        """One item per clip, whose question lists its options."""
+        media = MediaFinder(folder, ("",))
+        items = []
+        for row, common in _records(folder):
+            choices = _with_answer(row, "options")
+            letter = letter_of_text(row, row.text("letter"), choices)
+            found = media.find(row.text("clip"))
+            items.append(self.choice(setting, row, found, choices=choices, letter=letter, **common))
+        return _loaded(folder, items)
 
 
-class ProbeOpen(Benchmark):
-    """The same questions without options. The reply is read against all answers that such a question can have."""
+class ProbeOpen(ClassBenchmark):
+    """The same questions without options. The reply is read against all possible answers of the task."""
 
-    name, title = "probe-open", "Probe, open"
-    source = _SOURCE
-    kind: Kind = "closed"
-    metric = "accuracy"
-    needs: tuple[Needed, ...] = _NEEDS
+    name, title, source, needs = "probe-open", "Probe, open", _SOURCE, _NEEDS
+    reply_tokens = paper_reply_tokens = 32
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per clip; its choices are the answers of its task."""
+        media = MediaFinder(folder, ("",))
         sets: dict[tuple[str, ...], ClosedSet] = {}
-        return _loaded(folder, [replace(item, prepared=sets.setdefault(item.choices, ClosedSet(item.choices)))
-                                for _, item in _items(folder, "answers")])  # fmt: skip
+        items = []
+        for row, common in _records(folder):
+            choices = _with_answer(row, "answers")
+            classes = sets.setdefault(choices, ClosedSet(choices))
+            items.append(
+                self.item(
+                    setting, row.origin, media.find(row.text("clip")), truth=(row.text("answer"),), choices=choices,
+                    prepared=classes, **common,
+                )
+            )  # fmt: skip
+        return _loaded(folder, items)
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The number or colour that the reply says; else the one answer of the task that stands in it."""
+        """The number or colour that the reply says; else the task's one answer that occurs in it."""
         if not all(is_number(each) or is_colour(each) for each in item.choices):
             return closed_verdict(item, reply)
         reading = read_against(reply, item.truth)
-        if reading.right is None:
-            return Verdict(outcome=Outcome.UNPARSABLE, read=None, rule=reading.rule)
-        outcome = Outcome.RIGHT if reading.right else Outcome.WRONG
-        return Verdict(outcome=outcome, read=reading.read, rule=reading.rule)
-
-    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
-        """accuracy."""
-        known = scored(results)
-        return {"accuracy": share_right(known)} if known else {}
+        return verdict(reading.read, reading.rule, right=bool(reading.right))
 
 
-def _items(folder: Path, choices: str) -> Iterator[tuple[Row, Item]]:
-    """Each record with its item, whose choices stand under the key."""
-    shelf = Shelf(folder, ("",))
+def _records(folder: Path) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Each record with its id, question and categories."""
     for row in rows(first_existing(folder, _FILE)):
-        name, answer, offered = row.text("clip"), row.text("answer"), row.texts(choices)
-        if answer not in offered:
-            raise row.error(f"its answer is {answer!r:.60}; expected one of its {choices}: {', '.join(offered):.200}")
-        medium, missing = shelf.find(name)
-        further = row.get("categories") or {}
+        further: Mapping[str, Any] = row.get("categories") or {}
         if not isinstance(further, dict):
-            raise row.error(f"categories is {further!r:.60}; expected an object")
-        yield (
-            row,
-            Item(
-                id=name.removesuffix(".mp4"),
-                origin=row.origin,
-                question=row.text("question"),
-                media=medium,
-                missing=missing,
-                truth=(answer,),
-                choices=offered,
-                categories={"task": row.text("task"), **{str(k): str(v) for k, v in further.items()}},
-                max_new_tokens=32,
-            ),
-        )
+            raise row.error(f"categories: expected an object, got {further!r:.60}")
+        categories = {"task": row.text("task"), **{str(k): str(v) for k, v in further.items()}}
+        yield row, {
+            "id": row.text("clip").removesuffix(".mp4"), "question": row.text("question"), "categories": categories,
+        }  # fmt: skip
+
+
+def _with_answer(row: Row, key: str) -> tuple[str, ...]:
+    """The texts under the key, which must contain the answer."""
+    answer, offered = row.text("answer"), row.texts(key)
+    if answer not in offered:
+        raise row.error(f"expected an answer among its {key} ({', '.join(offered):.200}), got {answer!r:.60}")
+    return offered
 
 
 def _loaded(folder: Path, items: Sequence[Item]) -> Loaded:
@@ -103,4 +97,4 @@ def _loaded(folder: Path, items: Sequence[Item]) -> Loaded:
     return loaded(items, path, f"pictures and sounds: {row.text('source')}{of}, seed {row.number('seed')}")
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (Probe(), ProbeOpen())
+BENCHMARKS = (Probe(), ProbeOpen())

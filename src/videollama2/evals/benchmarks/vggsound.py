@@ -5,97 +5,71 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..annotations import VIDEO_SUFFIXES, rows
-from ..benchmark import Benchmark
-from ..closed_sets import ClosedSet, closed_verdict
-from ..items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from ..benchmark import Benchmark, verdict
+from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict
+from ..items import Item, Loaded, Needed, Setting, Verdict
 from ..measures import matches
-from ..open_answers import OpenAnswers, scored, share
-from ..sources import SOUND_SUFFIXES, Shelf, annotation_file, exchanges, loaded, reply_limit, tails
+from ..open_answers import OpenBenchmark
+from ..sources import SOUND_SUFFIXES, MediaFinder, annotation_file, exchanges, loaded, path_tails
 
-_EVENT = "Identify the event in the video."
-_CLASS = "What is the main sound event in this clip?\nAnswer with the sound class label only."
+_FILES = ("test.csv", "data/test.csv", "vggsound.csv", "data/vggsound.csv")
 _NEEDS = (
     Needed(path="test.csv", what="official: <id>_<start>.mp4,label, no header"),
     Needed(path="vggsound.csv", what="or id, start, label, split, no header; its test rows are read", required=False),
     Needed(path="stat.csv", what="label, count, group: the classes, and tables by group", required=False),
     Needed(path="videos/<id>_<6-digit start>.mp4", what="the clips; also video/, test/; .wav too", required=False),
 )
-_PUBLISHED = 15_446  # test clips; many are no longer to be had
 _SOURCE = "Chen et al., ICASSP 2020"
 
 
-class VggSound(OpenAnswers):
-    """AVSSD: what happens, in free words."""
+class VggSound(OpenBenchmark):
+    """AVSSD: the event in free words."""
 
-    name, title = "vggsound", "VGGSound (AVSSD)"
-    source = _SOURCE
-    kind: Kind = "open"
-    metric = "accuracy"
-    needs: tuple[Needed, ...] = (
-        *_NEEDS,
-        Needed(path="avssd_test.json", what="or the original's: {video, conversations}", required=False),
-    )
+    name, title, source = "vggsound", "VGGSound (AVSSD)", _SOURCE
+    needs = (*_NEEDS, Needed(path="avssd_test.json", what="or the original's: {video, conversations}", required=False))
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per clip; the label is the reference."""
-        return _load(folder, setting, _EVENT, ("avssd_test.json",), reply_limit(setting, 128))
+        return _load(self, folder, setting, "Identify the event in the video.", ("avssd_test.json",))
 
 
-class VggSoundClosed(Benchmark):
-    """The class itself. The paper has no such figure: under `paper`, the reply must equal the label's words."""
+class VggSoundClosed(ClassBenchmark):
+    """The class itself. The paper has no such figure: under `paper`, the reply must have the label's words."""
 
-    name, title = "vggsound-closed", "VGGSound (closed set)"
-    source = _SOURCE
-    kind: Kind = "closed"
-    metric = "accuracy"
-    needs: tuple[Needed, ...] = _NEEDS
+    name, title, source, needs = "vggsound-closed", "VGGSound (closed set)", _SOURCE, _NEEDS
+    paper_reply_tokens = 32
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per clip; the classes are those of stat.csv, else all labels of the file."""
-        found = _load(folder, setting, _CLASS, (), 32)
-        names = [*_groups(folder), *(item.truth[0] for item in found.items)]
-        classes = ClosedSet(tuple(dict.fromkeys(names)))
+        question = "What is the main sound event in this clip?\nAnswer with the sound class label only."
+        found = _load(self, folder, setting, question)
+        classes = ClosedSet.of([*_groups(folder), *(item.truth[0] for item in found.items)])
         items = tuple(replace(item, prepared=classes) for item in found.items)
         return Loaded(items=items, notes=(*found.notes, f"{len(classes.classes)} classes"))
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The one class that the reply says (`strict`), or whether it is the label's words (`paper`)."""
+        """The one class that the reply says (`strict`), or whether it has the label's words (`paper`)."""
         if setting == "strict":
             return closed_verdict(item, reply)
-        right = matches(reply, item.truth[0])
-        return Verdict(outcome=Outcome.RIGHT if right else Outcome.WRONG, read=reply.strip(), rule="same words")
-
-    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
-        """accuracy: the official figures (mAP, AUC, d-prime) take a score for every class."""
-        known = scored(results)
-        return {"accuracy": share(known)} if known else {}
+        return verdict(reply.strip(), "same words", right=matches(reply, item.truth[0]))
 
 
-def _load(folder: Path, setting: Setting, question: str, private: Sequence[str], limit: int) -> Loaded:
-    official = ("test.csv", "data/test.csv", "vggsound.csv", "data/vggsound.csv")
-    path, reformat = annotation_file(folder, setting, official=official, private=private)
+def _load(benchmark: Benchmark, folder: Path, setting: Setting, question: str, reformats: Sequence[str] = ()) -> Loaded:
+    path, reformat = annotation_file(folder, setting, *_FILES, reformats=reformats)
     groups = _groups(folder)
-    shelf = Shelf(folder, ("videos", "video", "test", "audio", ""), (*VIDEO_SUFFIXES, *SOUND_SUFFIXES))
-    items = []
-    for origin, names, label in _private(path) if reformat else _official(path):
-        medium, missing = shelf.find(*names)
-        items.append(
-            Item(
-                id=names[-1],
-                origin=origin,
-                question=question,
-                media=medium,
-                missing=missing,
-                truth=(label,),
-                categories={"group": groups[label]} if label in groups else {},
-                max_new_tokens=limit,
-            )
+    media = MediaFinder(folder, ("videos", "video", "test", "audio", ""), (*VIDEO_SUFFIXES, *SOUND_SUFFIXES))
+    items = [
+        benchmark.item(
+            setting, origin, media.find(*names), id=names[-1], question=question, truth=(label,),
+            categories={"group": groups[label]} if label in groups else {},
         )
-    return loaded(items, path, published=_PUBLISHED)
+        for origin, names, label in (_reformatted(path) if reformat else _official(path))
+    ]  # fmt: skip
+    return loaded(items, path, published=15_446)
 
 
 def _official(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Of each test clip: where it stands, its name, its label. Two columns, or four with all splits."""
+    """Place, name and label of each test clip. The file has two columns, or four with all splits."""
     if path.name == "test.csv":
         for row in rows(path, columns=("clip", "label")):
             yield row.origin, (row.text("clip").removesuffix(".mp4"),), row.text("label").strip()
@@ -106,13 +80,13 @@ def _official(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
                 yield row.origin, (name,), row.text("label").strip()
 
 
-def _private(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
+def _reformatted(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for exchange in exchanges(path, "video"):
-        yield exchange.row.origin, tails(exchange.medium), exchange.answer.strip()
+        yield exchange.row.origin, path_tails(exchange.medium), exchange.answer.strip()
 
 
 def _groups(folder: Path) -> Mapping[str, str]:
-    """Label → group, of the table of all classes; empty where it is not there."""
+    """Label → group, from the table of all classes; empty without it."""
     table = next((path for path in (folder / "stat.csv", folder / "data" / "stat.csv") if path.is_file()), None)
     found = rows(table, columns=("label", "count", "group")) if table else []
     return {
@@ -120,4 +94,4 @@ def _groups(folder: Path) -> Mapping[str, str]:
     }
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (VggSound(), VggSoundClosed())
+BENCHMARKS = (VggSound(), VggSoundClosed())

@@ -1,25 +1,23 @@
 """Video-ChatGPT's benchmark of generated answers. Published: a judge's five scores, each 0 to 5.
 
-generic_qa.json      → correctness, detail, context        one question each
-temporal_qa.json     → temporal understanding              one question each
+generic_qa.json      → correctness, detail, context        one question per record
+temporal_qa.json     → temporal understanding              one question per record
 consistency_qa.json  → consistency                         two questions with one answer, judged together
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...errors import DataError
-from ..annotations import Row, rows
-from ..benchmark import Benchmark
-from ..items import Item, Kind, Loaded, Needed, Setting
-from ..open_answers import Sentences
-from ..sources import Shelf, loaded, reply_limit
+from ..annotations import Row, first_existing, rows
+from ..items import Item, Loaded, Needed, Setting
+from ..open_answers import SentenceBenchmark
+from ..sources import MediaFinder, loaded
 
 _PARTS = ("generic", "temporal", "consistency")
-_ROOTS = ("", "videochatgpt_gen")
+_FILES = [f"{root}{part}_qa.json" for root in ("", "videochatgpt_gen/") for part in _PARTS]
 
 
-class VideoChatGpt(Sentences):
+class VideoChatGpt(SentenceBenchmark):
     """Answers of sentences about videos of ActivityNet-200, in the parts that are there.
 
     An item's category `part` names its file. The two questions of a pair share the category `pair`; `pair_place` is "1"
@@ -28,9 +26,8 @@ class VideoChatGpt(Sentences):
 
     name, title = "video-chatgpt", "Video-ChatGPT (generated answers)"
     source = "Maaz et al., ACL 2024"
-    kind: Kind = "open"
-    metric = "token_f1"
-    needs: tuple[Needed, ...] = (
+    reply_tokens = 1024
+    needs = (
         Needed(path="generic_qa.json", what="list of {Q, A, video_name}; one of the three is enough", required=False),
         Needed(path="temporal_qa.json", what="list of {Q, A, video_name}", required=False),
         Needed(path="consistency_qa.json", what="list of {Q1, Q2, A, video_name}", required=False),
@@ -39,43 +36,29 @@ class VideoChatGpt(Sentences):
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question."""
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; expected the benchmark's, with {_PARTS[0]}_qa.json and others")
-        root = next((r for r in _ROOTS if any((folder / r / f"{part}_qa.json").is_file() for part in _PARTS)), None)
-        if root is None:
-            there = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
-            names = " or ".join(f"{part}_qa.json" for part in _PARTS)
-            raise DataError(f"{folder} has no {names}; it holds {there}")
-        shelf = Shelf(folder / root, ("Test_Videos", "videos", ""), sound=False)
+        root = first_existing(folder, *_FILES).parent
+        media = MediaFinder(root, ("Test_Videos", "videos", ""), audio=False)
         items: list[Item] = []
         notes = []
         for part in _PARTS:
-            path = folder / root / f"{part}_qa.json"
+            path = root / f"{part}_qa.json"
             if path.is_file():
-                read = [item for row in rows(path) for item in _items(row, part, shelf, reply_limit(setting, 1024))]
+                read = [item for row in rows(path) for item in self._items(setting, row, part, media)]
                 notes.append(f"{path.name}: {len(read)} items")
                 items += read
             else:
                 notes.append(f"{path.name} is not there: its questions are not asked")
-        return loaded(items, folder / root, *notes)
+        return loaded(items, root, *notes)
+
+    def _items(self, setting: Setting, row: Row, part: str, media: MediaFinder) -> Iterator[Item]:
+        video, number = row.text("video_name"), row.origin.rpartition(":")[2]
+        paired = part == "consistency"
+        for key in ("Q1", "Q2") if paired else ("Q",):
+            pair = {"pair": f"{video} {number}", "pair_place": key[1:]} if paired else {}
+            yield self.item(
+                setting, row.origin, media.find(video), id="-".join(filter(None, (part, number, key[1:]))),
+                question=row.text(key), truth=(row.text("A"),), categories={"part": part, **pair},
+            )  # fmt: skip
 
 
-def _items(row: Row, part: str, shelf: Shelf, limit: int) -> Iterator[Item]:
-    video, number = row.text("video_name"), row.origin.rpartition(":")[2]
-    medium, missing = shelf.find(video)
-    paired = part == "consistency"
-    for key in ("Q1", "Q2") if paired else ("Q",):
-        pair = {"pair": f"{video} {number}", "pair_place": key[1:]} if paired else {}
-        yield Item(
-            id="-".join(filter(None, (part, number, key[1:]))),
-            origin=row.origin,
-            question=row.text(key),
-            media=medium,
-            missing=missing,
-            truth=(row.text("A"),),
-            categories={"part": part, **pair},
-            max_new_tokens=limit,
-        )
-
-
-BENCHMARKS: tuple[Benchmark, ...] = (VideoChatGpt(),)
+BENCHMARKS = (VideoChatGpt(),)

@@ -1,25 +1,22 @@
-"""WorldSense: questions that take sound and picture together, in 26 tasks about videos of eight domains."""
+"""WorldSense: questions that need audio and video together, in 26 tasks about videos of eight domains."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from .. import paper_rules, prompts
+from .. import paper_rules
 from ..annotations import Row, first_existing, keyed_rows
-from ..benchmark import Benchmark
-from ..choices import Choices, columns, letter_of_text, unlettered
-from ..extract import Read
-from ..items import Item, Loaded, Needed, Setting
-from ..sources import Shelf, loaded, reply_limit
-
-_PUBLISHED = 3172  # questions
+from ..choices import ChoiceBenchmark, categories_of, letter_of_text, unlettered
+from ..items import Loaded, Needed, Setting
+from ..sources import MediaFinder, loaded
 
 
-class WorldSense(Choices):
-    """Three or four options. Where the published evaluator asks a judge, nothing is read."""
+class WorldSense(ChoiceBenchmark):
+    """Three or four options. Replies that the published evaluator gives to a judge are not read."""
 
     name, title = "worldsense", "WorldSense"
     source = "Hong et al., ICLR 2026; honglyhly/WorldSense"
-    needs: tuple[Needed, ...] = (
+    paper_rule = staticmethod(paper_rules.worldsense)
+    needs = (
         Needed(
             path="worldsense_qa.json",
             what="object: video id → {duration, domain, sub_category, audio_class, task1: {task_domain, task_type, "
@@ -31,35 +28,22 @@ class WorldSense(Choices):
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per task of a video."""
         path = first_existing(folder, "worldsense_qa.json", "*/worldsense_qa.json", "*.json")
-        shelf = Shelf(folder, ("videos", ""))
+        media = MediaFinder(folder, ("videos", ""))
         items = []
         for video, about in keyed_rows(path):
-            medium, missing = shelf.find(video)
-            heard = {"sounds": ", ".join(sorted(about.texts("audio_class")))} if about.has("audio_class") else {}
+            of_video = categories_of(about, duration="duration", domain="domain", sub_category="sub_category")
+            sounds = {"sounds": ", ".join(sorted(about.texts("audio_class")))} if about.has("audio_class") else {}
             for key, row in _tasks(about):
                 choices = unlettered(row, row.texts("candidates"))
+                of_task = categories_of(row, task_domain="task_domain", task="task_type")
                 items.append(
-                    Item(
-                        id=f"{video}/{key}",
-                        origin=row.origin,
-                        question=prompts.asked(row.text("question"), choices),
-                        media=medium,
-                        missing=missing,
-                        truth=(letter_of_text(row, row.text("answer"), choices),),
-                        choices=choices,
-                        categories={
-                            **columns(about, duration="duration", domain="domain", sub_category="sub_category"),
-                            **columns(row, task_domain="task_domain", task="task_type"),
-                            **heard,
-                        },
-                        max_new_tokens=reply_limit(setting, 64),
+                    self.choice(
+                        setting, row, media.find(video), id=f"{video}/{key}", question=row.text("question"),
+                        choices=choices, letter=letter_of_text(row, row.text("answer"), choices),
+                        categories={**of_video, **of_task, **sounds},
                     )
-                )
-        return loaded(items, path, published=_PUBLISHED)
-
-    def as_published(self, reply: str, choices: Sequence[str]) -> Read:
-        """See paper_rules.worldsense."""
-        return paper_rules.worldsense(reply, choices)
+                )  # fmt: skip
+        return loaded(items, path, published=3172)
 
 
 def _tasks(about: Row) -> Iterator[tuple[str, Row]]:
@@ -69,8 +53,8 @@ def _tasks(about: Row) -> Iterator[tuple[str, Row]]:
     for key in found:
         task = about.data[key]
         if not isinstance(task, dict):
-            raise about.error(f"{key} is {task!r:.60}; expected a question with candidates")
+            raise about.error(f"{key}: expected a question with candidates, got {task!r:.60}")
         yield key, Row(task, f"{about.origin}, {key}")
 
 
-BENCHMARKS: tuple[Benchmark, ...] = (WorldSense(),)
+BENCHMARKS = (WorldSense(),)
