@@ -71,7 +71,7 @@ def beats() -> dict[str, Tensor]:
 def whole_model() -> dict[str, Tensor]:
     """A tiny audio-visual model on a prompt of one video, one sound and one image: from pixels to gradients and ids."""
     model = VideoLlama2ForConditionalGeneration(tiny.config()).eval()
-    formulas.fill(model, 0.3)
+    formulas.fill_noise(model, 0.3, 9)
     config, inner = model.config, model.model
     media: dict[str, Any] = {
         "pixel_values_videos": formulas.noise((1, 4, 3, 56, 56), 2).float(),
@@ -93,15 +93,18 @@ def whole_model() -> dict[str, Tensor]:
         part: torch.stack([p.grad.double().norm() for p in getattr(inner, part).parameters() if p.grad is not None])
         for part in ("connector", "audio_projector", "language_model")
     }
-    new = model.generate(input_ids=input_ids, **media, do_sample=False, max_new_tokens=12, eos_token_id=None)
+    options = {"do_sample": False, "max_new_tokens": 12, "eos_token_id": None}
+    new = model.generate(input_ids=input_ids, **media, **options, output_scores=True, return_dict_in_generate=True)
+    best = torch.cat(new.scores).topk(2).values
     return {
         "video_tokens": features[config.video_token_id],
         "audio_tokens": features[config.audio_token_id],
         "image_tokens": features[config.image_token_id],
-        "logits": out.logits[0, ::8].detach(),
+        "logits": out.logits[0, ::4].detach(),
         "loss": out.loss.detach(),
         **{f"gradients.{part}": norm.float() for part, norm in norms.items()},
-        "generated": new[0, input_ids.shape[1] :],
+        "generated": new.sequences[0, input_ids.shape[1] :],
+        "margins": best[:, 0] - best[:, 1],
     }
 
 

@@ -30,6 +30,17 @@ def fill(module: nn.Module, scale: float = 0.05) -> None:
     module.load_state_dict(weights({name: t.shape for name, t in module.state_dict().items()}, scale))
 
 
+def fill_noise(module: nn.Module, scale: float, seed: int) -> None:
+    """`noise` in every tensor, in the order of their names: no two rows alike, so that no two tokens tie."""
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    values = noise((sum(shape.numel() for shape in shapes.values()),), seed).float() * scale
+    parts = values.split([shapes[name].numel() for name in sorted(shapes)])
+    norms = {name for name in shapes if name.endswith(".weight") and len(shapes[name]) == 1}
+    module.load_state_dict(
+        {n: part.reshape(shapes[n]) + (n in norms) for n, part in zip(sorted(shapes), parts, strict=True)}
+    )
+
+
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:
     """Uniform in [-1, 1), float64, by a linear congruence of integers: no library's generator is asked."""
     state, values = seed, np.empty(int(np.prod(shape)))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..close import same_numbers
+from ..close import FLOAT32, same_numbers
 from . import cases, make
 
 # What FFmpeg's versions differ by: half a level of 256, averaged over a cell of 7 × 7 pixels; and steps of 16 bits,
@@ -42,7 +42,7 @@ def check(name: str, found: Tensor, expected: Tensor) -> None:
     elif name == "audio.fbank":
         assert (found - expected).abs().max() <= FBANK, name
     else:
-        same_numbers(found, expected, 1e-12 if expected.dtype == torch.float64 else 2e-5)
+        same_numbers(found, expected, 1e-12 if expected.dtype == torch.float64 else FLOAT32)
 
 
 def test_prompts() -> None:
@@ -58,8 +58,10 @@ def test_numbers_that_are_recorded_tell_right_from_wrong() -> None:
         for key, tensor in load_file(cases.FOLDER / f"{name}.safetensors").items():
             if tensor.is_floating_point() and tensor.numel() > 1 and key != "silence":
                 assert tensor.double().std() > 1e-3 * tensor.double().abs().max(), f"{name}.{key}"
-    generated = load_file(cases.FOLDER / "whole_model.safetensors")["generated"].tolist()
-    assert len(set(generated)) >= 4, generated
+    model = load_file(cases.FOLDER / "whole_model.safetensors")
+    assert len(set(model["generated"].tolist())) >= 4
+    # no choice is so close that another order of summation could turn it
+    assert model["margins"].min() > 100 * FLOAT32 * model["logits"].abs().max()
 
 
 def test_files_are_replaced_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:

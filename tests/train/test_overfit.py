@@ -40,6 +40,6 @@ def test_ten_clips_are_learned_and_answered(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
 
     for clip, said in answers.items():
-        words = ["ask", str(clip), QUESTION, "--model", str(tmp_path / "run"), "--device", "cpu"]
+        words = ["ask", str(clip), QUESTION, "--model", str(tmp_path / "run"), "--device", "cpu", "--dtype", "float32"]
         assert cli.main(words) == 0
         assert capsys.readouterr().out == f"{said}\n"
