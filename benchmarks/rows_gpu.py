@@ -186,18 +186,18 @@ def _decode_step(device: torch.device) -> Case:
 
 
 def _answer(device: torch.device) -> Case:
-    from videollama2.generation import sampling
+    from videollama2.generation import steps
 
     m = model(device)
     embeds = m.some_embeds(1)
-    real = sampling.record
+    real = steps.record
 
     def eager() -> None:
-        sampling.record = lambda *_: None
+        steps.record = lambda *_: None
         try:
             first_tokens(m.ours, embeds, NEW)
         finally:
-            sampling.record = real
+            steps.record = real
 
     def ours() -> None:
         first_tokens(m.ours, embeds, NEW)

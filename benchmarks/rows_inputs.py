@@ -84,7 +84,7 @@ def _fbank(seconds: int, dtype: torch.dtype) -> Case:
 
 
 def _sound_file(scratch: Path, seconds: int) -> Case:
-    from videollama2.media import open_clip, sound_features
+    from videollama2.media import audio_input, open_clip
     from videollama2.protocols import RELEASED
 
     path = scratch / f"noise_{seconds}s.wav"
@@ -92,19 +92,19 @@ def _sound_file(scratch: Path, seconds: int) -> Case:
         file.setnchannels(1), file.setsampwidth(2), file.setframerate(44100)
         file.writeframes((_noise(seconds, 44100) * 32767).astype("<i2").tobytes())
     return Case(
-        {"ours": lambda: sound_features(open_clip(path), RELEASED).fbank, "plain": lambda: plain.sound_file(path)},
+        {"ours": lambda: audio_input(open_clip(path), RELEASED).fbank, "plain": lambda: plain.sound_file(path)},
         tolerance=float("inf"),  # in the padded tail of the 10 s file, the log amplifies the resampler's ringing
         note="released protocol: always 30 s",
     )
 
 
 def _video_sound(clip: Path) -> Case:
-    from videollama2.media import open_clip, sound_features
+    from videollama2.media import audio_input, open_clip
     from videollama2.protocols import RELEASED
 
     return Case(
         {
-            "ours": lambda: sound_features(open_clip(clip, want_video=False), RELEASED).fbank,
+            "ours": lambda: audio_input(open_clip(clip, want_video=False), RELEASED).fbank,
             "plain": lambda: plain.video_sound(clip),
         },
         tolerance=0.2,  # bfloat16 steps of quiet bins

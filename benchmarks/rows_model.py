@@ -117,13 +117,12 @@ def pair() -> Pair:
 
 
 def first_tokens(model: Any, embeds: Tensor, count: int, cache: Any = None) -> Tensor:
-    """Greedy ids [B, count] from our decoding loop."""
-    from videollama2.generation.sampling import GenerateOptions, decode
+    """Greedy ids [B, count] from our decoder; `cache` holds what comes before `embeds` [B, L, D]."""
+    from videollama2.generation.batch import generate
+    from videollama2.generation.sampling import GenerateOptions
 
     options = GenerateOptions(max_new_tokens=count).with_defaults(None)
-    length = embeds.shape[1] + (0 if cache is None else cache.get_seq_length())
-    mask = torch.ones(len(embeds), length, dtype=torch.long, device=embeds.device)
-    return torch.stack(list(decode(model, embeds, mask, options, [], cache)), 1)
+    return torch.tensor(generate(model, embeds, options, [], cache))
 
 
 def _prefill() -> Case:

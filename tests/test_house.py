@@ -23,6 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("configuration",),
     ("modeling", "image_settings", "text"),
     ("processing",),
+    ("encoded_media",),
+    ("media_cache",),
     ("weights", "data"),
     ("generation", "engine"),
     ("loading", "registration"),

@@ -1,44 +1,51 @@
 """One engine, many faces: command line, Python, HTTP, evaluation and batch jobs all call `Engine` (design decision 4).
 
-    media ── processor.prepare ──► Prepared      once per medium
-          ── model.get_*_features ──► features   once per medium
-    messages + counts ── processor.encode ──► ids
-    ids + features ── embed_features ──► embeddings ── generation.decode ──► text + receipt
+    Media ── decode ──► input tensors, receipt ── encode ──► EncodedMedia ─┐
+    messages ────────────────────────── processor.encode ──► ids ──────────┴─ embed ──► PromptEmbeddings
+    PromptEmbeddings ── generation ──► Answer
 
-`request.py` says what can be asked, `session.py` keeps media open for more questions, `batching.py` asks many at once.
+`generation/` holds requests, sessions and the decoder; `Engine` prepares media for it and hands out its answers.
 """
 
+import contextlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .device import Placement
-from .errors import ContextOverflow, MediaError, UsageError
-from .generation.batching import answer_batch
+from .encoded_media import DecodedMedia, EncodedMedia, MediaSet
+from .errors import MediaError, UsageError
+from .generation.prompt import PromptEmbeddings
 from .generation.request import Request, as_request
-from .generation.sampling import GenerateOptions
-from .generation.session import Opened, Session, Stage, Stream
+from .generation.runner import Runner
+from .generation.sequence import ActiveSequence
+from .generation.session import AnswerStream, OnStage, Session
 from .media import Opener, open_clip
+from .media_cache import MediaCache
 from .modeling import VideoLlama2ForConditionalGeneration
-from .processing import Encoded, Prepared, VideoLlama2Processor
+from .processing import MediaInputs, VideoLlama2Processor
 from .protocols import Protocol, protocol
-from .receipt import Answer, AudioReceipt, Receipt, VideoReceipt, refuse_losses
+from .receipt import Answer, Modality, refuse_losses
 from .text.conversations import Media
-from .text.prompts import stop_token_ids
+from .text.prompts import EncodedPrompt, Message, stop_token_ids
 
 logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """A model with everything it needs to answer. Made by `videollama2.load`.
+    """A model with everything it takes to answer. Made by `videollama2.load`.
 
-    Safe to call from several threads; the model computes one step of one answer at a time (`lock`).
+    Safe to call from several threads; the model computes one step at a time (`lock`).
+
+    Attributes:
+        protocol: the default for requests that name none.
+        opener: opens media: `open_clip`, or that of a pool of workers.
+        runner: what sessions and the server's scheduler generate with.
     """
 
     def __init__(
@@ -54,145 +61,229 @@ class Engine:
         self.model, self.processor = model.eval(), processor
         self.name, self.placement = name, placement
         self.protocol = protocol(default_protocol or model.config.protocol)
-        self.stop_ids = stop_token_ids(processor.tokenizer, model.generation_config)
         self.opener = opener
         self.lock = threading.RLock()
+        stop_ids = stop_token_ids(processor.tokenizer, model.generation_config)
+        self.runner = Runner(model, processor, stop_ids, self.lock, name)
 
     def answer(self, media: Any = None, question: str | None = None, **kwargs: Any) -> Answer:
-        """Ask about a medium.
+        """Ask about a media item.
 
         Args:
             media: None, a path, bytes, a PIL image, an array, a list of frames, or a list of `Media`; or a whole
-                `Request`, and then nothing else.
+                `Request`, without other arguments.
             question: the user's words.
             kwargs: fields of `Request` (start, end, audio, video, protocol, strict, system, messages, num_frames) and
                 of `GenerateOptions` (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed), and
-                `on_stage`, which is told what is being done.
+                `on_stage`, called with the name of each stage as it begins.
 
         Raises:
             VideoLlama2Error: see errors.py.
         """
         return self.stream(media, question, **kwargs).finish()
 
-    def stream(self, media: Any = None, question: str | None = None, **kwargs: Any) -> Stream:
+    def stream(self, media: Any = None, question: str | None = None, **kwargs: Any) -> AnswerStream:
         """As `answer`, in pieces: iterate over the text, then read `.answer`."""
         on_stage = kwargs.pop("on_stage", None)
         request = as_request(media, question, kwargs)
-        media_list, messages = request.conversation()
-        opened = self.prepare(media_list, request, on_stage)
-        return Session(self, opened, options=request.options, on_stage=on_stage).run(messages)
+        encoded = self._prepare(request, on_stage)
+        session = Session(self.runner, encoded, options=request.options, on_stage=on_stage)
+        return session.run(request.conversation(encoded.modalities))
 
     def batch(self, requests: Sequence[Request | tuple[Any, str]], **kwargs: Any) -> list[Answer]:
-        """Answers to many requests, decoded together; each is what `answer` alone would give.
+        """Answers to several requests, decoded together; each is what `answer` alone would give.
 
         Args:
             requests: `Request` objects, or (media, question) pairs.
             kwargs: as for `answer`, for pairs.
 
         Raises:
-            UsageError: the requests differ in their generation options, which one batch can't.
-            VideoLlama2Error: one can't be answered; the error's note has its number.
+            UsageError: the requests differ in their generation options.
+            VideoLlama2Error: one request failed; the error's note has its number.
         """
-        asked = []
-        for given in requests:
-            if not isinstance(given, Request | tuple | list) or (not isinstance(given, Request) and len(given) != 2):
-                raise UsageError(f"a request is {given!r:.80}; expected a Request or a pair (media, question)")
-            asked.append(given if isinstance(given, Request) else as_request(*given, kwargs))
-        return answer_batch(self, asked)
+        asked = [_request(given, kwargs) for given in requests]
+        if not asked:
+            return []
+        if len({request.options for request in asked}) > 1:
+            raise UsageError("the requests of a batch must share their generation options; send the others separately")
+        media: list[MediaSet] = []
+        encoded: list[EncodedPrompt] = []
+        for i, request in enumerate(asked):
+            with _numbered(i):
+                media.append(self._prepare(request))
+                messages = request.conversation(media[-1].modalities)
+                encoded.append(self.runner.encode(messages, media[-1].receipts))
+        prompts = [self.runner.embed(e, m) for e, m in zip(encoded, media, strict=True)]
+        sequences = [self.runner.start(prompt, asked[0].options) for prompt in prompts]
+        seconds = self._decode_all(sequences)
+        answers = []
+        for i, (sequence, own) in enumerate(zip(sequences, media, strict=True)):
+            with _numbered(i):
+                answers.append(self.runner.answer(sequence, own.take_seconds(), seconds))
+        return answers
+
+    def _decode_all(self, sequences: Sequence[ActiveSequence]) -> list[float]:
+        """Decode until all have ended or one failed; seconds of each step, for which every sequence waits."""
+        batch = self.runner.batch()
+        started = time.perf_counter()
+        batch.join(*sequences)
+        seconds = [time.perf_counter() - started + sum(s.account.seconds for s in sequences)]
+        while batch.sequences and not any(s.error for s in sequences):
+            started = time.perf_counter()
+            batch.step()
+            seconds.append(time.perf_counter() - started)
+        return seconds
 
     def open(self, media: Any, **kwargs: Any) -> Session:
         """Decode and encode media once, to ask many questions about them.
 
         Args:
             media: as for `answer`.
-            kwargs: as for `answer`; the answers' options are the defaults of the session's questions.
+            kwargs: as for `answer`; generation options become the defaults of the session's questions.
         """
         on_stage = kwargs.pop("on_stage", None)
         request = as_request(media, None if isinstance(media, Request) else "", kwargs)
-        opened = self.prepare(request.conversation()[0], request, on_stage)
-        return Session(self, opened, system=request.system, options=request.options, on_stage=on_stage)
+        encoded = self._prepare(request, on_stage)
+        return Session(self.runner, encoded, system=request.system, options=request.options, on_stage=on_stage)
 
-    def prepare(self, media: Sequence[Media], request: Request, on_stage: Stage | None = None) -> Opened:
-        """Decode and encode `Media`, as the request's protocol and strictness say.
+    # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prepare(self, request: Request, on_stage: OnStage | None = None) -> MediaSet:
+        media, chosen = request.media_items(), protocol(request.protocol or self.protocol)
+        return self.prepare(media, protocol=chosen, strict=request.strict, on_stage=on_stage)
+
+    def prepare(
+        self,
+        media: Sequence[Media],
+        *,
+        protocol: Protocol | None = None,
+        strict: bool = False,
+        cache: MediaCache | None = None,
+        on_stage: OnStage | None = None,
+    ) -> MediaSet:
+        """Decode and encode media.
+
+        Args:
+            protocol: None: the engine's.
+            strict: fail if anything that was requested would not be used.
+            cache: where encoded media are looked up and kept.
 
         Raises:
-            MediaError: a medium can't be used; MediaLost: in strict mode, something of it would not be.
+            MediaError: a media item can't be used; MediaLost: in strict mode, something of it would not be.
             UnsupportedModality: the model has no encoder for it.
         """
-        chosen = protocol(request.protocol or self.protocol)
+        chosen = protocol or self.protocol
         started = time.perf_counter()
         if media and on_stage:
             on_stage("decoding")
-        prepared = [self._prepare_one(m, chosen) for m in media]
-        losses = [loss for p in prepared for loss in p.losses]
-        if request.strict:
-            refuse_losses(losses)
-        for loss in losses:
-            logger.warning("%s", loss)
-        decoded = time.perf_counter()
+        decoded = [self.decode(item, chosen, cache=cache) for item in media]
+        check_losses(decoded, strict=strict)
+        decode_seconds = time.perf_counter() - started
         if media and on_stage:
             on_stage("encoding")
         with self.lock:
-            features = [self.encode(p) for p in prepared]
-        timings = {"decode_seconds": decoded - started, "encode_seconds": time.perf_counter() - decoded}
-        return Opened(prepared, features, chosen, timings)
+            items = [self.encode_media(item, cache) for item in decoded]
+        return MediaSet(items, chosen.name, decode_seconds, time.perf_counter() - started - decode_seconds)
 
-    def _prepare_one(self, media: Media, chosen: Protocol) -> Prepared:
+    def decode(
+        self,
+        media: Media,
+        protocol: Protocol,
+        *,
+        cache: MediaCache | None = None,
+        opener: Opener | None = None,
+        name: str | None = None,
+    ) -> DecodedMedia:
+        """The first stage of `prepare`, for one media item: any thread, no model.
+
+        Args:
+            opener: instead of the engine's.
+            name: of the media item in receipts and messages; None: its own.
+
+        Raises:
+            MediaError, UnsupportedModality: as `prepare`.
+        """
+        key = None if cache is None else cache.key(media, protocol)
+        found = None if cache is None or key is None else cache.get(key)
+        if found is not None:
+            receipt = found.receipt.renamed(name or _name(media.source))
+            return DecodedMedia(receipt=receipt, encoded=found, key=key)
         try:
-            return self.processor.prepare(media, chosen, self.opener)
+            inputs, receipt = self.processor.prepare(media, protocol, opener or self.opener)
         except MediaError as error:
             if isinstance(media.source, list | tuple):
                 error.add_note("a list is the frames of one video; several media are a list of Media")
             raise
+        return DecodedMedia(receipt=receipt if name is None else receipt.renamed(name), inputs=inputs, key=key)
+
+    def encode_media(self, decoded: DecodedMedia, cache: MediaCache | None = None) -> EncodedMedia:
+        """The second stage of `prepare`: the encoders, unless another request has encoded the same meanwhile."""
+        found = decoded.encoded
+        if found is None and cache is not None and decoded.key is not None:
+            found = cache.get(decoded.key)
+        if found is not None:
+            tokens = {name: t.to(self.model.device, self.model.dtype) for name, t in found.tokens.items()}
+            return EncodedMedia(tokens=tokens, receipt=decoded.receipt, reused=True)
+        assert decoded.inputs is not None
+        with self.lock:
+            encoded = EncodedMedia(tokens=self.encode(decoded.inputs), receipt=decoded.receipt)
+        if cache is not None and decoded.key is not None:
+            cache.put(decoded.key, encoded)
+        return encoded
 
     @torch.inference_mode()
-    def encode(self, prepared: Prepared) -> dict[str, Tensor]:
-        """Features of one medium: `image`, `video` and `audio`, [tokens, D] each, for what it has."""
+    def encode(self, inputs: MediaInputs) -> dict[Modality, torch.Tensor]:
+        """Tokens of one media item: [n, D] for each of `image`, `video` and `audio` that it has."""
         model, device = self.model.model, self.model.device
-        features: dict[str, Tensor] = {}
-        if prepared.pixels is not None:
-            pixels = prepared.pixels.to(device, self.model.dtype)
-            encode = model.get_image_features if prepared.still else model.get_video_features
-            features[prepared.modality] = encode(pixels if prepared.still else pixels[None])[0]
-        if prepared.fbank is not None:
-            features["audio"] = model.get_audio_features(prepared.fbank[None].to(device))[0]
-        return features
+        tokens: dict[Modality, torch.Tensor] = {}
+        if inputs.pixels is not None:
+            pixels = inputs.pixels.to(device, self.model.dtype)
+            if inputs.still:
+                tokens["image"] = model.get_image_features(pixels)[0]
+            else:
+                tokens["video"] = model.get_video_features(pixels[None])[0]
+        if inputs.fbank is not None:
+            tokens["audio"] = model.get_audio_features(inputs.fbank[None].to(device))[0]
+        return tokens
 
-    @torch.inference_mode()
-    def embed(self, encoded: Encoded, features: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Embeddings of a prompt: [1, L, D]."""
-        ids = torch.tensor([encoded.prompt.input_ids], device=self.model.device)
-        by_kind = {kind: [f[kind] for f in features if kind in f] for kind in ("image", "video", "audio")}
-        return self.model.model.embed_features(ids, by_kind["image"], by_kind["video"], by_kind["audio"])
+    def embed(self, messages: Sequence[Message], media: MediaSet) -> PromptEmbeddings:
+        """A prompt as embeddings, with its account: what the language model, here or in another engine, decodes.
 
-    def room(self, encoded: Encoded, options: GenerateOptions) -> GenerateOptions:
-        """The options, with `max_new_tokens` cut to what the context still holds.
+        Args:
+            messages: their k-th media part stands for the k-th item of `media`.
 
         Raises:
-            ContextOverflow: the prompt itself is too long.
+            PromptError: messages and media don't match. ContextOverflow: the prompt is longer than the context.
         """
-        length, limit = len(encoded.prompt.input_ids), self.model.config.max_positions
-        if length >= limit:
-            spans = ", ".join(f"{s.length} of {s.modality}" for s in encoded.prompt.spans) or "all of text"
-            raise ContextOverflow(
-                f"the prompt takes {length} positions ({spans}), but the model has {limit}; "
-                "ask about a shorter range, fewer frames or fewer media, or shorten the text"
-            )
-        filled = options.with_defaults(self.model.generation_config)
-        return replace(filled, max_new_tokens=min(options.max_new_tokens, limit - length))
+        return self.runner.embed(self.runner.encode(messages, media.receipts), media)
 
-    def receipt(self, opened: Opened, encoded: Encoded, generated: int, notes: tuple[str, ...] = ()) -> Receipt:
-        """What went into an answer, and with `notes` what became of it."""
-        entries: list[VideoReceipt | AudioReceipt] = [e for p in opened.prepared for e in (p.video, p.audio) if e]
-        return Receipt(
-            model=self.name,
-            protocol=opened.protocol.name,
-            device=str(self.model.device),
-            dtype=str(self.model.dtype).removeprefix("torch."),
-            video=next((p.video for p in opened.prepared if p.video), None),
-            audio=next((p.audio for p in opened.prepared if p.audio), None),
-            media=tuple(entries),
-            notes=(*encoded.prompt.notes, *notes),
-            prompt_tokens=len(encoded.prompt.input_ids),
-            generated_tokens=generated,
-        )
+
+def check_losses(decoded: Sequence[DecodedMedia], *, strict: bool) -> None:
+    """MediaLost in strict mode, a warning otherwise, for what was requested and will not be used."""
+    losses = [message for item in decoded for message in item.receipt.loss_messages]
+    if strict:
+        refuse_losses(losses)
+    for loss in losses:
+        logger.warning("%s", loss)
+
+
+def _request(given: Any, kwargs: dict[str, Any]) -> Request:
+    if isinstance(given, Request):
+        return given
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise UsageError(f"a request is {given!r:.80}; expected a Request or a pair (media, question)")
+    return as_request(given[0], given[1], kwargs)
+
+
+@contextlib.contextmanager
+def _numbered(index: int) -> Iterator[None]:
+    """Errors name the request."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in request {index} of the batch")
+        raise
+
+
+def _name(source: Any) -> str:
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)

@@ -10,11 +10,10 @@ A medium is prepared once (`prepare`) and can then be asked about many times (`e
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
@@ -23,62 +22,41 @@ from transformers import BatchFeature, ProcessorMixin
 from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
-from .media import Clip, Opener, PixelSettings, Sound, open_clip, pixel_values, sound_features
+from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
 from .modeling import MEDIA_INPUTS
-from .protocols import Protocol, protocol
-from .receipt import AudioReceipt, VideoReceipt
+from .protocols import Protocol
+from .protocols import protocol as named_protocol
+from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
 from .stc import connector_settings
-from .text.conversations import Media, as_conversations, media_of, with_modalities
-from .text.prompts import EncodedPrompt, Message, encode_prompt, parse_messages, render
-from .text.tokenization import Modality, load_tokenizer
+from .text.conversations import Media, as_conversations, media_of
+from .text.prompts import (
+    EncodedPrompt,
+    Message,
+    Turn,
+    parse_messages,
+    prompt_of_turns,
+    render,
+    with_modalities,
+)
+from .text.tokenization import load_tokenizer
 
 logger = logging.getLogger(__name__)
 MOST_CHARACTERS_PER_TOKEN = 100  # on average over a text; 4 is usual
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A medium, ready for the encoders.
+class MediaInputs:
+    """The encoders' input tensors of one media item.
 
     Attributes:
         pixels: float32 [T, 3, S, S], or [1, 3, S, S] for a still image; None without pictures.
         still: the pixels are an image.
-        fbank: [frames, 128] as the protocol rounds it; None without sound.
-        video, audio: what the receipt will say.
-        losses: what was asked for and will not be used.
+        fbank: [frames, 128], rounded as the protocol says; None without audio.
     """
 
-    pixels: Tensor | None
-    still: bool
-    fbank: Tensor | None
-    video: VideoReceipt | None
-    audio: AudioReceipt | None
-    losses: tuple[str, ...] = ()
-
-    @property
-    def modality(self) -> Modality:
-        """The kind of its place in a prompt."""
-        if self.pixels is None:
-            return "audio"
-        return "image" if self.still else "video"
-
-    @property
-    def counts(self) -> dict[Modality, int]:
-        """Features per kind, as the prompt needs them."""
-        counts: dict[Modality, int] = {}
-        if self.pixels is not None and self.video is not None:
-            counts[self.modality] = self.video.tokens
-        if self.fbank is not None and self.audio is not None:
-            counts["audio"] = self.audio.tokens
-        return counts
-
-
-@dataclass
-class Encoded:
-    """A prompt as ids, with the media it stands for."""
-
-    prompt: EncodedPrompt
-    media: list[Prepared] = field(default_factory=list)
+    pixels: Tensor | None = None
+    still: bool = False
+    fbank: Tensor | None = None
 
 
 class VideoLlama2Processor(ProcessorMixin):
@@ -131,22 +109,19 @@ class VideoLlama2Processor(ProcessorMixin):
 
     # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare(
-        self, media: Media, protocol_name: str | Protocol | None = None, opener: Opener = open_clip
-    ) -> Prepared:
-        """Decode one medium and make the encoders' inputs of it.
+    def prepare(self, media: Media, protocol: Protocol, opener: Opener = open_clip) -> tuple[MediaInputs, MediaReceipt]:
+        """Decode one media item; returns the encoders' inputs, and the account of what they hold.
 
         Args:
-            opener: what opens the medium: `open_clip`, or that of `media.worker.WorkerPool`.
+            opener: `open_clip`, or that of a pool of workers (`media.worker.WorkerPool`).
 
         Raises:
             MediaError: the file can't be used (see errors.py for the kinds).
-            UnsupportedModality: it is a picture for a model that is blind, or a sound for one that is deaf.
+            UnsupportedModality: pictures for a model without a vision encoder, or audio for one without audio encoder.
         """
-        chosen = protocol(protocol_name or self.config.protocol)
         hears = self.config.audio_config is not None
         deaf = UnsupportedModality(
-            f"{_name(media.source)}: only a sound is there to be used, but this model has no audio encoder; load an "
+            f"{_name(media.source)}: only its audio could be used, but this model has no audio encoder; load an "
             "audio-visual model"
         )
         if not hears and not media.video:
@@ -155,7 +130,7 @@ class VideoLlama2Processor(ProcessorMixin):
             clip = opener(
                 media.source,
                 num_frames=self.config.num_frames if media.num_frames is None else media.num_frames,
-                protocol=chosen,
+                protocol=protocol,
                 start=media.start,
                 end=media.end,
                 want_video=media.video,
@@ -166,30 +141,27 @@ class VideoLlama2Processor(ProcessorMixin):
             if media.audio and not hears:
                 raise deaf from None
             raise
-        return self.prepare_clip(clip, media, chosen)
+        return self.prepare_clip(clip, media, protocol)
 
-    def prepare_clip(self, clip: Clip, media: Media, chosen: Protocol) -> Prepared:
-        """As `prepare`, from a clip that is already decoded."""
+    def prepare_clip(self, clip: Clip, media: Media, protocol: Protocol) -> tuple[MediaInputs, MediaReceipt]:
+        """As `prepare`, from a decoded clip."""
         if clip.frames and self.pixels is None:
             raise UnsupportedModality(
                 f"{clip.source} has pictures, but this model has no vision encoder; ask about its sound only "
                 "(video=False, --no-video)"
             )
         pixels = video = audio = None
-        losses = clip.losses
-        sound = Sound(fbank=None, state="not_requested")
+        losses = tuple(Loss("decoding", detail) for detail in clip.losses)
+        still = clip.kind == "image"
         if self.pixels is not None and clip.frames:
-            pixels = pixel_values(clip.frames, self.pixels, chosen.aspect)
+            pixels = pixel_values(clip.frames, self.pixels, protocol.aspect)
             video = self._video_receipt(clip)
-        if clip.kind != "image":  # nobody expects a sound of a still
-            encoder = self.config.audio_config
-            sound = sound_features(clip, chosen) if encoder is None else sound_features(clip, chosen, encoder)
-            audio, lost = self._audio_receipt(clip, media, sound)
-            losses += (*sound.losses, *lost)
-        named = tuple(f"{clip.source}: {loss}" for loss in losses)
-        return Prepared(
-            pixels=pixels, still=clip.kind == "image", fbank=sound.fbank, video=video, audio=audio, losses=named
-        )
+        fbank = None
+        if not still:  # an image has no audio to account for
+            fbank, audio, own = self._audio_input(clip, media, protocol)
+            losses += own
+        receipt = MediaReceipt(source=clip.source, video=video, audio=audio, losses=losses)
+        return MediaInputs(pixels=pixels, still=still, fbank=fbank), receipt
 
     def _video_receipt(self, clip: Clip) -> VideoReceipt:
         used = len(clip.frames)
@@ -204,33 +176,17 @@ class VideoLlama2Processor(ProcessorMixin):
             notes=clip.notes,
         )
 
-    def _audio_receipt(self, clip: Clip, media: Media, sound: Sound) -> tuple[AudioReceipt, tuple[str, ...]]:
-        source = clip.source
-        losses: tuple[str, ...] = ()
+    def _audio_input(self, clip: Clip, media: Media, protocol: Protocol) -> AudioInput:
         if not media.audio:
-            return AudioReceipt(source=source, state="not_requested"), ()
+            return AudioInput(None, AudioReceipt(source=clip.source, state="not_requested"))
         if self.config.audio_config is None:
             note = "this model has no audio encoder; the sound, if there is any, was not decoded"
-            return AudioReceipt(source=source, state="unsupported", notes=(note,)), ("this model can't hear its sound",)
-        notes = sound.notes if clip.frames else (*clip.notes, *sound.notes)
-        if sound.state == "absent":
-            losses = ("it has no sound",)
-            notes = (*notes, "the medium has no sound")
-        elif sound.state == "silent":
-            losses = ("its sound is digital silence",)
-            notes = (*notes, "every sample is zero" + ("" if sound.fbank is not None else "; it was not encoded"))
-        tokens = 0 if sound.fbank is None else self.audio_tokens(len(sound.fbank))
-        receipt = AudioReceipt(
-            source=source,
-            state=sound.state,
-            decoded_seconds=sound.decoded_seconds,
-            used_seconds=sound.used_seconds,
-            windows_seconds=sound.windows_seconds,
-            padded_seconds=sound.padded_seconds,
-            tokens=tokens,
-            notes=notes,
-        )
-        return receipt, losses
+            receipt = AudioReceipt(source=clip.source, state="unsupported", notes=(note,))
+            return AudioInput(None, receipt, (Loss("audio_unsupported", "this model can't hear its sound"),))
+        made = audio_input(clip, protocol, self.config.audio_config)
+        tokens = 0 if made.fbank is None else self.audio_tokens(len(made.fbank))
+        notes = made.receipt.notes if clip.frames else (*clip.notes, *made.receipt.notes)
+        return made._replace(receipt=replace(made.receipt, tokens=tokens, notes=notes))
 
     # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,24 +203,18 @@ class VideoLlama2Processor(ProcessorMixin):
         audio = self.config.audio_config
         return 0 if audio is None else int(audio.num_tokens(audio.num_features(frames), self.config.audio_pool))
 
-    def encode(self, messages: Sequence[Message], media: Sequence[Prepared] = ()) -> Encoded:
+    def encode(self, messages: Sequence[Message], media: Sequence[MediaReceipt] = ()) -> EncodedPrompt:
         """Messages to ids. The k-th media part of the messages stands for `media[k]`.
 
         Raises:
-            PromptError: messages and media do not agree, or the chat template refuses the messages.
-            ContextOverflow: the text alone can't fit.
+            PromptError: messages and media don't match, or the chat template rejects the messages.
+            ContextOverflow: the text alone is longer than the context.
         """
         config = self.config
-        conversation = with_modalities(messages, [m.modality for m in media])
-        _refuse_endless(conversation, config.max_positions)
-        prompt = encode_prompt(
-            conversation,
-            self.tokenizer,
-            [m.counts for m in media],
-            config.placeholder_ids,
-            system_prompt=config.system_prompt,
-        )
-        return Encoded(prompt, list(media))
+        turns = with_modalities(parse_messages(messages), [m.modality for m in media])
+        _check_length(turns, config.max_positions)
+        prompt = prompt_of_turns(turns, self.tokenizer, system_prompt=config.system_prompt)
+        return prompt.expand([m.tokens for m in media], config.placeholder_ids)
 
     # ── transformers' conventions ──────────────────────────────────────────────────────────────────────────────
 
@@ -297,11 +247,14 @@ class VideoLlama2Processor(ProcessorMixin):
         """
         if padding not in (True, "longest") or return_tensors != "pt":
             raise UsageError("batches are torch tensors padded to the longest row: padding=True, return_tensors='pt'")
-        rows = []
+        chosen = named_protocol(protocol or self.config.protocol)
+        prompts: list[EncodedPrompt] = []
+        inputs: list[MediaInputs] = []
         for conversation in as_conversations(text, images, videos, audio):
-            prepared = [self.prepare(m, protocol) for m in media_of(conversation)]
-            rows.append(self.encode(conversation, prepared))
-        return self.collate(rows, padding_side)
+            prepared = [self.prepare(m, chosen) for m in media_of(conversation)]
+            prompts.append(self.encode(conversation, [receipt for _, receipt in prepared]))
+            inputs += [one for one, _ in prepared]
+        return self.collate(prompts, inputs, padding_side)
 
     def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:
         """transformers' way in, for one conversation or a list of them.
@@ -324,22 +277,23 @@ class VideoLlama2Processor(ProcessorMixin):
         ]
         return texts if isinstance(conversation[0], list | tuple) else texts[0]
 
-    def collate(self, rows: Sequence[Encoded], padding_side: str = "left") -> BatchFeature:
-        """Rows of different lengths as one padded batch."""
-        if not rows:
-            raise UsageError("a batch of no rows; expected at least one")
+    def collate(
+        self, prompts: Sequence[EncodedPrompt], media: Sequence[MediaInputs] = (), padding_side: str = "left"
+    ) -> BatchFeature:
+        """Prompts of different lengths, and their media in prompt order, as one padded batch."""
+        if not prompts:
+            raise UsageError("expected a batch of 1 or more prompts, got 0")
         if padding_side not in ("left", "right"):
             raise UsageError(f"padding_side is {padding_side!r}; expected 'left' (generation) or 'right' (training)")
-        width = max(len(row.prompt.input_ids) for row in rows)
+        width = max(len(prompt.input_ids) for prompt in prompts)
         pad = self.tokenizer.pad_token_id or 0
-        ids = torch.full((len(rows), width), pad, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            n = len(row.prompt.input_ids)
+        ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        for i, prompt in enumerate(prompts):
+            n = len(prompt.input_ids)
             place = slice(width - n, width) if padding_side == "left" else slice(0, n)
-            ids[i, place], mask[i, place] = torch.tensor(row.prompt.input_ids), 1
-        media = media_tensors([m for row in rows for m in row.media])
-        return BatchFeature({"input_ids": ids, "attention_mask": mask, **media})
+            ids[i, place], mask[i, place] = torch.tensor(prompt.input_ids), 1
+        return BatchFeature({"input_ids": ids, "attention_mask": mask, **media_tensors(media)})
 
     def decode(self, ids: Any, **kwargs: Any) -> str:
         """Token ids as text, without control tokens."""
@@ -363,42 +317,31 @@ def _closed(asked: tuple[float | None, float | None], clip: Clip) -> tuple[float
     return (start or 0.0, length if end is None else end)
 
 
-def _refuse_endless(messages: Sequence[Message], positions: int) -> None:
-    """Text that can't fit is refused before minutes are spent on its tokens."""
-    characters = sum(len(part) for turn in parse_messages(messages) for part in turn.parts if isinstance(part, str))
+def _check_length(turns: Sequence[Turn], positions: int) -> None:
+    """Reject text that can't fit before spending minutes on tokenising it."""
+    characters = sum(len(part) for turn in turns for part in turn.parts if isinstance(part, str))
     if characters > MOST_CHARACTERS_PER_TOKEN * positions:
         raise ContextOverflow(
             f"the text has {characters:,} characters, but the model's context only {positions:,} tokens; shorten it"
         )
 
 
-class HasMedia(Interface):
-    """Anything with a medium's `pixels`, `still` and `fbank`, as in `Prepared`."""
-
-    @property
-    def pixels(self) -> Tensor | None: ...
-    @property
-    def still(self) -> bool: ...
-    @property
-    def fbank(self) -> Tensor | None: ...
-
-
-def media_tensors(media: Sequence[HasMedia]) -> dict[str, Any]:
+def media_tensors(media: Sequence[MediaInputs]) -> dict[str, Any]:
     """The model's media inputs for all media of a batch, in prompt order."""
     tensors: dict[str, Any] = {}
     images = [m.pixels[0] for m in media if m.still and m.pixels is not None]
     videos = [m.pixels for m in media if not m.still and m.pixels is not None]
-    sounds = [m.fbank for m in media if m.fbank is not None]
+    fbanks = [m.fbank for m in media if m.fbank is not None]
     if images:
         tensors["pixel_values"] = torch.stack(images)
     if videos:
         same = len({len(v) for v in videos}) == 1
         tensors["pixel_values_videos"] = torch.stack(videos) if same else videos
-    if sounds:
-        longest = max(len(s) for s in sounds)
-        features = torch.zeros(len(sounds), longest, sounds[0].shape[1], dtype=sounds[0].dtype)
-        mask = torch.zeros(len(sounds), longest, dtype=torch.bool)
-        for i, sound in enumerate(sounds):
-            features[i, : len(sound)], mask[i, : len(sound)] = sound, True
+    if fbanks:
+        longest = max(len(fbank) for fbank in fbanks)
+        features = torch.zeros(len(fbanks), longest, fbanks[0].shape[1], dtype=fbanks[0].dtype)
+        mask = torch.zeros(len(fbanks), longest, dtype=torch.bool)
+        for i, fbank in enumerate(fbanks):
+            features[i, : len(fbank)], mask[i, : len(fbank)] = fbank, True
         tensors |= {"input_features": features, "input_features_mask": mask}
     return tensors

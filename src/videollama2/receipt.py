@@ -1,29 +1,33 @@
-"""What was seen and heard: the receipt that comes with every answer (design decision 5).
+"""The account of an answer: what was used of every media item, and what was not (design decision 5).
 
-Nothing is ever silently replaced. What was dropped, cropped, padded or missing stands in `notes`; what an answer
-would have needed but did not get also stands in `losses`, and in strict mode is an error instead.
+    VideoReceipt, AudioReceipt ── MediaReceipt (one media item, with its losses) ── Receipt (one answer) ── Answer
+
+Nothing is silently replaced. What was dropped, cropped, padded or missing is in `notes`; what was requested and not
+used is a `Loss` as well, and an error in strict mode.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import MediaLost
 
+Modality = Literal["image", "video", "audio"]
 AudioState = Literal["used", "absent", "silent", "not_requested", "unsupported"]
 FinishReason = Literal["stop", "length", "cancelled"]
+LossKind = Literal["decoding", "audio_range", "audio_channels", "audio_absent", "audio_silent", "audio_unsupported"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReceipt:
-    """What was seen of one medium. A still image is a video of one frame.
+    """What was used of the pictures of one media item. A still image is a video of one frame.
 
     Attributes:
-        source: the file as it was named, or a description of what was handed in.
-        range_seconds: the part of the medium that was asked for; None: all of it.
-        frames_total: frames of the medium.
-        frames_used: frames that the model saw (repeats and padding included).
-        times_seconds: their presentation times; None where a medium has no clock.
+        source: the file's name as given, or a description of what was passed in.
+        range_seconds: the requested range; None: all of it.
+        frames_total: frames of the media item.
+        frames_used: frames given to the model, including repeats and padding.
+        times_seconds: their presentation times; None if the media item has no clock.
         tokens: positions in the prompt.
     """
 
@@ -39,15 +43,15 @@ class VideoReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioReceipt:
-    """What was heard of one medium.
+    """What was used of the audio of one media item.
 
     Attributes:
-        state: `used`; `absent`: it has no sound; `silent`: every sample is zero; `not_requested`: the caller said so;
-            `unsupported`: the model has no audio encoder.
-        decoded_seconds: sound decoded in the asked range.
-        used_seconds: sound that reached the model, without padding.
-        windows_seconds: (start, end) of each stretch that was used.
-        padded_seconds: zeros appended after it.
+        state: `used`; `absent`: it has no audio; `silent`: every sample is zero; `not_requested`; `unsupported`: the
+            model has no audio encoder.
+        decoded_seconds: audio decoded in the requested range.
+        used_seconds: audio given to the model, without padding; overlapping windows count each time.
+        windows_seconds: (start, end) of each stretch that was used, in the file's time.
+        padded_seconds: zeros appended to it.
         tokens: positions in the prompt.
     """
 
@@ -61,12 +65,64 @@ class AudioReceipt:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Loss:
+    """Something requested and not used. `detail` says what, without the source's name."""
+
+    kind: LossKind
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaReceipt:
+    """What was used of one media item, apart from its tensors.
+
+    Attributes:
+        source: its name in messages.
+        losses: what was requested and not used.
+    """
+
+    source: str
+    video: VideoReceipt | None = None
+    audio: AudioReceipt | None = None
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of its place in a prompt; a video's audio shares the video's place."""
+        return "audio" if self.video is None else self.video.kind
+
+    @property
+    def tokens(self) -> dict[Modality, int]:
+        """Positions in the prompt, per modality."""
+        counts: dict[Modality, int] = {}
+        if self.video is not None:
+            counts[self.video.kind] = self.video.tokens
+        if self.audio is not None and self.audio.tokens:
+            counts["audio"] = self.audio.tokens
+        return counts
+
+    @property
+    def loss_messages(self) -> tuple[str, ...]:
+        """The losses as sentences."""
+        return tuple(f"{self.source}: {loss.detail}" for loss in self.losses)
+
+    def renamed(self, source: str) -> "MediaReceipt":
+        """The same media item under another name."""
+        return replace(
+            self,
+            source=source,
+            video=None if self.video is None else replace(self.video, source=source),
+            audio=None if self.audio is None else replace(self.audio, source=source),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """Of one answer. `video` and `audio` are those of the first medium that has them; `media` lists every one.
+    """The account of one answer. `video` and `audio` are those of the first media item that has them.
 
-    `audio` is None where no sound can be expected: of text alone, and of still images. `reused` names the media that
-    were decoded and encoded for an earlier request.
+    `media` lists every receipt. `audio` is None where no audio can be expected: of text alone, and of still images.
+    `reused` names the media items that had been decoded and encoded for an earlier request.
     """
 
     model: str
@@ -84,7 +140,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """How likely one token of an answer was, by the model itself: before temperature, penalties and top_p.
+    """How likely the model found one token of an answer, before temperature, penalties and top_p.
 
     Attributes:
         token: its id.
@@ -102,12 +158,12 @@ class Answer:
     """An answer and how it came about.
 
     Attributes:
-        text: what the model said, without control tokens, stripped.
-        finish_reason: `stop`: it ended by itself; `length`: max_new_tokens or the context ran out; `cancelled`.
+        text: the generated text, without control tokens, stripped.
+        finish_reason: `stop`: a stop id or stop text; `length`: max_new_tokens or the end of the context; `cancelled`.
         timings: `decode_seconds` and `encode_seconds` of the media (zero from a session's second question on),
             `prefill_seconds` to the first token, `generate_seconds` for the others, `total_seconds` of these four, and
-            `tokens_per_second` after the first. Time in which a stream's reader did something else counts nowhere.
-        logprobs: of each token of the text, where the options asked for `top_logprobs`.
+            `tokens_per_second` after the first. Time that a stream's reader spends elsewhere is not counted.
+        logprobs: of each token of the text, if the options requested `top_logprobs`.
     """
 
     text: str
@@ -117,16 +173,16 @@ class Answer:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, ready for JSON; without `logprobs` where nobody asked for them."""
+        """As plain data, ready for JSON; without `logprobs` unless they were requested."""
         plain = asdict(self)
         return plain if self.logprobs is not None else {k: v for k, v in plain.items() if k != "logprobs"}
 
 
 def refuse_losses(losses: Sequence[str]) -> None:
-    """Strict mode: an error for what was asked for and would not be used.
+    """Strict mode: an error for anything that was requested and would not be used.
 
     Raises:
-        MediaLost: there is something in `losses`.
+        MediaLost: `losses` is not empty.
     """
     if losses:
         raise MediaLost(

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from .errors import UnsupportedModality, UsageError
-from .generation.sampling import GenerateOptions, decode
-from .media import PixelSettings, open_clip, pixel_values, sound_features
+from .generation.batch import generate
+from .generation.sampling import GenerateOptions
+from .media import PixelSettings, audio_input, open_clip, pixel_values
 from .media.sampling import released_range
 from .protocols import RELEASED
 from .text.prompts import Message, build_prompt, released_messages, stop_token_ids
@@ -93,20 +94,20 @@ def process_video(
     pixels = pixel_values(clip.frames, settings, "pad" if aspect_ratio == "pad" else "none")
     if not va:
         return pixels
-    sound = sound_features(clip, RELEASED)
-    if sound.fbank is None or sound.state != "used":
-        logger.warning("%s: the sound is %s; the model is given silence", clip.source, sound.state)
-    if sound.fbank is None:
+    audio = audio_input(clip, RELEASED)
+    if audio.fbank is None or audio.receipt.state != "used":
+        logger.warning("%s: the sound is %s; the model is given silence", clip.source, audio.receipt.state)
+    if audio.fbank is None:
         raise UnsupportedModality(f"{clip.source} can't have sound; call without va=True")
-    return {"video": pixels, "audio": sound.fbank[None]}
+    return {"video": pixels, "audio": audio.fbank[None]}
 
 
 def process_audio(wav_path: Any) -> Tensor:
     """bfloat16 [1, 2998, 128] of a sound file: its first channel, cut or filled up to 30 s (spec §4.4)."""
     clip = open_clip(wav_path, protocol=RELEASED, want_video=False)
-    sound = sound_features(clip, RELEASED)
-    assert sound.fbank is not None  # open_clip raises where there is no sound
-    return sound.fbank[None]
+    audio = audio_input(clip, RELEASED)
+    assert audio.fbank is not None  # open_clip raises if there is no sound
+    return audio.fbank[None]
 
 
 def mm_infer(
@@ -145,8 +146,8 @@ def mm_infer(
         input_ids = torch.tensor([encoded.input_ids], device=model.device)
         by_kind = {kind: [features[kind]] if kind in features else [] for kind in ("image", "video", "audio")}
         embeds = model.model.embed_features(input_ids, by_kind["image"], by_kind["video"], by_kind["audio"])
-        said = [int(token) for token in decode(model, embeds, torch.ones_like(input_ids), options, stop_ids)]
-    text: str = tokenizer.decode(said, skip_special_tokens=True)
+        (ids,) = generate(model, embeds, options, stop_ids)
+    text: str = tokenizer.decode(ids, skip_special_tokens=True)
     return text.strip()
 
 

@@ -23,6 +23,7 @@ from videollama2.data.doctor.report import page, summary, table, write_report
 from videollama2.data.records import read_records
 from videollama2.errors import StorageError, UsageError, VideoLlama2Error
 from videollama2.processing import VideoLlama2Processor
+from videollama2.protocols import protocol
 
 from .. import tiny
 
@@ -165,7 +166,9 @@ def test_lengths_are_those_of_the_processor(found: Examination, folder: Path) ->
     for origin in ("r.jsonl:2", "r.jsonl:3", "r.jsonl:6", "r.jsonl:7", "r.jsonl:8"):
         media = records[origin].media
         assert media is not None
-        assert lengths[origin].media == sum(processor.prepare(media).counts.values()), origin
+        assert lengths[origin].media == sum(
+            processor.prepare(media, protocol(processor.config.protocol))[1].tokens.values()
+        ), origin
     assert 0 < lengths["r.jsonl:9"].supervised < lengths["r.jsonl:9"].text and lengths["r.jsonl:9"].media == 0
     assert found.seconds[:4] == pytest.approx([2.0, 2.0, 1.0, 1.5], abs=0.05)
 

@@ -13,6 +13,7 @@ from videollama2.data.samples import Sample, Samples, Skipped, collate_samples
 from videollama2.errors import DataError, UsageError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor
+from videollama2.protocols import FULL
 
 from .conftest import MakeRecord
 
@@ -39,9 +40,9 @@ def test_each_kind_gives_its_media(record: MakeRecord, processor: VideoLlama2Pro
     assert {k for k, s in made.items() if s.still} == {"image"}
     assert made["video"].pixels is not None and made["video"].pixels.shape == (4, 3, 56, 56)
     ids = processor.config.placeholder_ids
-    prepared = processor.prepare(record("av").media, "full")
+    _, receipt = processor.prepare(record("av").media, FULL)
     for modality in ("video", "audio"):
-        assert made["av"].example.ids.count(ids[modality]) == prepared.counts[modality]
+        assert made["av"].example.ids.count(ids[modality]) == receipt.tokens[modality]
     assert ids["audio"] not in made["video"].example.ids
     learned = [label for label in made["text"].example.labels if label != IGNORE]
     assert processor.tokenizer.decode(learned) == "a red kite<|im_end|>\n"

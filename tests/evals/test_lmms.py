@@ -39,7 +39,7 @@ def test_messages_become_a_request() -> None:
     ]
     kwargs = {"max_new_tokens": 7, "temperature": 0, "until": ["\n\n", ""], "do_sample": False, "top_p": 0.9}
     asked = lmms.request(messages, kwargs, lmms.Preferences.of("full", "4", "False"))
-    media, said = asked.conversation()
+    media, said = asked.media_items(), asked.conversation(["video", "audio"])
     assert (media[0].source, media[0].start, media[0].num_frames, media[0].audio) == ("a.mp4", 1.5, 4, False)
     with wave.open(io.BytesIO(media[1].source)) as file:
         assert (file.getframerate(), file.getnframes(), media[1].video) == (8000, 800, False)

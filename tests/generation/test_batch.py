@@ -1,19 +1,26 @@
-"""Rows that join and leave between steps say what each would say alone."""
+"""Sequences that join and leave a batch between steps are answered as each alone."""
+
+from typing import Any
 
 import pytest
+import torch
 
 from videollama2.engine import Engine
 from videollama2.errors import NumericsError
 from videollama2.generation.request import Request
 from videollama2.generation.sampling import GenerateOptions
-from videollama2.generation.together import Row, Together
+from videollama2.generation.sequence import ActiveSequence
+from videollama2.receipt import Answer
 
 
-def row(engine: Engine, question: str, source: object = None, **options: object) -> Row:
-    request = Request(media=source, question=question, options=GenerateOptions(**options))  # type: ignore[arg-type]
-    media, messages = request.conversation()
-    opened = engine.prepare(media, request)
-    return Row(engine, opened, engine.processor.encode(messages, opened.prepared), request.options)
+def started(engine: Engine, question: str, source: object = None, **options: Any) -> ActiveSequence:
+    request = Request(media=source, question=question, options=GenerateOptions(**options))
+    media = engine.prepare(request.media_items())
+    return engine.runner.start(engine.embed(request.conversation(media.modalities), media), request.options)
+
+
+def answer(engine: Engine, sequence: ActiveSequence) -> Answer:
+    return engine.runner.answer(sequence, {"decode_seconds": 0.0, "encode_seconds": 0.0})
 
 
 CASES = [
@@ -26,55 +33,92 @@ CASES = [
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_rows_say_what_each_says_alone(engine: Engine, media, every: int) -> None:  # type: ignore[no-untyped-def]
+def test_sequences_are_answered_as_each_alone(engine: Engine, media, every: int) -> None:  # type: ignore[no-untyped-def]
     asked = [(q, None if name is None else media / name, o) for q, name, o in CASES]
     alone = [engine.answer(source, q, **options) for q, source, options in asked]
-    waiting = [row(engine, q, source, **options) for q, source, options in asked]
-    together, rows, texts = Together(engine), list(waiting), {}
+    waiting = [started(engine, q, source, **options) for q, source, options in asked]
+    batch, sequences, texts = engine.runner.batch(), list(waiting), {}
     steps = 0
-    while waiting or together.rows:
+    while waiting or batch.sequences:
         if waiting and steps % every == 0:
             new = waiting.pop(0)
-            texts[new] = together.join(new)
-        for one, piece in together.step():
+            (texts[new],) = batch.join(new)
+        for one, piece in batch.step():
             texts[one] += piece
         steps += 1
-    for expected, one in zip(alone, rows, strict=True):
-        found = one.answer()
-        assert found.text == expected.text == texts[one] + one.said.end()
+    for expected, one in zip(alone, sequences, strict=True):
+        found = answer(engine, one)
+        assert found.text == expected.text == texts[one] + one.output.flush()
         assert found.finish_reason == expected.finish_reason
         assert found.receipt == expected.receipt
         assert (found.logprobs is None) == (expected.logprobs is None)
-    for a, b in zip(rows[3].answer().logprobs or (), alone[3].logprobs or (), strict=True):
+    for a, b in zip(answer(engine, sequences[3]).logprobs or (), alone[3].logprobs or (), strict=True):
         assert a.token == b.token and a.logprob == pytest.approx(b.logprob, abs=1e-4)
         assert len(a.top) == 2 and a.top[0][1] >= a.top[1][1]
 
 
-def test_a_cancelled_row_leaves_and_the_others_go_on(engine: Engine) -> None:
-    together = Together(engine)
-    one, two = row(engine, "One?", max_new_tokens=10), row(engine, "Two, a longer one?", max_new_tokens=10)
-    for each in (one, two):
-        together.join(each)
-    together.step()
-    two.said.cancel()
-    together.leave()
-    while together.rows:
-        together.step()
-    assert one.answer().text == engine.answer(None, "One?", max_new_tokens=10).text
-    assert two.answer().finish_reason == "cancelled"
+def test_several_join_a_running_batch_at_once(engine: Engine, media) -> None:  # type: ignore[no-untyped-def]
+    asked = [(q, None if name is None else media / name, o) for q, name, o in CASES]
+    alone = [engine.answer(source, q, **options).text for q, source, options in asked]
+    sequences = [started(engine, q, source, **options) for q, source, options in asked]
+    batch = engine.runner.batch()
+    batch.join(*sequences[:2])
+    for _ in range(6):  # the second ends, and its place stays empty until the others join
+        batch.step()
+    assert len(batch.sequences) == 1
+    batch.join(*sequences[2:])
+    while batch.sequences:
+        batch.step()
+    assert [answer(engine, s).text for s in sequences] == alone
 
 
-def test_a_row_whose_numbers_break_ends_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = Together(engine)
-    one, two = row(engine, "One?", max_new_tokens=6), row(engine, "Two?", max_new_tokens=6)
+def test_places_of_finished_sequences_are_freed_once_half_are_free(engine: Engine) -> None:
+    lengths = [3, 5, 9, 14]
+    sequences = [started(engine, "Hello?", max_new_tokens=n) for n in lengths]
+    batch, rows = engine.runner.batch(), []
+    batch.join(*sequences)
+    while batch.sequences:
+        rows.append(len(batch._places))
+        batch.step()
+    assert rows == [4] * 4 + [2] * 4 + [1] * 5
+    assert [s.output.generated for s in sequences] == lengths
+    assert not batch._places and batch._cache is None, "nothing is held once all have left"
+
+
+def test_a_cancelled_sequence_leaves_and_the_others_continue(engine: Engine) -> None:
+    batch = engine.runner.batch()
+    one, two = started(engine, "One?", max_new_tokens=10), started(engine, "Two, a longer one?", max_new_tokens=10)
     for each in (one, two):
-        together.join(each)
-    take = Row.take
-    monkeypatch.setattr(Row, "take", lambda self, logits: take(self, logits * float("nan") if self is two else logits))
-    while together.rows:
-        together.step()
+        batch.join(each)
+    batch.step()
+    two.cancel()
+    while batch.sequences:
+        batch.step()
+    assert answer(engine, one).text == engine.answer(None, "One?", max_new_tokens=10).text
+    assert answer(engine, two).finish_reason == "cancelled" and two.output.generated == 2
+
+
+def test_a_sequence_whose_numbers_break_ends_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = engine.runner.batch()
+    one, two = started(engine, "One?", max_new_tokens=6), started(engine, "Two?", max_new_tokens=6)
+    for each in (one, two):
+        batch.join(each)
+    head = engine.model.lm_head.forward
+
+    def broken(hidden: torch.Tensor) -> torch.Tensor:
+        logits = head(hidden)
+        logits[1:] = float("nan")
+        return logits
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.model.lm_head, "forward", broken)
+        batch.step()
+    while batch.sequences:
+        batch.step()
     assert isinstance(two.error, NumericsError)
-    assert one.answer().text == engine.answer(None, "One?", max_new_tokens=6).text
+    assert answer(engine, one).text == engine.answer(None, "One?", max_new_tokens=6).text
+    with pytest.raises(NumericsError):
+        answer(engine, two)
 
 
 def test_stop_texts_end_an_answer_everywhere(engine: Engine) -> None:
@@ -85,9 +129,9 @@ def test_stop_texts_end_an_answer_everywhere(engine: Engine) -> None:
     stream = engine.stream(None, "Hello?", **options)
     assert "".join(stream) == expected == stream.answer.text and stream.answer.finish_reason == "stop"
     assert engine.batch([(None, "Hello?")], **options)[0].text == expected
-    together, one = Together(engine), row(engine, "Hello?", **options)
-    pieces = [together.join(one)]
-    while together.rows:
-        pieces += [piece for _, piece in together.step()]
-    assert "".join(pieces) + one.said.end() == expected
+    batch, one = engine.runner.batch(), started(engine, "Hello?", **options)
+    pieces = batch.join(one)
+    while batch.sequences:
+        pieces += [piece for _, piece in batch.step()]
+    assert "".join(pieces) + one.output.flush() == expected
     assert "".join(engine.stream(None, "Hello?", max_new_tokens=24, stop=("zz top",))) == whole

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from videollama2.generation import cuda_graph, sampling
-from videollama2.generation.sampling import GenerateOptions, decode
+from videollama2.generation import cuda_graph, steps
+from videollama2.generation.batch import generate
+from videollama2.generation.sampling import GenerateOptions
 
 from ..tiny import model
 
@@ -22,18 +23,19 @@ def test_same_tokens_and_cache(monkeypatch: pytest.MonkeyPatch, rows: list[list[
 
     def run() -> tuple[torch.Tensor, DynamicCache]:
         cache = DynamicCache(config=made.config.text_config)
-        return torch.stack(list(decode(made, embeds, mask, options, [], cache)), 1), cache
+        prompts = [row[keep.bool()] for row, keep in zip(embeds, mask, strict=True)]
+        return torch.tensor(generate(made, prompts, options, [], cache)), cache
 
     expected, grown = run()
     calls = []
 
     def without_recording(
-        model: object, cache: DynamicCache, mask: torch.Tensor, at: torch.Tensor, steps: int
+        model: object, cache: DynamicCache, mask: torch.Tensor, at: torch.Tensor, count: int
     ) -> object:
-        calls.append(cuda_graph.FixedStep(model, cache, mask, at, min(steps, room)))
+        calls.append(cuda_graph.FixedStep(model, cache, mask, at, min(count, room)))
         return calls[-1]
 
-    monkeypatch.setattr(sampling, "record", without_recording)
+    monkeypatch.setattr(steps, "record", without_recording)
     found, fixed = run()
     assert calls, "no step ran at fixed addresses"
     assert torch.equal(found, expected)
@@ -75,8 +77,9 @@ if torch.cuda.is_available():  # not skipped elsewhere: it isn't there
             recorded.append(real(*given))
             return recorded[-1]
 
-        monkeypatch.setattr(sampling, "record", counting)
-        found = torch.stack(list(decode(made, embeds, mask, options, [])), 1)
+        monkeypatch.setattr(steps, "record", counting)
+        prompts = [row[keep.bool()] for row, keep in zip(embeds, mask, strict=True)]
+        found = generate(made, prompts, options, [])
         assert recorded and all(recorded)
-        monkeypatch.setattr(sampling, "record", lambda *_: None)
-        assert torch.equal(found, torch.stack(list(decode(made, embeds, mask, options, [])), 1))
+        monkeypatch.setattr(steps, "record", lambda *_: None)
+        assert found == generate(made, prompts, options, [])

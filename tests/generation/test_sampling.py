@@ -9,8 +9,8 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from videollama2 import Engine, GenerateOptions
 from videollama2.errors import NumericsError, UsageError
+from videollama2.generation.batch import generate
 from videollama2.generation.output import Detokenizer
-from videollama2.generation.sampling import decode
 
 from .. import tiny
 
@@ -18,9 +18,8 @@ Q = "what do you see and hear?"
 
 
 def run(model: Any, embeds: torch.Tensor, **options: Any) -> list[int]:
-    mask = torch.ones(embeds.shape[:2], dtype=torch.long)
     chosen = GenerateOptions(**options).with_defaults(model.generation_config)
-    return [int(t) for t in decode(model, embeds, mask, chosen, [2])]
+    return generate(model, embeds, chosen, [2])[0]
 
 
 @pytest.fixture
@@ -29,9 +28,8 @@ def embeds(engine: Engine, media: Path) -> torch.Tensor:
     from videollama2 import Request
 
     request = Request(media=media / "clip.mp4", question=Q)
-    wanted, messages = request.conversation()
-    opened = engine.prepare(wanted, request)
-    return engine.embed(engine.processor.encode(messages, opened.prepared), opened.features).clone()
+    encoded = engine.prepare(request.media_items())
+    return engine.embed(request.conversation(encoded.modalities), encoded).embeds.clone()
 
 
 def test_greedy_search_is_transformers(engine: Engine, embeds: torch.Tensor) -> None:
@@ -84,7 +82,7 @@ def test_samples_follow_the_models_probabilities(engine: Engine, embeds: torch.T
         expected = (engine.model(inputs_embeds=many[:1]).logits[0, -1].double() / 1.5).softmax(-1)
     options = GenerateOptions(max_new_tokens=1, temperature=1.5, top_p=None, top_k=0).with_defaults(None)
     torch.manual_seed(0)
-    (drawn,) = decode(engine.model, many, torch.ones(many.shape[:2], dtype=torch.long), options, [2])
+    drawn = torch.tensor(generate(engine.model, many, options, [2]))[:, 0]
     found = torch.bincount(drawn, minlength=len(expected)).double() / len(drawn)
     likely = expected.topk(5).indices
     assert torch.allclose(found[likely], expected[likely], atol=0.04)
@@ -124,7 +122,7 @@ def test_ids_become_text_in_pieces_without_half_characters(engine: Engine) -> No
     for text in ("héllo wörld ✓ 一二三 👩‍👩‍👧 x", " spaces   and\nlines \n\n", "\U0001f600" * 5):
         ids = engine.processor.tokenizer.encode(text)
         assert pieces(engine, ids) == text.strip()
-        made = Detokenizer(engine.processor)
+        made = Detokenizer(engine.processor.decode)
         assert not any("\ufffd" in made.push(token) for token in ids)
     for length in (1, 3, 40, 40, 40, 40, 200):
         ids = torch.randint(0, 320, (length,), generator=generator).tolist()
@@ -132,7 +130,7 @@ def test_ids_become_text_in_pieces_without_half_characters(engine: Engine) -> No
 
 
 def pieces(engine: Engine, ids: list[int]) -> str:
-    made = Detokenizer(engine.processor)
+    made = Detokenizer(engine.processor.decode)
     joined = "".join(made.push(token) for token in ids) + made.flush()
     assert joined == made.text
     return joined

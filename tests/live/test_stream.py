@@ -12,6 +12,7 @@ from videollama2.live import Stream
 from videollama2.live.sounds import SoundBuffer
 from videollama2.media import Limits, Recording, open_clip
 from videollama2.media.images import array_to_rgb
+from videollama2.protocols import FULL
 
 from .. import tiny
 
@@ -47,10 +48,10 @@ def test_it_is_what_a_file_would_give(engine: Engine) -> None:
     frames = [picture(9 * i) for i in range(20)]
     for i, frame in enumerate(frames):
         stream.push_frame(frame, i / 4)
-    ours = engine.processor.prepare(replace_source(stream.recording()), "full")
-    theirs = engine.processor.prepare(replace_source(frames, [i / 4 for i in range(20)]), "full")
+    ours, receipt = engine.processor.prepare(replace_source(stream.recording()), FULL)
+    theirs, _ = engine.processor.prepare(replace_source(frames, [i / 4 for i in range(20)]), FULL)
     assert ours.pixels is not None and theirs.pixels is not None
-    assert (ours.pixels == theirs.pixels).all() and ours.audio is not None and ours.audio.state == "absent"
+    assert (ours.pixels == theirs.pixels).all() and receipt.audio is not None and receipt.audio.state == "absent"
 
 
 def replace_source(source: object, times: object = None):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from videollama2.errors import EmptyMedia, MediaTooLarge, NumericsError, TimeRangeError, UnreadableMedia
-from videollama2.media import Limits, open_clip, sound_features
+from videollama2.media import Limits, audio_input, open_clip
 from videollama2.media.audio import decode_audio
 from videollama2.media.limits import DEFAULT_LIMITS
 from videollama2.media.source import MediaSource
@@ -189,52 +189,56 @@ def test_the_mix_is_what_ffmpeg_writes(tmp_path: Path) -> None:
 
 
 class TestAccount:
-    """sound_features says what became of every second."""
+    """audio_input says what became of every second."""
 
     def test_released_sound_file(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.wav", sound=tone(5.0, 16000, 2), rate=16000, sound_codec="pcm_s16le")
-        sound = sound_features(open_clip(path), RELEASED)
+        sound = audio_input(open_clip(path), RELEASED)
         assert sound.fbank is not None and sound.fbank.shape == (2998, 128)
-        assert sound.used_seconds == 5.0 and sound.padded_seconds == 25.0 and sound.windows_seconds == ((0.0, 5.0),)
-        assert any("first of 2 channels" in loss for loss in sound.losses)
+        assert (
+            sound.receipt.used_seconds == 5.0
+            and sound.receipt.padded_seconds == 25.0
+            and sound.receipt.windows_seconds == ((0.0, 5.0),)
+        )
+        assert any("first of 2 channels" in loss.detail for loss in sound.losses)
 
     def test_released_long_file(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.wav", sound=tone(40.0, 8000), rate=8000, sound_codec="pcm_s16le")
-        sound = sound_features(open_clip(path), RELEASED)
-        assert sound.used_seconds == 30.0 and sound.padded_seconds == 0
-        assert any("10.0 of 40.0 s" in loss for loss in sound.losses)
-        later = sound_features(open_clip(path, start=20), RELEASED)
-        assert later.windows_seconds == ((20.0, 40.0),) and not later.losses
+        sound = audio_input(open_clip(path), RELEASED)
+        assert sound.receipt.used_seconds == 30.0 and sound.receipt.padded_seconds == 0
+        assert any("10.0 of 40.0 s" in loss.detail for loss in sound.losses)
+        later = audio_input(open_clip(path, start=20), RELEASED)
+        assert later.receipt.windows_seconds == ((20.0, 40.0),) and not later.losses
 
     def test_released_video(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.mp4", 5, sound=tone(12.0))
-        sound = sound_features(open_clip(path, num_frames=2), RELEASED)
+        sound = audio_input(open_clip(path, num_frames=2), RELEASED)
         assert sound.fbank is not None and str(sound.fbank.dtype) == "torch.bfloat16"
-        assert len(sound.windows_seconds) == 8 and sound.used_seconds == pytest.approx(16.0)
-        assert sound.padded_seconds == pytest.approx(14.0)
+        assert len(sound.receipt.windows_seconds) == 8 and sound.receipt.used_seconds == pytest.approx(16.0)
+        assert sound.receipt.padded_seconds == pytest.approx(14.0)
 
     def test_full(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.mp4", 50, sound=tone(5.0))
-        sound = sound_features(open_clip(path, num_frames=2, protocol="full", start=1, end=4), FULL)
+        sound = audio_input(open_clip(path, num_frames=2, protocol="full", start=1, end=4), FULL)
         assert sound.fbank is not None and sound.fbank.shape == (298, 128) and str(sound.fbank.dtype) == "torch.float32"
-        assert sound.windows_seconds == ((1.0, 4.0),) and sound.padded_seconds == 0 and not sound.losses
+        assert sound.receipt.windows_seconds == ((1.0, 4.0),) and sound.receipt.padded_seconds == 0 and not sound.losses
 
     def test_full_long_file(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.wav", sound=tone(70.0, 8000), rate=8000, sound_codec="pcm_s16le")
-        sound = sound_features(open_clip(path, protocol="full"), FULL)
-        assert sound.used_seconds == 60.0 and any("10.0 of 70.0 s" in loss for loss in sound.losses)
+        sound = audio_input(open_clip(path, protocol="full"), FULL)
+        assert sound.receipt.used_seconds == 60.0 and any("10.0 of 70.0 s" in loss.detail for loss in sound.losses)
 
     def test_full_shorter_than_a_patch(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.wav", sound=tone(0.05, 16000), rate=16000, sound_codec="pcm_s16le")
-        sound = sound_features(open_clip(path, protocol="full"), FULL)
+        sound = audio_input(open_clip(path, protocol="full"), FULL)
         assert sound.fbank is not None and sound.fbank.shape == (16, 128)
-        assert sound.padded_seconds == pytest.approx(0.125)
+        assert sound.receipt.padded_seconds == pytest.approx(0.125)
 
     def test_absent(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.mp4", 5)
-        released = sound_features(open_clip(path, num_frames=2), RELEASED)
-        assert released.state == "absent" and released.fbank is not None and released.notes
-        full = sound_features(open_clip(path, num_frames=2, protocol="full"), FULL)
-        assert full.state == "absent" and full.fbank is None
-        unasked = sound_features(open_clip(path, num_frames=2, want_audio=False), RELEASED)
-        assert unasked.state == "not_requested" and unasked.fbank is None
+        released = audio_input(open_clip(path, num_frames=2), RELEASED)
+        assert released.receipt.state == "absent" and released.fbank is not None and released.receipt.notes
+        full = audio_input(open_clip(path, num_frames=2, protocol="full"), FULL)
+        assert full.receipt.state == "absent" and full.fbank is None
+        unasked = audio_input(open_clip(path, num_frames=2, want_audio=False), RELEASED)
+        assert unasked.receipt.state == "not_requested" and unasked.fbank is None

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from videollama2.errors import VideoLlama2Error
-from videollama2.media import open_clip, resample_fourier, sound_features
+from videollama2.media import audio_input, open_clip, resample_fourier
 from videollama2.media.fbank import fbank
 from videollama2.protocols import RELEASED
 
@@ -44,7 +44,7 @@ def test_sound_file(key: str) -> None:
     assert clip.kind == "audio" and clip.wave is not None
     assert clip.wave.rate == case["sample_rate"]
     assert len(clip.wave.samples) == min(case["samples"], 30 * case["sample_rate"])
-    sound = sound_features(clip, RELEASED)
+    sound = audio_input(clip, RELEASED)
     assert sound.fbank is not None and [1, *sound.fbank.shape] == case["full_shape"]
     kept = case["kept_frames"]
     close_bf16(sound.fbank[:kept], TENSORS[f"{key}.process_audio_file_bf16"][0])

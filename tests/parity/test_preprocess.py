@@ -16,10 +16,10 @@ from videollama2.media import (
     DEFAULT_LIMITS,
     Clip,
     PixelSettings,
+    audio_input,
     open_clip,
     pixel_values,
     pixels_u8,
-    sound_features,
 )
 from videollama2.media.fbank import fbank
 from videollama2.media.sampling import eight_windows, per_second, released_range, uniform, window_samples
@@ -199,9 +199,9 @@ def test_frame_sample_fps(key: str) -> None:
 def test_video_sound(name: str) -> None:
     case, stem = META["audio"][name], Path(name).stem
     clip = open_clip(need(MEDIA) / name, num_frames=8, protocol=RELEASED)
-    sound = sound_features(clip, RELEASED)
+    sound = audio_input(clip, RELEASED)
     assert (clip.wave is not None) == case["has_track"]
-    assert (sound.state == "absent") == (not case["has_track"])
+    assert (sound.receipt.state == "absent") == (not case["has_track"])
     samples = len(clip.wave.samples) if clip.wave is not None else case["samples_16k"]
     assert samples == case["samples_16k"]
     windows = eight_windows(samples, 16000)

@@ -53,12 +53,12 @@ def test_what_is_handed_to_generate(name: str, key: str, case: Any, monkeypatch:
         handed["ids"] = ids[0].tolist()
         return embed(ids, *features)
 
-    def record_options(_: Any, embeds: Any, mask: Any, options: Any, stop_ids: Any) -> list[torch.Tensor]:
+    def record_options(_: Any, prompts: Any, options: Any, stop_ids: Any) -> list[list[int]]:
         handed.update(options=options, stop_ids=stop_ids)
-        return []
+        return [[] for _ in prompts]
 
     monkeypatch.setattr(model.model, "embed_features", record_ids)
-    monkeypatch.setattr(released_api, "decode", record_options)
+    monkeypatch.setattr(released_api, "generate", record_options)
     assert mm_infer(media(model, modal), case["instruct"], model, tokenizer, modal=modal) == ""
     assert as_recorded(handed["ids"], model.config) == case["input_ids"]
     kwargs = case["generate_kwargs"]

@@ -14,7 +14,7 @@ import pytest
 
 from videollama2.engine import Engine
 from videollama2.receipt import Answer
-from videollama2.serve.scheduler import Piece
+from videollama2.serve.scheduler import TextChunk
 
 Q = "What do you see and hear?"
 
@@ -78,8 +78,8 @@ def line_breaks(app: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> An
     answer = replace(engine.answer(None, Q, max_new_tokens=2), text=LINE_BREAKS)
 
     def submit(job: Any) -> None:
-        job.tell(Piece(LINE_BREAKS))
-        job.tell(answer)
+        job.send(TextChunk(LINE_BREAKS))
+        job.send(answer)
 
     monkeypatch.setattr(app.state.server.scheduler, "submit", submit)
     monkeypatch.setattr(app.state.server.scheduler, "cancel", lambda job: None)
@@ -208,7 +208,7 @@ def test_models(client: Any) -> None:
 @pytest.fixture
 def endless(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that end at their limit only."""
-    monkeypatch.setattr(engine, "stop_ids", [])
+    monkeypatch.setattr(engine.runner, "stop_ids", [])
 
 
 @pytest.mark.usefixtures("endless")

@@ -246,7 +246,7 @@ def test_no_path_in_what_the_pool_says(decoding: Decoding, media: Path, tmp_path
 
 @pytest.mark.parametrize("medium", ["clip.mp4", Path("clip.mp4"), ["a.png"], None, 3])
 def test_the_pool_opens_nothing_but_what_came_in(decoding: Decoding, medium: Any) -> None:
-    with pytest.raises(UsageError, match="uploaded files and bytes"):
+    with pytest.raises(UsageError, match="an uploaded file or bytes"):
         decoding.open_clip(medium)
 
 

@@ -47,7 +47,7 @@ def test_a_server_that_stops_ends_its_streams(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, grace: float, tokens: int, whole: bool
 ) -> None:
     """Those that are complete in time end as always, the others with an error event; each with [DONE]."""
-    monkeypatch.setattr(engine, "stop_ids", [])
+    monkeypatch.setattr(engine.runner, "stop_ids", [])
     settings = ServeSettings(shutdown_seconds=grace, max_tokens=3000, limits=RequestLimits(media_workers=1))
     app = create_app(engine, settings)
     lines: list[str] = []

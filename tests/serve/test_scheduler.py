@@ -11,14 +11,15 @@ import torch
 
 from videollama2.engine import Engine
 from videollama2.errors import MediaTooLarge, NumericsError
+from videollama2.generation.batch import Batch
 from videollama2.generation.sampling import GenerateOptions
-from videollama2.generation.together import Together
+from videollama2.generation.sequence import ActiveSequence
 from videollama2.media import open_clip
+from videollama2.media_cache import EncodedMediaCache
 from videollama2.receipt import Answer
-from videollama2.serve.cache import EncodedMedia
 from videollama2.serve.errors import ApiError, api_error
 from videollama2.serve.metrics import ServerMetrics
-from videollama2.serve.scheduler import Job, Scheduler
+from videollama2.serve.scheduler import ChatJob, Scheduler
 from videollama2.serve.settings import RequestLimits, ServeSettings
 
 from .test_chat import until
@@ -39,10 +40,10 @@ class Asked:
                 gate.wait(20)
             return []
 
-        self.job = Job(
+        self.job = ChatJob(
             client=client, messages=[{"role": "user", "content": f"Hello from {client}"}], media=media,
             options=GenerateOptions(**{"max_new_tokens": 4, **options}), protocol=engine.protocol, strict=False,
-            tell=self.events.put,
+            send=self.events.put,
         )  # fmt: skip
 
     def last(self) -> Any:
@@ -54,7 +55,7 @@ class Asked:
 
 @pytest.fixture
 def scheduler(engine: Engine) -> Iterator[Scheduler]:
-    made = Scheduler(engine, SETTINGS, ServerMetrics(), open_clip, EncodedMedia(1 << 20), engine.name)
+    made = Scheduler(engine, SETTINGS, ServerMetrics(), open_clip, EncodedMediaCache(1 << 20))
     yield made
     made.stop()
     assert made.join(10)
@@ -119,14 +120,14 @@ def test_errors_stay_with_their_question(engine: Engine, scheduler: Scheduler, m
     for one in (bad, good):
         scheduler.submit(one.job)
     assert isinstance(bad.last(), MediaTooLarge) and isinstance(good.last(), Answer)
-    join = Together.join
+    join = Batch.join
 
-    def no_memory(self: Together, row: Any) -> str:
-        if row.options.max_new_tokens == 3:
+    def no_memory(self: Batch, *new: ActiveSequence) -> list[str]:
+        if new[0].options.max_new_tokens == 3:
             raise torch.OutOfMemoryError("CUDA out of memory at 0x7f")
-        return join(self, row)
+        return join(self, *new)
 
-    monkeypatch.setattr(Together, "join", no_memory)
+    monkeypatch.setattr(Batch, "join", no_memory)
     bad, good = Asked(engine, max_new_tokens=3), Asked(engine)
     for one in (bad, good):
         scheduler.submit(one.job)
@@ -138,15 +139,15 @@ def test_errors_stay_with_their_question(engine: Engine, scheduler: Scheduler, m
 def test_a_step_that_fails_ends_its_answers_and_no_others(
     engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, fail = Together.step, threading.Event()
+    step, fail = Batch.step, threading.Event()
 
-    def failing(self: Together) -> Any:
-        if fail.is_set() and self.rows:
+    def failing(self: Batch) -> Any:
+        if fail.is_set() and self.sequences:
             fail.clear()
             raise RuntimeError("a kernel failed at 0x1234")
         return step(self)
 
-    monkeypatch.setattr(Together, "step", failing)
+    monkeypatch.setattr(Batch, "step", failing)
     fail.set()
     broken = Asked(engine, max_new_tokens=8)
     scheduler.submit(broken.job)
@@ -160,10 +161,8 @@ def test_a_step_that_fails_ends_its_answers_and_no_others(
 def test_numbers_that_are_not_finite_are_told(
     engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from videollama2.generation.together import Row
-
-    take = Row.take
-    monkeypatch.setattr(Row, "take", lambda self, logits: take(self, logits * float("nan")))
+    head = engine.model.lm_head.forward
+    monkeypatch.setattr(engine.model.lm_head, "forward", lambda hidden: head(hidden) * float("nan"))
     asked = Asked(engine)
     scheduler.submit(asked.job)
     error = asked.last()
@@ -173,7 +172,7 @@ def test_numbers_that_are_not_finite_are_told(
 def test_draining_answers_what_was_taken_and_stopping_ends_it(
     engine: Engine, scheduler: Scheduler, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "stop_ids", [])
+    monkeypatch.setattr(engine.runner, "stop_ids", [])
     taken = Asked(engine)
     scheduler.submit(taken.job)
     until(lambda: not scheduler._waiting)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PromptError
+from ..receipt import Modality
 from ..text.prompts import Prompt, Rendered, Role, Turn, render
-from ..text.tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
+from ..text.tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
 
 IGNORE = -100
 """Label of a position that is not trained on."""

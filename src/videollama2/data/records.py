@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError, did_you_mean
+from ..receipt import Modality
 from ..text.conversations import Media
-from ..text.tokenization import Modality
 from .labels import move_tag_first
 from .record_files import Place, mappings
 

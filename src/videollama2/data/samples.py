@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError, MediaError, NoAudioStream, NumericsError, PromptError, UnreadableMedia, UsageError
-from ..processing import VideoLlama2Processor, media_tensors
+from ..processing import MediaInputs, VideoLlama2Processor, media_tensors
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
+from ..receipt import MediaReceipt, Modality
 from ..stc import connector_settings
 from ..text.conversations import Media
-from ..text.tokenization import Modality
 from .collate import collate
 from .labels import CaptionStyle, Example, caption_example, characters_per_id, chat_example, fewest_ids
 from .records import Record
@@ -195,10 +195,10 @@ class Samples(Dataset[Sample | Skipped]):
         if (media.video and patches is None) or (hears and sound is None):
             if patches is not None:
                 media = replace(media, num_frames=self._fewest)  # the sound is the same with any number of pictures
-            prepared = self.processor.prepare(replace(media, audio=media.audio and sound is None), self.protocol)
-            _check(prepared, modality, hears=hears and sound is None)
-            pixels = prepared.pixels if patches is None else None
-            fbank = prepared.fbank if sound is None else None
+            inputs, receipt = self.processor.prepare(replace(media, audio=media.audio and sound is None), self.protocol)
+            _check(receipt, modality, hears=hears and sound is None)
+            pixels = inputs.pixels if patches is None else None
+            fbank = inputs.fbank if sound is None else None
         return replace(sample, pixels=pixels, still=still, fbank=fbank, patches=patches, sound_patches=sound, keys=keys)
 
     def _counts(self, sample: Sample) -> dict[Modality, int]:
@@ -237,7 +237,7 @@ def collate_samples(samples: Sequence[Sample], pad_token_id: int) -> dict[str, A
         if sample.sound_patches is not None:
             patches["sound_patches"].append(sample.sound_patches)
     features = {name: tensors for name, tensors in patches.items() if tensors}
-    media = media_tensors(samples)
+    media = media_tensors([MediaInputs(pixels=s.pixels, still=s.still, fbank=s.fbank) for s in samples])
     for whole, part in _SAME.items():
         if whole in media and part in features:
             raise UsageError(
@@ -254,15 +254,15 @@ _SAME = {
 }
 
 
-def _check(prepared: Any, modality: Modality, *, hears: bool) -> None:
+def _check(receipt: MediaReceipt, modality: Modality, *, hears: bool) -> None:
     """Refuse a medium that is not what its record says.
 
     Digital silence is sound: what becomes of it is the protocol's matter, as in answering.
     """
-    if prepared.modality != modality:
-        raise UnreadableMedia(f"it is {_WORDS[prepared.modality]}, but the record says {modality}.")
-    if hears and prepared.audio is not None and prepared.audio.state == "absent":
+    if receipt.modality != modality:
+        raise UnreadableMedia(f"it is {_WORDS[receipt.modality]}, but the record says {modality}.")
+    if hears and receipt.audio is not None and receipt.audio.state == "absent":
         raise NoAudioStream(
-            f"its sound is to be learned from, but {prepared.audio.source} has none. Say 'sound': false in the record, "
+            f"its sound is to be learned from, but {receipt.audio.source} has none. Say 'sound': false in the record, "
             "or --sound false where it says nothing."
         )

@@ -1,51 +1,41 @@
-"""One answer as it is being said: ids become text in pieces, until a stop id, a stop text or the limit."""
+"""The output of one sequence: ids become text in pieces, until a stop id, a stop text or the limit."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..processing import VideoLlama2Processor
 from ..receipt import Answer, FinishReason, Receipt, TokenLogprob
 from .sampling import GenerateOptions
 
-CONTEXT_ENDS = "the answer ends where the model's context does"
+Decode = Callable[[list[int]], str]
+"""Token ids to text, without control tokens."""
 
 
-class Said:
-    """An answer so far.
+class OutputStream:
+    """Text, token count and log probabilities of an answer so far.
 
     Attributes:
-        finish: why it ended; None while it goes on.
-        generated: ids so far, a stop id included.
-        logprobs: of each id of the text, where the options ask for them.
+        finish: why it ended; None while it is being generated.
+        generated: number of ids so far, including a stop id.
+        logprobs: of each id of the text, if the options request them.
     """
 
-    def __init__(self, processor: VideoLlama2Processor, options: GenerateOptions, stop_ids: Sequence[int]) -> None:
+    def __init__(self, decode: Decode, options: GenerateOptions, stop_ids: Sequence[int]) -> None:
         self.finish: FinishReason | None = None
         self.generated = 0
         self.logprobs: list[TokenLogprob] = []
-        self._text = Detokenizer(processor, options.stop)
+        self._text = Detokenizer(decode, options.stop)
         self._options, self._stop_ids = options, stop_ids
-        self._logits: Tensor | None = None
 
-    def watch(self) -> Callable[[Tensor, Tensor], None] | None:
-        """What `decode` tells about each step of a batch of one; None where nobody asks."""
-        if self._options.top_logprobs is None:
-            return None
-        return lambda logits, tokens: self.see(logits[0], int(tokens[0]))
-
-    def see(self, logits: Tensor, token: int) -> None:
-        """The logits [V] by which the id was chosen that `push` takes next."""
-        if self._options.top_logprobs is not None and token not in self._stop_ids and not self.finish:
-            self.logprobs.append(logprob_of(logits, token, self._options.top_logprobs))
-
-    def push(self, token: int) -> str:
-        """Take one more id; return the text that is certain now, often empty."""
+    def push(self, token: int, logits: Tensor) -> str:
+        """Take the next id, chosen by logits [V]; return the text that is now final, often empty."""
         self.generated += 1
         if token in self._stop_ids:
             self.finish = "stop"
             return ""
+        if self._options.top_logprobs is not None:
+            self.logprobs.append(logprob_of(logits, token, self._options.top_logprobs))
         piece = self._text.push(token)
         if self._text.stopped:
             self.finish = "stop"
@@ -54,11 +44,11 @@ class Said:
         return piece
 
     def cancel(self) -> None:
-        """End it, unless it has ended."""
+        """End the answer, unless it has ended."""
         self.finish = self.finish or "cancelled"
 
-    def end(self) -> str:
-        """The text that was held back."""
+    def flush(self) -> str:
+        """The text that was held back, once the answer has ended."""
         return self._text.flush()
 
     def answer(self, receipt: Receipt, timings: dict[str, float]) -> Answer:
@@ -68,43 +58,44 @@ class Said:
 
 
 class Detokenizer:
-    """Token ids to text in pieces: no piece holds half a character, and white space at either end is left out.
+    """Token ids to text in pieces. No piece holds half a character; white space at both ends of the text is stripped.
 
     Attributes:
-        stopped: one of the stop texts was said; the text ends before it.
+        stopped: a stop text occurred; the text ends before it.
     """
 
-    def __init__(self, processor: VideoLlama2Processor, stop: Sequence[str] = ()) -> None:
+    def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
         self.stopped = False
-        self._processor, self._stop = processor, tuple(stop)
+        self._decode, self._stop = decode, tuple(stop)
         self._ids: list[int] = []
-        self._context = self._read = 0  # ids[context:read] are decoded again with what follows, for the space between
+        # ids[context:read] are decoded again together with what follows, to get the space between them
+        self._context = self._read = 0
         self._raw = self._sent = ""
 
     @property
     def text(self) -> str:
         """All text so far, stripped."""
-        return self._raw.strip() if self.stopped else self._processor.decode(self._ids).strip()
+        return self._raw.strip() if self.stopped else self._decode(self._ids).strip()
 
     def push(self, token: int) -> str:
-        """Take one more id; return the text that is certain now."""
+        """Take one more id; return the text that is now final."""
         if self.stopped:
             return ""
         self._ids.append(token)
-        before = self._processor.decode(self._ids[self._context : self._read])
-        after = self._processor.decode(self._ids[self._context :])
-        if len(after) <= len(before) or after.endswith("\ufffd"):  # bytes of a character that is not complete
+        before = self._decode(self._ids[self._context : self._read])
+        after = self._decode(self._ids[self._context :])
+        if len(after) <= len(before) or after.endswith("\ufffd"):  # the bytes of an incomplete character
             return ""
         self._raw += after[len(before) :]
         self._context, self._read = self._read, len(self._ids)
-        return self._new(self._certain().strip())
+        return self._new(self._final().strip())
 
     def flush(self) -> str:
-        """What was held back."""
+        """The text that was held back."""
         return self._new(self.text)
 
-    def _certain(self) -> str:
-        """The text up to a stop text, or to what may become one. White space before the answer is none of it."""
+    def _final(self) -> str:
+        """The text before a stop text, or before what may become one. Leading white space belongs to neither."""
         if not self._stop:
             return self._raw
         text = self._raw.lstrip()
@@ -123,7 +114,7 @@ class Detokenizer:
 
 
 def logprob_of(logits: Tensor, token: int, top: int) -> TokenLogprob:
-    """Of a token that was chosen by logits [V]; `top` of the likeliest are listed."""
+    """Log probability of a token under logits [V], with the `top` likeliest tokens."""
     scores = torch.log_softmax(logits.float(), -1)
     best = torch.topk(scores, top)
     return TokenLogprob(

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..errors import UsageError
 from ..protocols import Protocol
-from ..text.conversations import Media, media_of
+from ..receipt import Modality
+from ..text.conversations import Media, first_turn, media_of
 from ..text.prompts import Message
 from .sampling import GenerateOptions
 
@@ -16,15 +17,15 @@ class Request:
     """One question.
 
     Attributes:
-        media: nothing, one medium, or a list of `Media`. A list of anything else is the frames of one video.
+        media: None, one media item, or a list of `Media`. A list of anything else is the frames of one video.
         question: the user's words; or `messages`, a whole conversation whose media parts carry their sources.
         system: replaces the model's own system prompt.
-        start, end: seconds; the part of the medium that is used. None: from its beginning, to its end.
+        start, end: seconds; the range of the media item that is used. None: from its beginning, to its end.
         video, audio: whether its pictures and its sound are used.
         num_frames: frames to sample; None: the model's own number.
         protocol: how media are prepared (protocols.py); None: the engine's.
-        strict: whatever was asked for and would not be used is an error.
-        options: how the answer is made.
+        strict: fail if anything that was requested would not be used.
+        options: how the answer is generated.
     """
 
     media: Any = None
@@ -40,35 +41,34 @@ class Request:
     strict: bool = False
     options: GenerateOptions = field(default_factory=GenerateOptions)
 
-    def conversation(self) -> tuple[list[Media], list[Message]]:
-        """Its media, and its messages, in which each medium has a part.
+    def media_items(self) -> list[Media]:
+        """Its media, in order.
 
         Raises:
-            UsageError: both or neither of question and messages are given, or what belongs into the messages, or to
-                each `Media`, stands beside them.
+            UsageError: the request has both or neither of question and messages, or options that belong in the
+                messages or in each `Media`.
         """
         if self.question is None and self.messages is None:
             raise UsageError("there is no question; expected answer(media, question), where media may be None")
         if self.question is not None and self.messages is not None:
-            raise UsageError("there are both a question and messages; put the question into the messages")
+            raise UsageError("got both a question and messages; put the question into the messages")
         if self.messages is not None:
             self._refuse("media", "system", *_OF_MEDIA, where="in the messages, each with its part")
-            return media_of(self.messages), list(self.messages)
-        media = self._media()
-        # the type is what the caller believes; conversations.with_modalities corrects it once the file is open
-        content: Any = [*({"type": "video"} for _ in media), {"type": "text", "text": self.question}]
-        messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return media, [*messages, {"role": "user", "content": content}]
-
-    def _media(self) -> list[Media]:
+            return media_of(self.messages)
         if self.media is None:
-            self._refuse(*_OF_MEDIA, where="beside a medium, and there is none")
+            self._refuse(*_OF_MEDIA, where="beside a media item, but the request has none")
             return []
         given = [self.media] if isinstance(self.media, Media) else self.media
         if isinstance(given, list | tuple) and given and all(isinstance(m, Media) for m in given):
             self._refuse(*_OF_MEDIA, where="in each Media")
             return list(given)
         return [Media(source=given, **{name: getattr(self, name) for name in _OF_MEDIA})]
+
+    def conversation(self, modalities: Sequence[Modality]) -> list[Message]:
+        """Its messages; those of a question have one part per media item, of these modalities."""
+        if self.messages is not None:
+            return list(self.messages)
+        return first_turn(self.question or "", modalities, self.system)
 
     def _refuse(self, *names: str, where: str) -> None:
         """An option that would have no effect is an error, not silence."""
@@ -86,11 +86,11 @@ def as_request(media: Any, question: str | None, kwargs: dict[str, Any]) -> Requ
     """The request that the arguments of `Engine.answer` stand for.
 
     Args:
-        media: as in `Request`; or a whole Request, which stands alone.
+        media: as in `Request`; or a whole Request, without other arguments.
         kwargs: fields of `Request` and of `GenerateOptions`.
 
     Raises:
-        UsageError: an unknown keyword, or anything beside a whole Request.
+        UsageError: an unknown keyword, or arguments beside a whole Request.
     """
     if isinstance(media, Request):
         if question is not None or kwargs:
@@ -111,12 +111,12 @@ def changed_options(options: GenerateOptions, changes: dict[str, Any]) -> Genera
     """The options with some replaced.
 
     Raises:
-        UsageError: a keyword that is none of GenerateOptions, or an impossible value.
+        UsageError: a keyword that is not a field of GenerateOptions, or an impossible value.
     """
     unknown = sorted(set(changes) - _OPTIONS)
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)} can't change for one question about open media; expected some of "
-            f"{', '.join(sorted(_OPTIONS))}, or open the media anew"
+            f"{', '.join(sorted(_OPTIONS))}, or open the media again"
         )
     return replace(options, **changes)

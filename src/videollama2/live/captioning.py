@@ -134,7 +134,7 @@ def _line(
 ) -> tuple[Line, Watched | None]:
     """A file's line, and its captions."""
     began = time.perf_counter()
-    media = request.conversation()[0][0]
+    media = request.media_items()[0]
     how = {name: settings[name] for name in ("window", "overlap", "summary")}
     line: Line = {"file": job.name, "path": str(job.path), **_mark(job.path), "status": DONE, "error": None}
 
@@ -195,7 +195,7 @@ def _is_kept(line: Line | None, job: Job, *, retry: bool) -> bool:
 
 def _settings(engine: "Engine", request: Request, **more: Any) -> dict[str, Any]:
     """Everything that the captions depend on."""
-    media, _ = request.conversation()
+    media = request.media_items()
     if len(media) != 1 or request.question is None:
         raise UsageError("expected one question about one Media, whose source is replaced by each file")
     chosen = request.protocol or engine.protocol

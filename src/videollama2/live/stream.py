@@ -23,8 +23,7 @@ from .sounds import SoundBuffer
 
 if TYPE_CHECKING:
     from ..engine import Engine
-    from ..generation.session import Session
-    from ..generation.session import Stream as AnswerStream
+    from ..generation.session import AnswerStream, Session
     from ..receipt import Answer
 
 MOST_SECONDS = 600.0

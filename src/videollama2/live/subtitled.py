@@ -52,7 +52,7 @@ def opened_with(
     Raises:
         UsageError: not one medium, or no question beside it.
     """
-    media, _ = request.conversation()
+    media = request.media_items()
     if len(media) != 1 or request.question is None:
         raise UsageError(f"subtitles belong to one clip and a question about it; there are {len(media)} media")
     extra = {} if on_stage is None else {"on_stage": on_stage}
@@ -60,7 +60,7 @@ def opened_with(
     said = between(lines, media[0].start, media[0].end)
     where, texts = "in the asked range", tuple(line.text for line in said)
     if sum(map(len, texts)) > MOST_CHARACTERS:
-        seen = next((p.video for p in session.opened.prepared if p.video), None)
+        seen = next((r.video for r in session.media.receipts if r.video), None)
         times = () if seen is None or seen.times_seconds is None else seen.times_seconds
         if times:
             where, texts = "at the frames", picked(said, [1000 * t for t in times], published=False)

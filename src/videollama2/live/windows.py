@@ -197,7 +197,7 @@ def _check(window: float | None, overlap: float) -> None:
 
 
 def _only(request: "Request") -> Media:
-    media, _ = request.conversation()
+    media = request.media_items()
     if len(media) != 1 or request.question is None:
         raise UsageError(f"{len(media)} media; a window slides over one, and each is asked a question")
     return media[0]

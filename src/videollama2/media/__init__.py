@@ -2,7 +2,7 @@
 
 clip = open_clip("clip.mp4", num_frames=8, protocol="released")    # decodes only the frames it returns
 frames = pixel_values(clip.frames, CLIP_336)                       # f32[T, 3, 336, 336]
-audio = sound_features(clip, protocol("released"))                 # fbank [F, 128], and what became of every second
+audio = audio_input(clip, protocol("released"))                    # fbank [F, 128], its receipt and losses
 
     opening.py     open_clip: file, folder, list or Recording ─► Clip (clip.py)
     source.py      a file or bytes: allowed formats and codecs; limits.py: how much it may decode to
@@ -27,18 +27,18 @@ from .recording import Recording
 if TYPE_CHECKING:
     from .fbank import resample_fourier
     from .pixels import BUILT_IN, CLIP_336, SIGLIP_384, PixelSettings, pixel_values, pixels_u8
-    from .sound import Sound, sound_features
+    from .sound import AudioInput, audio_input
 
 _HOMES = {
+    "AudioInput": "sound",
     "BUILT_IN": "pixels",
     "CLIP_336": "pixels",
     "PixelSettings": "pixels",
     "SIGLIP_384": "pixels",
-    "Sound": "sound",
+    "audio_input": "sound",
     "pixel_values": "pixels",
     "pixels_u8": "pixels",
     "resample_fourier": "fbank",
-    "sound_features": "sound",
 }
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "CLIP_336",
     "DEFAULT_LIMITS",
     "SIGLIP_384",
+    "AudioInput",
     "AudioState",
     "Clip",
     "Frame",
@@ -55,13 +56,12 @@ __all__ = [
     "Opener",
     "PixelSettings",
     "Recording",
-    "Sound",
     "Wave",
+    "audio_input",
     "open_clip",
     "pixel_values",
     "pixels_u8",
     "resample_fourier",
-    "sound_features",
 ]
 
 

@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..receipt import AudioState as AudioState
+
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-AudioState = Literal["used", "absent", "silent", "not_requested", "unsupported"]
 
 
 @dataclass(frozen=True, kw_only=True)

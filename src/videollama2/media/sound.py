@@ -1,11 +1,13 @@
-"""Sound of a clip to filterbank features, as the protocol wants it, with an account of every second.
+"""Audio of a clip to filterbank features, by the protocol's rules, with an account of every second.
 
-released, sound file   first channel -> 30 s -> Fourier resampling -> fbank in float64 -> bfloat16      (spec §4.4)
+released, audio file   first channel -> 30 s -> Fourier resampling -> fbank in float64 -> bfloat16      (spec §4.4)
 released, video        eight windows of 2 s, one after the other -> zeros up to 30 s -> fbank -> bfloat16  (spec §4.5)
-full                   everything in the asked range, nothing added -> fbank in float32
+full                   everything in the requested range, nothing added -> fbank in float32
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 from typing import Protocol as Interface
 
 import numpy as np
@@ -13,13 +15,14 @@ import torch
 from torch import Tensor
 
 from ..protocols import Protocol
-from .clip import AudioState, Clip, Wave
+from ..receipt import AudioReceipt, Loss
+from .clip import Clip, Wave
 from .fbank import FRAME, RATE, SHIFT, fbank, resample_fourier
 from .sampling import eight_windows, window_samples
 
 
-class AudioInput(Interface):
-    """What an audio encoder asks of a wave at 16 kHz (audio.AudioEncoderConfig is one)."""
+class FeatureExtractor(Interface):
+    """How an audio encoder makes its input of a wave at 16 kHz (audio.AudioEncoderConfig is one)."""
 
     @property
     def min_samples(self) -> int: ...
@@ -39,54 +42,54 @@ class Filterbank:
 FILTERBANK = Filterbank()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sound:
-    """What the audio encoder is given, and what became of the clip's sound.
+class AudioInput(NamedTuple):
+    """What the audio encoder is given, and the account of the clip's audio.
 
-    fbank            [F, bins] bfloat16 or float32 as the protocol says; None where nothing is to be encoded
-    state            as in Clip
-    decoded_seconds  sound decoded from the file
-    used_seconds     sound that is in the fbank (overlapping windows count each time)
-    windows_seconds  (start, end) of the used pieces, in the file's time
-    padded_seconds   silence added after them
-    notes, losses    as in Clip; the clip's own are not repeated
+    fbank    [F, bins], bfloat16 or float32 as the protocol says; None if nothing is to be encoded
+    receipt  without its number of tokens, which depends on the model
+    losses   the audio's own; the clip's are not repeated
     """
 
     fbank: Tensor | None
-    state: AudioState
-    decoded_seconds: float = 0.0
-    used_seconds: float = 0.0
-    windows_seconds: tuple[tuple[float, float], ...] = ()
-    padded_seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
+    receipt: AudioReceipt
+    losses: tuple[Loss, ...] = ()
 
 
-def sound_features(clip: Clip, protocol: Protocol, encoder: AudioInput = FILTERBANK) -> Sound:
-    """The encoder's input features of a clip's sound, under the protocol that the clip was opened with."""
-    wave = clip.wave
+def audio_input(clip: Clip, protocol: Protocol, extractor: FeatureExtractor = FILTERBANK) -> AudioInput:
+    """The encoder's input features of a clip's audio, under the protocol that the clip was opened with."""
+    wave, state = clip.wave, clip.audio_state
     if wave is None:
-        return _without(clip, protocol, encoder)
-    if clip.audio_state == "silent" and clip.frames and protocol.absent_sound == "skip":
-        return Sound(fbank=None, state="silent", decoded_seconds=wave.seconds)  # there is nothing to hear in zeros
-    policy = protocol.file_sound if clip.kind == "audio" else protocol.video_sound
-    if policy == "first_channel":
-        return _first_channel(wave, protocol, clip.audio_state, encoder)
-    if policy == "eight_windows":
-        return _eight_windows(wave, protocol, clip.audio_state, encoder)
-    return _whole(wave, protocol, clip.audio_state, encoder)
+        made = _without(clip, protocol, extractor)
+    elif state == "silent" and clip.frames and protocol.absent_sound == "skip":
+        receipt = AudioReceipt(source=clip.source, state="silent", decoded_seconds=wave.seconds)
+        made = AudioInput(None, receipt)
+    else:
+        policy = protocol.file_sound if clip.kind == "audio" else protocol.video_sound
+        made = _POLICIES[policy](clip, wave, protocol, extractor)
+    if state == "absent":
+        return _with_loss(made, Loss("audio_absent", "it has no sound"), "the medium has no sound")
+    if state == "silent":
+        note = "every sample is zero" + ("" if made.fbank is not None else "; it was not encoded")
+        return _with_loss(made, Loss("audio_silent", "its sound is digital silence"), note)
+    return made
 
 
-def _without(clip: Clip, protocol: Protocol, encoder: AudioInput) -> Sound:
+def _with_loss(made: AudioInput, loss: Loss, note: str) -> AudioInput:
+    receipt = replace(made.receipt, notes=(*made.receipt.notes, note))
+    return AudioInput(made.fbank, receipt, (*made.losses, loss))
+
+
+def _without(clip: Clip, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
+    receipt = AudioReceipt(source=clip.source, state=clip.audio_state)
     if clip.audio_state != "absent" or protocol.absent_sound == "skip":
-        return Sound(fbank=None, state=clip.audio_state)
+        return AudioInput(None, receipt)
     seconds = protocol.sound_seconds
     zeros = torch.zeros(round(seconds * RATE))
     note = f"{seconds:g} s of silence are encoded for the absent sound, as the public implementation does"
-    return Sound(fbank=_features(zeros, protocol, encoder), state="absent", padded_seconds=seconds, notes=(note,))
+    return AudioInput(_features(zeros, protocol, extractor), replace(receipt, padded_seconds=seconds, notes=(note,)))
 
 
-def _first_channel(wave: Wave, protocol: Protocol, state: AudioState, encoder: AudioInput) -> Sound:
+def _first_channel(clip: Clip, wave: Wave, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
     room = round(protocol.sound_seconds * wave.rate)
     used = wave.samples[:room]
     filled = np.zeros(room) if protocol.pad_sound else used
@@ -94,74 +97,83 @@ def _first_channel(wave: Wave, protocol: Protocol, state: AudioState, encoder: A
     at_16k = resample_fourier(torch.from_numpy(filled), wave.rate, RATE)
     losses = _unused(wave, len(used) / wave.rate)
     if wave.channels > 1:
-        losses += (f"only the first of {wave.channels} channels is used",)
-    return _account(wave, protocol, state, encoder, at_16k, [(0.0, len(used) / wave.rate)], losses)
+        losses += (Loss("audio_channels", f"only the first of {wave.channels} channels is used"),)
+    return _account(clip, wave, protocol, extractor, at_16k, [(0.0, len(used) / wave.rate)], losses)
 
 
-def _eight_windows(wave: Wave, protocol: Protocol, state: AudioState, encoder: AudioInput) -> Sound:
+def _eight_windows(clip: Clip, wave: Wave, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
     total = len(wave.samples)
     slices = [window_samples(window, total, wave.rate) for window in eight_windows(total, wave.rate)]
-    joined = np.concatenate([wave.samples[piece] for piece in slices])
-    pieces = [(piece.start / wave.rate, piece.stop / wave.rate) for piece in slices]
-    heard, reach = 0, 0
-    for piece in slices:
-        heard, reach = heard + max(piece.stop - max(piece.start, reach), 0), piece.stop
-    losses = _unused(wave, heard / wave.rate)
+    joined = np.concatenate([wave.samples[window] for window in slices])
+    windows = [(window.start / wave.rate, window.stop / wave.rate) for window in slices]
+    covered, reach = 0, 0  # samples, counted once where windows overlap
+    for window in slices:
+        covered, reach = covered + max(window.stop - max(window.start, reach), 0), window.stop
+    losses = _unused(wave, covered / wave.rate)
     filled = np.zeros(max(round(protocol.sound_seconds * wave.rate), len(joined)), np.float32)
     filled[: len(joined)] = joined
     return _account(
-        wave, protocol, state, encoder, torch.from_numpy(filled if protocol.pad_sound else joined), pieces, losses
+        clip, wave, protocol, extractor, torch.from_numpy(filled if protocol.pad_sound else joined), windows, losses
     )
 
 
-def _whole(wave: Wave, protocol: Protocol, state: AudioState, encoder: AudioInput) -> Sound:
+def _whole(clip: Clip, wave: Wave, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
     used = wave.samples[: round(protocol.sound_seconds * wave.rate)]
     least = max(encoder.min_samples, round(protocol.sound_seconds * wave.rate) if protocol.pad_sound else 0)
     filled = used if len(used) >= least else np.pad(used, (0, least - len(used)))
     seconds = len(used) / wave.rate
     return _account(
+        clip,
         wave,
         protocol,
-        state,
-        encoder,
+        extractor,
         torch.from_numpy(filled.astype(np.float32)),
         [(0.0, seconds)],
         _unused(wave, seconds),
     )
 
 
-def _unused(wave: Wave, used: float) -> tuple[str, ...]:
-    """A loss, when sound of the asked range is left out (a tenth of a second is none)."""
+_POLICIES: dict[str, Callable[[Clip, Wave, Protocol, FeatureExtractor], AudioInput]] = {
+    "first_channel": _first_channel,
+    "eight_windows": _eight_windows,
+    "whole": _whole,
+}
+
+
+def _unused(wave: Wave, used: float) -> tuple[Loss, ...]:
+    """A loss if audio of the requested range is not used; less than a tenth of a second is not one."""
     there = wave.available_seconds
-    return () if there - used < 0.1 else (f"{there - used:.1f} of {there:.1f} s of sound are not used",)
+    if there - used < 0.1:
+        return ()
+    return (Loss("audio_range", f"{there - used:.1f} of {there:.1f} s of sound are not used"),)
 
 
 def _account(
+    clip: Clip,
     wave: Wave,
     protocol: Protocol,
-    state: AudioState,
-    encoder: AudioInput,
+    extractor: FeatureExtractor,
     at_16k: Tensor,
-    pieces: list[tuple[float, float]],
-    losses: tuple[str, ...],
-) -> Sound:
-    used = sum(end - start for start, end in pieces)
+    windows: list[tuple[float, float]],
+    losses: tuple[Loss, ...],
+) -> AudioInput:
+    used = sum(end - start for start, end in windows)
     padded = max(len(at_16k) / RATE - used, 0.0)
-    notes = losses
+    notes = tuple(loss.detail for loss in losses)
     if padded > 0.005:
         notes += (f"{padded:.1f} s of silence are added after {used:.1f} s of sound",)
     shift = wave.start_seconds
-    return Sound(
-        fbank=_features(at_16k, protocol, encoder),
-        state=state,
+    receipt = AudioReceipt(
+        source=clip.source,
+        state=clip.audio_state,
         decoded_seconds=wave.seconds,
         used_seconds=used,
-        windows_seconds=tuple((shift + start, shift + end) for start, end in pieces),
+        windows_seconds=tuple((shift + start, shift + end) for start, end in windows),
         padded_seconds=padded,
         notes=notes,
-        losses=losses,
     )
+    return AudioInput(_features(at_16k, protocol, extractor), receipt, losses)
 
 
-def _features(wave: Tensor, protocol: Protocol, encoder: AudioInput) -> Tensor:
-    return encoder.input_features(wave).to(torch.bfloat16 if protocol.fbank_dtype == "bfloat16" else torch.float32)
+def _features(wave: Tensor, protocol: Protocol, extractor: FeatureExtractor) -> Tensor:
+    return extractor.input_features(wave).to(torch.bfloat16 if protocol.fbank_dtype == "bfloat16" else torch.float32)

@@ -172,12 +172,12 @@ def _medium(clip: str | Path | None, config: Any, frames: int | None, protocol: 
     if clip is None:
         fbank = config.audio_config.num_frames(round(SOUND_SECONDS * SAMPLING_RATE)) if hears else None
         return _Medium({"frames": frames if sees else None, "fbank_frames": fbank})
-    from ..media import open_clip, sound_features
+    from ..media import audio_input, open_clip
     from ..protocols import protocol as named
 
     chosen = named(protocol or config.protocol)
     opened = open_clip(clip, num_frames=frames, protocol=chosen, want_video=sees, want_audio=hears)
-    sound = sound_features(opened, chosen, config.audio_config) if hears and opened.kind != "image" else None
+    sound = audio_input(opened, chosen, config.audio_config) if hears and opened.kind != "image" else None
     fbank = None if sound is None or sound.fbank is None else sound.fbank.shape[0]
     extent: dict[str, Any] = {"fbank_frames": fbank, "still": opened.kind == "image"}
     extent["frames"] = len(opened.frames) or None

@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse, Response
 from .. import __version__
 from ..engine import Engine
 from ..errors import UsageError, VideoLlama2Error
+from ..media_cache import EncodedMediaCache
 from ..receipt import Answer
 from ..ui import add_page
 from . import metrics as figures
 from . import schema
-from .cache import EncodedMedia
 from .completions import PendingAnswer, job_for
 from .decoding import Decoding
 from .errors import ApiError, api_error, validation_error
@@ -65,17 +65,20 @@ class ServerState:
         self.engine, self.settings = engine, settings
         self.metrics = figures.ServerMetrics()
         self.files = FileStore(settings)
-        self.cache = EncodedMedia(settings.cache_bytes, settings.cache_folder, settings.cache_folder_bytes)
+        self.cache = EncodedMediaCache(
+            settings.cache_bytes,
+            settings.cache_folder,
+            settings.cache_folder_bytes,
+            model=fingerprint(engine, settings),
+        )
         fetcher = Fetcher(settings.limits) if settings.limits.url_hosts else None
         self.intake = MediaIntake(settings.limits, self.files, fetcher)
         self.decoding = Decoding(settings.limits)
-        self.scheduler = Scheduler(
-            engine, settings, self.metrics, self.decoding.open_clip, self.cache, fingerprint(engine, settings)
-        )
+        self.scheduler = Scheduler(engine, settings, self.metrics, self.decoding.open_clip, self.cache)
         gauge = self.metrics.gauge
         gauge("waiting", "Questions that wait", lambda: self.scheduler.waiting)
         gauge("running", "Questions that are being answered", lambda: self.scheduler.running)
-        gauge("media_cache_bytes", "Encoded media in memory", lambda: self.cache.bytes)
+        gauge("media_cache_bytes", "Encoded media in memory", lambda: self.cache.nbytes)
         gauge("files_bytes", "Uploaded files", lambda: self.files.bytes)
         self.started = int(time.time())
 
@@ -223,7 +226,7 @@ def _chat_routes(app: FastAPI, server: ServerState) -> None:
             settings=settings,
             intake=server.intake,
             client=request.state.client,
-            tell=pending.tell,
+            send=pending.send,
         )
         log = _logger_of(asked, request, id, settings.log_content)
         pending.submit(job)

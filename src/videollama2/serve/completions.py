@@ -12,7 +12,7 @@ from ..receipt import Answer, TokenLogprob
 from . import schema
 from .errors import ApiError
 from .intake import MediaIntake
-from .scheduler import Event, Job, Piece, Scheduler
+from .scheduler import ChatJob, Event, Scheduler, TextChunk
 from .settings import ServeSettings
 
 _KINDS = {"video_url": "video", "image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "video"}
@@ -27,16 +27,16 @@ class PendingAnswer:
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + seconds
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._job: Job | None = None
+        self._job: ChatJob | None = None
 
-    def tell(self, event: Event) -> None:
+    def send(self, event: Event) -> None:
         """From any thread."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
         except RuntimeError:  # the loop is closed: nobody is there to be told
             self.cancel()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: ChatJob) -> None:
         """Raises as `Scheduler.submit`."""
         self._scheduler.submit(job)
         self._job = job
@@ -65,19 +65,19 @@ class PendingAnswer:
             raise event
         return event
 
-    async def events(self) -> AsyncIterator[Piece | Answer]:
+    async def events(self) -> AsyncIterator[TextChunk | Answer]:
         """All of them, the answer last; raises as `event`."""
         while True:
             event = await self.event()
-            if isinstance(event, Piece | Answer):
+            if isinstance(event, TextChunk | Answer):
                 yield event
             if isinstance(event, Answer):
                 return
 
 
 def job_for(
-    asked: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: MediaIntake, client: str, tell: Any
-) -> Job:
+    asked: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: MediaIntake, client: str, send: Any
+) -> ChatJob:
     """The job of a request.
 
     Raises:
@@ -99,14 +99,14 @@ def job_for(
         raise ApiError(
             400, "too_many_media", f"the request has {len(parts)} media; at most {most} are taken", param="messages"
         )
-    return Job(
+    return ChatJob(
         client=client,
         messages=[_message(message) for message in asked.messages],
         media=lambda: intake.all(parts),
         options=_options(asked, settings),
         protocol=protocol(asked.protocol or engine.protocol),
         strict=bool(asked.strict),
-        tell=tell,
+        send=send,
     )
 
 

@@ -24,7 +24,7 @@ from ..json_lines import dumps_line
 from ..receipt import Answer
 from .completions import PendingAnswer, completion, logprobs_of, told, usage
 from .errors import api_error
-from .scheduler import Event, Piece
+from .scheduler import Event, TextChunk
 
 logger = logging.getLogger(__name__)
 _FIRST_SECONDS = 15.0  # for an answer's beginning; until then an error can still have a status of its own
@@ -150,7 +150,7 @@ async def _events(
     yield chunk({"role": "assistant", "content": ""})
     try:
         while True:
-            if isinstance(event, Piece):
+            if isinstance(event, TextChunk):
                 logprobs = {"logprobs": logprobs_of(event.logprobs, engine)} if event.logprobs else {}
                 yield chunk({"content": event.text}, choice=logprobs)
             elif isinstance(event, Answer):

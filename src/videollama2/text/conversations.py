@@ -1,4 +1,4 @@
-"""What users hand in: questions and conversations in several forms, and the media in them.
+"""What callers pass in: questions and conversations in several forms, and the media in them.
 
 "What is this?" + videos="clip.mp4"    ─┐
 [{"role": "user", "content": […]}, …]  ─┼─ as_conversations ──► conversations ── media_of ──► Media
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
+from ..receipt import Modality
 from .prompts import Message
-from .tokenization import Modality
 
 _KINDS = ("image", "video", "audio")
 _PART_OPTIONS = ("start", "end", "times", "num_frames", "sound")
@@ -19,12 +19,12 @@ _PART_OPTIONS = ("start", "end", "times", "num_frames", "sound")
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """One medium of a request, and what is wanted of it.
+    """A media item of a request, and what is used of it.
 
     Attributes:
         source: a path, bytes, a PIL image, u8[T, H, W, C] or u8[H, W, C], or a list of frames.
         start, end: seconds from the beginning; None: from the beginning, to the end.
-        video, audio: whether its pictures and its sound are wanted.
+        video, audio: whether its pictures and its sound are used.
         times: seconds of each frame of a list.
         num_frames: frames to sample; None: the model's own number.
     """
@@ -43,10 +43,11 @@ def as_conversations(text: Any, images: Any = None, videos: Any = None, audio: A
 
     Args:
         text: a question, a conversation, or a list of either.
-        images, videos, audio: for questions: one medium, or a list with one per question (None: none for that one).
+        images, videos, audio: for questions: one media item, or a list with one per question (None: a question
+            without).
 
     Raises:
-        UsageError: anything else, or media that don't match the questions in number.
+        UsageError: anything else, or a number of media that differs from the number of questions.
     """
     items: list[Any] = [text] if isinstance(text, str) else list(text) if isinstance(text, Sequence) else []
     given = [(kind, media) for kind, media in zip(_KINDS, (images, videos, audio), strict=True) if media is not None]
@@ -54,7 +55,7 @@ def as_conversations(text: Any, images: Any = None, videos: Any = None, audio: A
         items = [items]
     if items and all(isinstance(item, list | tuple) for item in items):
         if given:
-            raise UsageError("media go into the messages when conversations are given")
+            raise UsageError("got media beside conversations; put media into the messages")
         return [list(item) for item in items]
     if not items or not all(isinstance(item, str) for item in items):
         raise UsageError(f"text is {text!r:.80}; expected a question, a conversation, or a list of either")
@@ -63,8 +64,8 @@ def as_conversations(text: Any, images: Any = None, videos: Any = None, audio: A
         column = [media] if isinstance(text, str) else list(media)
         if len(column) != len(items):
             raise UsageError(f"{len(column)} {kind} media were given for {len(items)} questions; expected one each")
-        for content, medium in zip(contents, column, strict=True):
-            content += [] if medium is None else [{"type": kind, kind: medium}]
+        for content, item in zip(contents, column, strict=True):
+            content += [] if item is None else [{"type": kind, kind: item}]
     return [
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
         for content, question in zip(contents, items, strict=True)
@@ -75,9 +76,9 @@ def media_of(conversation: Sequence[Message]) -> list[Media]:
     """The media parts of a conversation, in order.
 
     Raises:
-        UsageError: a part without a source, or with a key that is not known.
+        UsageError: a part without a source, or with an unknown key.
     """
-    return [_media(part) for message in conversation for part in _parts(message) if _is_medium(part)]
+    return [_media(part) for message in conversation for part in _parts(message) if _is_media(part)]
 
 
 def _media(part: Mapping[str, Any]) -> Media:
@@ -93,18 +94,11 @@ def _media(part: Mapping[str, Any]) -> Media:
     return Media(source=source, video=kind != "audio", audio=kind == "audio" or bool(sound), **options)
 
 
-def with_modalities(conversation: Sequence[Message], modalities: Sequence[Modality]) -> list[Message]:
-    """The conversation with the k-th media part's type set to what the k-th medium turned out to be.
-
-    What is malformed is left for prompts.py to complain about.
-    """
-    left = iter(modalities)
-    return [
-        {**message, "content": [{"type": next(left, p["type"])} if _is_medium(p) else p for p in _parts(message)]}
-        if _parts(message)
-        else message
-        for message in conversation
-    ]
+def first_turn(question: str, modalities: Sequence[Modality], system: str | None = None) -> list[Message]:
+    """Messages of a question: the caller's system turn, if any, then the media before the question."""
+    media = [{"type": modality} for modality in modalities]
+    turns: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+    return [*turns, {"role": "user", "content": [*media, {"type": "text", "text": question}]}]
 
 
 def _parts(message: Message) -> Sequence[Any]:
@@ -112,5 +106,5 @@ def _parts(message: Message) -> Sequence[Any]:
     return content if isinstance(content, list | tuple) else ()
 
 
-def _is_medium(part: Any) -> bool:
+def _is_media(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") in _KINDS

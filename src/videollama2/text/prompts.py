@@ -10,11 +10,12 @@ Text of messages is data in every role: no tag, chat marker or control token in 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from ..errors import PromptError
-from .tokenization import SLOT_MODALITIES, Modality, Piece, Segment, Slot, Tokenizer, encode_pieces
+from ..receipt import Modality
+from .tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
 
 Role = Literal["system", "user", "assistant"]
 Message = Mapping[str, Any]
@@ -150,13 +151,17 @@ def encode_prompt(
 
 
 def build_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> Prompt:
-    """Ids of a conversation that waits for the assistant's turn.
+    """`prompt_of_turns(parse_messages(messages), …)`."""
+    return prompt_of_turns(parse_messages(messages), tokenizer, system_prompt=system_prompt)
 
-    `system_prompt`: the model's own (config.system_prompt); it is used where the messages bring no system turn. If
-    the chat template refuses it or leaves it out, the prompt goes without it and a note says so. A system turn of the
-    messages that the template does not take raises PromptError; so does every malformed conversation.
+
+def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> Prompt:
+    """Ids of a conversation that ends where the assistant answers.
+
+    `system_prompt`: the model's own (config.system_prompt), used if the messages have no system turn. If the chat
+    template rejects or drops it, the prompt is built without it and a note says so. A system turn of the messages that
+    the template rejects or drops raises PromptError.
     """
-    turns = parse_messages(messages)
     if turns[-1].role != "user":
         raise PromptError("the last message is the assistant's; expected a user message to answer")
     if system_prompt is None or turns[0].role == "system":
@@ -197,6 +202,15 @@ def parse_messages(messages: Sequence[Message]) -> list[Turn]:
                 "user and assistant take turns, the user first"
             )
     return turns
+
+
+def with_modalities(turns: Sequence[Turn], modalities: Sequence[Modality]) -> list[Turn]:
+    """The turns with the k-th slot set to the modality that the k-th media item turned out to have."""
+    found = iter(modalities)
+    return [
+        replace(turn, parts=tuple(Slot(next(found, p.modality)) if isinstance(p, Slot) else p for p in turn.parts))
+        for turn in turns
+    ]
 
 
 def _parse_message(message: Message, number: int) -> Turn:

@@ -18,11 +18,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import CheckpointNotFound, ConfigError, PromptError, VideoLlama2Error
+from ..receipt import Modality
 
-Modality = Literal["image", "video", "audio"]
 Tokenizer = Any  # a transformers tokenizer with a `tokenizers` backend, as `load_tokenizer` returns it
 
 SLOT_IDS: dict[Modality, int] = {"image": -200, "video": -201, "audio": -202}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MediaError, VideoLlama2Error
-from ...media import Clip, open_clip, sound_features
+from ...media import Clip, audio_input, open_clip
 from ...media.worker import loop
 from ...protocols import protocol
 
@@ -35,7 +35,7 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         want_video=task["video"],
         want_audio=task["audio"],
     )
-    sound = sound_features(clip, chosen) if task["audio"] and clip.kind != "image" else None
+    sound = audio_input(clip, chosen) if task["audio"] and clip.kind != "image" else None
     return {
         "kind": clip.kind,
         "seconds": _seconds(clip),

@@ -1,0 +1,188 @@
+"""A continuous batch: sequences join and leave between steps, and each is decoded as if it were alone.
+
+    join: prompts [1, L_i, D] ── padded on the left, one prefill ──► first tokens
+    step: the newest token of every sequence ── one forward pass ──► one more token each
+
+This is the only decoder: `Engine.answer`, `stream`, `batch` and the server differ in who joins when. One cache holds
+the keys and values of all sequences. A finished sequence keeps its place, unused, until half of the places are free or
+another joins: a few idle rows cost less than copying the cache and recording the CUDA graph again.
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from .prompt import PromptAccount, PromptEmbeddings
+from .sampling import GenerateOptions
+from .sequence import ActiveSequence, newest_tokens
+from .steps import DecodeSteps, pad_left
+
+
+class Batch:
+    """Sequences decoded together. For one thread; `lock` is held while a step is computed, never in between."""
+
+    def __init__(self, model: Any, lock: AbstractContextManager[Any] | None = None) -> None:
+        self._model = model
+        self._lock = contextlib.nullcontext() if lock is None else lock
+        self._places: list[ActiveSequence] = []  # of each row of the cache; some are done
+        self._cache: DynamicCache | None = None
+        self._steps: DecodeSteps | None = None
+
+    @property
+    def sequences(self) -> list[ActiveSequence]:
+        """Those being generated."""
+        return [s for s in self._places if not s.done]
+
+    @property
+    def closed_to_newcomers(self) -> bool:
+        """A sliding window forgets, and padding would shift what it holds: nobody joins one that is in use."""
+        return bool(self._places) and _slides(self._cache)
+
+    @torch.inference_mode()
+    def join(self, *new: ActiveSequence, cache: DynamicCache | None = None) -> list[str]:
+        """Compute prompts and first tokens, in one padded prefill; returns the text that is now final of each.
+
+        Args:
+            cache: holds what comes before `embeds` of each of `new` (equally long); it grows with the batch.
+
+        Raises:
+            torch.OutOfMemoryError, …: nobody has joined, and the others are unchanged.
+        """
+        with self._lock:
+            started = time.perf_counter()
+            embeds, mask = pad_left([s.embeds[0] for s in new if s.embeds is not None])
+            cache = DynamicCache(config=self._model.config.text_config) if cache is None else cache
+            mask = nn.functional.pad(mask, (cache.get_seq_length(), 0), value=1)
+            steps = DecodeSteps(self._model, cache, mask, max(s.tokens_left for s in new))
+            pieces = _push(new, steps.prefill(embeds))
+            seconds = time.perf_counter() - started
+            for sequence in new:
+                sequence.embeds = None
+                sequence.seconds.append(sequence.account.seconds + seconds)
+            if any(not s.done for s in new):
+                self._merge(list(new), cache, steps)
+        return pieces
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[ActiveSequence, str]]:
+        """One more token for every sequence, with the text that is now final; finished ones leave."""
+        with self._lock:
+            started = time.perf_counter()
+            self._leave()
+            if self._steps is None:
+                return []
+            logits = self._steps.decode(newest_tokens(self._places, self._steps.mask.device))
+            active = [(i, s) for i, s in enumerate(self._places) if not s.done]
+            sequences = [s for _, s in active]
+            kept = logits if len(active) == len(self._places) else logits[[i for i, _ in active]]
+            pieces = _push(sequences, kept)
+            seconds = time.perf_counter() - started
+            for sequence in sequences:
+                sequence.seconds.append(seconds)
+            self._leave()
+        return list(zip(sequences, pieces, strict=True))
+
+    def close(self) -> None:
+        """Let everyone go; a cache that was given to `join` is left complete."""
+        with self._lock:
+            if self._steps is not None:
+                self._steps.close()
+            self.clear()
+
+    def clear(self) -> None:
+        """Drop all sequences and the cache, as after an error of the model."""
+        self._places, self._cache, self._steps = [], None, None
+
+    def _leave(self) -> None:
+        """Free the places of finished sequences, once that pays."""
+        active = len(self.sequences)
+        if not active:
+            self.close()
+        elif 2 * active <= len(self._places):
+            self._compact()
+
+    def _compact(self) -> None:
+        stay = [i for i, s in enumerate(self._places) if not s.done]
+        if len(stay) == len(self._places) or self._steps is None or self._cache is None:
+            return
+        self._steps.close()
+        self._places = [self._places[i] for i in stay]
+        mask, length = self._steps.mask[stay], self._steps.mask.shape[1]
+        # padding that only those who left needed
+        unused = 0 if _slides(self._cache) else int((mask.cumsum(1) == 0).all(0).sum())
+        for layer in self._cache.layers:
+            window = slice(unused, length) if unused else slice(None)
+            layer.keys = layer.keys[stay, :, window].contiguous()
+            layer.values = layer.values[stay, :, window].contiguous()
+        self._begin(self._cache, mask[:, unused:])
+
+    def _merge(self, new: list[ActiveSequence], cache: DynamicCache, steps: DecodeSteps) -> None:
+        self._compact()
+        if self._steps is None or self._cache is None:
+            self._places, self._cache, self._steps = new, cache, steps
+            return
+        self._steps.close()
+        ours, theirs = self._steps.mask, steps.mask
+        width = max(ours.shape[1], theirs.shape[1])
+        merged = [
+            (_stacked(a.keys, b.keys, width), _stacked(a.values, b.values, width))
+            for a, b in zip(self._cache.layers, cache.layers, strict=True)
+        ]
+        for layer, (keys, values) in zip(self._cache.layers, merged, strict=True):
+            layer.keys, layer.values = keys, values
+        self._places = [*self._places, *new]
+        self._begin(self._cache, torch.cat([nn.functional.pad(m, (width - m.shape[1], 0)) for m in (ours, theirs)]))
+
+    def _begin(self, cache: DynamicCache, mask: Tensor) -> None:
+        self._steps = DecodeSteps(self._model, cache, mask, max(s.tokens_left for s in self._places))
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Tensor],
+    options: GenerateOptions,
+    stop_ids: Sequence[int],
+    cache: DynamicCache | None = None,
+) -> list[list[int]]:
+    """Ids only: what each prompt [L_i, D] generates, decoded in one batch.
+
+    Args:
+        options: with the checkpoint's defaults filled in.
+        stop_ids: ids that end a sequence; its last id is one of them, or it has reached `max_new_tokens`.
+        cache: as for `Batch.join`.
+
+    Raises:
+        NumericsError: a logit is NaN or infinite.
+    """
+    sequences = [
+        ActiveSequence(PromptEmbeddings(p[None], PromptAccount()), options, lambda ids: "", stop_ids) for p in prompts
+    ]
+    batch = Batch(model)
+    batch.join(*sequences, cache=cache)
+    while batch.sequences:
+        batch.step()
+    for sequence in sequences:
+        if sequence.error is not None:
+            raise sequence.error
+    return [sequence.ids for sequence in sequences]
+
+
+def _push(sequences: Sequence[ActiveSequence], logits: Tensor) -> list[str]:
+    """Give each sequence its row of logits [B, V]; returns the text that is now final."""
+    best, finite = logits.argmax(-1).tolist(), torch.isfinite(logits).all(-1).tolist()
+    return [s.push(row, b, f) for s, row, b, f in zip(sequences, logits, best, finite, strict=True)]
+
+
+def _slides(cache: DynamicCache | None) -> bool:
+    return cache is None or any(layer.is_sliding for layer in cache.layers)
+
+
+def _stacked(ours: Tensor, theirs: Tensor, width: int) -> Tensor:
+    """Keys or values [B, heads, L, d] and [b, heads, l, d] as [B + b, heads, width, d], zeros first."""
+    return torch.cat([nn.functional.pad(t, (0, 0, width - t.shape[2], 0)) for t in (ours, theirs)])

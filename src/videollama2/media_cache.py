@@ -1,0 +1,183 @@
+"""Encoded media, cached by what they are: a second question about a clip needs no decoding and no encoding.
+
+    content, range, modalities, frames, protocol, model ── key ──► EncodedMedia (tokens and receipt)
+
+In memory, and in a folder of safetensors files if one is given; both evict what was used longest ago.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+from .encoded_media import EncodedMedia
+from .errors import UnreadableMedia
+from .protocols import Protocol
+from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
+from .text.conversations import Media
+
+logger = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+_METADATA = "media_receipt"  # of a file; files of other versions hold another key, and are ignored
+
+
+class MediaCache(Interface):
+    """What `Engine.prepare` needs of a cache of encoded media."""
+
+    def key(self, media: Media, protocol: Protocol) -> str | None:
+        """The media item's key; None if it can't be cached."""
+
+    def get(self, key: str) -> EncodedMedia | None:
+        """What is cached under a key."""
+
+    def put(self, key: str, value: EncodedMedia) -> None:
+        """Cache it."""
+
+
+class EncodedMediaCache:
+    """Least-recently-used cache in memory and, optionally, on disk. Safe to use from several threads.
+
+    Attributes:
+        model: distinguishes this model's tokens from another's.
+        nbytes: memory of the tokens held.
+    """
+
+    def __init__(
+        self, most_bytes: int, folder: Path | None = None, most_folder_bytes: int = 0, *, model: str = ""
+    ) -> None:
+        """Creates the folder if it is missing.
+
+        Raises:
+            OSError: the folder can't be created.
+        """
+        self.model, self.nbytes = model, 0
+        self._most, self._folder, self._most_folder = most_bytes, folder, most_folder_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, EncodedMedia] = OrderedDict()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def key(self, media: Media, protocol: Protocol) -> str | None:
+        """Equal for equal bytes of which the same is used in the same way; None for sources that are not files.
+
+        Raises:
+            UnreadableMedia: the file can't be read.
+        """
+        if not isinstance(media.source, bytes | str | os.PathLike):
+            return None
+        used = [media.start, media.end, media.video, media.audio, media.num_frames, asdict(protocol), self.model]
+        return hashlib.sha256(f"{_digest(media.source)} {json.dumps(used, sort_keys=True)}".encode()).hexdigest()
+
+    def get(self, key: str) -> EncodedMedia | None:
+        """What is cached under a key, in memory or on disk; its tensors are on the CPU."""
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+                return found
+        found = self._read(key)
+        if found is not None:
+            self._hold(key, found)
+        return found
+
+    def put(self, key: str, value: EncodedMedia) -> None:
+        """Cache a copy; what was used longest ago makes room."""
+        tokens = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in value.tokens.items()}
+        copied = replace(value, tokens=tokens, reused=True)
+        self._hold(key, copied)
+        self._write(key, copied)
+
+    def _hold(self, key: str, value: EncodedMedia) -> None:
+        if value.nbytes > self._most:
+            return
+        with self._lock:
+            old = self._held.pop(key, None)
+            self.nbytes += value.nbytes - (old.nbytes if old else 0)
+            self._held[key] = value
+            while self.nbytes > self._most:
+                self.nbytes -= self._held.popitem(last=False)[1].nbytes
+
+    def _read(self, key: str) -> EncodedMedia | None:
+        if self._folder is None:
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        path = self._folder / f"{key}.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                receipt = _receipt(json.loads((file.metadata() or {})[_METADATA]))
+                tokens = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+            os.utime(path)
+            if not tokens or receipt.tokens != {name: len(t) for name, t in tokens.items()}:
+                raise ValueError("its tokens and its receipt differ")
+            return EncodedMedia(tokens=tokens, receipt=receipt, reused=True)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            logger.warning("ignoring a file of the media cache: %s", type(error).__name__)
+            return None
+
+    def _write(self, key: str, value: EncodedMedia) -> None:
+        if self._folder is None or value.nbytes > self._most_folder:
+            return
+        from safetensors.torch import save
+
+        from .storage import write_whole
+
+        path = self._folder / f"{key}.safetensors"
+        try:
+            write_whole(path, save(dict(value.tokens), {_METADATA: json.dumps(asdict(value.receipt))}))
+            files = sorted((stat.st_mtime, stat.st_size, file) for file, stat in _stats(self._folder))
+            left = sum(size for _, size, _ in files)
+            for _, size, file in files:
+                if left <= self._most_folder:
+                    break
+                file.unlink(missing_ok=True)
+                left -= size
+        except OSError as error:  # a full disk costs the copy on disk, nothing else
+            logger.warning("encoded media can't be cached on disk: %s", error.strerror or type(error).__name__)
+
+
+def _digest(source: Any) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    digest = hashlib.sha256()
+    try:
+        with Path(os.fspath(source)).open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise UnreadableMedia(f"{source} can no longer be read; upload it again") from error
+    return digest.hexdigest()
+
+
+def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder.glob("*.safetensors"):
+        try:
+            found.append((path, path.stat()))
+        except FileNotFoundError:  # another process that shares the folder evicted it
+            continue
+    return found
+
+
+def _receipt(plain: dict[str, Any]) -> MediaReceipt:
+    return MediaReceipt(
+        source=str(plain["source"]),
+        video=None if plain["video"] is None else VideoReceipt(**_tuples(plain["video"])),
+        audio=None if plain["audio"] is None else AudioReceipt(**_tuples(plain["audio"])),
+        losses=tuple(Loss(**loss) for loss in plain["losses"]),
+    )
+
+
+def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    def frozen(value: Any) -> Any:
+        return tuple(frozen(v) for v in value) if isinstance(value, list) else value
+
+    return {name: frozen(value) for name, value in plain.items()}
