@@ -119,7 +119,7 @@ def _eight_windows(clip: Clip, wave: Wave, protocol: Protocol, extractor: Featur
 
 def _whole(clip: Clip, wave: Wave, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
     used = wave.samples[: round(protocol.sound_seconds * wave.rate)]
-    least = max(encoder.min_samples, round(protocol.sound_seconds * wave.rate) if protocol.pad_sound else 0)
+    least = max(extractor.min_samples, round(protocol.sound_seconds * wave.rate) if protocol.pad_sound else 0)
     filled = used if len(used) >= least else np.pad(used, (0, least - len(used)))
     seconds = len(used) / wave.rate
     return _account(
