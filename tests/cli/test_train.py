@@ -21,7 +21,7 @@ from videollama2.train.distributed import Processes, accumulation_steps
 from videollama2.train.prepare import Sources
 
 from .. import tiny
-from . import runs
+from ..train import runs
 
 USAGE, DATA, WEIGHTS, NUMERICS, STORAGE = 2, 3, 4, 6, 8
 Call = Callable[..., tuple[int, str]]

@@ -17,7 +17,7 @@ from videollama2.errors import UnreadableMedia
 from videollama2.evals import registry
 from videollama2.evals.journal import read_results
 
-from .fake import FakeEngine, Letters, letters, outcomes
+from ..evals.fake import FakeEngine, Letters, letters, outcomes
 
 REPLIES = {"q1?": "B", "q2?": "hm", "q3?": UnreadableMedia("broken")}
 NAMES = ("results.jsonl", "summary.json", "manifest.json")

@@ -14,7 +14,7 @@ from PIL import Image
 from videollama2.cli import main
 from videollama2.weights import adapters, catalog
 
-from . import tiny
+from ..weights import tiny
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
