@@ -1,35 +1,35 @@
-"""How far a long job is: a bar with the time left on a terminal, else a line now and then, for logs."""
+"""Progress of a long job: a bar with the time left on a terminal, else a line per minute, for logs."""
 
 import time
 from typing import Protocol
 
 from rich.console import Console
 
-LINE_SECONDS = 60.0  # between two lines of progress where standard error is no terminal
+LINE_SECONDS = 60.0  # between two lines, if standard error is not a terminal
 
 
 class Progress(Protocol):
-    """Progress that is shown."""
+    """A progress display."""
 
     def update(self, done: int, words: str) -> None:
-        """So many are done; `words` say what else there is to say."""
+        """Show that `done` items are finished; `words` is free text beside it."""
 
     def close(self) -> None:
-        """Put it away."""
+        """Remove the display."""
 
 
-def begin(first: int, last: int, noun: str) -> Progress:
-    """Progress from `first` done to `last`, on standard error.
+def show_progress(first: int, last: int, noun: str) -> Progress:
+    """A progress display on standard error, from `first` items done to `last`.
 
     Args:
-        noun: what is counted ("step").
+        noun: what is counted, like "step".
     """
     console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     return _Bar(console, first, last, noun) if console.is_terminal else _Lines(console, first, last, noun)
 
 
 class _Bar:
-    """A bar with the time left, for a terminal. Log lines go above it."""
+    """A bar with the time left, for a terminal. Log lines appear above it."""
 
     def __init__(self, console: Console, first: int, last: int, noun: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -48,20 +48,20 @@ class _Bar:
 
 
 class _Lines:
-    """A line a minute, and one for the last, for logs."""
+    """A line per minute, and one for the last item, for logs."""
 
     def __init__(self, console: Console, first: int, last: int, noun: str) -> None:
         self._console, self._first, self._last, self._noun = console, first, last, noun
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def update(self, done: int, words: str) -> None:
         now = time.monotonic()
-        if now - self._said < LINE_SECONDS and done < self._last:
+        if now - self._printed < LINE_SECONDS and done < self._last:
             return
-        self._said = now
+        self._printed = now
         left = (now - self._began) / max(done - self._first, 1) * (self._last - done)
         hours, minutes = divmod(round(left / 60), 60)
         self._console.print(f"{self._noun} {done} of {self._last}  {words}  {hours}:{minutes:02} h left", markup=False)
 
     def close(self) -> None:
-        """Nothing to put away."""
+        """Nothing to remove."""

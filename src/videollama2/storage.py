@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, so that a killed process leaves the old one or the new one."""
+"""Atomic file writes: a killed process leaves the old file or the new one, never half of one."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from .errors import StorageError
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file all or nothing; several processes may do so at once.
+    """Write a file atomically, also if several processes write it at once.
 
     Raises:
         StorageError: it can't be written.
@@ -25,7 +25,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> StorageError:
-    """The error of output that can't be written."""
+    """The StorageError for output that can't be written."""
     return StorageError(
         f"{path} can't be written ({error.strerror or error}); what was written before is intact. Make room or name "
         "another folder with --out, then run the same command again"

@@ -318,9 +318,12 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     done = evaluate(engine, benchmark("video-mme-subtitles"), tmp_path, tmp_path / "out", setting="paper", limit=1)
     assert done.results[0].question == published[0].question  # at the moments of the frames that the model sees
     assert "2 of 3 videos have no subtitles" in shown.load(tmp_path, "paper").notes
-    for broken in (b"\xff\xfe\x00 no text", b"just some text, again and again"):
+    for broken, words in (
+        (b"\xff\xfe\x00 no text", "is not a subtitle file"),
+        (b"just some text, again and again", "has no subtitles"),
+    ):
         (tmp_path / "subtitles" / "abcdefgh_-2.srt").write_bytes(broken)
-        with pytest.raises(DataError, match=r"abcdefgh_-2.srt holds no subtitles"):
+        with pytest.raises(DataError, match=rf"abcdefgh_-2.srt {words}"):
             shown.load(tmp_path, "strict")
     (tmp_path / "subtitles" / "abcdefgh_-2.srt").unlink()
     (tmp_path / "videos" / "abcdefgh_-1.mp4").write_bytes(b"no video")

@@ -10,8 +10,8 @@ import pytest
 from videollama2 import GenerateOptions, Media, Request, cli
 from videollama2.engine import Engine
 from videollama2.errors import DataError, EmptyMedia, MediaNotFound, UsageError, VideoLlama2Error, WorkerError
-from videollama2.live.captioning import LINES, MANIFEST, caption
-from videollama2.live.files import Job, jobs, same_stem
+from videollama2.live.captioning import LINES, MANIFEST, caption_files
+from videollama2.live.files import InputFile, find_files, same_stem
 from videollama2.subtitles import read_subtitles
 
 from .. import tiny
@@ -53,9 +53,9 @@ class Counting:
 
 def test_what_is_written(engine: Engine, clips: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", []
-    listed = jobs([clips])
-    assert [job.name for job in listed] == ["a.mp4", "b/a.mp4", "b/bad.mp4"]
-    found = caption(
+    listed = find_files([clips])
+    assert [file.name for file in listed] == ["a.mp4", "b/a.mp4", "b/bad.mp4"]
+    found = caption_files(
         engine, listed, out, REQUEST, **WINDOW, summary=True, formats=(".srt", ".vtt"),
         on_file=lambda line, done, total: told.append((line["file"], done, total)),
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_run_goes_on_where_it_was_killed(
     engine: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
-    caption(engine, jobs([clips]), whole, REQUEST, **WINDOW)
+    caption_files(engine, find_files([clips]), whole, REQUEST, **WINDOW)
 
     def power_cut(name: str) -> None:
         if name == "bad.mp4":
@@ -86,13 +86,13 @@ def test_a_run_goes_on_where_it_was_killed(
 
     monkeypatch.setattr(engine, "opener", Counting(engine.opener, power_cut))
     with pytest.raises(KeyboardInterrupt):
-        caption(engine, jobs([clips]), out, REQUEST, **WINDOW, threads=1)
+        caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW, threads=1)
     assert [line["file"] for line in lines(out)] == ["a.mp4", "b/a.mp4"]
     kept = (out / LINES).read_bytes()
     (out / LINES).write_bytes(kept[:-30])  # the last line was being written
     again = Counting(engine.opener.opener)
     monkeypatch.setattr(engine, "opener", again)
-    found = caption(engine, jobs([clips]), out, REQUEST, **WINDOW)
+    found = caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW)
     assert found.reused == 1 and "a.mp4" in again.opened and set(again.opened) == {"a.mp4", "bad.mp4"}
     assert len(again.opened) <= 4  # of b/a.mp4: its length and its one window
 
@@ -106,20 +106,20 @@ def test_a_run_goes_on_where_it_was_killed(
 
 def test_what_is_done_is_not_done_again(engine: Engine, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    caption(engine, jobs([clips]), out, REQUEST, **WINDOW)
+    caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW)
     before = (out / LINES).read_bytes()
-    assert caption(engine, jobs([clips]), out, REQUEST, **WINDOW).reused == 3
+    assert caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW).reused == 3
     assert (out / LINES).read_bytes() == before
     tiny.write_clip(clips / "b" / "bad.mp4", frames=10)  # it was mended
-    assert caption(engine, jobs([clips]), out, REQUEST, **WINDOW).reused == 2
+    assert caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW).reused == 2
     assert [line["status"] for line in lines(out)] == ["done"] * 3
-    alone = caption(engine, jobs([clips / "a.mp4"]), out, REQUEST, **WINDOW)
+    alone = caption_files(engine, find_files([clips / "a.mp4"]), out, REQUEST, **WINDOW)
     assert alone.reused == 1 and len(lines(out)) == 3  # lines of other files stay
     with pytest.raises(UsageError, match=r"question: 'what\?' → 'why\?'"):
-        caption(engine, jobs([clips]), out, Request(media=Media(source=""), question="why?"), **WINDOW)
+        caption_files(engine, find_files([clips]), out, Request(media=Media(source=""), question="why?"), **WINDOW)
     (out / LINES).write_text('{"file": 1}\n')
     with pytest.raises(DataError, match=r"captions\.jsonl:1"):
-        caption(engine, jobs([clips]), out, REQUEST, **WINDOW)
+        caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW)
 
 
 def test_failed_files_are_tried_again_where_it_is_asked_for(
@@ -127,11 +127,11 @@ def test_failed_files_are_tried_again_where_it_is_asked_for(
 ) -> None:
     opener = Counting(engine.opener)
     monkeypatch.setattr(engine, "opener", opener)
-    caption(engine, jobs([clips]), tmp_path / "out", REQUEST, **WINDOW)
+    caption_files(engine, find_files([clips]), tmp_path / "out", REQUEST, **WINDOW)
     opener.opened.clear()
-    caption(engine, jobs([clips]), tmp_path / "out", REQUEST, **WINDOW)
+    caption_files(engine, find_files([clips]), tmp_path / "out", REQUEST, **WINDOW)
     assert opener.opened == []
-    assert caption(engine, jobs([clips]), tmp_path / "out", REQUEST, **WINDOW, retry=True).reused == 2
+    assert caption_files(engine, find_files([clips]), tmp_path / "out", REQUEST, **WINDOW, retry=True).reused == 2
     assert opener.opened == ["bad.mp4"]
 
 
@@ -144,28 +144,30 @@ def test_a_machine_that_is_out_of_order_ends_a_run(
 
         return Counting(engine.opener, fail)
 
-    listed = [Job(clips / "a.mp4", f"{i}/a.mp4") for i in range(30)]
+    listed = [InputFile(clips / "a.mp4", f"{i}/a.mp4") for i in range(30)]
     monkeypatch.setattr(engine, "opener", raising(RuntimeError("no such device")))
     with pytest.raises(VideoLlama2Error, match=r"10 files in a row failed .* RuntimeError: no such device"):
-        caption(engine, listed, tmp_path / "out", REQUEST, **WINDOW)
+        caption_files(engine, listed, tmp_path / "out", REQUEST, **WINDOW)
     assert 10 <= len(lines(tmp_path / "out")) < 30
     monkeypatch.setattr(engine, "opener", raising(WorkerError("no process")))
     with pytest.raises(WorkerError):
-        caption(engine, listed, tmp_path / "other", REQUEST, **WINDOW)
+        caption_files(engine, listed, tmp_path / "other", REQUEST, **WINDOW)
     assert lines(tmp_path / "other") == []
 
 
 def test_places_and_names(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound):
-        jobs([clips / "none.mp4"])
+        find_files([clips / "none.mp4"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(EmptyMedia, match=r"clip\.mp4"):
-        jobs([tmp_path / "empty"])
-    two = jobs([clips / "a.mp4", clips / "b" / "a.mp4", clips])
-    assert [job.name for job in two] == ["a.mp4", "2/a.mp4", "b/bad.mp4"]
-    alike = same_stem([Job(Path("a.mp4"), "a.mp4"), Job(Path("A.mov"), "A.mov"), Job(Path("b.mp4"), "b.mp4")])
+        find_files([tmp_path / "empty"])
+    two = find_files([clips / "a.mp4", clips / "b" / "a.mp4", clips])
+    assert [file.name for file in two] == ["a.mp4", "2/a.mp4", "b/bad.mp4"]
+    alike = same_stem(
+        [InputFile(Path("a.mp4"), "a.mp4"), InputFile(Path("A.mov"), "A.mov"), InputFile(Path("b.mp4"), "b.mp4")]
+    )
     assert alike == {"a.mp4", "A.mov"}
-    assert Job(Path("x"), "b/a.mp4").place(Path("out"), ".srt", whole_name=True) == Path("out/b/a.mp4.srt")
+    assert InputFile(Path("x"), "b/a.mp4").output_path(Path("out"), ".srt", whole_name=True) == Path("out/b/a.mp4.srt")
 
 
 def test_the_command(tiny_folder: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,8 @@ import pytest
 from videollama2 import cli
 from videollama2.engine import Engine
 from videollama2.errors import MediaError, MediaNotFound, UnreadableMedia, UsageError
-from videollama2.live.asking import every
-from videollama2.live.reader import Reader, _Clock
-from videollama2.live.stream import Stream
+from videollama2.live.reader import StreamReader, _Clock, ask_every
+from videollama2.live.stream import LiveStream
 
 from .. import test_house, tiny
 from . import rtsp_server
@@ -23,14 +22,14 @@ from . import rtsp_server
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 
 
-def read(source: object, stream: Stream, **kwargs: object) -> Reader:
-    with Reader(source, stream, **kwargs) as reader:  # type: ignore[arg-type]
+def read(source: object, stream: LiveStream, **kwargs: object) -> StreamReader:
+    with StreamReader(source, stream, **kwargs) as reader:  # type: ignore[arg-type]
         assert reader.ended.wait(20)
     return reader
 
 
 def test_a_file_at_its_speed(engine: Engine, media: Path) -> None:
-    stream = Stream(engine, seconds=10)
+    stream = LiveStream(engine, seconds=10)
     began = time.monotonic()
     reader = read(media / "clip.mp4", stream, speed=2.0)
     assert 0.8 < time.monotonic() - began < 6 and reader.error is None
@@ -41,7 +40,7 @@ def test_a_file_at_its_speed(engine: Engine, media: Path) -> None:
 
 
 def test_as_fast_as_it_goes_and_half_of_it(engine: Engine, media: Path) -> None:
-    pictures, sounds = (Stream(engine, seconds=10) for _ in range(2))
+    pictures, sounds = (LiveStream(engine, seconds=10) for _ in range(2))
     read(media / "long.mp4", pictures, speed=math.inf, audio=False)
     read(media / "long.mp4", sounds, speed=math.inf, video=False)
     assert pictures.recording().frames and not len(pictures.recording().samples)  # type: ignore[arg-type]
@@ -49,8 +48,8 @@ def test_as_fast_as_it_goes_and_half_of_it(engine: Engine, media: Path) -> None:
 
 
 def test_it_can_be_stopped(engine: Engine, media: Path) -> None:
-    stream = Stream(engine)
-    with Reader(media / "long.mp4", stream, speed=0.5) as reader:
+    stream = LiveStream(engine)
+    with StreamReader(media / "long.mp4", stream, speed=0.5) as reader:
         while stream.now is None:
             time.sleep(0.01)
     assert reader.ended.wait(2) and reader.error is None and (stream.now or 9) < 3
@@ -76,9 +75,9 @@ def test_a_pipe_and_questions_on_time(engine: Engine, tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    stream = Stream(engine, seconds=1.5)
-    with Reader(pipe, stream) as reader:
-        moments = list(every(stream, reader, "what?", 1.0, max_new_tokens=2))
+    stream = LiveStream(engine, seconds=1.5)
+    with StreamReader(pipe, stream) as reader:
+        moments = list(ask_every(stream, reader, "what?", 1.0, max_new_tokens=2))
     writer.join()
     assert 1 <= len(moments) <= 4 and moments[-1].end == pytest.approx(3.0, abs=0.2)
     assert [m.end for m in moments] == sorted(m.end for m in moments)
@@ -87,9 +86,9 @@ def test_a_pipe_and_questions_on_time(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_rtsp(engine: Engine) -> None:
-    stream = Stream(engine, seconds=5)
+    stream = LiveStream(engine, seconds=5)
     with rtsp_server.serving() as (address, asked):
-        reader = Reader(address, stream)
+        reader = StreamReader(address, stream)
         with reader:
             reader.ended.wait(10)
     assert asked[:4] == ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"] and "secret" not in reader.name
@@ -112,7 +111,7 @@ def test_rtsp(engine: Engine) -> None:
     ],
 )
 def test_what_is_not_read(engine: Engine, source: object, error: type[Exception]) -> None:
-    reader = read(source, Stream(engine))
+    reader = read(source, LiveStream(engine))
     with pytest.raises(error) as caught:
         reader.check()
     assert "secret" not in str(caught.value)
@@ -122,16 +121,16 @@ def test_a_playlist_is_not_read(engine: Engine, tmp_path: Path, media: Path) -> 
     path = tmp_path / "list.mp4"
     path.write_text(f"#EXTM3U\n#EXTINF:1,\n{media / 'clip.mp4'}\n", encoding="utf-8")
     with pytest.raises(UnreadableMedia, match="playlist"):
-        read(path, Stream(engine)).check()
+        read(path, LiveStream(engine)).check()
 
 
 def test_arguments_that_make_no_sense(engine: Engine) -> None:
-    stream = Stream(engine)
+    stream = LiveStream(engine)
     for wrong in ({"speed": 0}, {"speed": math.nan}, {"video": False, "audio": False}):
         with pytest.raises(UsageError):
-            Reader("a.mp4", stream, **wrong)  # type: ignore[arg-type]
+            StreamReader("a.mp4", stream, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="more than 0"):
-        next(every(stream, Reader("a.mp4", stream), "what?", 0))
+        next(ask_every(stream, StreamReader("a.mp4", stream), "what?", 0))
 
 
 def test_clocks_that_begin_anywhere_and_anew() -> None:
@@ -141,16 +140,16 @@ def test_clocks_that_begin_anywhere_and_anew() -> None:
     assert clock.seconds(901.0, "audio") == 2.0
 
 
-def test_nothing_that_answers_others_can_read_these_sources() -> None:
-    """Requests of others go through serve/ and media/; a URL in one never comes to the reader."""
+def test_nothing_that_serves_requests_imports_the_reader() -> None:
+    """Requests go through serve/ and media/; a URL in one never reaches the reader."""
     reaching = {
         test_house.name_of(path)
         for path in test_house.MODULES
-        if "reader" in (text := path.read_text(encoding="utf-8")) or "asking" in text
+        if "reader" in path.read_text(encoding="utf-8")
         for module, _ in test_house.imports(path, late=True)
-        if module in ("videollama2.live.reader", "videollama2.live.asking")
+        if module == "videollama2.live.reader"
     }
-    assert reaching == {"live/asking.py", "cli/live.py"}
+    assert reaching == {"cli/live.py"}
 
 
 def test_the_command(
@@ -168,7 +167,7 @@ def test_the_command(
 
 
 def waiting(question: str):  # type: ignore[no-untyped-def]
-    def questions(reader: Reader):  # type: ignore[no-untyped-def]
+    def questions(reader: StreamReader):  # type: ignore[no-untyped-def]
         reader.ended.wait(10)
         yield question
 

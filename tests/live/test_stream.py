@@ -8,8 +8,8 @@ import pytest
 
 from videollama2.engine import Engine
 from videollama2.errors import EmptyMedia, MediaTooLarge, NoAudioStream, NumericsError, TimeRangeError, UsageError
-from videollama2.live import Stream
-from videollama2.live.sounds import SoundBuffer
+from videollama2.live import LiveStream
+from videollama2.live.audio_buffer import AudioBuffer
 from videollama2.media import Limits, Recording, open_clip
 from videollama2.media.images import array_to_rgb
 from videollama2.protocols import FULL
@@ -21,14 +21,14 @@ def picture(value: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.full((*size, 3), value, np.uint8)
 
 
-def fill(stream: Stream, seconds: float, fps: float = 4.0, rate: int = 16000) -> None:
+def fill(stream: LiveStream, seconds: float, fps: float = 4.0, rate: int = 16000) -> None:
     for i in range(round(seconds * fps)):
         stream.push_frame(picture(i % 256), i / fps)
-    stream.push_sound(tiny.tone(seconds, rate=rate), rate, 0.0)
+    stream.push_audio(tiny.tone(seconds, rate=rate), rate, 0.0)
 
 
 def test_the_last_seconds_are_asked_about(engine: Engine) -> None:
-    stream = Stream(engine, seconds=3, name="<test>")
+    stream = LiveStream(engine, seconds=3, name="<test>")
     fill(stream, 10)
     answer = stream.ask("what do you see and hear?", max_new_tokens=3)
     seen, heard = answer.receipt.video, answer.receipt.audio
@@ -44,7 +44,7 @@ def test_the_last_seconds_are_asked_about(engine: Engine) -> None:
 
 def test_it_is_what_a_file_would_give(engine: Engine) -> None:
     """The same frames and samples, handed in as a list and as a stream, reach the model as the same numbers."""
-    stream = Stream(engine, seconds=5, most_fps=100)
+    stream = LiveStream(engine, seconds=5, max_fps=100)
     frames = [picture(9 * i) for i in range(20)]
     for i, frame in enumerate(frames):
         stream.push_frame(frame, i / 4)
@@ -61,19 +61,19 @@ def replace_source(source: object, times: object = None):  # type: ignore[no-unt
 
 
 def test_memory_is_bounded(engine: Engine) -> None:
-    stream = Stream(engine, seconds=4, most_fps=10, most_bytes=12 * 48 * 64 * 3)
+    stream = LiveStream(engine, seconds=4, max_fps=10, max_bytes=12 * 48 * 64 * 3)
     for i in range(3000):
         stream.push_frame(picture(i % 256), i / 30)
-        stream.push_sound(np.zeros(534, np.int16), 16000)
+        stream.push_audio(np.zeros(534, np.int16), 16000)
     found = stream.recording()
     assert 8 < len(found.frames) <= 12 and found.times[-1] - found.times[0] > 2.5
     assert found.samples is not None and len(found.samples) <= 4.05 * 16000
-    assert stream._bytes <= 12 * 48 * 64 * 3 and stream._sound._held <= 5 * 16000
-    assert "at most 2.5 frames" in found.notes[0]
+    assert stream._bytes <= 12 * 48 * 64 * 3 and stream._audio._held <= 5 * 16000
+    assert "up to 2.5 frames per second" in found.notes[0]
 
 
 def test_a_caller_may_use_its_array_again(engine: Engine) -> None:
-    stream, frame = Stream(engine), picture(1)
+    stream, frame = LiveStream(engine), picture(1)
     stream.push_frame(frame, 0)
     found = stream.recording()
     frame[:] = 99
@@ -82,7 +82,7 @@ def test_a_caller_may_use_its_array_again(engine: Engine) -> None:
 
 
 def test_from_several_threads(engine: Engine) -> None:
-    stream, wrong = Stream(engine, seconds=2), []
+    stream, wrong = LiveStream(engine, seconds=2), []
 
     def work(push: object) -> None:
         try:
@@ -93,7 +93,7 @@ def test_from_several_threads(engine: Engine) -> None:
 
     pushes = [
         lambda i: stream.push_frame(picture(i), i / 30),
-        lambda i: stream.push_sound(tiny.tone(1 / 30), 16000, i / 30),
+        lambda i: stream.push_audio(tiny.tone(1 / 30), 16000, i / 30),
         lambda i: stream.now is None or stream.recording(),
         lambda i: stream.ask("what?", max_new_tokens=1) if stream.now and i % 40 == 0 else None,
     ]
@@ -106,20 +106,20 @@ def test_from_several_threads(engine: Engine) -> None:
 
 
 def test_what_is_no_frame_and_no_sound(engine: Engine) -> None:
-    stream = Stream(engine, limits=Limits(max_pixels=5000))
-    with pytest.raises(EmptyMedia, match="no frame and no sound"):
+    stream = LiveStream(engine, limits=Limits(max_pixels=5000))
+    with pytest.raises(EmptyMedia, match="no frames and no audio"):
         stream.ask("what?")
     with pytest.raises(MediaTooLarge):
         stream.push_frame(picture(1, (100, 100)), 0)
     stream.push_frame(picture(1), 1)
-    with pytest.raises(UsageError, match="times must ascend"):
+    with pytest.raises(UsageError, match="expected ascending times"):
         stream.push_frame(picture(1), 0.5)
     with pytest.raises(UsageError, match="finite"):
         stream.push_frame(picture(1), float("nan"))
     with pytest.raises(UsageError, match="uint8"):
         stream.push_frame(np.zeros((4, 4, 3)), 2)  # type: ignore[arg-type]
     with pytest.raises(NumericsError):
-        stream.push_sound(np.array([np.nan], np.float32), 16000)
+        stream.push_audio(np.array([np.nan], np.float32), 16000)
     for samples, rate in (
         (np.zeros((9, 3)), 16000),
         (np.zeros(9, np.uint8), 16000),
@@ -127,21 +127,21 @@ def test_what_is_no_frame_and_no_sound(engine: Engine) -> None:
         (np.zeros(9), 2.5),
     ):
         with pytest.raises(UsageError, match="expected"):
-            stream.push_sound(samples, rate)  # type: ignore[arg-type]
-    for wrong in ({"seconds": 0}, {"seconds": 1e9}, {"seconds": float("nan")}, {"most_fps": 0}, {"most_bytes": 0}):
+            stream.push_audio(samples, rate)  # type: ignore[arg-type]
+    for wrong in ({"seconds": 0}, {"seconds": 1e9}, {"seconds": float("nan")}, {"max_fps": 0}, {"max_bytes": 0}):
         with pytest.raises(UsageError):
-            Stream(engine, **wrong)
+            LiveStream(engine, **wrong)
 
 
 def test_sound_alone(engine: Engine) -> None:
-    stream = Stream(engine, seconds=2)
-    stream.push_sound(np.stack([tiny.tone(3, rate=48000)] * 2, 1), 48000)
+    stream = LiveStream(engine, seconds=2)
+    stream.push_audio(np.stack([tiny.tone(3, rate=48000)] * 2, 1), 48000)
     heard = stream.ask("what is heard?", max_new_tokens=2).receipt.audio
     assert heard is not None and heard.state == "used" and heard.used_seconds == pytest.approx(2, abs=0.02)
 
 
 def test_sound_that_is_missing_or_comes_twice() -> None:
-    buffer = SoundBuffer(10)
+    buffer = AudioBuffer(10)
     buffer.push(tiny.tone(1), 16000, 5.0)
     buffer.push(tiny.tone(1), 16000, 6.1)  # within what clocks may wander
     assert buffer.end == 7.0
@@ -157,7 +157,7 @@ def test_sound_that_is_missing_or_comes_twice() -> None:
 
 
 def test_many_short_pushes_stay_cheap() -> None:
-    buffer = SoundBuffer(60)
+    buffer = AudioBuffer(60)
     for i in range(9000):
         buffer.push(np.ones(32, np.int16), 16000, i * 0.002)
     assert len(buffer._parts) < 4200 and len(buffer.last(0)[0]) == 9000 * 32

@@ -6,14 +6,26 @@ from pathlib import Path
 import pytest
 
 from videollama2.errors import DataError, MissingExtra, UsageError
-from videollama2.subtitles import Line, between, picked, quoted, read_subtitles, render, write_subtitles
+from videollama2.subtitles import (
+    Subtitle,
+    in_range,
+    quote_before,
+    read_subtitles,
+    render_subtitles,
+    shown_at,
+    write_subtitles,
+)
 
-LINES = (Line(0, 900, "A dog barks."), Line(1000, 2500, "It runs: 3 > 2 & {so on}, <b>."), Line(2500, 3000, "3"))
+LINES = (
+    Subtitle(0, 900, "A dog barks."),
+    Subtitle(1000, 2500, "It runs: 3 > 2 & {so on}, <b>."),
+    Subtitle(2500, 3000, "3"),
+)
 
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
 def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
-    plain = tuple(Line(x.start, x.end, x.text.replace("{so on}, <b>", "so on")) for x in LINES)
+    plain = tuple(Subtitle(x.start, x.end, x.text.replace("{so on}, <b>", "so on")) for x in LINES)
     write_subtitles(tmp_path / f"a{suffix}", plain)
     assert read_subtitles(tmp_path / f"a{suffix}") == plain
     assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
@@ -21,14 +33,17 @@ def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
 
 def test_nothing_of_a_text_is_lost_and_nothing_of_it_is_format() -> None:
     odd = "one\n\n\0\x1b2\n00:00:09,000 --> 00:00:10,000\nC:\\new {\\an8}"
-    srt, vtt = (render([*LINES, Line(4000, 5000, odd), Line(5000, 6000, " ")], kind) for kind in ("srt", "vtt"))
+    srt, vtt = (
+        render_subtitles([*LINES, Subtitle(4000, 5000, odd), Subtitle(5000, 6000, " ")], kind)
+        for kind in ("srt", "vtt")
+    )
     assert srt.count("-->") == vtt.count("-->") == 4
     assert srt.splitlines()[:3] == ["1", "00:00:00,000 --> 00:00:00,900", "A dog barks."]
     assert vtt.splitlines()[0] == "WEBVTT" and "00:00:01.000 --> 00:00:02.500" in vtt
     assert "3 > 2 & {so on}, <b>." in srt and "3 &gt; 2 &amp; {so on}, &lt;b&gt;." in vtt
     assert "one 2 00:00:09,000 → 00:00:10,000 C:\\\N{WORD JOINER}new {\\an8}" in srt
-    with pytest.raises(UsageError, match="after it begins"):
-        render([Line(5, 5, "x")], "srt")
+    with pytest.raises(UsageError, match="expected its end after its start"):
+        render_subtitles([Subtitle(5, 5, "x")], "srt")
     with pytest.raises(UsageError, match=r"\.srt or \.vtt"):
         write_subtitles(Path("a.txt"), LINES)
 
@@ -42,7 +57,7 @@ def test_vtt_of_others(tmp_path: Path) -> None:
         "<00:00:02.500><c>late</c>\nnight\n",
         encoding="utf-8",
     )  # fmt: skip
-    assert read_subtitles(path) == (Line(1000, 2000, "Tom & Jerry"), Line(2000, 3500, "late night"))
+    assert read_subtitles(path) == (Subtitle(1000, 2000, "Tom & Jerry"), Subtitle(2000, 3500, "late night"))
     path.write_text("WEBVTT\n", encoding="utf-8")
     assert read_subtitles(path) == ()
 
@@ -58,21 +73,21 @@ def test_what_holds_no_subtitles(tmp_path: Path, content: bytes) -> None:
 
 
 def test_far_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videollama2.subtitles.reading.MOST_BYTES", 10)
+    monkeypatch.setattr("videollama2.subtitles.MAX_BYTES", 10)
     (tmp_path / "a.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:01,000\na\n")
-    with pytest.raises(DataError, match="at most 10 are read"):
+    with pytest.raises(DataError, match="the limit for subtitles is 10"):
         read_subtitles(tmp_path / "a.srt")
 
 
 def test_the_library_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pysubs2", None)
     with pytest.raises(MissingExtra, match=r"pip install 'videollama2\[subtitles\]'"):
-        render(LINES, "srt")
+        render_subtitles(LINES, "srt")
 
 
 def test_choosing() -> None:
-    assert between(LINES, None, 1.0) == LINES[:1] and between(LINES, 2.5, None) == LINES[2:]
-    assert between(LINES, 0.5, 1.5) == LINES[:2] and between(LINES, None, None) == LINES
-    assert picked(LINES, [0, 500, 950, 2499], published=False) == ("A dog barks.", LINES[1].text)
-    assert quoted("Why?", []) == "Why?"
-    assert quoted("Why?", ["a", "b"]) == 'This is said in the video: "a b"\nWhy?'
+    assert in_range(LINES, None, 1.0) == LINES[:1] and in_range(LINES, 2.5, None) == LINES[2:]
+    assert in_range(LINES, 0.5, 1.5) == LINES[:2] and in_range(LINES, None, None) == LINES
+    assert shown_at(LINES, [0, 500, 950, 2499], published=False) == ("A dog barks.", LINES[1].text)
+    assert quote_before("Why?", []) == "Why?"
+    assert quote_before("Why?", ["a", "b"]) == 'This is said in the video: "a b"\nWhy?'

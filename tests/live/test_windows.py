@@ -10,10 +10,9 @@ from videollama2.engine import Engine
 from videollama2.errors import ContextOverflow, MediaError, TimeRangeError, UnreadableMedia, UsageError
 from videollama2.generation.request import Request
 from videollama2.live import ask_with_subtitles, watch
-from videollama2.live.merging import clock, merged
-from videollama2.live.windows import Watched, Window, windows
+from videollama2.live.windows import WatchResult, Window, clock_time, summarise, windows
 from videollama2.receipt import Answer, Receipt
-from videollama2.subtitles import Line, read_subtitles, write_subtitles
+from videollama2.subtitles import Subtitle, read_subtitles, write_subtitles
 
 from ..evals.fake import FakeEngine
 
@@ -40,9 +39,9 @@ def test_windows_cover_the_clip(
 
 def test_windows_of_a_range() -> None:
     assert windows(5, 25, 60, 10) == [(5, 15), (15, 25)] and windows(50, 99, 60, 10) == [(50, 60)]
-    with pytest.raises(TimeRangeError, match="lasts 60"):
+    with pytest.raises(TimeRangeError, match=r"60\.000 s long"):
         windows(60, None, 60, 10)
-    with pytest.raises(UsageError, match="at most"):
+    with pytest.raises(UsageError, match="the limit is"):
         windows(None, None, 1e6, 1)
 
 
@@ -75,7 +74,7 @@ def test_a_clip_of_one_window_is_asked_as_ever(engine: Engine, media: Path) -> N
     sound = watch(engine, media / "tone.wav", "what?", window=1, summary=False, **SHORT)
     assert sound.seconds == pytest.approx(1.5, abs=0.01) and len(sound.windows) == 2 and sound.summary is None
     still = watch(engine, media / "still.png", "what?", window=1, **SHORT)
-    assert (still.seconds, still.lines) == (0.0, ()) and still.summary is not None
+    assert (still.seconds, still.subtitles) == (0.0, ()) and still.summary is not None
 
 
 class BrokenAfter:
@@ -95,8 +94,8 @@ def test_a_window_that_fails_is_told(engine: Engine, media: Path, monkeypatch: p
     found = watch(engine, media / "long.mp4", "what?", window=1, **SHORT)
     assert [w.error is None for w in found.windows] == [True, True, False, False]
     assert found.windows[2].error == f"UnreadableMedia: {media / 'long.mp4'} is broken there"
-    assert found.summary is not None and any("nothing is known of 2 to 3 s" in n for n in found.summary.receipt.notes)
-    assert [line.start for line in found.lines] == [0, 1000]
+    assert found.summary is not None and any("2 to 3 s are missing" in n for n in found.summary.receipt.notes)
+    assert [line.start for line in found.subtitles] == [0, 1000]
     with pytest.raises(UnreadableMedia):
         watch(engine, media / "long.mp4", "what?", window=1, strict=True, **SHORT)
     monkeypatch.setattr(engine, "opener", BrokenAfter(engine.opener, 0.0))
@@ -110,21 +109,21 @@ def test_a_window_that_fails_is_told(engine: Engine, media: Path, monkeypatch: p
         ({"window": 0}, "more than 0"),
         ({"window": float("nan")}, "more than 0"),
         ({"window": 10, "overlap": 10}, "nine tenths"),
-        ({"window": None, "overlap": 1}, "leave it out"),
+        ({"window": None, "overlap": 1}, "drop the overlap"),
     ],
 )
 def test_windows_that_make_no_sense(engine: Engine, wrong: dict[str, float], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         watch(engine, "clip.mp4", "what?", **wrong)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="slides over one"):
+    with pytest.raises(UsageError, match="expected one"):
         watch(engine, None, "what?")
 
 
 def test_captions_do_not_overlap() -> None:
     receipt = Receipt(model="m", protocol="full", device="cpu", dtype="float32", video=None, audio=None)
     answers = [Window(start=s, end=s + 10, answer=Answer(f"at {s}", "stop", receipt)) for s in (0, 5, 10)]
-    found = Watched(question="what?", seconds=20, windows=(*answers,), summary=None)
-    assert [(x.start, x.end, x.text) for x in found.lines] == [
+    found = WatchResult(question="what?", seconds=20, windows=(*answers,), summary=None)
+    assert [(x.start, x.end, x.text) for x in found.subtitles] == [
         (0, 5000, "at 0"), (5000, 10000, "at 5"), (10000, 20000, "at 10"),
     ]  # fmt: skip
 
@@ -142,44 +141,44 @@ class Narrow(FakeEngine):
 def test_answers_that_are_too_many_are_merged_by_halves() -> None:
     fake = Narrow(otherwise="all of it")
     parts = [(10.0 * i, 10.0 * i + 10, f"note {i}\n\nof a part") for i in range(5)]
-    answer = merged(fake, parts, Request(media="clip.mp4", question="what?", start=3))  # type: ignore[arg-type]
-    assert answer.text == "all of it" and "5 answers are too many" in answer.receipt.notes[-1]
+    answer = summarise(fake, parts, Request(media="clip.mp4", question="what?", start=3))  # type: ignore[arg-type]
+    assert answer.text == "all of it" and "5 answers exceed" in answer.receipt.notes[-1]
     first, last = fake.asked[0].question or "", fake.asked[-1].question or ""
     assert "[0:10-0:20] note 1 of a part\n" in first and "answers this: what?" in first
     assert "[0:00-0:20] all of it\n[0:20-0:50] all of it" in last and fake.asked[-1].media is None
     with pytest.raises(ContextOverflow):
-        merged(Narrow(ContextOverflow), parts[:1] * 3, Request(question="[\n[\n[\n["))  # type: ignore[arg-type]
+        summarise(Narrow(ContextOverflow), parts[:1] * 3, Request(question="[\n[\n[\n["))  # type: ignore[arg-type]
 
 
 def test_clock() -> None:
-    assert [clock(s) for s in (0, 65.9, 3605)] == ["0:00", "1:05", "1:00:05"]
+    assert [clock_time(s) for s in (0, 65.9, 3605)] == ["0:00", "1:05", "1:00:05"]
 
 
 def test_subtitles_of_the_asked_range(engine: Engine, media: Path) -> None:
-    lines = [Line(0, 900, "left"), Line(1000, 1900, "right"), Line(2000, 3000, "up")]
+    lines = [Subtitle(0, 900, "left"), Subtitle(1000, 1900, "right"), Subtitle(2000, 3000, "up")]
     answer = ask_with_subtitles(engine, media / "long.mp4", "what?", lines, start=1, end=2, **SHORT)
     said = 'This is said in the video: "right"\nwhat?'
     alone = engine.answer(media / "long.mp4", said, start=1, end=2, **SHORT)
     assert answer.text == alone.text and answer.receipt.prompt_tokens == alone.receipt.prompt_tokens
-    assert answer.receipt.notes[-1] == "subtitles: 1 of 1 lines of the asked range were given, all of them"
+    assert answer.receipt.notes[-1] == "subtitles: 1 of 1 lines in the requested range are quoted: all"
     found = watch(engine, media / "long.mp4", "what?", window=2, subtitles=lines, summary=False, **SHORT)
     notes = [w.answer.receipt.notes[-1] for w in found.windows if w.answer is not None]
     assert [note[:18] for note in notes] == ["subtitles: 2 of 2 ", "subtitles: 1 of 1 "]
 
 
 def test_long_subtitles_are_those_at_the_frames(engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videollama2.live.subtitled.MOST_CHARACTERS", 20)
-    lines = [Line(100 * i, 100 * i + 100, f"line {i:02}") for i in range(40)]
+    monkeypatch.setattr("videollama2.live.subtitle_prompts.MAX_CHARACTERS", 20)
+    lines = [Subtitle(100 * i, 100 * i + 100, f"line {i:02}") for i in range(40)]
     answer = ask_with_subtitles(engine, media / "long.mp4", "what?", lines, **SHORT)
     assert answer.receipt.notes[-1].startswith(
-        "subtitles: 2 of 40 lines of the asked range were given, those at the fr"
+        "subtitles: 2 of 40 lines in the requested range are quoted: those at the frames"
     )
     with pytest.raises(UsageError, match="one clip"):
         ask_with_subtitles(engine, None, "what?", lines)
 
 
 def test_commands(tiny_folder: Path, media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_subtitles(tmp_path / "in.srt", [Line(0, 900, "left")])
+    write_subtitles(tmp_path / "in.srt", [Subtitle(0, 900, "left")])
     model = ["--model", str(tiny_folder), "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "2"]
     out = tmp_path / "out.vtt"
     words = ["watch", str(media / "long.mp4"), "what?", "--window", "2", "--subtitles", str(tmp_path / "in.srt")]

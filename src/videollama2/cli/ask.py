@@ -36,7 +36,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer, streaming the text to standard output."""
-    from ..live.subtitled import noted, opened_with
+    from ..live.subtitle_prompts import open_with_subtitles, with_notes
     from ..subtitles import read_subtitles
 
     *paths, question = args.words
@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
         if subtitles is None:
             stream = engine.stream(request, on_stage=on_stage)
         else:
-            session, question, note = opened_with(engine, request, subtitles, on_stage)
+            session, question, note = open_with_subtitles(engine, request, subtitles, on_stage)
             stream = session.stream(question)
             notes.append(note)
         for text in stream:
             if not args.json:
                 terminal.write(text)
-    answer = noted(stream.answer, *notes)
+    answer = with_notes(stream.answer, *notes)
     if args.json:
         terminal.write_json(answer.to_dict())
         return 0

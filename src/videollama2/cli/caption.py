@@ -50,13 +50,13 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Caption the files and report how many succeeded."""
-    from ..live.captioning import DONE, FAILED, PARTLY, caption
-    from ..live.files import jobs
+    from ..live.captioning import DONE, FAILED, PARTLY, caption_files
+    from ..live.files import find_files
     from ..media.worker import WorkerLimits, WorkerPool
 
     terminal.log_to_terminal(args.verbose)
     paths, question = split(args.words, QUESTION)
-    listed = jobs(paths)
+    listed = find_files(paths)
     request = arguments.request([str(listed[0].path)], question, args)
     suffixes = formats(args.format)
     limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             if update is not None:
                 update(done, total, line["file"] + (f", {failed} failed" if failed else ""))
 
-        done = caption(
+        done = caption_files(
             engine, listed, out, request, window=None if args.whole else args.window,
             overlap=args.overlap, summary=args.summary, formats=suffixes, threads=args.threads,
             retry=args.retry_failed, on_file=on_file,

@@ -10,8 +10,8 @@ from ..errors import EmptyMedia, PromptError, UsageError
 from . import arguments, terminal
 
 if TYPE_CHECKING:
-    from ..live.reader import Reader
-    from ..live.stream import Stream
+    from ..live.reader import StreamReader
+    from ..live.stream import LiveStream
     from ..receipt import Answer
 
 _EPILOG = """sources:
@@ -52,8 +52,8 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the source in a thread; ask at intervals, or what the user types."""
-    from ..live.reader import Reader
-    from ..live.stream import Stream
+    from ..live.reader import StreamReader
+    from ..live.stream import LiveStream
 
     terminal.log_to_terminal(args.verbose)
     if args.source == "-" and args.question is None:
@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage)
         on_stage("thinking")  # from here on the terminal is the user's
-    stream = Stream(engine, seconds=args.seconds, name=args.source if "@" not in args.source else "<live>")
+    stream = LiveStream(engine, seconds=args.seconds, name=args.source if "@" not in args.source else "<live>")
     source = sys.stdin.buffer if args.source == "-" else args.source
-    reader = Reader(source, stream, speed=args.speed, video=not args.no_video, audio=not args.no_audio)
+    reader = StreamReader(source, stream, speed=args.speed, video=not args.no_video, audio=not args.no_audio)
     with terminal.without_losses(args.verbose), reader:
         if args.question is None:
             _typed(stream, reader, args, choices)
@@ -85,15 +85,15 @@ def question_options(args: argparse.Namespace) -> dict[str, Any]:
             "video": not args.no_video, "audio": not args.no_audio}  # fmt: skip
 
 
-def _on_time(stream: "Stream", reader: "Reader", args: argparse.Namespace, choices: dict[str, Any]) -> None:
-    from ..live.asking import every
+def _on_time(stream: "LiveStream", reader: "StreamReader", args: argparse.Namespace, choices: dict[str, Any]) -> None:
+    from ..live.reader import ask_every
 
-    for moment in every(stream, reader, args.question, args.every, **choices):
-        times = {"start": moment.start, "end": moment.end, "late": moment.late}
-        _show(moment.answer, moment.end, args.json, times)
+    for found in ask_every(stream, reader, args.question, args.every, **choices):
+        times = {"start": found.start, "end": found.end, "late": found.late}
+        _show(found.answer, found.end, args.json, times)
 
 
-def _typed(stream: "Stream", reader: "Reader", args: argparse.Namespace, choices: dict[str, Any]) -> None:
+def _typed(stream: "LiveStream", reader: "StreamReader", args: argparse.Namespace, choices: dict[str, Any]) -> None:
     """Questions from standard input, until it or the source ends."""
     for question in _questions(reader):
         try:
@@ -106,7 +106,7 @@ def _typed(stream: "Stream", reader: "Reader", args: argparse.Namespace, choices
     reader.check()
 
 
-def _questions(reader: "Reader") -> Iterator[str]:
+def _questions(reader: "StreamReader") -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
             terminal.console().print("you: ", style="bold", end="")
@@ -121,9 +121,9 @@ def _questions(reader: "Reader") -> Iterator[str]:
 
 
 def _show(answer: "Answer", second: float, as_json: bool, times: dict[str, Any]) -> None:
-    from ..live.merging import clock
+    from ..live.windows import clock_time
 
     if as_json:
         terminal.write_json({**times, **answer.to_dict()})
     else:
-        terminal.write(f"[{clock(second)}] {' '.join(answer.text.split())}\n")
+        terminal.write(f"[{clock_time(second)}] {' '.join(answer.text.split())}\n")

@@ -98,13 +98,13 @@ def counting(noun: str, *, quiet: bool) -> Iterator[Update | None]:
     if quiet:
         yield None
         return
-    from ..progress import begin
+    from ..progress import show_progress
 
     bars: list[Progress] = []
 
     def update(done: int, total: int, words: str) -> None:
         if not bars:
-            bars.append(begin(done, total, noun))
+            bars.append(show_progress(done, total, noun))
         bars[0].update(done, harmless(words))
 
     try:

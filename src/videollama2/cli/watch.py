@@ -48,16 +48,15 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the answer to each window, then the summary."""
-    from ..live.merging import clock
-    from ..live.windows import Window, watch
-    from ..subtitles import FORMATS, read_subtitles, render, write_subtitles
+    from ..live.windows import Window, clock_time, watch
+    from ..subtitles import FORMATS, read_subtitles, render_subtitles, write_subtitles
 
     terminal.log_to_terminal(args.verbose)
     request = arguments.request([args.medium], args.question, args)
     out = None if args.out is None else Path(args.out)
     if out is not None and out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
-    render((), "srt") if out else None  # report a missing package before the work starts
+    render_subtitles((), "srt") if out else None  # report a missing package before the work starts
     subtitles = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage, isolate=True)
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     def shown(window: Window, total: int) -> None:
         if not args.json:
             words = window.text if window.answer is not None else f"(failed: {window.error})"
-            terminal.write(f"[{clock(window.start)}-{clock(window.end)}] {' '.join(words.split())}\n")
+            terminal.write(f"[{clock_time(window.start)}-{clock_time(window.end)}] {' '.join(words.split())}\n")
 
     with terminal.without_losses(args.verbose):
         found = watch(
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             subtitles=subtitles, on_window=shown,
         )  # fmt: skip
     if out is not None:
-        write_subtitles(out, found.lines)
+        write_subtitles(out, found.subtitles)
         terminal.say(f"subtitles: {out}")
     if args.json:
         terminal.write_json(found.to_dict())

@@ -28,9 +28,9 @@ from ..jobs import (
     write_json,
     write_lines,
 )
-from ..subtitles import render, write_subtitles
-from .files import Job, same_stem
-from .windows import Watched, Window, watch
+from ..subtitles import render_subtitles, write_subtitles
+from .files import InputFile, same_stem
+from .windows import WatchResult, Window, watch
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -46,7 +46,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionRun:
-    """The outcome of `caption`.
+    """The outcome of `caption_files`.
 
     Attributes:
         lines: of captions.jsonl, in the order of the files.
@@ -62,9 +62,9 @@ class CaptionRun:
         return sum(line["status"] == status for line in self.lines)
 
 
-def caption(
+def caption_files(
     engine: "Engine",
-    listed: Sequence[Job],
+    files: Sequence[InputFile],
     out: Path,
     request: Request,
     *,
@@ -80,7 +80,7 @@ def caption(
 
     Args:
         engine: its opener should be that of WorkerPool, so that a bad file can't crash this process.
-        listed: the files (`files.jobs`).
+        files: the files (`files.find_files`).
         request: the question and its options, about one Media, whose source is replaced by each file.
         window, overlap, summary: as for `watch`.
         formats: subtitle files to write beside captions.jsonl: ".srt", ".vtt", or none.
@@ -95,84 +95,85 @@ def caption(
         VideoLlama2Error: many files in a row failed unexpectedly.
     """
     for suffix in formats:
-        render((), suffix[1:])  # a missing package fails here, not after hours of work
+        render_subtitles((), suffix[1:])  # a missing package fails here, not after hours of work
     settings = _settings(engine, request, window=window, overlap=overlap, summary=summary)
     with _journal(out, settings) as (journal, known):
-        kept = {job.name for job in listed if _is_kept(known.get(job.name), job, retry=retry)}
-        left = [job for job in listed if job.name not in kept]
-        alike = same_stem(listed)
+        kept = {file.name for file in files if _is_kept(known.get(file.name), file, retry=retry)}
+        left = [file for file in files if file.name not in kept]
+        alike = same_stem(files)
         streak = FailureStreak(_UNEXPECTED_IN_A_ROW)
         stop = threading.Event()
 
-        def work(job: Job) -> Line:
-            line, watched = _line(engine, job, request, settings, stop)
-            if watched is not None and watched.seconds:
+        def work(file: InputFile) -> Line:
+            line, result = _line(engine, file, request, settings, stop)
+            if result is not None and result.seconds:
                 for suffix in formats:
-                    write_subtitles(job.place(out, suffix, whole_name=job.name in alike), watched.lines)
+                    path = file.output_path(out, suffix, whole_name=file.name in alike)
+                    write_subtitles(path, result.subtitles)
             return line
 
         for line in in_threads(work, left, threads, on_exit=stop.set):
             journal.append([line])
             known[line["file"]] = line
             if on_file is not None:
-                on_file(line, sum(job.name in kept or known.get(job.name) is line for job in listed), len(listed))
+                on_file(line, sum(file.name in kept or known.get(file.name) is line for file in files), len(files))
             kept.add(line["file"])
             if streak.update(unexpected=bool(line["error"] and line["error"]["unexpected"])):
                 raise VideoLlama2Error(
                     f"{streak.length} files in a row failed unexpectedly, the last with {line['error']['type']}: "
                     f"{line['error']['message']}. Fix the cause, then run the same command again"
                 )
-        ours = {job.name for job in listed}
-        lines = [known[job.name] for job in listed]
+        ours = {file.name for file in files}
+        lines = [known[file.name] for file in files]
         others = [line for name, line in known.items() if name not in ours]  # of earlier runs
         write_lines(out / LINES, [*lines, *others])
-    return CaptionRun(folder=out, lines=tuple(lines), reused=len(listed) - len(left))
+    return CaptionRun(folder=out, lines=tuple(lines), reused=len(files) - len(left))
 
 
 def _line(
-    engine: "Engine", job: Job, request: Request, settings: Mapping[str, Any], stop: threading.Event
-) -> tuple[Line, Watched | None]:
+    engine: "Engine", file: InputFile, request: Request, settings: Mapping[str, Any], stop: threading.Event
+) -> tuple[Line, WatchResult | None]:
     """A file's line, and its captions."""
     began = time.perf_counter()
     media = request.media_items()[0]
-    how = {name: settings[name] for name in ("window", "overlap", "summary")}
-    line: Line = {"file": job.name, "path": str(job.path), **_mark(job.path), "status": DONE, "error": None}
+    options = {name: settings[name] for name in ("window", "overlap", "summary")}
+    line: Line = {"file": file.name, "path": str(file.path), **_mark(file.path), "status": DONE, "error": None}
 
     def on_window(_: Window, __: int) -> None:
         if stop.is_set():
             raise _Stopped
 
     try:
-        asked = replace(
+        part = replace(
             request,
-            media=replace(media, source=job.path),
+            media=replace(media, source=file.path),
             start=None,
             end=None,
             video=True,
             audio=True,
             num_frames=None,
         )
-        watched = watch(engine, asked, on_window=on_window, **how)
+        result = watch(engine, part, on_window=on_window, **options)
     except (*STOPS_THE_JOB, _Stopped):
         raise
     except Exception as error:  # whatever a file does to the model or a library concerns that file alone
         known = isinstance(error, VideoLlama2Error)
-        told = {"type": type(error).__name__, "message": error_text(error), "unexpected": not known}
-        line |= {"status": FAILED, "error": told, "captions": [], "took": round(time.perf_counter() - began, 3)}
+        failure = {"type": type(error).__name__, "message": error_text(error), "unexpected": not known}
+        line |= {"status": FAILED, "error": failure, "captions": [], "took": round(time.perf_counter() - began, 3)}
         return line, None
     captions = [
         {"start": w.start, "end": w.end, "text": w.text, "error": w.error,
          "receipt": None if w.answer is None else asdict(w.answer.receipt)}
-        for w in watched.windows
+        for w in result.windows
     ]  # fmt: skip
-    total = watched.summary
+    total = result.summary
     line |= {
-        "status": PARTLY if any(w.answer is None for w in watched.windows) else DONE,
-        "seconds": watched.seconds, "captions": captions, "summary": None if total is None else total.text,
+        "status": PARTLY if any(w.answer is None for w in result.windows) else DONE,
+        "seconds": result.seconds, "captions": captions, "summary": None if total is None else total.text,
         "took": round(time.perf_counter() - began, 3),
     }  # fmt: skip
     plain: Line = json.loads(json.dumps(line))  # what `on_file` gets is what is written
-    return plain, watched
+    return plain, result
 
 
 class _Stopped(Exception):
@@ -187,8 +188,8 @@ def _mark(path: Path) -> dict[str, int]:
     return {"size": -1, "mtime_ns": -1}
 
 
-def _is_kept(line: Line | None, job: Job, *, retry: bool) -> bool:
-    if line is None or any(line.get(key) != value for key, value in _mark(job.path).items()):
+def _is_kept(line: Line | None, file: InputFile, *, retry: bool) -> bool:
+    if line is None or any(line.get(key) != value for key, value in _mark(file.path).items()):
         return False
     return line["status"] == DONE or not retry
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are to be captioned, and where their captions go."""
+"""Which files of a folder to caption, and where their captions go."""
 
 import os
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import EmptyMedia, MediaNotFound
 from ..media.source import local_path
 
-# videos and sounds; pictures are taken where they are named, not where a folder is
+# videos and audio; images are captioned only if named themselves, not as part of a folder
 SUFFIXES = frozenset(
     (
         ".3gp .aac .ac3 .aif .aiff .amr .asf .avi .flac .flv .gif .m2ts .m4a .m4v .mkv .mov .mp3 .mp4 .mpeg .mpg .mts "
@@ -19,51 +19,51 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class Job:
-    """A file, and its name in the output: relative to the folder it was found in, with / between its parts."""
+class InputFile:
+    """A file to caption, and its name in the output: its path relative to the folder it was found in, with slashes."""
 
     path: Path
     name: str
 
-    def place(self, out: Path, suffix: str, *, whole_name: bool) -> Path:
-        """Where its captions go: "a/clip.srt"; "a/clip.mp4.srt" where another file of the folder has the same stem."""
+    def output_path(self, out: Path, suffix: str, *, whole_name: bool) -> Path:
+        """Where its captions go: "a/clip.srt", or with `whole_name` "a/clip.mp4.srt" (see `same_stem`)."""
         beside = out / self.name
         return beside.with_name((beside.name if whole_name else beside.stem) + suffix)
 
 
-def jobs(named: Sequence[str | Path]) -> list[Job]:
-    """The files that were named, and those of the folders that were, in the order of their names, each once.
+def find_files(paths: Sequence[str | Path]) -> list[InputFile]:
+    """The files among the paths and in the folders among them, each once; those of a folder are sorted by name.
 
-    Hidden files and folders are passed over, and links to folders are not followed.
+    Hidden files and folders are skipped, and links to folders are not followed.
 
     Raises:
-        MediaNotFound: nothing has this name. UnreadableMedia: a URL. EmptyMedia: not one file.
+        MediaNotFound: a path does not exist. UnreadableMedia: a URL. EmptyMedia: no files.
     """
-    found: dict[Path, Job] = {}
+    found: dict[Path, InputFile] = {}
     names: Counter[str] = Counter()
-    for each in named:
+    for each in paths:
         path = local_path(each)
         if not path.exists():
-            raise MediaNotFound(f"{path} is neither a file nor a folder; name what is to be captioned.")
+            raise MediaNotFound(f"{path} is neither a file nor a folder; expected files or folders to caption.")
         here = [(p, p.relative_to(path).as_posix()) for p in _files(path)] if path.is_dir() else [(path, path.name)]
         for file, name in here:
             key = file.resolve()
             if key not in found:
                 names[name] += 1
-                # files of one name from several folders: the second is "2/clip.mp4"
-                found[key] = Job(file, name if names[name] == 1 else f"{names[name]}/{name}")
+                # two files with the same name from different folders: the second is "2/clip.mp4"
+                found[key] = InputFile(file, name if names[name] == 1 else f"{names[name]}/{name}")
     if not found:
-        listed = ", ".join(map(str, named))
-        raise EmptyMedia(f"{listed} holds no video or sound; expected files like clip.mp4 or sound.flac.")
+        where = ", ".join(map(str, paths))
+        raise EmptyMedia(f"{where}: no videos or audio files; expected files like clip.mp4 or speech.flac.")
     return list(found.values())
 
 
-def same_stem(listed: Iterable[Job]) -> frozenset[str]:
-    """Names of the files whose captions would go to one place."""
-    held: dict[str, list[str]] = {}
-    for job in listed:
-        held.setdefault(os.path.splitext(job.name)[0].casefold(), []).append(job.name)  # noqa: PTH122  of a name
-    return frozenset(name for names in held.values() if len(names) > 1 for name in names)
+def same_stem(files: Iterable[InputFile]) -> frozenset[str]:
+    """Names of the files whose captions would overwrite each other."""
+    by_stem: dict[str, list[str]] = {}
+    for file in files:
+        by_stem.setdefault(os.path.splitext(file.name)[0].casefold(), []).append(file.name)  # noqa: PTH122  a string
+    return frozenset(name for names in by_stem.values() if len(names) > 1 for name in names)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
-"""From a camera, an RTSP address, a pipe or a file into a Stream, by PyAV, in a thread.
+"""Read a camera, an RTSP address, a pipe or a file into a LiveStream, in a thread, and ask about it at intervals.
 
-For people at their own machine: what is read here is named on their command line or in their program. Nothing that
-answers requests of others may import this module (tests/live/test_reader.py holds it to that): for those, media come
-through serve/ and media/, where no address but an allowed one is ever opened.
+For local use: the source comes from the user's own command line or program. Nothing that serves requests may import
+this module (tests/live/test_reader.py checks that); there, media go through serve/ and media/, which open allowed
+addresses only.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,22 +21,25 @@ import av
 import av.error
 
 from ..errors import MediaError, MediaNotFound, NoAudioStream, NoVideoStream, UnreadableMedia, UsageError
-from ..media.audio import RATE, audio_stream
+from ..media.audio import RATE, audio_stream, mono_resampler
 from ..media.frame_decoder import FrameDecoder, video_stream
 from ..media.limits import DEFAULT_LIMITS, Limits
 from ..media.source import FORMATS, MediaSource, local_path
-from .stream import Stream
+from ..receipt import Answer
+from .stream import LiveStream
 
 logger = logging.getLogger(__name__)
 
 _ADDRESS = re.compile(r"^(rtsps?)://", re.IGNORECASE)
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _CAMERA = re.compile(r"^camera(?::(.+))?$")
-_WAIT = (15.0, 15.0)  # seconds for an address to answer, and for the next of its data
-_JUMP = 5.0  # seconds between time stamps that mean a new clock
-_MOST_BROKEN = 500  # packets in a row that can't be decoded
+_TIMEOUTS = (15.0, 15.0)  # seconds to open an address, and to wait for its next data
+_CLOCK_JUMP = 5.0  # a jump of timestamps by so many seconds means a new clock
+_MAX_UNDECODABLE = 500  # packets in a row
 
-# what each system calls its cameras: format, name of the first one, form of others
+_POLL_SECONDS = 0.05  # between two looks at the stream's clock
+
+# cameras on each system: FFmpeg's format, name of the first one, pattern for others
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video0", "/dev/video{}"),
     "darwin": ("avfoundation", "0", "{}"),
@@ -43,42 +47,42 @@ _CAMERAS = {
 }
 
 
-class Reader:
-    """Reads a source and pushes what it holds, until it ends or is told to stop.
+class StreamReader:
+    """Reads a source and pushes its frames and audio into a stream, until it ends or is stopped.
 
-        with Reader("rtsp://camera.local/main", stream) as reader:
+        with StreamReader("rtsp://camera.local/main", stream) as reader:
             …                                                       # stream.ask(…), from any thread
         reader.check()
 
     Attributes:
-        name: the source without a password in it, for messages.
-        ended: set when nothing more will come.
-        error: why it ended, if not by itself.
+        name: the source without credentials, for messages.
+        ended: set when the source has ended.
+        error: what ended it, if anything went wrong.
     """
 
     def __init__(
         self,
         source: str | Path | IO[bytes],
-        stream: Stream,
+        stream: LiveStream,
         *,
         speed: float = 1.0,
         video: bool = True,
         audio: bool = True,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Nothing is opened yet.
+        """Opens nothing yet.
 
         Args:
-            source: `camera`, `camera:1` (a number or a name), an rtsp:// or rtsps:// address, the path of a file or of
-                a named pipe, or an open binary file (`sys.stdin.buffer`).
-            speed: how much faster than its clock a file is read; inf: as fast as it goes. Others come as they come.
-            video, audio: what is pushed.
+            source: `camera`, `camera:1` (a number or a name), an rtsp:// or rtsps:// address, the path of a file or a
+                named pipe, or an open binary file (`sys.stdin.buffer`).
+            speed: playback speed of a file; inf: no pacing. Other sources are read as they arrive.
+            video, audio: what to push.
         """
         if not speed > 0:
-            raise UsageError(f"speed={speed!r}; expected more than 0 (1: as fast as it plays)")
+            raise UsageError(f"speed={speed!r}; expected more than 0 (1: real time)")
         if not (video or audio):
-            raise UsageError("neither pictures nor sound are wanted of the source; want at least one")
-        self.name = _SECRET.sub("", str(source)) if isinstance(source, str | Path) else "<pipe>"
+            raise UsageError("video and audio are both false; request at least one")
+        self.name = _CREDENTIALS.sub("", str(source)) if isinstance(source, str | Path) else "<pipe>"
         self.ended = threading.Event()
         self.error: MediaError | None = None
         self._source, self._stream, self._limits = source, stream, limits
@@ -88,7 +92,7 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self._clock = _Clock()
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> "StreamReader":
         self._thread.start()
         return self
 
@@ -96,12 +100,12 @@ class Reader:
         self.stop()
 
     def stop(self) -> None:
-        """Read no more. A source that keeps silent is left alone after a second; its thread ends with the process."""
+        """Stop reading. A thread that is still waiting for its source after a second ends with the process."""
         self._stop.set()
         self._thread.join(1.0)
 
     def check(self) -> None:
-        """Raise what ended the reading, if it was an error.
+        """Raise the error that ended the reading, if any.
 
         Raises:
             MediaError: the source can't be opened or read.
@@ -117,9 +121,7 @@ class Reader:
             self.error = error
         except (av.error.FFmpegError, EOFError, OSError, ValueError) as error:
             words = str(getattr(error, "strerror", None) or type(error).__name__).lower()
-            self.error = UnreadableMedia(
-                f"{self.name} can't be read ({words}). Is it there, and is it a video or a sound?"
-            )
+            self.error = UnreadableMedia(f"{self.name} can't be read ({words}); expected a video or audio source")
         finally:
             self.ended.set()
 
@@ -135,22 +137,22 @@ class Reader:
             with contextlib.suppress(NoAudioStream):
                 streams.append(audio_stream(container, source))
         if not streams:
-            raise UnreadableMedia(f"{self.name} holds nothing of what is wanted of it: pictures, sound or both")
-        resampler = av.AudioResampler("s16", "mono", RATE)
-        began, broken = time.monotonic(), 0
+            raise UnreadableMedia(f"{self.name} has none of the requested streams (video, audio)")
+        resampler = mono_resampler()
+        began, undecodable = time.monotonic(), 0
         for packet in container.demux(streams):
             if self._stop.is_set():
                 return
             try:
                 frames = packet.decode()
-                broken = 0
+                undecodable = 0
             except av.error.EOFError:
                 return
-            except av.error.FFmpegError as error:  # of a live source: the next one may be good
-                broken += 1
-                if broken == _MOST_BROKEN:
+            except av.error.FFmpegError as error:  # the next packet of a live source may be good
+                undecodable += 1
+                if undecodable == _MAX_UNDECODABLE:
                     raise
-                logger.info("%s: a packet can't be decoded: %s", self.name, error.strerror)
+                logger.info("%s: undecodable packet: %s", self.name, error.strerror)
                 continue
             for frame in frames:
                 at = self._clock.seconds(frame.time, packet.stream.type)
@@ -162,25 +164,70 @@ class Reader:
         if isinstance(frame, av.AudioFrame):
             frame.pts = None
             for part in resampler.resample(frame):
-                self._stream.push_sound(part.to_ndarray().reshape(-1), RATE, at)
+                self._stream.push_audio(part.to_ndarray().reshape(-1), RATE, at)
                 at += part.samples / RATE
         elif decoder is not None and self._stream.wants(at):
             self._stream.push_frame(decoder.upright(frame), at)
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for the frame's moment; False when it is time to stop."""
+        """Wait until a frame is due; False if the reader was stopped."""
         return not self._stop.wait(seconds) if seconds > 0 else not self._stop.is_set()
 
 
+@dataclass(frozen=True, kw_only=True)
+class LiveAnswer:
+    """An answer about the seconds from `start` to `end`, on the stream's clock.
+
+    Attributes:
+        late: seconds by which the stream had moved on when the answer was ready.
+    """
+
+    start: float
+    end: float
+    answer: Answer
+    late: float
+
+
+def ask_every(
+    stream: LiveStream, reader: StreamReader, question: str, seconds: float, **kwargs: Any
+) -> Iterator[LiveAnswer]:
+    """Ask every `seconds` of the stream's clock, and once more at its end about what no answer covers.
+
+    If answering takes longer, the questions that came due meanwhile are skipped: each answer is about the latest
+    seconds.
+
+    Args:
+        reader: what fills the stream; its error is raised after the last answer.
+        kwargs: as for `Engine.answer`.
+
+    Raises:
+        UsageError: invalid `seconds`. VideoLlama2Error: see errors.py.
+    """
+    if not seconds > 0:
+        raise UsageError(f"every {seconds!r} seconds; expected more than 0")
+    asked, due = 0.0, seconds
+    while True:
+        ended = reader.ended.wait(_POLL_SECONDS)  # before reading the clock, so that the last frames count
+        now = stream.now
+        if now is not None and (now >= due or (ended and now - asked > _POLL_SECONDS)):
+            answer = stream.ask(question, **kwargs)
+            late = (stream.now or now) - now
+            yield LiveAnswer(start=max(now - stream.seconds, 0.0), end=now, answer=answer, late=late)
+            asked, due = now, max(due + seconds, now + seconds)
+        if ended:
+            reader.check()
+            return
+
+
 class _Clock:
-    """Time stamps to seconds since the reading began: they may begin anywhere, and begin anew."""
+    """Timestamps to seconds since reading began. Timestamps may start anywhere, and start over."""
 
     def __init__(self) -> None:
         self._zero: float | None = None
         self._last: dict[str, float] = {}
 
     def seconds(self, stamp: float | None, kind: str) -> float:
-        """Of a stream's next frame; never before its last one."""
+        """Time of the next frame of a stream, never before its last one."""
         last = self._last.get(kind)
         latest = max(self._last.values(), default=0.0)
         if stamp is None:
@@ -188,7 +235,7 @@ class _Clock:
         else:
             self._zero = stamp if self._zero is None else self._zero
             at = stamp - self._zero
-            if self._last and abs(at - latest) > _JUMP:  # a camera that was away, a file that begins anew
+            if self._last and abs(at - latest) > _CLOCK_JUMP:  # a camera that was disconnected, a file that starts over
                 self._zero = stamp - latest
                 at = latest
         self._last[kind] = at = max(at, last or 0.0)
@@ -199,34 +246,34 @@ class _Clock:
 def _opened(source: str | Path | IO[bytes], name: str) -> "Iterator[av.container.InputContainer]":
     """The container of a source; raises UnreadableMedia, MediaNotFound."""
     whitelist = {"format_whitelist": FORMATS}
-    target, wanted = (
+    target, arguments = (
         _named(source, name, whitelist) if isinstance(source, str | Path) else (source, {"options": whitelist})
     )
-    with av.open(target, **wanted) as container:
+    with av.open(target, **arguments) as container:
         yield container
 
 
 def _named(source: str | Path, name: str, whitelist: dict[str, str]) -> tuple[str, dict[str, Any]]:
-    """What FFmpeg is to open, and how."""
+    """What FFmpeg should open, and with which arguments."""
     if (camera := _CAMERA.match(str(source))) and not Path(source).exists():
         target, form = _camera(camera[1])
-        return target, {"format": form, "timeout": _WAIT}
+        return target, {"format": form, "timeout": _TIMEOUTS}
     if _ADDRESS.match(str(source)):
-        return str(source), {"format": "rtsp", "timeout": _WAIT, "options": {"rtsp_transport": "tcp"}}
-    path = local_path(source)  # refuses every other address
+        return str(source), {"format": "rtsp", "timeout": _TIMEOUTS, "options": {"rtsp_transport": "tcp"}}
+    path = local_path(source)  # rejects every other address
     if not path.exists() or path.is_dir():
-        raise MediaNotFound(f"{name} is no file, pipe, camera or rtsp:// address.")
+        raise MediaNotFound(f"{name} is not a file, pipe, camera or rtsp:// address.")
     if path.is_file():
-        with MediaSource.of(path, DEFAULT_LIMITS).container():  # playlists and the like are refused there
+        with MediaSource.of(path, DEFAULT_LIMITS).container():  # rejects playlists and scripts
             pass
     return f"file:{path.absolute()}", {"options": {**whitelist, "protocol_whitelist": "file"}}
 
 
 def _camera(name: str | None) -> tuple[str, str]:
-    """What FFmpeg calls a camera here, and the format that reads it."""
+    """FFmpeg's name of a camera on this system, and the format that reads it."""
     form, first, others = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     if name is None and first is None:
-        raise UsageError("say which camera, by its name: camera:Integrated Camera")
+        raise UsageError("no default camera on this system; name one, like camera:Integrated Camera")
     found = first if name is None else name if name.startswith("/dev/") else others.format(name)
     return str(found), form
 

@@ -1,10 +1,10 @@
-"""Frames and sound that are pushed as they come, and questions about the last seconds of them.
+"""Frames and audio pushed as they arrive, and questions about the last seconds of them.
 
-    push_frame, push_sound ──► the last N seconds ── Recording ──► Engine ──► answer + receipt
+    push_frame, push_audio ──► the last N seconds ── Recording ──► Engine ──► answer + receipt
 
-stream = Stream(engine, seconds=10)
+stream = LiveStream(engine, seconds=10)
 stream.push_frame(frame, time)                   # from one thread
-stream.push_sound(samples, 48000)                # from another
+stream.push_audio(samples, 48000)                # from another
 stream.ask("What happens?")                      # from a third
 """
 
@@ -19,22 +19,22 @@ from ..errors import EmptyMedia, UsageError
 from ..media import DEFAULT_LIMITS, Limits, Recording
 from ..media.clip import Frame
 from ..media.images import array_to_rgb
-from .sounds import SoundBuffer
+from .audio_buffer import AudioBuffer
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..generation.session import AnswerStream, Session
     from ..receipt import Answer
 
-MOST_SECONDS = 600.0
-_SAME = 1e-3  # seconds between frames that are one
+MAX_SECONDS = 600.0
+_SAME_TIME = 1e-3  # frames closer than this many seconds count as one
 
 
-class Stream:
-    """The last `seconds` of something that goes on. Safe to use from several threads.
+class LiveStream:
+    """The last `seconds` of a live source. Thread-safe.
 
-    Memory is bounded: by `most_fps` frames a second, 16 kHz of sound, and `most_bytes` of frames; where these would be
-    more, every second frame goes, over the whole of the time. What was left out stands in the receipt.
+    Memory is bounded: `max_fps` frames per second, audio at 16 kHz, and `max_bytes` of frames. Above `max_bytes`, every
+    second frame is dropped across the whole buffer. The receipt says what was dropped.
     """
 
     def __init__(
@@ -42,92 +42,92 @@ class Stream:
         engine: "Engine",
         *,
         seconds: float = 10.0,
-        most_fps: float = 8.0,
-        most_bytes: int = 512 << 20,
+        max_fps: float = 8.0,
+        max_bytes: int = 512 << 20,
         limits: Limits = DEFAULT_LIMITS,
         name: str = "<stream>",
     ) -> None:
-        """Nothing is there yet.
+        """Starts empty.
 
         Args:
-            seconds: how far back questions reach.
-            most_fps: frames that come faster are left out.
-            most_bytes: of all frames that are held.
-            limits: what one frame may be.
+            seconds: how far back a question reaches.
+            max_fps: frames above this rate are dropped.
+            max_bytes: of all frames held.
+            limits: limits on one frame.
             name: for receipts.
         """
-        if not (isinstance(seconds, int | float) and 0 < seconds <= MOST_SECONDS):
-            raise UsageError(f"seconds={seconds!r}; expected more than 0, and at most {MOST_SECONDS:g}")
-        if not (most_fps > 0 and math.isfinite(most_fps)) or most_bytes < 1:
-            raise UsageError(f"most_fps={most_fps!r}, most_bytes={most_bytes!r}; expected more than 0")
+        if not (isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS):
+            raise UsageError(f"seconds={seconds!r}; expected more than 0 and up to {MAX_SECONDS:g}")
+        if not (max_fps > 0 and math.isfinite(max_fps)) or max_bytes < 1:
+            raise UsageError(f"max_fps={max_fps!r}, max_bytes={max_bytes!r}; expected more than 0")
         self.engine, self.seconds = engine, float(seconds)
-        self._most_bytes, self._limits, self._name = most_bytes, limits, name
-        self._gap = 1 / most_fps  # least seconds between two frames that are held
+        self._max_bytes, self._limits, self._name = max_bytes, limits, name
+        self._gap = 1 / max_fps  # minimum seconds between two held frames
         self._frames: list[tuple[float, Frame]] = []
         self._bytes = 0
-        self._due = -math.inf  # second of the next frame that is held
+        self._due = -math.inf  # time from which the next frame is held
         self._last_frame: float | None = None
-        self._sound = SoundBuffer(self.seconds)
+        self._audio = AudioBuffer(self.seconds)
         self._lock = threading.Lock()
 
     @property
     def now(self) -> float | None:
-        """Seconds of the latest frame, or the end of the latest sound; None before anything came."""
+        """Time of the latest frame or of the end of the audio, in seconds; None before the first push."""
         with self._lock:
             return self._now()
 
     def wants(self, time: float) -> bool:
-        """Whether a frame of this second would be held, or left out because others are near; saves converting it."""
+        """Whether a frame at this time would be held or dropped as too close to others; saves converting it."""
         with self._lock:
             return self._wants(time)
 
     def push_frame(self, frame: NDArray[np.uint8], time: float) -> None:
-        """Take a frame.
+        """Add a frame.
 
         Args:
-            frame: u8[H, W, 3] RGB; also [H, W], [H, W, 1] and [H, W, 4].
-            time: seconds on any clock; later than the frame before.
+            frame: u8[H, W, 3] RGB; also [H, W], [H, W, 1] or [H, W, 4].
+            time: seconds on any clock, not before the previous frame.
 
         Raises:
-            UsageError: it is no frame, or not later. MediaTooLarge: it is over the limits.
+            UsageError: not a frame, or earlier than the one before. MediaTooLarge: over the limits.
         """
         picture = array_to_rgb(frame)
         self._limits.check_pixels(picture.shape[1], picture.shape[0], "a frame")
-        when = _second(time)
+        when = _seconds(time)
         with self._lock:
             if self._last_frame is not None and when < self._last_frame:
-                raise UsageError(f"a frame of {when:g} s came after one of {self._last_frame:g} s; times must ascend")
+                raise UsageError(f"a frame at {when:g} s after one at {self._last_frame:g} s; expected ascending times")
             self._last_frame = when
             if not self._wants(when):
                 return
-            following = self._due + self._gap  # on average so many a second, whatever rate they come at
+            following = self._due + self._gap  # keeps the average at max_fps, at any input rate
             self._due = following if following > when else when + self._gap
-            kept = picture.copy()  # the caller may use its array for the next frame
+            kept = picture.copy()  # the caller may reuse its array
             self._frames.append((when, kept))
             self._bytes += kept.nbytes
-            self._forget()
+            self._drop_old()
 
-    def push_sound(self, samples: NDArray[np.generic], rate: int, time: float | None = None) -> None:
-        """Take sound.
+    def push_audio(self, samples: NDArray[np.generic], rate: int, time: float | None = None) -> None:
+        """Add audio.
 
         Args:
             samples: float [S] or [S, channels] (±1), or int16 of these shapes; 1, 2 or 6 channels.
             rate: samples per second.
-            time: seconds of the first sample, on the clock of the frames; None: where the sound before ended, or at
-                the latest frame. Where sound is missing silence stands, and what comes twice is used once.
+            time: seconds of the first sample, on the clock of the frames; None: where the previous audio ended, or at
+                the latest frame. Gaps are filled with silence, and repeated audio is dropped.
 
         Raises:
-            UsageError: another shape, type or rate. NumericsError: NaN or infinity.
+            UsageError: another shape, dtype or rate. NumericsError: NaN or infinity.
         """
-        given = None if time is None else _second(time)
+        given = None if time is None else _seconds(time)
         with self._lock:
             if given is None:
-                given = self._sound.end if self._sound.end is not None else (self._last_frame or 0.0)
-            self._sound.push(samples, rate, given)
-            self._forget()
+                given = self._audio.end if self._audio.end is not None else (self._last_frame or 0.0)
+            self._audio.push(samples, rate, given)
+            self._drop_old()
 
     def recording(self) -> Recording:
-        """The last seconds, as they are now; a copy, which does not change.
+        """A snapshot of the last seconds.
 
         Raises:
             EmptyMedia: nothing was pushed yet.
@@ -135,10 +135,10 @@ class Stream:
         with self._lock:
             now = self._now()
             if now is None:
-                raise EmptyMedia(f"{self._name}: no frame and no sound was pushed yet")
+                raise EmptyMedia(f"{self._name}: no frames and no audio were pushed yet")
             start = now - self.seconds
-            kept = [(time, frame) for time, frame in self._frames if time >= start - _SAME]
-            samples, begins = self._sound.last(start)
+            kept = [(time, frame) for time, frame in self._frames if time >= start - _SAME_TIME]
+            samples, begins = self._audio.last(start)
             notes = self._notes()
         return Recording(
             frames=tuple(frame for _, frame in kept),
@@ -150,10 +150,10 @@ class Stream:
         )
 
     def ask(self, question: str, **kwargs: Any) -> "Answer":
-        """A question about the last seconds.
+        """Ask about the last seconds.
 
         Args:
-            question: the user's words.
+            question: the question.
             kwargs: as for `Engine.answer`.
 
         Raises:
@@ -162,44 +162,42 @@ class Stream:
         return self.engine.answer(self.recording(), question, **kwargs)
 
     def stream(self, question: str, **kwargs: Any) -> "AnswerStream":
-        """As `ask`, in pieces; about the seconds before this call, however long it is read."""
+        """As `ask`, streaming the answer. It is about the seconds before this call, however slowly it is read."""
         return self.engine.stream(self.recording(), question, **kwargs)
 
     def open(self, **kwargs: Any) -> "Session":
-        """The last seconds, for several questions about the same ones."""
+        """A session about the last seconds, for several questions about the same ones."""
         return self.engine.open(self.recording(), **kwargs)
 
     def _wants(self, time: float) -> bool:
-        return time >= self._due - _SAME and (not self._frames or time > self._frames[-1][0])
+        return time >= self._due - _SAME_TIME and (not self._frames or time > self._frames[-1][0])
 
     def _now(self) -> float | None:
-        ends = [end for end in (self._last_frame, self._sound.end) if end is not None]
+        ends = [end for end in (self._last_frame, self._audio.end) if end is not None]
         return max(ends, default=None)
 
-    def _forget(self) -> None:
-        """Let go of what is too old, and of every second frame while there are too many bytes of them."""
+    def _drop_old(self) -> None:
+        """Drop what is too old, and every second frame while there are too many bytes of them."""
         start = (self._now() or 0.0) - self.seconds
-        first = next((i for i, (time, _) in enumerate(self._frames) if time >= start - _SAME), len(self._frames))
+        first = next((i for i, (time, _) in enumerate(self._frames) if time >= start - _SAME_TIME), len(self._frames))
         del self._frames[:first]
         self._bytes = sum(frame.nbytes for _, frame in self._frames)
-        while self._bytes > self._most_bytes and len(self._frames) > 1:
+        while self._bytes > self._max_bytes and len(self._frames) > 1:
             del self._frames[-2::-2]  # the latest stays
             self._gap *= 2
             self._due = self._frames[-1][0] + self._gap
             self._bytes = sum(frame.nbytes for _, frame in self._frames)
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [
-            f"the last {self.seconds:g} s of a stream, of which at most {1 / self._gap:g} frames a second are held"
-        ]
-        if self._sound.filled > 0:
-            notes.append(f"{self._sound.filled:.1f} s of sound did not come since the beginning: silence stands there")
-        if self._sound.dropped > 0:
-            notes.append(f"{self._sound.dropped:.1f} s of sound came twice since the beginning, and were used once")
+        notes = [f"the last {self.seconds:g} s of a stream, at up to {1 / self._gap:g} frames per second"]
+        if self._audio.filled > 0:
+            notes.append(f"{self._audio.filled:.1f} s of audio missing since the start, filled with silence")
+        if self._audio.dropped > 0:
+            notes.append(f"{self._audio.dropped:.1f} s of audio arrived twice since the start, dropped once")
         return tuple(notes)
 
 
-def _second(time: float) -> float:
+def _seconds(time: float) -> float:
     if isinstance(time, bool) or not isinstance(time, int | float | np.floating) or not math.isfinite(time):
-        raise UsageError(f"time={time!r}; expected seconds as a finite number")
+        raise UsageError(f"time={time!r}; expected a finite number of seconds")
     return float(time)

@@ -1,8 +1,8 @@
-"""Long clips: a window slides over them, each is asked about alone, and the answers are merged.
+"""Long clips: ask about one window of seconds after the other, and summarise the answers.
 
 0      30      60      90                 windows of 30 s
 ├──────┼───────┼───────┤
-answer   answer  answer  ──► summary      text alone: made of the answers, whose receipts it carries
+answer   answer  answer  ──► summary      from the text of the answers alone; its receipt lists what each window used
 """
 
 import itertools
@@ -12,32 +12,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MediaError, TimeRangeError, UsageError
-from ..generation.request import as_request
+from ..errors import ContextOverflow, MediaError, TimeRangeError, UsageError
+from ..generation.request import Request, as_request
 from ..media.sampling import check_range
 from ..protocols import FULL
 from ..receipt import Answer, Receipt
-from ..subtitles import Line
+from ..subtitles import Subtitle
 from ..text.conversations import Media
-from .merging import merged
-from .subtitled import asked_with
+from .subtitle_prompts import answer_with_subtitles
 
 if TYPE_CHECKING:
     from ..engine import Engine
-    from ..generation.request import Request
 
 logger = logging.getLogger(__name__)
 
-MOST_WINDOWS = 20_000
-_REST = 0.2  # a last window shorter than this share of a step belongs to the one before
-_PROBE = replace(FULL, name="length", sound_seconds=1.0)  # little is decoded, and all is counted
+MAX_WINDOWS = 20_000
+_MERGED_REMAINDER = 0.2  # a last window shorter than this share of a step is merged into the one before
+_LENGTH_PROBE = replace(FULL, name="length", sound_seconds=1.0)  # decodes little, and reports the length of everything
+
+SummaryPart = tuple[float, float, str]  # start, end, answer
+_SUMMARY_PROMPT = """These are notes about the parts of one video, in their order.
+
+{notes}
+
+Each of them answers this: {question}
+Answer it in a few sentences for the whole video, from these notes alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What was answered about the seconds from `start` to `end`; without an answer, why there is none.
+    """The answer about `start` to `end` seconds, or the error that prevented it.
 
-    A still picture has no seconds: its only window is from 0 to 0.
+    A still image has no duration: its only window is from 0 to 0.
     """
 
     start: float
@@ -47,25 +53,25 @@ class Window:
 
     @property
     def text(self) -> str:
-        """Of the answer; empty without one."""
+        """The text of the answer; empty if there is none."""
         return "" if self.answer is None else self.answer.text
 
-    def line(self) -> Line:
-        """As a subtitle."""
-        return Line(round(1000 * self.start), round(1000 * self.end), self.text)
+    def subtitle(self) -> Subtitle:
+        """The answer as a subtitle."""
+        return Subtitle(round(1000 * self.start), round(1000 * self.end), self.text)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, ready for JSON."""
+        """Plain data, ready for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
-    """A whole clip, window by window.
+class WatchResult:
+    """The answers about a whole clip.
 
     Attributes:
-        seconds: of the clip; 0 of a still picture.
-        summary: made of the windows' answers. Its receipt lists what each window saw and heard. None: not asked for.
+        seconds: length of the clip; 0 for a still image.
+        summary: made from the windows' answers; its receipt lists what each window used. None if not requested.
     """
 
     question: str
@@ -74,14 +80,14 @@ class Watched:
     summary: Answer | None
 
     @property
-    def lines(self) -> tuple[Line, ...]:
-        """The answers as subtitles: of windows that overlap each ends where the next begins."""
-        told = [window.line() for window in self.windows if window.answer is not None and window.end > window.start]
-        ends = [min(a.end, b.start) for a, b in itertools.pairwise(told)] + [line.end for line in told[-1:]]
-        return tuple(replace(line, end=end) for line, end in zip(told, ends, strict=True))
+    def subtitles(self) -> tuple[Subtitle, ...]:
+        """The answers as subtitles; one of overlapping windows ends where the next begins."""
+        answered = [w.subtitle() for w in self.windows if w.answer is not None and w.end > w.start]
+        ends = [min(a.end, b.start) for a, b in itertools.pairwise(answered)] + [s.end for s in answered[-1:]]
+        return tuple(replace(s, end=end) for s, end in zip(answered, ends, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, ready for JSON."""
+        """Plain data, ready for JSON."""
         return asdict(self)
 
 
@@ -93,79 +99,79 @@ def watch(
     window: float | None = 30.0,
     overlap: float = 0.0,
     summary: bool = True,
-    subtitles: Sequence[Line] = (),
+    subtitles: Sequence[Subtitle] = (),
     on_window: Callable[[Window, int], None] | None = None,
     **kwargs: Any,
-) -> Watched:
-    """Ask the same about every window of a long clip, and merge the answers.
+) -> WatchResult:
+    """Ask the same question about every window of a long clip, and summarise the answers.
+
+    A window that can't be decoded gets an error, and the remaining windows are still answered; in strict mode, or if
+    every window fails, the error is raised.
 
     Args:
-        media: one medium, as for `Engine.answer`; or a whole Request about one.
-        window: seconds of each; the last one may be shorter, or by a fifth of a step longer. None: one over all of it.
+        media: one media item, as for `Engine.answer`; or a Request with one.
+        window: seconds per window; the last one may be shorter, or longer by a fifth of a step. None: a single window.
         overlap: seconds that a window shares with the one before.
-        summary: whether the answers are merged, by asking the model about them alone, without the clip.
-        subtitles: what is said in the clip; each window is asked with its own.
-        on_window: told each window as it is done, and how many there are; what it raises ends the watching.
-        kwargs: as for `Engine.answer`; `start` and `end` are those of the whole.
-
-    A window that can't be decoded is told as such, and the others go on; in strict mode, or where every one fails,
-    the error is raised.
+        summary: whether to summarise, by asking the model about the answers alone, without the clip.
+        subtitles: subtitles of the clip; each window is asked with its own.
+        on_window: called with each window when it is done, and their number; an exception it raises ends the run.
+        kwargs: as for `Engine.answer`; `start` and `end` apply to the whole clip.
 
     Raises:
-        UsageError: a window or an overlap that makes no sense. VideoLlama2Error: see errors.py.
+        UsageError: invalid window or overlap. VideoLlama2Error: see errors.py.
     """
-    _check(window, overlap)
+    _check_window(window, overlap)
     request = as_request(media, question, kwargs)
-    medium = _only(request)
-    seconds = length(engine, medium)
+    medium = _single_medium(request)
+    seconds = clip_seconds(engine, medium)
     spans = [(0.0, 0.0)] if seconds is None else windows(medium.start, medium.end, seconds, window, overlap)
-    whole = len(spans) == 1  # asked as it would be without windows
+    single = len(spans) == 1  # the request is then the same as without windows
     done: list[Window] = []
     first_error: MediaError | None = None
     for start, end in spans:
-        part = medium if whole else replace(medium, start=start, end=end)
-        asked = replace(request, media=part, start=None, end=None, video=True, audio=True, num_frames=None)
+        part = medium if single else replace(medium, start=start, end=end)
+        part_request = replace(request, media=part, start=None, end=None, video=True, audio=True, num_frames=None)
         try:
-            found = Window(start=start, end=end, answer=asked_with(engine, asked, subtitles))
+            finished = Window(start=start, end=end, answer=answer_with_subtitles(engine, part_request, subtitles))
         except MediaError as error:
             if request.strict:
                 raise
             first_error = first_error or error
-            found = Window(start=start, end=end, error=f"{type(error).__name__}: {error}")
+            finished = Window(start=start, end=end, error=f"{type(error).__name__}: {error}")
             logger.warning("%s to %s s: %s", f"{start:g}", f"{end:g}", error)
-        done.append(found)
+        done.append(finished)
         if on_window is not None:
-            on_window(found, len(spans))
+            on_window(finished, len(spans))
     if first_error is not None and all(w.answer is None for w in done):
         raise first_error
-    total = _summary(engine, request, done) if summary else None
-    return Watched(question=request.question or "", seconds=seconds or 0.0, windows=tuple(done), summary=total)
+    summarised = _summary(engine, request, done) if summary else None
+    return WatchResult(question=request.question or "", seconds=seconds or 0.0, windows=tuple(done), summary=summarised)
 
 
 def windows(
     start: float | None, end: float | None, seconds: float, window: float | None, overlap: float = 0.0
 ) -> list[tuple[float, float]]:
-    """(start, end) of each window in seconds, of what lies from `start` to `end` of a clip of so many `seconds`.
+    """(start, end) seconds of each window from `start` to `end` of a clip that is `seconds` long.
 
     Raises:
-        TimeRangeError: nothing does. UsageError: there would be far too many.
+        TimeRangeError: the range is outside the clip. UsageError: far too many windows.
     """
     check_range(start, end)
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
     if first >= last:
-        raise TimeRangeError(f"the clip lasts {seconds:.3f} s, and start is {first:g} s. Choose a range inside it.")
+        raise TimeRangeError(f"the clip is {seconds:.3f} s long, and start={first:g}; choose a range inside it.")
     if window is None:
         return [(first, last)]
     step = window - overlap
-    count = max(math.ceil((last - first - overlap) / step - _REST), 1)
-    if count > MOST_WINDOWS:
-        raise UsageError(f"{count:,} windows; at most {MOST_WINDOWS:,} are asked about: take longer ones")
+    count = max(math.ceil((last - first - overlap) / step - _MERGED_REMAINDER), 1)
+    if count > MAX_WINDOWS:
+        raise UsageError(f"{count:,} windows; the limit is {MAX_WINDOWS:,}. Make them longer.")
     begins = [round(first + i * step, 6) for i in range(count)]
     return [(begin, round(min(begin + window, last), 6)) for begin in begins[:-1]] + [(begins[-1], round(last, 6))]
 
 
-def length(engine: "Engine", medium: Media) -> float | None:
-    """Seconds of a clip, by its pictures and its sound, whichever is longer; None of a still picture.
+def clip_seconds(engine: "Engine", medium: Media) -> float | None:
+    """Length of a clip in seconds, the longer of video and audio; None for a still image.
 
     Raises:
         MediaError: it can't be opened.
@@ -173,22 +179,57 @@ def length(engine: "Engine", medium: Media) -> float | None:
     clip = engine.opener(
         medium.source,
         num_frames=1,
-        protocol=_PROBE,
+        protocol=_LENGTH_PROBE,
         want_video=medium.video,
         want_audio=medium.audio,
         times=medium.times,
     )
     if clip.kind == "image":
         return None
-    pictures = clip.frames_total / clip.fps if clip.fps > 0 else 0.0
-    sound = 0.0 if clip.wave is None else clip.wave.start_seconds + clip.wave.available_seconds
-    return max(pictures, sound)
+    video = clip.frames_total / clip.fps if clip.fps > 0 else 0.0
+    audio = 0.0 if clip.wave is None else clip.wave.start_seconds + clip.wave.available_seconds
+    return max(video, audio)
 
 
-def _check(window: float | None, overlap: float) -> None:
+def summarise(engine: "Engine", parts: Sequence[SummaryPart], request: Request) -> Answer:
+    """One answer from the answers about the parts. If they exceed the model's context, summarise each half first.
+
+    Raises:
+        ContextOverflow: even two answers are too long.
+    """
+    text_only = replace(
+        request, media=None, start=None, end=None, video=True, audio=True, num_frames=None, protocol=None,
+        question=_SUMMARY_PROMPT.format(notes="\n".join(map(_as_note, parts)), question=request.question),
+    )  # fmt: skip
+    try:
+        answer = engine.answer(text_only)
+    except ContextOverflow:
+        if len(parts) <= 2:
+            raise
+    else:
+        if len(parts) <= 2 or not _was_cut_short(answer, request):
+            return answer
+    middle = len(parts) // 2
+    halves = [
+        (half[0][0], half[-1][1], half[0][2] if len(half) == 1 else summarise(engine, half, request).text)
+        for half in (parts[:middle], parts[middle:])
+    ]
+    answer = summarise(engine, halves, request)
+    note = f"{len(parts)} answers exceed the model's context: it was given summaries of them"
+    return replace(answer, receipt=replace(answer.receipt, notes=tuple(dict.fromkeys([*answer.receipt.notes, note]))))
+
+
+def clock_time(seconds: float) -> str:
+    """A time for people: "1:05", "1:00:05"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _check_window(window: float | None, overlap: float) -> None:
     if window is None:
         if overlap:
-            raise UsageError(f"overlap={overlap!r} of one window over all of the clip; leave it out")
+            raise UsageError(f"overlap={overlap!r} without a window; drop the overlap, or set a window.")
         return
     if not (isinstance(window, int | float) and 0 < window < math.inf):
         raise UsageError(f"window={window!r}; expected seconds, more than 0")
@@ -196,32 +237,41 @@ def _check(window: float | None, overlap: float) -> None:
         raise UsageError(f"overlap={overlap!r}; expected seconds from 0 to nine tenths of the window ({window:g} s)")
 
 
-def _only(request: "Request") -> Media:
+def _single_medium(request: Request) -> Media:
     media = request.media_items()
     if len(media) != 1 or request.question is None:
-        raise UsageError(f"{len(media)} media; a window slides over one, and each is asked a question")
+        raise UsageError(f"{len(media)} media items; expected one, and a question about it")
     return media[0]
 
 
-def _summary(engine: "Engine", request: "Request", done: Sequence[Window]) -> Answer:
-    """The windows' answers as one; of one window, its own."""
-    told = [window for window in done if window.answer is not None]
+def _summary(engine: "Engine", request: Request, done: Sequence[Window]) -> Answer:
+    """The windows' answers as one; the answer itself if there is a single window."""
     if len(done) == 1 and done[0].answer is not None:
         return done[0].answer
-    answers = [window.answer for window in told if window.answer is not None]
-    made = merged(engine, [(w.start, w.end, w.text) for w in told], request)
+    answered = [window for window in done if window.answer is not None]
+    answers = [window.answer for window in answered if window.answer is not None]
+    summary = summarise(engine, [(w.start, w.end, w.text) for w in answered], request)
     notes = [
-        f"a summary of {len(told)} windows' answers, made of their text alone; media lists what each window saw and "
-        "heard, prompt_tokens are the summary's own"
+        f"a summary of {len(answered)} windows' answers, made from their text alone; media lists what each window "
+        "used, prompt_tokens are those of the summary"
     ]
-    notes += [f"nothing is known of {w.start:g} to {w.end:g} s: {w.error}" for w in done if w.answer is None]
-    entries = tuple(entry for answer in answers for entry in answer.receipt.media)
+    notes += [f"{w.start:g} to {w.end:g} s are missing: {w.error}" for w in done if w.answer is None]
     receipt: Receipt = replace(
-        made.receipt,
+        summary.receipt,
         protocol=answers[0].receipt.protocol,
         video=next((a.receipt.video for a in answers if a.receipt.video), None),
         audio=next((a.receipt.audio for a in answers if a.receipt.audio), None),
-        media=entries,
-        notes=(*made.receipt.notes, *notes),
+        media=tuple(entry for answer in answers for entry in answer.receipt.media),
+        notes=(*summary.receipt.notes, *notes),
     )
-    return replace(made, receipt=receipt)
+    return replace(summary, receipt=receipt)
+
+
+def _as_note(part: SummaryPart) -> str:
+    start, end, text = part
+    return f"[{clock_time(start)}-{clock_time(end)}] {' '.join(text.split())}"
+
+
+def _was_cut_short(answer: Answer, request: Request) -> bool:
+    """Whether the answer ended early because the notes left no room for it in the context."""
+    return answer.finish_reason == "length" and answer.receipt.generated_tokens < request.options.max_new_tokens

@@ -22,7 +22,7 @@ import torch
 from ..device import resident_bytes
 from ..errors import MissingExtra, StorageError, UsageError
 from ..json_lines import dumps_line
-from ..progress import Progress, begin
+from ..progress import Progress, show_progress
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class MetricsLog:
         """Show progress from step `first` up to, without, step `last`: a bar on a terminal, else a line a minute."""
         self._end_progress()
         if not self._quiet:
-            self._progress = begin(first, last, "step")
+            self._progress = show_progress(first, last, "step")
 
     def step(self, step: int, **values: float) -> None:
         """What an optimiser step did. The memory in use is added as `memory_bytes`.

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...errors import DataError, MediaError
 from ...media.limits import DEFAULT_LIMITS
 from ...media.source import MediaSource
-from ...subtitles import picked, read_subtitles
+from ...subtitles import read_subtitles, shown_at
 from .. import paper_rules
 from ..annotations import Row, first_existing, media, rows
 from ..choices import LETTER, ChoiceBenchmark, categories_of, filled, letter_of_text, unlettered
@@ -121,7 +121,7 @@ class _VideoSubtitles:
         found: tuple[str, ...] = ()
         if lines and video is not None:
             try:
-                found = picked(lines, moments(video, self._frames), published=self._published)
+                found = shown_at(lines, moments(video, self._frames), published=self._published)
             except MediaError:
                 self._unreadable += 1  # the item's own failure will say why
         # the original shows the heading in any case
