@@ -132,7 +132,7 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 from tests.evals.fake import FakeEngine, Letters
-from tests.evals.test_eval_cli import REPLIES
+from tests.cli.test_eval import REPLIES
 from videollama2.evals.run import evaluate
 from videollama2.jobs import share_from_environment
 
