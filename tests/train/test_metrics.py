@@ -111,9 +111,9 @@ def test_tensorboard_has_the_same_numbers_and_forgets_too(tmp_path: Path) -> Non
 
 def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match="'wandb' is not installed; run `pip install wandb`"):
+    with pytest.raises(MissingExtra, match="'wandb' is not installed; run: pip install wandb"):
         MetricsLog(tmp_path / "a", trackers=("wandb",))
-    with pytest.raises(UsageError, match="there is no tracker 'tensorbord'"):
+    with pytest.raises(UsageError, match="unknown tracker 'tensorbord'"):
         MetricsLog(tmp_path / "a", trackers=("tensorbord",))
     assert not (tmp_path / "a").exists()
     three = MetricsLog(tmp_path / "b", quiet=True)  # by default only where it is installed
@@ -135,7 +135,7 @@ def test_progress_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     assert lines[0].startswith("step 12 of 110  loss 1.5  1,234 tokens/s  ") and lines[0].endswith(" 0:49 h left")
 
 
-@pytest.mark.parametrize(("text", "found"), [(None, "no readable metrics"), ("{}\n", "line 1 of .* is no event")])
+@pytest.mark.parametrize(("text", "found"), [(None, "no readable metrics"), ("{}\n", "line 1 of .* is not an event")])
 def test_no_run(tmp_path: Path, text: str | None, found: str) -> None:
     if text is not None:
         (tmp_path / FILE).write_text(text)

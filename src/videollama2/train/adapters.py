@@ -1,7 +1,7 @@
-"""LoRA and QLoRA: adapters by PEFT, in the language model and in BEATs, and the folder that they are saved as.
+"""LoRA and QLoRA by PEFT, in the language model and in BEATs, and the adapter folder that a run saves.
 
-What is saved is what PEFT itself would save for the whole model, plus the other parts that learned, so that `load`,
-`merge` and PEFT read it (weights/adapters.py).
+The folder holds what PEFT itself would save for the whole model, plus the other parts that learned, so `load`, `merge`
+and PEFT can read it (weights/adapters.py).
 """
 
 import json
@@ -24,10 +24,11 @@ ADAPTER = "default"  # PEFT's name of the only adapter
 
 
 def add_lora(model: Any, settings: Settings) -> list[str]:
-    """Put adapters that change nothing yet on every linear layer of the settings' parts; returns the layers' names.
+    """Add adapters to every linear layer of the settings' parts; returns the layers' names. Outputs don't change yet.
 
-    The head has none and stays as it is; nor have connector and projectors, which learn as they are (spec §6.3). Nor
-    have a mixture's experts: transformers holds them as one tensor a layer, in which there are no linear layers.
+    Three parts get none: the head, which stays frozen; connector and projector, which learn in full (spec §6.3); and
+    the experts of a mixture-of-experts model, because transformers stores them as one tensor per layer, not as linear
+    layers.
 
     Raises:
         UsageError: the model lacks a part.
@@ -41,7 +42,7 @@ def add_lora(model: Any, settings: Settings) -> list[str]:
     chosen = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.startswith(prefixes)]
     for part, prefix in zip(settings.lora_parts, prefixes, strict=True):
         if not any(name.startswith(prefix) for name in chosen):
-            raise UsageError(f"lora_parts names {part}, which this model does not have; take it out")
+            raise UsageError(f"lora_parts names {part}, which this model lacks; remove it")
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.alpha,
@@ -57,7 +58,7 @@ def add_lora(model: Any, settings: Settings) -> list[str]:
     where = ", ".join(settings.lora_parts)
     logger.info("LoRA of rank %d on %d linear layers of %s", settings.lora_rank, len(chosen), where)
     if "language_model" in settings.lora_parts and getattr(model.config.text_config, "num_local_experts", None):
-        logger.warning("the experts have no adapters and stay as they are: only the attention learns through them")
+        logger.warning("the experts stay frozen: only the attention layers have adapters")
     return chosen
 
 
@@ -67,7 +68,9 @@ def save_lora(model: Any, tensors: dict[str, Tensor], folder: Path, settings: Se
     Args:
         model: with adapters.
         tensors: everything that learned, by its name in the model, whole and on the CPU.
-        base: folder or name of the model that was adapted; config.json names it.
+        folder: to write to.
+        settings: of the run.
+        base: folder or name of the model that was adapted, recorded in config.json.
     """
     plain = {name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in tensors.items()}
     factors = {f"base_model.model.{n}": t for n, t in plain.items() if ".lora_" in n}
@@ -92,7 +95,7 @@ def save_lora(model: Any, tensors: dict[str, Tensor], folder: Path, settings: Se
 
 
 def write_config(model: Any, folder: Path, base: str) -> None:
-    """config.json of a folder whose other tensors are the base's."""
+    """Write config.json of a folder whose remaining tensors come from `base`."""
     values = {**model.config.to_dict(), "_name_or_path": base}
     values.pop("quantization_config", None)
     (folder / "config.json").write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""What a run says while it trains: metrics.jsonl always, trackers if there are any, and a line with the time left.
+"""Metrics of a run while it trains: metrics.jsonl, trackers, and progress on the terminal.
 
     metrics.jsonl   one JSON object per event: {"event": "step" | "evaluation" | "skip" | "end", "step": 12, "loss": …}
     tensorboard/    the same numbers for TensorBoard
 
-Each line is whole and on its way to the disk before `step` returns, so a killed run has its metrics up to the last
-step. What is not finite is written as "nan", "inf" or "-inf", because JSON has no number for it.
+Each line is written without buffering before `step` returns, so a killed run has its metrics up to the last step.
+Values that are not finite are written as "nan", "inf" or "-inf", for which JSON has no numbers.
 """
 
 import importlib
@@ -30,10 +30,10 @@ FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Writes a run's metrics. One process of a run has one; the others have none.
+    """Writes a run's metrics; only the first process of a run has one.
 
-    `step` knows these names for its progress and for the curves: loss, learning_rate, gradient_norm,
-    tokens_per_second, padding_share. Any other is written as well.
+    Progress and curves use these values of `step`: loss, learning_rate, gradient_norm, tokens_per_second,
+    padding_share. Others are written as well.
     """
 
     def __init__(
@@ -48,34 +48,34 @@ class MetricsLog:
         """Open a run's metrics.
 
         Args:
-            folder: of the run; it is made if it is not there.
-            trackers: beside the file. None: TensorBoard, if it is installed.
-            settings: of the run, told to the trackers.
-            resume_step: the first step that will be done (again); what was written of it and of later ones goes.
-                None: the run is new.
+            folder: of the run; made if missing.
+            trackers: besides the file; None: TensorBoard, if it is installed.
+            settings: of the run, for the trackers.
+            resume_step: the first step of a resumed run, whose earlier lines for this and later steps are removed;
+                None: a new run.
             quiet: no progress on standard error.
 
         Raises:
             StorageError: the folder can't be written.
-            UsageError: it holds a run's metrics already though this one is new, or an unknown tracker.
-            MissingExtra: a tracker that was asked for is not installed.
+            UsageError: a new run's folder already holds metrics, or a tracker is unknown.
+            MissingExtra: a requested tracker is not installed.
         """
         folder = Path(folder)
         self._path = folder / FILE
         self._latest = resume_step or 0
         self._progress: Progress | None = None
         self._quiet = quiet
-        opened = check_trackers(trackers)  # before anything is made: a missing package leaves no trace
+        names = check_trackers(trackers)  # before anything is written
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if resume_step is not None:
-                _forget(self._path, resume_step)
+                _truncate(self._path, resume_step)
             elif self._path.exists() and self._path.stat().st_size:
-                raise UsageError(f"{self._path} holds the metrics of a run; resume it, or choose another output folder")
+                raise UsageError(f"{self._path} holds the metrics of a run; resume it, or choose another --output")
             self._file = self._path.open("ab", buffering=0)
-            self._trackers = [_open(name, folder, dict(settings or {}), resume_step) for name in opened]
-            if resume_step is not None and "tensorboard" in opened and self._path.stat().st_size:
-                # TensorBoard forgets by step alone, and with the step an evaluation before it
+            self._trackers = [_open(name, folder, dict(settings or {}), resume_step) for name in names]
+            if resume_step is not None and "tensorboard" in names and self._path.stat().st_size:
+                # TensorBoard purges by step alone, and with the step the evaluation before it
                 for event in (e for e in read_metrics(folder) if _evaluated(e, resume_step)):
                     self._track("evaluation", resume_step, event)
         except OSError as error:
@@ -88,16 +88,16 @@ class MetricsLog:
         self.close()
 
     def begin(self, first: int, last: int) -> None:
-        """Show progress from step `first` up to, without, step `last`: a bar on a terminal, else a line a minute."""
+        """Show progress of steps `first` … `last - 1`: a bar on a terminal, otherwise one line per minute."""
         self._end_progress()
         if not self._quiet:
             self._progress = show_progress(first, last, "step")
 
     def step(self, step: int, **values: float) -> None:
-        """What an optimiser step did. The memory in use is added as `memory_bytes`.
+        """Record an optimizer step; memory in use is added as `memory_bytes`.
 
         Raises:
-            StorageError: it can't be written; the lines before it are whole.
+            StorageError: the line can't be written; earlier lines are intact.
         """
         self._latest = step
         values = {"memory_bytes": used_bytes(), **values}
@@ -106,15 +106,15 @@ class MetricsLog:
             self._progress.update(step + 1, _words(values))
 
     def evaluation(self, step: int, **values: float) -> None:
-        """What an evaluation before step `step` found. Raises as `step` does."""
+        """Record an evaluation before step `step`. Raises as `step` does."""
         self._write("evaluation", step, values)
 
     def event(self, name: str, **values: Any) -> None:
-        """Anything else; `step` is the latest one unless it is given. Raises as `step` does."""
+        """Record any other event, by default at the latest step. Raises as `step` does."""
         self._write(name, values.pop("step", self._latest), values)
 
     def close(self) -> None:
-        """End progress and trackers. Raises as `step` does."""
+        """Close file, progress and trackers. Raises as `step` does."""
         self._end_progress()
         self._file.close()
         try:
@@ -127,7 +127,7 @@ class MetricsLog:
         line = dumps_line({"event": event, "step": step, **_plain(values)}, allow_nan=False) + "\n"
         left, size = memoryview(line.encode()), os.fstat(self._file.fileno()).st_size
         try:
-            while left:  # a disk that is nearly full takes a part before it refuses
+            while left:  # a nearly full disk accepts part of a line before it fails
                 left = left[self._file.write(left) or 0 :]
             self._track(event, step, values)
         except OSError as error:
@@ -148,10 +148,10 @@ class MetricsLog:
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The events of a run, in order. A last line that was cut by a crash is left out.
+    """The events of a run, in order; a last line cut off by a crash is dropped.
 
     Raises:
-        UsageError: the folder has no metrics, or a line is no event.
+        UsageError: the folder has no metrics, or a line is not an event.
     """
     path = Path(run) / FILE
     try:
@@ -159,59 +159,59 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
-            f"{run} has no readable {FILE} ({reason}); give the output folder of a training run"
+            f"{run} has no readable {FILE} ({reason}); expected the output folder of a training run"
         ) from error
     events: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         try:
             event = json.loads(line)
             if not isinstance(event["event"], str) or not isinstance(event["step"], int):
-                raise TypeError("event is no text or step no whole number")
+                raise TypeError("expected event as a string and step as an integer")
         except (ValueError, KeyError, TypeError) as error:
             if not line.endswith("\n"):
                 break
-            raise UsageError(f"line {number} of {path} is no event of a run ({error}); remove the line") from error
+            raise UsageError(f"line {number} of {path} is not an event ({error}); remove the line") from error
         events.append(event)
     return events
 
 
 def used_bytes() -> int:
-    """Memory in use: the most that was allocated on the current GPU, or what this process occupies in RAM now."""
+    """Memory in use: the peak allocation on the current GPU, or this process's resident memory without a GPU."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
     return resident_bytes()
 
 
 def check_trackers(trackers: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the trackers to open. Raises as `Metrics` does."""
+    """The trackers to open (None: TensorBoard, if it is installed). Raises as `MetricsLog` does."""
     known = {"tensorboard": "'videollama2[train]'", "wandb": "wandb", "trackio": "trackio"}
     if trackers is None:
         if importlib.util.find_spec("tensorboard") is not None:
             return ("tensorboard",)
-        logger.info("metrics go to %s only; `pip install 'videollama2[train]'` adds TensorBoard", FILE)
+        logger.info("metrics go to %s only; for TensorBoard: pip install 'videollama2[train]'", FILE)
         return ()
     for name in trackers:
         if name not in known:
-            raise UsageError(f"there is no tracker {name!r}; expected some of {', '.join(known)}")
+            raise UsageError(f"unknown tracker {name!r}; expected {', '.join(known)}")
         if importlib.util.find_spec(name) is None:
-            raise MissingExtra(f"the tracker {name!r} is not installed; run `pip install {known[name]}`")
+            raise MissingExtra(f"tracker {name!r} is not installed; run: pip install {known[name]}")
     return tuple(dict.fromkeys(trackers))
 
 
-def _forget(path: Path, step: int) -> None:
-    """Remove the lines of `step` and later ones, and a torn last line, all or nothing.
+def _truncate(path: Path, step: int) -> None:
+    """Atomically remove the lines of `step` and later, and a torn last line.
 
-    An evaluation before `step` stays: it is done before the checkpoint, so a resumed run does not do it again.
+    The evaluation before `step` stays: it precedes the checkpoint, so a resumed run does not repeat it.
     """
     if not path.exists():
         return
     kept = [e for e in read_metrics(path.parent) if e["step"] < step or (_evaluated(e, step) and step > 0)]
-    beside = path.with_suffix(".part")
-    with beside.open("w", encoding="utf-8") as file:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", encoding="utf-8") as file:
         file.writelines(dumps_line(e) + "\n" for e in kept)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    unfinished.replace(path)
 
 
 def _evaluated(event: Mapping[str, Any], step: int) -> bool:
@@ -227,13 +227,13 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unwritable(path: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"{path} can't be written ({error.strerror or error}); what was written before is whole. Make room or choose "
-        "a folder that can be written, then resume the run"
+        f"{path} can't be written ({error.strerror or error}); earlier lines are intact. Free some space or make it "
+        "writable, then resume the run"
     )
 
 
 class _Tracker(Protocol):
-    """Where numbers go besides the file."""
+    """A destination of the numbers besides the file."""
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None: ...
 
@@ -241,7 +241,7 @@ class _Tracker(Protocol):
 
 
 class _TensorBoard:
-    """TensorBoard; what a resumed run does again is purged."""
+    """TensorBoard; steps that a resumed run repeats are purged."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], resume_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -259,11 +259,11 @@ class _TensorBoard:
 
 
 class _Service:
-    """Weights & Biases or trackio, whose calls are the same. Whether they send anything, and where, they know."""
+    """Weights & Biases or trackio, which share an API. Their own settings decide what is sent, and where."""
 
     def __init__(self, name: str, folder: Path, settings: dict[str, Any]) -> None:
         run = folder.resolve().name
-        # W&B takes no step twice, so a resumed run is a second one in the same group, over the same steps
+        # W&B rejects repeated steps, so a resumed run becomes a second run in the same group
         where = {"dir": str(folder), "group": run} if name == "wandb" else {"name": run, "resume": "allow"}
         config = json.loads(json.dumps(settings, default=str))
         self._run: Any = importlib.import_module(name).init(project="videollama2", config=config, **where)

@@ -1,4 +1,4 @@
-"""Curves of one run, or of several to compare, from their metrics.jsonl: a picture, and a sketch for the terminal."""
+"""Curves of one or more runs from their metrics.jsonl: as a PNG, and as text for the terminal."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .metrics import FILE, read_metrics
 
 @dataclass(frozen=True)
 class _Panel:
-    """One small diagram: its title, and of which events which value it shows; a noisy one is smoothed."""
+    """A diagram of one value of one kind of event; `noisy` curves are smoothed, values are multiplied by `scale`."""
 
     title: str
     event: str
@@ -31,11 +31,11 @@ PANELS = (
     _Panel("padding (%)", "step", "padding_share", noisy=True, scale=100),
     _Panel("memory (GiB)", "step", "memory_bytes", scale=2**-30),
 )
-# Okabe and Ito's palette, which people who confuse colours can tell apart
+# Okabe and Ito's palette, distinguishable with colour blindness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLOCKS = "▁▂▃▄▅▆▇█"
-MOST_POINTS = 2000  # of a curve; more can't be seen
-WIDTH = 60  # characters of a sketch
+MAX_POINTS = 2000  # of a curve; more are not visible
+WIDTH = 60  # of a text curve, in characters
 
 Curve = tuple[list[int], list[float]]  # steps and values
 
@@ -45,14 +45,14 @@ def plot(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
 
     Args:
         runs: output folders of training runs.
-        out: the picture; None: `curves.png` in the first run's folder.
+        out: file to write; None: `curves.png` in the first run's folder.
 
     Returns:
-        Where the picture is.
+        The file's path.
 
     Raises:
-        UsageError: no runs, a folder without metrics, or nothing to draw.
-        StorageError: the picture can't be written.
+        UsageError: no runs, a folder without metrics, or no step yet.
+        StorageError: the file can't be written.
         MissingExtra: matplotlib is not installed.
     """
     curves = {label: _curves(run) for label, run in _labelled(runs).items()}
@@ -63,13 +63,13 @@ def plot(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
         figure.savefig(path, dpi=150, format="png")
     except OSError as error:
         raise StorageError(
-            f"{path} can't be written ({error.strerror or error}); name another file with --out"
+            f"{path} can't be written ({error.strerror or error}); give another file as --out"
         ) from error
     return path
 
 
 def sketch(runs: Sequence[str | Path]) -> str:
-    """The curves as lines of text, one per run and diagram: from the first step to the last, with the extremes.
+    """The curves as text, one line per run and diagram: from the first step to the last, with the extremes.
 
     Raises:
         UsageError: as `plot`.
@@ -85,16 +85,16 @@ def sketch(runs: Sequence[str | Path]) -> str:
 
 
 def _labelled(runs: Sequence[str | Path]) -> dict[str, Path]:
-    """Runs by what a legend calls them: the folder's name, or the whole path where names are the same."""
+    """Legend label → run: the folder's name, or the path given where names are not unique."""
     if not runs:
-        raise UsageError("there is no run to draw; name the output folder of a training run")
+        raise UsageError("no run to plot; give the output folder of a training run")
     paths = [Path(run) for run in runs]
     names = [p.resolve().name for p in paths]
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
 def _curves(run: Path) -> dict[_Panel, Curve]:
-    """What there is to draw of a run."""
+    """The run's curves, in the order of `PANELS`."""
     found: dict[_Panel, Curve] = {}
     for event in read_metrics(run):
         for panel in PANELS:
@@ -104,7 +104,7 @@ def _curves(run: Path) -> dict[_Panel, Curve]:
                 steps.append(event["step"])
                 values.append(_number(value, run) * panel.scale)
     if not found:
-        raise UsageError(f"{run / FILE} has no step yet; wait for the first, or name another run")
+        raise UsageError(f"{run / FILE} has no step yet; wait for the first, or give another run")
     return {panel: found[panel] for panel in PANELS if panel in found}
 
 
@@ -112,7 +112,7 @@ def _number(value: int | float | str, run: Path) -> float:
     try:
         return float(value)  # "nan" and "inf" too
     except ValueError as error:
-        raise UsageError(f"{run / FILE} has the value {value!r} where a number must be; remove the line") from error
+        raise UsageError(f"{run / FILE}: expected a number, got {value!r}; remove the line") from error
 
 
 def _draw(panels: Sequence[_Panel], curves: dict[str, dict[_Panel, Curve]]) -> Any:
@@ -120,7 +120,7 @@ def _draw(panels: Sequence[_Panel], curves: dict[str, dict[_Panel, Curve]]) -> A
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtra("curves are drawn with matplotlib; run `pip install 'videollama2[train]'`") from error
+        raise MissingExtra("plotting needs matplotlib; run: pip install 'videollama2[train]'") from error
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 2.9 * rows + 0.5), layout="constrained")
@@ -144,8 +144,8 @@ def _draw(panels: Sequence[_Panel], curves: dict[str, dict[_Panel, Curve]]) -> A
 
 
 def _curve(axis: Any, panel: _Panel, curve: Curve, colour: str, label: str) -> None:
-    """The values, pale, and a noisy one's running mean, strong; where values aren't finite, a cross at the foot."""
-    every = -(-len(curve[0]) // MOST_POINTS)
+    """Draw the values, pale under their running mean if noisy; crosses at the bottom mark values that aren't finite."""
+    every = -(-len(curve[0]) // MAX_POINTS)
     steps, values = curve[0][::every], curve[1][::every]
     if panel.log and all(v > 0 for v in values if math.isfinite(v)):
         axis.set_yscale("log")
@@ -155,13 +155,13 @@ def _curve(axis: Any, panel: _Panel, curve: Curve, colour: str, label: str) -> N
         axis.plot(steps, finite, color=colour, alpha=0.25, linewidth=0.8)
     marker = "o" if len(values) < 20 else None
     axis.plot(steps, smooth, color=colour, linewidth=1.6, marker=marker, markersize=3, label=label)
-    lost = [s for s, v in zip(steps, values, strict=True) if not math.isfinite(v)]
-    if lost:
-        axis.plot(lost, [0.03] * len(lost), "x", color=colour, transform=axis.get_xaxis_transform())
+    not_finite = [s for s, v in zip(steps, values, strict=True) if not math.isfinite(v)]
+    if not_finite:
+        axis.plot(not_finite, [0.03] * len(not_finite), "x", color=colour, transform=axis.get_xaxis_transform())
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Exponential mean over about a twentieth of the run, unbiased at its start; what isn't a number is passed over."""
+    """Exponential moving average over about a twentieth of the run, unbiased at its start; NaNs are skipped."""
     keep = 1 - 1 / max(len(values) / 20, 1)
     total = weight = 0.0
     means = []
@@ -173,7 +173,7 @@ def _smooth(values: Sequence[float]) -> list[float]:
 
 
 def _bars(values: Sequence[float]) -> str:
-    """Means of equal stretches as blocks of eight heights; × where there is no finite value."""
+    """Means of equal ranges as blocks of eight heights; × where no value is finite."""
     count = min(len(values), WIDTH)
     means = []
     for i in range(count):

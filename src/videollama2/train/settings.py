@@ -1,8 +1,8 @@
-"""The configuration of a run: the phase (phases.py) and how it is carried out, from three places.
+"""A run's configuration: the phase (phases.py) and the settings of its execution, merged from three sources.
 
     PHASES[name]  ◄── a recipe's table  ◄── overrides of the command line      ──► settings.json
 
-All keys are flat and typed; what a key means stands at its field. An unknown key is an error that names the nearest.
+All keys are flat and typed, and documented at their fields. An unknown key is an error that suggests the nearest one.
 """
 
 import dataclasses
@@ -23,38 +23,36 @@ Unreadable = Literal["error", "skip"]
 Save = Literal["whole", "parts"]
 Finish = Literal["best", "last"]
 TRACKERS = ("tensorboard", "wandb", "trackio")
-LARGEST = 2**63  # of whole numbers, as torch has them
-NOTES = ("model", "starts_from")  # keys of a recipe that say what it is for and change nothing
+LARGEST = 2**63  # of integers, as in torch
+NOTES = ("model", "starts_from")  # informative keys of a recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a phase is carried out; nothing here changes what is learned, but for adapters and the seed."""
+    """How a phase is executed; apart from adapters, quantisation and the seed, none of it changes what is learned."""
 
-    micro_batch: Annotated[int, "samples that go through the model at once, per process"] = 1
-    gradient_checkpointing: Annotated[bool, "recompute activations of the language model: less memory"] = False
-    lora_rank: Annotated[int, "of LoRA adapters; 0: the parts themselves learn"] = 0
-    lora_alpha: Annotated[float | None, "scale of the adapters; none: twice the rank"] = None
-    lora_dropout: Annotated[float, "before each adapter"] = 0.0
-    lora_parts: Annotated[tuple[str, ...], "parts that learn through adapters (language_model, audio_encoder)"] = (
-        "language_model",
-    )
-    quantise: Annotated[int | None, "bits of the frozen language model under adapters: 4 (QLoRA) or 8"] = None
-    seed: Annotated[int, "of initialisation, order of the data, and dropout"] = 0
-    workers: Annotated[int, "processes that read media, per process that trains"] = 0
-    on_unreadable: Annotated[Unreadable, "a sample that can't be read stops the run, or is left out"] = "error"
-    cache: Annotated[Path | None, "folder in which frozen encoders' features are kept"] = None
-    cache_gb: Annotated[float, "largest size of that folder"] = 50.0
+    micro_batch: Annotated[int, "samples per forward pass and process; the rest of the batch is accumulated"] = 1
+    gradient_checkpointing: Annotated[bool, "recompute the language model's activations to save memory"] = False
+    lora_rank: Annotated[int, "rank of LoRA adapters; 0: train the weights themselves"] = 0
+    lora_alpha: Annotated[float | None, "scale of the adapters; none: 2 × rank"] = None
+    lora_dropout: Annotated[float, "dropout before each adapter"] = 0.0
+    lora_parts: Annotated[tuple[str, ...], "parts with adapters: language_model, audio_encoder"] = ("language_model",)
+    quantise: Annotated[int | None, "quantise the frozen language model under adapters to 4 bits (QLoRA) or 8"] = None
+    seed: Annotated[int, "seed of initialisation, data order and dropout"] = 0
+    workers: Annotated[int, "worker processes that decode media, per training process"] = 0
+    on_unreadable: Annotated[Unreadable, "when a sample can't be read: stop with an error, or skip it"] = "error"
+    cache: Annotated[Path | None, "folder to cache the features of frozen encoders in"] = None
+    cache_gb: Annotated[float, "maximum size of the cache in GB"] = 50.0
     save_every: Annotated[int, "steps between checkpoints; 0: only at the end"] = 500
-    keep: Annotated[int, "newest checkpoints that are kept (the best one is kept too)"] = 2
-    evaluate_every: Annotated[int, "steps between evaluations, where there is evaluation data"] = 100
-    patience: Annotated[int | None, "stop after so many evaluations without improvement"] = None
-    save: Annotated[Save, "the result as a whole model, or as the parts that learned (needs its base)"] = "whole"
-    finish: Annotated[Finish, "the result is the best checkpoint (where there is evaluation data) or the last"] = "best"
+    keep: Annotated[int, "number of newest checkpoints to keep, besides the best"] = 2
+    evaluate_every: Annotated[int, "steps between evaluations, given evaluation data"] = 100
+    patience: Annotated[int | None, "stop after this many evaluations without improvement"] = None
+    save: Annotated[Save, "save the whole model, or only the parts that learned (loading needs the base)"] = "whole"
+    finish: Annotated[Finish, "finish with the best checkpoint (given evaluation data) or the last"] = "best"
     trackers: Annotated[
         tuple[str, ...] | None, "besides metrics.jsonl: tensorboard, wandb, trackio; none: tensorboard if installed"
     ] = None
-    deepspeed: Annotated[Path | None, "a DeepSpeed configuration (JSON), in place of FSDP"] = None
+    deepspeed: Annotated[Path | None, "a DeepSpeed configuration (JSON), to use ZeRO instead of FSDP"] = None
 
     def __post_init__(self) -> None:
         within(self, 1, math.inf, "micro_batch", "keep", "patience")
@@ -63,18 +61,20 @@ class Settings:
         within(self, 0, 1024, "workers")
         within(self, 0, 1e9, "cache_gb")
         if self.lora_alpha is not None and not self.lora_alpha > 0:
-            raise UsageError(f"lora_alpha is {self.lora_alpha:g}; expected more than 0, or none for twice the rank")
+            raise UsageError(f"lora_alpha is {self.lora_alpha:g}; expected more than 0, or none for 2 × rank")
         if not 0 <= self.lora_dropout < 1:
-            raise UsageError(f"lora_dropout is {self.lora_dropout:g}; expected a share, 0 ≤ lora_dropout < 1")
+            raise UsageError(f"lora_dropout is {self.lora_dropout:g}; expected 0 ≤ lora_dropout < 1")
         if self.quantise is not None and not self.lora_rank:
-            raise UsageError("a quantised language model can only learn through adapters; add lora_rank (e.g. 64)")
+            raise UsageError("a quantised language model can only learn through adapters; set lora_rank (e.g. 64)")
         if self.quantise not in (None, 4, 8):
             raise UsageError(f"quantise is {self.quantise}; expected 4 or 8 bits, or none")
         if unknown := set(self.trackers or ()) - set(TRACKERS):
-            raise UsageError(f"trackers has {', '.join(sorted(unknown))}; expected some of {', '.join(TRACKERS)}")
+            raise UsageError(f"unknown trackers {', '.join(sorted(unknown))}; expected {', '.join(TRACKERS)}")
         other = set(self.lora_parts) - {"language_model", "audio_encoder"}
         if other or not self.lora_parts:
-            raise UsageError(f"lora_parts has {sorted(other)}; expected language_model, audio_encoder or both")
+            raise UsageError(
+                f"lora_parts is {', '.join(self.lora_parts) or 'empty'}; expected language_model, audio_encoder or both"
+            )
 
     @property
     def alpha(self) -> float:
@@ -83,7 +83,7 @@ class Settings:
 
 
 def fields() -> dict[str, tuple[Any, str]]:
-    """Every key that can be set → its type and its sentence. The phase's name is not one."""
+    """Key → (type, description) of everything that can be set; the phase's name can't."""
     out = {}
     for owner in (Phase, Settings):
         for name, annotated in get_type_hints(owner, include_extras=True).items():
@@ -95,15 +95,13 @@ def fields() -> dict[str, tuple[Any, str]]:
 def resolve(
     phase: str, recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
 ) -> tuple[Phase, Settings]:
-    """A phase's published numbers, then a recipe's, then the overrides.
+    """A phase's published numbers, updated from a recipe, then from overrides.
 
     Raises:
-        UsageError: an unknown phase or key (the nearest is named), or a value that its key can't have.
+        UsageError: an unknown phase or key (the nearest is suggested), or an invalid value.
     """
     if phase not in PHASES:
-        raise UsageError(
-            f"no phase is named {phase!r}{did_you_mean(phase, PHASES)}; expected one of {', '.join(PHASES)}"
-        )
+        raise UsageError(f"unknown phase {phase!r}{did_you_mean(phase, PHASES)}; expected one of {', '.join(PHASES)}")
     values: dict[str, Any] = {}
     known = fields()
     for source in (recipe or {}, overrides or {}):
@@ -111,20 +109,20 @@ def resolve(
             if key in NOTES:
                 continue
             if key not in known:
-                raise UsageError(f"no setting is named {key!r}{did_you_mean(key, known)}")
+                raise UsageError(f"unknown setting {key!r}{did_you_mean(key, known)}")
             values[key] = coerce(key, value, known[key][0])
     own = {f.name for f in dataclasses.fields(Phase)}
     changed = PHASES[phase].but(**{k: v for k, v in values.items() if k in own})
     if changed.protocol is not None:
-        protocol(changed.protocol)  # an unknown one is an error
+        protocol(changed.protocol)  # raises if unknown
     return changed, Settings(**{k: v for k, v in values.items() if k not in own})
 
 
 def read_recipe(path: Path, phase: str, setting: str | None) -> dict[str, Any]:
-    """The table of a recipe file for one phase: `[SETTING.PHASE]`, or `[PHASE]` where it has one setting only.
+    """The table of a phase in a recipe file: `[SETTING.PHASE]`, or `[PHASE]` in a file without settings.
 
     Raises:
-        UsageError: no such file, not TOML, or no such table.
+        UsageError: the file is missing, not TOML, or lacks the table.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -133,20 +131,20 @@ def read_recipe(path: Path, phase: str, setting: str | None) -> dict[str, Any]:
     where = tables
     if setting is not None:
         if not isinstance(tables.get(setting), dict):
-            raise UsageError(f"{path} has no setting {setting!r}; it has {', '.join(tables) or 'nothing'}")
+            raise UsageError(f"{path} has no setting {setting!r}; found {', '.join(tables) or 'no table'}")
         where = tables[setting]
     if phase in where and isinstance(where[phase], dict):
         return dict(where[phase])
     inside = [name for name, table in where.items() if isinstance(table, dict) and phase in table]
-    hint = f"; say --setting {' or '.join(inside)}" if inside else ""
-    raise UsageError(f"{path} has no table for {phase!r}{hint}; it has {', '.join(where) or 'nothing'}")
+    hint = f"; use --setting {' or '.join(inside)}" if inside else ""
+    raise UsageError(f"{path} has no table for {phase!r}{hint}; found {', '.join(where) or 'no table'}")
 
 
 def coerce(key: str, value: Any, kind: Any) -> Any:
-    """A value of a recipe or of the command line as its key's type.
+    """Convert a value of a recipe or of the command line to its key's type.
 
     Raises:
-        UsageError: it can't be one.
+        UsageError: it can't be converted.
     """
     try:
         return _coerce(value, kind)
@@ -155,7 +153,7 @@ def coerce(key: str, value: Any, kind: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """A type in words, for messages and help."""
+    """A type in words, for errors and help."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join("none" if k is type(None) else describe(k) for k in inside)
@@ -185,7 +183,7 @@ def _coerce(value: Any, kind: Any) -> Any:
         items = value.items() if isinstance(value, Mapping) else [v.split("=", 1) for v in _split(value)]
         numbers = {str(k).strip(): _coerce(v, float) for k, v in items}
         if len(numbers) < len(items):
-            raise ValueError  # a name stands there twice: which number is meant can't be known
+            raise ValueError  # a name is given twice
         return numbers
     if origin in (tuple, frozenset):
         return origin(str(v).strip() for v in (_split(value) if isinstance(value, str) else value))
@@ -212,27 +210,27 @@ def _split(text: str) -> list[str]:
 
 
 def to_json(phase: Phase, settings: Settings, **run: Any) -> str:
-    """The resolved configuration, as it is saved with the run."""
+    """The resolved configuration, in the format of settings.json."""
     values = {"phase": dataclasses.asdict(phase), "settings": dataclasses.asdict(settings), "run": run}
     return json.dumps(values, indent=2, default=lambda v: sorted(v) if isinstance(v, frozenset) else str(v)) + "\n"
 
 
 def read_saved(folder: Path) -> dict[str, Any]:
-    """The configuration that a run was started with.
+    """settings.json of a run, validated.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: the folder holds no run, or the file was damaged.
     """
     path = folder / "settings.json"
     if not path.is_file():
-        raise UsageError(f"{folder} holds no training run (there is no settings.json); expected --output of a run")
+        raise UsageError(f"{folder} holds no training run (no settings.json); expected the --output of a run")
     from ..configuration import read_json
 
     values = read_json(path)
     wrong = values.keys() ^ {"phase", "settings", "run"} | {k for k, v in values.items() if not isinstance(v, dict)}
     if wrong or not isinstance(values["phase"].get("name"), str):
         raise UsageError(
-            f"{path} is not as a run wrote it (look at {', '.join(sorted(wrong)) or 'the name of the phase'}); put it "
-            "right, or start a new run"
+            f"{path} was changed since the run wrote it (see {', '.join(sorted(wrong)) or 'the name of the phase'}); "
+            "restore it, or start a new run"
         )
     return values
