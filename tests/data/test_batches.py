@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from videollama2.data.batches import MicroBatch, RecordSteps, StepBatch
+from videollama2.data.collate import Sample
 from videollama2.data.features import FeatureCache
 from videollama2.data.mixture import MixtureOrder, SequentialOrder
 from videollama2.data.records import Record
-from videollama2.data.samples import Sample, Samples
+from videollama2.data.samples import Samples
 from videollama2.errors import DataError, UsageError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from tests import tiny
+from videollama2.data.collate import Sample, collate_samples
 from videollama2.data.features import FeatureCache
-from videollama2.data.samples import Sample, Samples, collate_samples
+from videollama2.data.samples import Samples
 from videollama2.errors import DataError, UsageError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor
@@ -49,7 +50,7 @@ def test_what_was_encoded_is_not_decoded_again_and_gives_the_same_loss(
     assert decoded(again) == [False] * 5
     for first, second in zip(encoded, again, strict=True):
         assert first.example == second.example and first.still == second.still and first.fbank is None
-        for name in ("patches", "sound_patches"):
+        for name in ("vision_features", "audio_features"):
             one, two = getattr(first, name), getattr(second, name)
             assert (one is None) == (two is None) and (one is None or torch.equal(one, two))
     with torch.no_grad():
@@ -75,7 +76,7 @@ def test_the_key_holds_all_that_changes_the_features(
     other.model.vision_encoder.embeddings.class_embedding[0] += 1
     other.model.audio_encoder.layer_norm.weight[0] += 1
     keys.append(opened(tmp_path, other, processor).keys(record("av").media))
-    assert len({k.vision for k in keys}) == len(keys) and len({k.sound for k in keys}) == len(keys) - 1  # num_frames
+    assert len({k.vision for k in keys}) == len(keys) and len({k.audio for k in keys}) == len(keys) - 1  # num_frames
     assert cache.keys(record("av", num_frames=4).media) == keys[0]  # the model's own number
     copied = tmp_path / "copy.mp4"
     copied.write_bytes((media / "clip.mp4").read_bytes())
@@ -97,7 +98,7 @@ def test_an_audio_encoder_that_learns_is_not_cached(
     cache.encode(learning, made([record("av")], processor, cache))
     (plain,) = made([record("av")], processor, None)
     (half,) = made([record("av")], processor, cache)
-    assert half.pixels is None and half.patches is not None and half.sound_patches is None
+    assert half.pixels is None and half.vision_features is not None and half.audio_features is None
     assert half.fbank is not None and plain.fbank is not None and torch.equal(half.fbank, plain.fbank)
     assert half.example == plain.example
     learning.model.vision_encoder.requires_grad_(True)
@@ -136,7 +137,7 @@ def test_a_damaged_file_is_computed_again(
     (mended,) = cache.encode(model, [again])
     (found,) = made([record("image")], processor, cache)
     for restored in (mended, found):
-        assert restored.patches is not None and torch.equal(restored.patches, first.patches)
+        assert restored.vision_features is not None and torch.equal(restored.vision_features, first.vision_features)
 
 
 def test_a_full_cache_stops_growing_and_training_goes_on(
@@ -157,7 +158,7 @@ def test_a_folder_that_can_not_be_written_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="no feature cache can be made"):
+    with pytest.raises(UsageError, match="can't make a feature cache"):
         opened(tmp_path / "file", model, processor)
 
     def full(*_: Any) -> int:
@@ -167,7 +168,7 @@ def test_a_folder_that_can_not_be_written_to(
     monkeypatch.setattr(Path, "write_bytes", full)
     with caplog.at_level(logging.WARNING, logger="videollama2"):
         (encoded,) = cache.encode(model, made([record("image")], processor, cache))
-    assert encoded.patches is not None and "No space left on device" in caplog.text
+    assert encoded.vision_features is not None and "No space left on device" in caplog.text
 
 
 def test_numbers_are_stored_as_asked(
@@ -175,9 +176,9 @@ def test_numbers_are_stored_as_asked(
 ) -> None:
     cache = opened(tmp_path, model, processor, dtype=torch.bfloat16)
     (encoded,) = cache.encode(model, made([record("image")], processor, cache))
-    assert encoded.patches is not None and encoded.patches.dtype == torch.bfloat16
+    assert encoded.vision_features is not None and encoded.vision_features.dtype == torch.bfloat16
     (again,) = made([record("image")], processor, cache)
-    assert again.patches is not None and torch.equal(encoded.patches, again.patches)
+    assert again.vision_features is not None and torch.equal(encoded.vision_features, again.vision_features)
 
 
 def test_several_processes_may_fill_one_folder(
@@ -192,6 +193,6 @@ def test_several_processes_may_fill_one_folder(
         writing = [pool.submit(cache.encode, model, [sample] * 20) for cache in caches]
         while not all(w.done() for w in writing):
             found = caches[0].look_up(key)
-            assert found is not None and first.patches is not None and torch.equal(found, first.patches)
+            assert found is not None and first.vision_features is not None and torch.equal(found, first.vision_features)
     assert all(len(w.result()) == 20 for w in writing) and not caplog.text
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1

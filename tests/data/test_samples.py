@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests import tiny
+from videollama2.data.collate import Sample, Skipped, collate_samples
 from videollama2.data.labels import IGNORE
-from videollama2.data.samples import Sample, Samples, Skipped, collate_samples
+from videollama2.data.samples import Samples
 from videollama2.errors import DataError, UsageError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor
@@ -91,9 +92,9 @@ def test_videos_of_different_length_in_one_batch(record: MakeRecord, processor: 
 
 BAD = [
     ({"file": "nothing.mp4"}, "neither a file"),
-    ({"file": "mute.mp4"}, r"mute.mp4 has none. Say 'sound': false"),
-    ({"file": "tone.wav"}, "it is a sound without pictures, but the record says video"),
-    ({"file": "still.png"}, "it is a picture, but the record says video"),
+    ({"file": "mute.mp4"}, r"mute.mp4 has none. Set 'sound': false"),
+    ({"file": "tone.wav"}, "it is audio without pictures, but the record says video"),
+    ({"file": "still.png"}, "it is an image, but the record says video"),
     ({"start": 99.0}, "train.jsonl:av"),
 ]
 
@@ -132,14 +133,14 @@ def test_what_can_not_be_learned_from_is_an_error_even_where_media_are_skipped(
 
 
 def test_a_long_answer_is_an_error_and_not_cut(record: MakeRecord, processor: VideoLlama2Processor) -> None:
-    with pytest.raises(DataError, match=r"train.jsonl:text: it takes \d+ positions, and at most 64"):
+    with pytest.raises(DataError, match=r"train.jsonl:text: it takes \d+ positions, more than the 64 allowed"):
         sample_of(record("text", "the fox " * 50), processor, max_length=64)
 
 
 def test_too_long_for_the_model_with_its_medium(record: MakeRecord, processor: VideoLlama2Processor) -> None:
     small = tiny.processor(tiny.config())
     small.config.text_config.max_position_embeddings = 20
-    with pytest.raises(DataError, match=r"train.jsonl:video: .*at most 20"):
+    with pytest.raises(DataError, match=r"train.jsonl:video: .*more than the 20 allowed"):
         sample_of(record("video"), small)
 
 
@@ -165,7 +166,7 @@ def test_a_fault_nobody_thought_of_still_names_the_record(
     monkeypatch.setattr(processor, "prepare", fail)
     with pytest.raises(ZeroDivisionError) as error:
         sample_of(record("video"), processor)
-    assert error.value.__notes__ == ["It happened in record train.jsonl:video."]
+    assert error.value.__notes__ == ["while preparing record train.jsonl:video"]
 
 
 def test_samples_travel_to_processes_that_are_not_forked(record: MakeRecord, processor: VideoLlama2Processor) -> None:

@@ -81,7 +81,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True
     )
     steps, _, words = done.stdout.partition(" ")
-    assert "can't be written" in words and "what was written before is whole" in words
+    assert "can't be written" in words and "earlier lines are intact" in words
     lines = (tmp_path / FILE).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(int(steps))) and int(steps) > 2
 

@@ -7,8 +7,9 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from tests import tiny
+from videollama2.data.collate import Sample, collate_samples
 from videollama2.data.records import Record
-from videollama2.data.samples import Sample, Samples, collate_samples
+from videollama2.data.samples import Samples
 from videollama2.phases import PHASES
 from videollama2.text.conversations import Media
 

@@ -16,8 +16,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError, UsageError, VideoLlama2Error
+from .collate import Sample, Skipped, collate_samples
 from .labels import IGNORE
-from .samples import Sample, Samples, Skipped, collate_samples
+from .samples import Samples
 
 Encode = Callable[[list[Sample]], list[Sample]]
 
@@ -217,7 +218,7 @@ class _Loaded:
 
 
 def _copied(sample: Sample) -> Sample:
-    tensors = ("pixels", "fbank", "patches", "sound_patches")
+    tensors = ("pixels", "fbank", "vision_features", "audio_features")
     return replace(sample, **{name: t.clone() for name in tensors if (t := getattr(sample, name)) is not None})
 
 

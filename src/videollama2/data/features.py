@@ -1,10 +1,10 @@
-"""Features of frozen encoders, kept on disk: most of the cost of a phase that does not train them, paid once.
+"""Disk cache of the features of frozen encoders, most of the cost of a phase that does not train them.
 
     key = SHA-256(content of the file, range, frames, protocol, pixel settings, weights of the encoder)
-    folder/3f/3f…c1.safetensors: one tensor, [T, P, C] of pictures or [n, C] of a sound
+    folder/3f/3f…c1.safetensors: one tensor, [T, P, C] of frames or [n, C] of audio
 
-Workers look features up, so that what is there is never decoded; the main process, which has the model, encodes and
-stores the rest. A file appears whole or not at all, so any number of processes may share a folder.
+Workers look features up before they decode; the main process, which has the model, encodes and stores the rest. Files
+are written atomically, so any number of processes may share a folder.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import os
 import secrets
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,26 +29,16 @@ from ..modeling import VideoLlama2ForConditionalGeneration
 from ..protocols import Protocol, protocol
 from ..text.conversations import Media
 from ..vision import is_frozen
-
-if TYPE_CHECKING:
-    from .samples import Sample
+from .collate import FeatureKeys, Sample
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of keys and files; another number is another cache
-RECOUNT = 20  # other processes' files are counted when ours have grown by this part of the limit
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Where a medium's features are kept; None where they are not, because the encoder learns or there is none."""
-
-    vision: str | None
-    sound: str | None
+FORMAT = 2  # part of every key: a new format never reads old files
+RECOUNT = 20  # the folder's size is measured again when this process has added 1/RECOUNT of the limit
 
 
 class FeatureCache:
-    """A folder of features of one model's frozen encoders under one protocol."""
+    """Cached features of one model's frozen encoders under one protocol; models and protocols may share a folder."""
 
     def __init__(
         self,
@@ -60,13 +50,15 @@ class FeatureCache:
         max_bytes: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Open or make the folder. The model is only looked at: which encoders are frozen, and their weights.
+        """Open or make the folder, and fingerprint the frozen encoders. The model itself is not kept.
 
         Args:
+            folder: of the cache.
             model: with `requires_grad` set as in training (`Phase.apply`), before it is sharded.
-            protocol_name: how media are prepared; `pixels`: how pictures are (`VideoLlama2Processor.pixels`).
-            max_bytes: the folder is not grown beyond this; None: no limit.
-            dtype: of the stored numbers; None: as the encoders make them.
+            protocol_name: how media are prepared.
+            pixels: how frames are prepared (`VideoLlama2Processor.pixels`).
+            max_bytes: size beyond which nothing is added; None: no limit.
+            dtype: of stored features; None: as encoded.
 
         Raises:
             UsageError: the folder can't be made.
@@ -75,12 +67,12 @@ class FeatureCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"no feature cache can be made in {folder}: {error.strerror or error}") from error
+            raise UsageError(f"can't make a feature cache in {folder}: {error.strerror or error}") from error
         inner = model.model
         config = model.config
         layer = (config.vision_feature_layer, config.vision_feature_select)
         self._vision = _fingerprint(inner.vision_encoder, *layer) if _usable(inner.vision_encoder) else None
-        self._sound = _fingerprint(inner.audio_encoder) if _usable(inner.audio_encoder) else None
+        self._audio = _fingerprint(inner.audio_encoder) if _usable(inner.audio_encoder) else None
         self._settings = {
             "format": FORMAT,
             "protocol": {k: v for k, v in asdict(protocol(protocol_name)).items() if k not in ("name", "summary")},
@@ -93,26 +85,27 @@ class FeatureCache:
 
     # ── looking up, in any process ─────────────────────────────────────────────────────────────────────────────
 
-    def keys(self, media: Media, *, still: bool = False) -> Keys:
-        """Where the features of this medium are kept. Reads the file, once per process; None where it can't.
+    def keys(self, media: Media, *, still: bool = False) -> FeatureKeys:
+        """The keys of a media item's features. Hashes the file, once per process; None where it can't be read.
 
         Args:
-            still: it is said to be one picture; a file that is a film has other features, and is refused when opened.
+            media: the request.
+            still: the record says that it is an image; a video gets other keys, and is rejected when decoded.
         """
         content = self._content(media.source)
         if content is None or media.times is not None:
-            return Keys(None, None)
-        asked = {**self._settings, "content": content, "start": media.start, "end": media.end, "video": media.video}
+            return FeatureKeys(None, None)
+        item = {**self._settings, "content": content, "start": media.start, "end": media.end, "video": media.video}
         frames = self._frames if media.num_frames is None else media.num_frames
-        seen = {**asked, "frames": frames, "still": still, "pixels": self._pixels, "encoder": self._vision}
-        heard = {**asked, "encoder": self._sound}
-        return Keys(
-            _digest(seen) if self._vision is not None and media.video else None,
-            _digest(heard) if self._sound is not None and media.audio else None,
+        vision = {**item, "frames": frames, "still": still, "pixels": self._pixels, "encoder": self._vision}
+        audio = {**item, "encoder": self._audio}
+        return FeatureKeys(
+            _digest(vision) if self._vision is not None and media.video else None,
+            _digest(audio) if self._audio is not None and media.audio else None,
         )
 
     def look_up(self, key: str | None) -> Tensor | None:
-        """The features, or None. A damaged file is warned of and counts as none; it is replaced by `encode`."""
+        """The cached features, or None; `encode` replaces a damaged file, after a warning."""
         if key is None:
             return None
         path = self._path(key)
@@ -123,50 +116,50 @@ class FeatureCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
-            logger.warning("the cached features %s are damaged (%s); they are computed again", path, error)
+            logger.warning("cached features %s are damaged (%s); computing them again", path, error)
             return None
         if expected != _crc(features):
-            logger.warning("the cached features %s are damaged (checksum); they are computed again", path)
+            logger.warning("cached features %s are damaged (checksum); computing them again", path)
             return None
         return features
 
-    # ── encoding and storing, where the model is ───────────────────────────────────────────────────────────────
+    # ── encoding and storing, in the main process ──────────────────────────────────────────────────────────────
 
-    def encode(self, model: VideoLlama2ForConditionalGeneration, samples: Sequence["Sample"]) -> list["Sample"]:
-        """The samples with patches for pixels and fbanks, as far as the encoders are frozen; new ones are stored.
+    def encode(self, model: VideoLlama2ForConditionalGeneration, samples: Sequence[Sample]) -> list[Sample]:
+        """Replace pixels and fbanks by the frozen encoders' features, and cache those that are new.
 
-        Each medium is encoded alone, so its features do not depend on what else is in the batch.
+        Each media item is encoded alone, so its features do not depend on the rest of the batch.
 
         Raises:
-            UsageError: an encoder learns that was frozen when the cache was opened.
+            UsageError: an encoder learns now that was frozen when the cache was opened.
         """
         inner = model.model
         changed = [
             name
-            for name, known in (("vision_encoder", self._vision), ("audio_encoder", self._sound))
+            for name, known in (("vision_encoder", self._vision), ("audio_encoder", self._audio))
             if known is not None and not is_frozen(getattr(inner, name))
         ]
         if changed:
             raise UsageError(
-                f"{' and '.join(changed)} learns now, so its cached features are wrong; open a new FeatureCache"
+                f"{' and '.join(changed)} learns now, so cached features are outdated; open a new FeatureCache"
             )
         with torch.no_grad():
             return [self._encode(inner, sample) for sample in samples]
 
-    def _encode(self, inner: Any, sample: "Sample") -> "Sample":
-        keys = sample.keys or Keys(None, None)
+    def _encode(self, inner: Any, sample: Sample) -> Sample:
+        keys = sample.keys or FeatureKeys(None, None)
         if self._vision is not None and sample.pixels is not None:
             device = next(inner.vision_encoder.parameters()).device
-            patches = self._kept(keys.vision, inner.encode_frames(sample.pixels.to(device)))
-            sample = replace(sample, pixels=None, patches=patches)
-        if self._sound is not None and sample.fbank is not None:
+            features = self._stored(keys.vision, inner.encode_frames(sample.pixels.to(device)))
+            sample = replace(sample, pixels=None, vision_features=features)
+        if self._audio is not None and sample.fbank is not None:
             device = next(inner.audio_encoder.parameters()).device
-            sound = self._kept(keys.sound, inner.encode_sounds(sample.fbank[None].to(device))[0])
-            sample = replace(sample, fbank=None, sound_patches=sound)
+            features = self._stored(keys.audio, inner.encode_sounds(sample.fbank[None].to(device))[0])
+            sample = replace(sample, fbank=None, audio_features=features)
         return sample
 
-    def _kept(self, key: str | None, features: Tensor) -> Tensor:
-        """The features on the CPU as they would come back, stored where there is room."""
+    def _stored(self, key: str | None, features: Tensor) -> Tensor:
+        """The features on the CPU, as `look_up` would return them; written to the folder if there is room."""
         features = features.to("cpu", self.dtype or features.dtype).contiguous()
         if key is None or not self._storing:
             return features
@@ -174,7 +167,7 @@ class FeatureCache:
         if self.max_bytes is not None and self._since > self.max_bytes // RECOUNT:
             self._used, self._since = self._count(), 0
         if self.max_bytes is not None and self._used + len(data) > self.max_bytes:
-            self._stop(f"is at its limit of {self.max_bytes / 1e9:.3g} GB")
+            self._stop_storing(f"is at its limit of {self.max_bytes / 1e9:.3g} GB")
             return features
         path = self._path(key)
         unfinished = path.with_name(f".{key}.{secrets.token_hex(4)}")
@@ -183,15 +176,15 @@ class FeatureCache:
             unfinished.write_bytes(data)
             unfinished.replace(path)
         except OSError as error:
-            self._stop(f"can't be written to ({error.strerror or error})")
+            self._stop_storing(f"can't be written to ({error.strerror or error})")
             unfinished.unlink(missing_ok=True)
         self._used, self._since = self._used + len(data), self._since + len(data)
         return features
 
-    def _stop(self, why: str) -> None:
+    def _stop_storing(self, why: str) -> None:
         self._storing = False
         logger.warning(
-            "the feature cache %s %s: what is not in it yet is computed each time. Training goes on", self.folder, why
+            "feature cache %s %s: training continues, computing features that are not cached", self.folder, why
         )
 
     def _count(self) -> int:
@@ -201,7 +194,7 @@ class FeatureCache:
             for name in names:
                 try:
                     total += (Path(place) / name).stat().st_size
-                except FileNotFoundError:  # another process has just given it its name
+                except FileNotFoundError:  # just renamed by another process
                     continue
         return total
 
@@ -211,7 +204,7 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _content(self, source: Any) -> str | None:
-        """Hash of what a medium's files hold: a path, a folder, or several paths."""
+        """Hash of the content of a file, a folder or several paths; None if they can't be read."""
         if isinstance(source, list | tuple):
             parts = [self._content(part) for part in source]
             return None if None in parts else _digest(parts)
@@ -226,7 +219,7 @@ class FeatureCache:
             if known not in self._digests:
                 with path.open("rb") as file:
                     self._digests[known] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:  # opening it for decoding will say what is wrong
+        except OSError:  # decoding will report what is wrong
             return None
         return self._digests[known]
 
@@ -236,7 +229,7 @@ def _usable(encoder: nn.Module | None) -> bool:
 
 
 def _fingerprint(encoder: Any, *settings: Any) -> str:
-    """Hash of an encoder: its configuration and every number in it."""
+    """Hash of an encoder's configuration and weights."""
     config = {k: v for k, v in encoder.config.to_dict().items() if k not in _NOT_ARITHMETIC}
     hashed = hashlib.sha256(_json([config, settings]))
     for name, tensor in sorted(encoder.state_dict().items()):
