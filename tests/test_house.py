@@ -17,7 +17,7 @@ LONGER: dict[str, str] = {}
 # What may be imported, by the first part of a module's name. A layer may import itself and what stands above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("json_lines", "protocols", "device", "receipt", "progress", "storage", "jobs", "subtitles"),
+    ("json_lines", "bounded_http", "protocols", "device", "receipt", "progress", "storage", "jobs", "subtitles"),
     ("media", "phases"),
     ("stc", "audio", "beats", "vision", "fusion"),
     ("configuration",),

@@ -92,7 +92,7 @@ MISDEEDS: dict[str, tuple[Any, str, str, int]] = {
     "refusal": (completion(None, choices=[{"message": {"refusal": "I won't."}}]), "failed", "I won't", 1),
     "no choices": (b'{"object": "list"}', "failed", "OpenAI-compatible", 1),
     "an error with 200": (b'{"error": {"message": "overloaded"}}', "failed", "overloaded", 3),
-    "half JSON": (completion(YES)[:-9], "failed", "no whole JSON", 3),
+    "half JSON": (completion(YES)[:-9], "failed", "not complete JSON", 3),
     "a list": (b"[]", "failed", "expected an object", 1),
     "deep JSON": (b"[" * 200_000, "failed", "JSON", 3),
     "cut off": (send(200, completion(YES), length=9999), "failed", "IncompleteRead", 3),

@@ -16,7 +16,7 @@ from videollama2.evals.items import Setting
 from videollama2.evals.judge.agreement import figures, item_values, judge_summary
 from videollama2.evals.judge.budget import Cap
 from videollama2.evals.judge.client import Patience, judge_at
-from videollama2.evals.judge.http import address
+from videollama2.evals.judge.http import read_endpoint
 from videollama2.evals.judge.judgements import Judgement, read_judgements
 from videollama2.evals.judge.prompts import (
     JUDGED,
@@ -343,13 +343,13 @@ def test_every_judged_benchmark_from_its_files_to_its_figures(
 
 
 def test_addresses_and_limits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    assert address("http://localhost:8000/v1/").public == "http://localhost:8000/v1/chat/completions"
-    assert address("https://h/v1/chat/completions?key=x").public == "https://h/v1/chat/completions"
-    assert address("http://[::1]:8000").public == "http://[::1]:8000/chat/completions"
+    assert read_endpoint("http://localhost:8000/v1/").public == "http://localhost:8000/v1/chat/completions"
+    assert read_endpoint("https://h/v1/chat/completions?key=x").public == "https://h/v1/chat/completions"
+    assert read_endpoint("http://[::1]:8000").public == "http://[::1]:8000/chat/completions"
     for wrong in ("", "localhost:8000", "file:///etc/passwd", "http://", "http://u:secret@h/v1", "http://h:99999/v1",
                   "http://h/v1\r\nX: y", "http://a..b/v1", "http://[::1/v1"):  # fmt: skip
         with pytest.raises(UsageError) as error:
-            address(wrong)
+            read_endpoint(wrong)
         assert "secret" not in str(error.value)
     monkeypatch.setenv("K", "a\nb")
     with pytest.raises(UsageError, match="no key has"):

@@ -103,7 +103,7 @@ def refused(fetcher: Fetcher, url: str, kind: type[VideoLlama2Error] = UsageErro
 
 def test_off_by_default(world: World) -> None:
     assert RequestLimits().url_hosts == ()
-    assert "turned off" in refused(world.fetcher(url_hosts=()), "http://media.example.org/a.mp4")
+    assert "does not allow media by URL" in refused(world.fetcher(url_hosts=()), "http://media.example.org/a.mp4")
     assert not world.looked_up
 
 
@@ -222,7 +222,7 @@ def test_hosts_that_are_not_found(world: World) -> None:
         RequestLimits(url_hosts=("media.example.org",), url_schemes=("http",), url_seconds=0.2),
         lookup=lambda host, port: time.sleep(1) or [],  # type: ignore[func-returns-value]
     )
-    assert "in time" in refused(slow, "http://media.example.org/", UnreadableMedia)
+    assert "took too long" in refused(slow, "http://media.example.org/", UnreadableMedia)
     world.hosts["media.example.org"] = []
     refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
 
@@ -257,7 +257,7 @@ def test_redirects_are_checked_like_the_first_address(world: World, where: str) 
     try:
         world.fetcher().fetch("http://media.example.org/")
     except UsageError as error:
-        assert "points elsewhere" in str(error)
+        assert "is not followed" in str(error)
     assert all(one == (PUBLIC, 80) for one in world.connected), "nobody else was asked"
 
 
@@ -270,7 +270,7 @@ def test_a_redirect_to_a_name_of_a_private_address(world: World) -> None:
 
 def test_redirects_without_end(world: World) -> None:
     world.replies = [to("/again") for _ in range(10)]
-    assert "at most 3" in refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
+    assert "more than 3 times" in refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
     assert len(world.connected) == 4
     world.replies = [answering("HTTP/1.1 302 Found\nContent-Length: 0\n")]
     refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
@@ -423,6 +423,7 @@ def test_settings_that_make_no_sense() -> None:
 
 # Who may open a connection, with the reason. Weights are downloaded by huggingface_hub, from its own host.
 FETCHERS = {
+    "bounded_http.py": "connects for these, and bounds what they receive",
     "serve/fetch.py": "media by URL, from hosts that the server's operator listed",
     "serve/addresses.py": "looks up the hosts of these",
     "evals/judge/http.py": "the judge's endpoint, which the user of the command line names",
@@ -449,7 +450,7 @@ def test_nothing_else_in_the_package_fetches() -> None:
                 found.setdefault(path.relative_to(PACKAGE).as_posix(), set()).update(used)
     others = {name: used for name, used in found.items() if name not in FETCHERS}
     assert not others, "media by URL come through serve/fetch.py; another reason stands in FETCHERS"
-    assert {"serve/fetch.py", "serve/addresses.py", "evals/judge/http.py"} <= set(found)
+    assert {"bounded_http.py", "serve/fetch.py", "serve/addresses.py", "evals/judge/http.py"} <= set(found)
 
 
 def test_ffmpeg_is_opened_in_one_place_and_may_read_files_only() -> None:

@@ -1,7 +1,7 @@
-"""Which web addresses media may come from: one reader of URLs, and one list of networks that nobody outside may reach.
+"""Which URLs media may be downloaded from: one parser, and one table of networks that are never contacted.
 
-text ── read_url ──► Target (scheme, host, port, path)      one grammar, so no second reader can see another host
-host ── resolve ──► addresses, every one of them public     connected to as they are; never looked up again
+text ── read_url ──► Target (scheme, host, port, path)    one strict grammar, which no other parser reads differently
+host ── resolve ──► IP addresses, all of them public      connected to directly, never looked up again
 """
 
 import ipaddress
@@ -14,24 +14,23 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from ..bounded_http import DEFAULT_PORTS
 from ..errors import UnreadableMedia, UsageError
 
-MOST_URL = 4096  # characters
+MAX_URL = 4096  # characters
 Lookup = Callable[[str, int], list[tuple[Any, ...]]]
-"""A host and a port to what socket.getaddrinfo gives."""
+"""A host and a port to the result of socket.getaddrinfo."""
 
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z]{1,16})://(?P<host>[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(:(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(#.*)?"
 )
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_NUMBER = re.compile(
-    r"[0-9]+|0x[0-9a-f]*"
-)  # a last label that makes a host an IPv4 address (WHATWG URL, "ends in a number")
-_PORTS = {"http": 80, "https": 443}
+# a last label that makes a host an IPv4 address (WHATWG URL, "ends in a number")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
-# IANA's special-purpose registries: what is no host of the public Internet. A table of our own, because the one of
-# the standard library differs between versions of Python.
+# IANA's special-purpose registries: addresses that are not hosts of the public Internet. Our own table, because the
+# standard library's differs between versions of Python.
 _NOT_PUBLIC_4 = [
     ipaddress.IPv4Network(net)
     for net in (
@@ -40,8 +39,8 @@ _NOT_PUBLIC_4 = [
         "203.0.113.0/24 224.0.0.0/4 240.0.0.0/4"
     ).split()
 ]
-# Of IPv6 only global unicast is public, and of that not what holds or stands for other addresses: Teredo and its
-# neighbours, documentation, 6to4, AS112. NAT64 (64:ff9b::/96), mapped, local and multicast ones are outside 2000::/3.
+# In IPv6 only global unicast is public, except ranges that embed or stand for other addresses: Teredo and its
+# neighbours, documentation, 6to4, AS112. NAT64 (64:ff9b::/96), mapped, local and multicast are outside 2000::/3.
 _PUBLIC_6 = ipaddress.IPv6Network("2000::/3")
 _NOT_PUBLIC_6 = [
     ipaddress.IPv6Network(net)
@@ -51,7 +50,7 @@ _NOT_PUBLIC_6 = [
 
 @dataclass(frozen=True)
 class Target:
-    """Where one request goes. `path` begins with a slash and has the query; it is what is sent."""
+    """Where a request goes. `path` begins with a slash and includes the query; it is sent verbatim."""
 
     scheme: str
     host: str
@@ -60,39 +59,38 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """As the Host header has it."""
-        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
+        """Host, and port unless it is the default: the Host header."""
+        return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
 
 def read_url(text: str, *, schemes: Collection[str], ports: Collection[int], hosts: Collection[str]) -> Target:
-    """The parts of a URL, each of them allowed.
+    """Parse a URL whose scheme, port and host are allowed.
 
-    Names and passwords, brackets, backslashes, spaces, characters beyond ASCII and numbers in other notations than
-    1.2.3.4 are not taken: nothing that two readers could read as two different hosts.
+    User names, passwords, brackets, backslashes, spaces, non-ASCII characters and numeric hosts in other notations than
+    1.2.3.4 are rejected: anything that two parsers could read as two different hosts.
 
     Raises:
-        UsageError: it is no such URL, or its scheme, port or host is not allowed.
+        UsageError: an invalid URL, or its scheme, port or host is not allowed.
     """
-    if len(text) > MOST_URL:
-        raise UsageError(f"the media URL has {len(text):,} characters; at most {MOST_URL:,} are taken")
+    if len(text) > MAX_URL:
+        raise UsageError(f"the media URL has {len(text):,} characters; expected at most {MAX_URL:,}")
     if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
-        raise UsageError("the media URL holds characters that no URL has; percent-encode them")
+        raise UsageError("the media URL has characters that are not allowed in URLs; percent-encode them")
     parts = _URL.fullmatch(text)
     if parts is None:
         raise UsageError(
-            "the media URL can't be read; expected https://HOST/PATH, without a user name, password or brackets"
+            "the media URL is not valid; expected https://HOST/PATH, without user name, password or brackets"
         )
     scheme, host = parts["scheme"].lower(), parts["host"].lower()
     if scheme not in schemes:
-        raise UsageError(f"media are not fetched by {scheme}; expected {' or '.join(schemes)}")
+        raise UsageError(f"the media URL has the scheme {scheme}; expected {' or '.join(schemes)}")
     _check_host(host)
-    port = int(parts["port"]) if parts["port"] else _PORTS[scheme]
+    port = int(parts["port"]) if parts["port"] else DEFAULT_PORTS[scheme]
     if port not in ports:
-        raise UsageError(f"media are not fetched from port {port}; expected {', '.join(map(str, sorted(ports)))}")
+        raise UsageError(f"the media URL has port {port}; expected {' or '.join(map(str, sorted(ports)))}")
     if not any(host == one or (one.startswith(".") and host.endswith(one)) for one in hosts):
         raise UsageError(
-            f"media are not fetched from {host}: it is not on this server's list; upload the file, or send it as a "
-            "data URL"
+            f"this server does not allow media URLs from {host}; upload the file, or send it as a data URL"
         )
     return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""))
 
@@ -100,16 +98,16 @@ def read_url(text: str, *, schemes: Collection[str], ports: Collection[int], hos
 def _check_host(host: str) -> None:
     labels = host.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
-        raise UsageError("the media URL's host is no host name")
+        raise UsageError("the media URL has an invalid host name")
     if _NUMBER.fullmatch(labels[-1]):
         try:
             ipaddress.IPv4Address(host)  # four decimal numbers without leading zeros, nothing else
         except ValueError as error:
-            raise UsageError("the media URL's host is a number in a notation that is not taken") from error
+            raise UsageError("the media URL has a numeric host; expected a name, or four decimal numbers") from error
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, as getaddrinfo writes it, is of the public Internet."""
+    """Whether an IP address, as written by getaddrinfo, is on the public Internet."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -120,21 +118,21 @@ def is_public(address: str) -> bool:
 
 
 def resolve(target: Target, deadline: float, lookup: Lookup | None = None) -> list[str]:
-    """The addresses of a host, in the order to try them. One that is not public makes all of them suspect.
+    """The addresses of a host, in the order to try them. If one is not public, all are rejected.
 
     Args:
         deadline: of time.monotonic.
-        lookup: socket.getaddrinfo unless told.
+        lookup: default: socket.getaddrinfo.
 
     Raises:
-        UnreadableMedia: the host has no address, one that is not public, or the look-up takes too long.
+        UnreadableMedia: no address, one that is not public, or the lookup takes too long.
     """
     answers = _look_up(target, deadline, lookup or _system_lookup)
     addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     if not addresses:
-        raise UnreadableMedia(f"{target.host} has no address; check the name, or upload the file")
+        raise UnreadableMedia(f"{target.host} has no IP address; check the name, or upload the file")
     if not all(is_public(address) for address in addresses):
-        raise UnreadableMedia(f"{target.host} has an address that is not of the public Internet; nothing was fetched")
+        raise UnreadableMedia(f"{target.host} has an IP address that is not of the public Internet; upload the file")
     return addresses
 
 
@@ -143,7 +141,7 @@ def _system_lookup(host: str, port: int) -> list[tuple[Any, ...]]:
 
 
 def _look_up(target: Target, deadline: float, lookup: Lookup) -> list[tuple[Any, ...]]:
-    """`lookup`, on a thread: the system's has no deadline of its own."""
+    """Run `lookup` on a thread, because the system's has no deadline."""
     found: queue.SimpleQueue[list[tuple[Any, ...]] | Exception] = queue.SimpleQueue()
 
     def look() -> None:
@@ -156,7 +154,7 @@ def _look_up(target: Target, deadline: float, lookup: Lookup) -> list[tuple[Any,
     try:
         answer = found.get(timeout=max(deadline - time.monotonic(), 0.001))
     except queue.Empty as error:
-        raise UnreadableMedia(f"{target.host} was not found in time; try again, or upload the file") from error
+        raise UnreadableMedia(f"looking up {target.host} took too long; try again, or upload the file") from error
     if isinstance(answer, Exception):
         raise UnreadableMedia(f"{target.host} was not found; check the name, or upload the file") from answer
     return answer

@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import UsageError
 from .budget import Budget, Spent
 from .cache import Cache, Reply, key_of
-from .http import Address, Refused, Unanswered, address, post
+from .http import Endpoint, Refused, Unanswered, post, read_endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Judge:
         key: sent as a bearer token; never written, logged or shown.
     """
 
-    endpoint: Address
+    endpoint: Endpoint
     model: str
     parameters: Mapping[str, Any]
     key: str | None = field(default=None, repr=False)
@@ -86,7 +86,7 @@ def judge_at(endpoint: str, model: str, parameters: Mapping[str, Any], key_varia
     Raises:
         UsageError: no endpoint or model, a parameter that is ours to set, a variable that is not set or holds no key.
     """
-    to = address(endpoint)
+    to = read_endpoint(endpoint)
     if not model.strip():
         raise UsageError("the judge has no name; --judge-model says which model of the endpoint is asked")
     if taken := sorted(OURS & parameters.keys()):
