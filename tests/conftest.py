@@ -1,4 +1,4 @@
-"""One tiny model and one set of self-made media for the tests of the faces."""
+"""One tiny model and one folder of generated media, shared by all tests."""
 
 import logging
 import os
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-# before torch is imported: threads that wait must not spin on busy cores, and no test may reach for a hub
+# Set before torch is imported: waiting threads must not spin on busy cores, and no test may contact a hub.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# tests run side by side, one process per core: so each computes with its share of them
+# xdist runs one process per core; each computes with its share of the cores.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(share))
@@ -27,7 +27,7 @@ from .parity.recorded import FIXTURES, MEDIA, TOKENIZERS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each thing that this run could not test: `-q` shows the summary, but no header."""
+    """Print what this run could not test. A summary, because `-q` shows no header."""
     for line in untested():
         terminalreporter.write_line(f"not tested here: {line}")
 
@@ -38,20 +38,19 @@ def untested() -> list[str]:
     lines = []
     if missing:
         lines.append(
-            "tests/parity, or part of it, for the recordings of the public implementation are missing: "
-            f"{', '.join(missing)}; tests/golden stands in"
+            f"tests/parity (in part): no folder at {', '.join(missing)}; tests/golden runs on files of our own"
         )
     if not find_spec("deepspeed"):
-        lines.append("--deepspeed itself: DeepSpeed is not installed")
+        lines.append("training with --deepspeed: DeepSpeed is not installed")
     browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")
     if not find_spec("playwright") or not any(map(shutil.which, browsers)):
-        lines.append("the page in a browser: Chromium or playwright is not installed")
+        lines.append("the web page in a browser: Chromium or playwright is not installed")
     return lines
 
 
 @pytest.fixture(autouse=True)
 def logger_as_it_was() -> Iterator[None]:
-    """The command line keeps the package's log to itself, for the rest of its process; a test's process goes on."""
+    """Restore the package's logger: the command line configures it for the rest of its process."""
     log = logging.getLogger("videollama2")
     before = (log.handlers[:], log.level, log.propagate)
     yield

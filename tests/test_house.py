@@ -1,4 +1,4 @@
-"""House rules that a test can hold. Each failure says what to do."""
+"""House rules that a test can check. Each failure says what to do."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ MOST_LINES, MOST_FUNCTION_LINES, CLONE = 420, 80, 10
 # Modules that may be longer, with the reason.
 LONGER: dict[str, str] = {}
 
-# What may be imported, by the first part of a module's name. A layer may import itself and what stands above it.
+# Layers, by the first part of a module's name. A layer may import itself and the layers above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("json_lines", "bounded_http", "protocols", "device", "receipt", "progress", "storage", "jobs", "subtitles"),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__main__",),
 )
-# Imports against the direction that are made inside a function, with the reason.
+# Imports against that direction, inside functions only, with the reason.
 LATE = {
     ("modeling", "weights"): "from_pretrained is a method of the class that weights loads",
     ("processing", "weights"): "from_pretrained looks a folder up",
@@ -72,14 +72,14 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def nodes() -> tuple[tuple[str, ast.AST], ...]:
-    """Every node of the package, with its place."""
+    """Every node of the package, with its file and line."""
     return tuple(
         (f"{name_of(path)}:{getattr(node, 'lineno', 0)}", node) for path in MODULES for node in ast.walk(tree(path))
     )
 
 
 def called(node: ast.AST) -> str:
-    """Name of what is called: `print`, `.cuda`."""
+    """Name of the called function or method: `print`, `.cuda`."""
     if not isinstance(node, ast.Call):
         return ""
     if isinstance(node.func, ast.Attribute):
@@ -97,9 +97,10 @@ def test_no_function_is_long() -> None:
     long = [
         f"{where} {node.name} has {node.end_lineno - node.lineno + 1} lines"
         for where, node in nodes()
-        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
     ]
-    assert not long, "make functions of its steps"
+    assert not long, "split it into functions, one per step"
 
 
 def test_only_the_command_line_prints() -> None:
@@ -108,7 +109,7 @@ def test_only_the_command_line_prints() -> None:
 
 
 def test_no_place_is_hard_wired() -> None:
-    assert not [where for where, node in nodes() if called(node) == ".cuda"], "take tensors where they are"
+    assert not [where for where, node in nodes() if called(node) == ".cuda"], "use the device of the tensors at hand"
     asked = {id(part) for _, node in nodes() if isinstance(node, ast.Compare) for part in ast.walk(node)}
     literal = [
         where
@@ -127,7 +128,7 @@ def test_no_code_from_data() -> None:
         for where, node in nodes()
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False"
     ]
-    assert not trusted, "no code of a checkpoint is ever run"
+    assert not trusted, "code from a checkpoint must never run"
 
 
 def test_errors_are_named_when_caught() -> None:
@@ -142,7 +143,7 @@ def test_no_star_and_no_path_tricks() -> None:
 
 
 def imports(path: Path, *, late: bool) -> Iterator[tuple[str, int]]:
-    """Modules that a file imports (at any depth, or only when it is itself imported): full names, and the line."""
+    """Full names of the modules that a file imports, with the line; `late`: also those inside functions."""
     here = ("videollama2", *path.relative_to(PACKAGE).with_suffix("").parts)
     for node in ast.walk(tree(path)):
         if not isinstance(node, ast.Import | ast.ImportFrom) or (not late and node.lineno in inside(path)):
@@ -153,18 +154,18 @@ def imports(path: Path, *, late: bool) -> Iterator[tuple[str, int]]:
             yield node.module or "", node.lineno
         else:
             parent = ".".join([*here[: len(here) - node.level], *([node.module] if node.module else [])])
-            for alias in node.names:  # of a module, or a module of a package
+            for alias in node.names:  # a name in a module, or a module in a package
                 module = f"{parent}.{alias.name}"
                 yield (module if module in NAMES or not node.module else parent), node.lineno
 
 
 @cache
 def inside(path: Path) -> frozenset[int]:
-    """Lines of a file that don't run on import: bodies of functions, and what is for type checkers."""
+    """Lines that do not run on import: bodies of functions, and blocks under TYPE_CHECKING."""
     lines: set[int] = set()
     for node in ast.walk(tree(path)):
         checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if isinstance(node, ast.FunctionDef | ast.Lambda) or checking:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or checking:
             lines |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return frozenset(lines)
 
@@ -179,7 +180,7 @@ def test_every_module_has_its_layer() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    """The core never knows its faces; what is imported late against the direction stands in LATE with its reason."""
+    """No layer imports a later one, except inside functions, as listed in LATE."""
     wrong = []
     for path in MODULES:
         own = path.relative_to(PACKAGE).with_suffix("").parts[0]
@@ -192,11 +193,11 @@ def test_imports_go_one_way() -> None:
                 against = known and layer(other) > layer(own) and not is_for_types(path, line)
                 if against and not (late and (own, other) in LATE):
                     wrong.append(f"{name_of(path)}:{line} imports {module}")
-    assert not wrong, "turn the dependency round, or hand the thing in"
+    assert not wrong, "invert the dependency, or pass the object in"
 
 
 def test_little_is_written_twice() -> None:
-    """Ten lines or more that stand elsewhere, too, are at most one in a hundred."""
+    """At most 1 % of the lines belong to blocks of ten or more that occur elsewhere as well."""
     copied, count, seen = set(), 0, {}
     for path in MODULES:
         text = path.read_text(encoding="utf-8").splitlines()
@@ -224,7 +225,7 @@ def test_what_is_never_imported() -> None:
         for module, line in imports(path, late=True)
         if module.partition(".")[0] in NEVER
     ]
-    assert not [f for f in found if not f.startswith("weights/pickles.py")], "the package works without it"
+    assert not [f for f in found if not f.startswith("weights/pickles.py")], "the package must work without it"
 
 
 def test_optional_packages_are_imported_where_they_are_used() -> None:
@@ -236,7 +237,7 @@ def test_optional_packages_are_imported_where_they_are_used() -> None:
         for module, line in imports(path, late=False)
         if module.partition(".")[0] in optional
     ]
-    assert not found, "import it in the function that needs it, and name the pip line (MissingExtra)"
+    assert not found, "import it in the function that uses it, through the check that raises MissingExtra"
 
 
 def test_public_things_are_documented() -> None:
@@ -244,7 +245,7 @@ def test_public_things_are_documented() -> None:
         f"{where} {node.name}"
         for path in MODULES
         for where, node in ((name_of(path), n) for n in tree(path).body)
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
         and ast.get_docstring(node) is None
     ]
@@ -252,8 +253,8 @@ def test_public_things_are_documented() -> None:
     assert not [name_of(p) for p in MODULES if p.stat().st_size and ast.get_docstring(tree(p)) is None]
 
 
-def test_nothing_speaks_of_where_it_was_made() -> None:
-    """No path of anyone's machine stands in the package, its tests or its documents."""
+def test_no_path_of_a_development_machine() -> None:
+    """Neither code nor documents name a path on somebody's machine."""
     root, own = PACKAGE.parents[1], Path(__file__)
     files = [p for folder in ("src", "tests", "docs", "benchmarks", "recipes") for p in (root / folder).rglob("*")]
     read = [p for p in files if p.suffix in (".py", ".md", ".toml", ".txt", ".yaml") and p != own]
@@ -261,12 +262,12 @@ def test_nothing_speaks_of_where_it_was_made() -> None:
     assert not [str(p.relative_to(root)) for p in read if personal.search(p.read_text(encoding="utf-8"))]
 
 
-def test_the_readme_says_what_ci_runs_and_names_what_exists() -> None:
+def test_the_readme_matches_ci_and_the_tree() -> None:
     root = PACKAGE.parents[1]
     readme = (root / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
-    assert len(commands) == 2, "the README has two commands: to run, and to test"
-    assert commands[1] in (root / ".ci" / "run").read_text().splitlines(), "CI calls the README's test command"
+    assert len(commands) == 2, "the README has two commands: one to run, one to test"
+    assert commands[1] in (root / ".ci" / "run").read_text().splitlines(), ".ci/run must run the README's test command"
     named = re.findall(r"[├└]── ([a-z_0-9]+(?:\.py|/))", readme) + re.findall(r"\]\(([^)#:]+)\)", readme)
     missing = [n for n in named if not (PACKAGE / n).exists() and not (root / n).exists()]
-    assert not missing, f"the README names what is not there: {missing}"
+    assert not missing, f"the README names files that do not exist: {missing}"

@@ -1,4 +1,4 @@
-"""Weights and inputs by formula, so that no file is needed to state them: the same on every machine."""
+"""Weights and inputs by formula: the same on every machine, without a file."""
 
 from collections.abc import Iterable, Mapping
 
@@ -31,7 +31,7 @@ def fill(module: nn.Module, scale: float = 0.05) -> None:
 
 
 def fill_noise(module: nn.Module, scale: float, seed: int) -> None:
-    """`noise` in every tensor, in the order of their names: no two rows alike, so that no two tokens tie."""
+    """Load `noise` into every tensor, in the order of their names. No two rows are alike, so no two tokens tie."""
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     values = noise((sum(shape.numel() for shape in shapes.values()),), seed).float() * scale
     parts = values.split([shapes[name].numel() for name in sorted(shapes)])
@@ -42,7 +42,7 @@ def fill_noise(module: nn.Module, scale: float, seed: int) -> None:
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Uniform in [-1, 1), float64, by a linear congruence of integers: no library's generator is asked."""
+    """Uniform in [-1, 1), float64, from a linear congruential generator, so that it depends on no library."""
     state, values = seed, np.empty(int(np.prod(shape)))
     for i in range(len(values)):
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64

@@ -1,7 +1,7 @@
 """Write the golden files: `python -m tests.golden.make [--overwrite] [NAME …]`.
 
-They change only where numbers are meant to change, and a change of numbers is a decision (docs/decisions): so what is
-there is left, unless --overwrite says otherwise, and parity (tests/parity) has to hold first.
+Overwrite a file only if its numbers are meant to change, and only while tests/parity passes: it defines what a clone
+without recordings is compared with. A change of numbers belongs in docs/decisions.
 """
 
 import argparse

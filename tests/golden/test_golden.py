@@ -1,7 +1,7 @@
-"""Our own golden files: the numbers of a clone that has no recordings of the public implementation.
+"""Golden files of our own, for a clone without recordings of the public implementation.
 
-Computed again and compared: ids, bytes and texts exactly; float32 with the tolerance of `tests/close.py`; what FFmpeg
-decoded with what its versions differ by.
+Ids, bytes and texts must be equal; float32 within the tolerance of `tests/close.py`; decoded media within a tolerance
+for other versions of FFmpeg.
 """
 
 import json
@@ -17,7 +17,7 @@ from . import cases, make
 # What FFmpeg's versions differ by: half a level of 256, averaged over a cell of 7 × 7 pixels; and steps of 16 bits,
 # which show in quiet bins of the filterbank, so it is compared where it is louder than e^-12 of its loudest.
 PIXELS, LOUD = 0.01, 12
-# A filterbank's quiet bins are noise of the spectrum: 1e-7 of the loudest amplitude, seen through a logarithm.
+# Rounding noise of the spectrum (1e-7 of the loudest amplitude) after the logarithm of quiet bins.
 FBANK = 1e-3
 
 
@@ -52,15 +52,15 @@ def test_prompts() -> None:
     assert {key for key in expected if found[key] != expected[key]} == set()
 
 
-def test_numbers_that_are_recorded_tell_right_from_wrong() -> None:
-    """They vary, within a tensor and between them: a constant would prove little."""
+def test_recorded_numbers_can_fail() -> None:
+    """They vary within each tensor; a constant would prove little."""
     for name in cases.TENSORS:
         for key, tensor in load_file(cases.FOLDER / f"{name}.safetensors").items():
             if tensor.is_floating_point() and tensor.numel() > 1 and key != "silence":
                 assert tensor.double().std() > 1e-3 * tensor.double().abs().max(), f"{name}.{key}"
     model = load_file(cases.FOLDER / "whole_model.safetensors")
     assert len(set(model["generated"].tolist())) >= 4
-    # no choice is so close that another order of summation could turn it
+    # no greedy choice is so close that another order of summation could change it
     assert model["margins"].min() > 100 * FLOAT32 * model["logits"].abs().max()
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - one vector, one line
-"""The public implementation's golden vectors (spec §12.1): exact weights and inputs by formula, so no file is needed.
+"""The public implementation's golden vectors (spec §12.1): exact weights and inputs by formula.
 
 Weights: keys sorted, k their index, element j = 0.05·sin(0.37·j + k) (+1 for one-dimensional weights, the norms').
 """
