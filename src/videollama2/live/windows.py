@@ -122,14 +122,14 @@ def watch(
     """
     _check_window(window, overlap)
     request = as_request(media, question, kwargs)
-    medium = _single_medium(request)
-    seconds = clip_seconds(engine, medium)
-    spans = [(0.0, 0.0)] if seconds is None else windows(medium.start, medium.end, seconds, window, overlap)
+    item = _single_item(request)
+    seconds = clip_seconds(engine, item)
+    spans = [(0.0, 0.0)] if seconds is None else windows(item.start, item.end, seconds, window, overlap)
     single = len(spans) == 1  # the request is then the same as without windows
     done: list[Window] = []
     first_error: MediaError | None = None
     for start, end in spans:
-        part = medium if single else replace(medium, start=start, end=end)
+        part = item if single else replace(item, start=start, end=end)
         part_request = replace(request, media=part, start=None, end=None, video=True, audio=True, num_frames=None)
         try:
             finished = Window(start=start, end=end, answer=answer_with_subtitles(engine, part_request, subtitles))
@@ -170,19 +170,19 @@ def windows(
     return [(begin, round(min(begin + window, last), 6)) for begin in begins[:-1]] + [(begins[-1], round(last, 6))]
 
 
-def clip_seconds(engine: "Engine", medium: Media) -> float | None:
+def clip_seconds(engine: "Engine", item: Media) -> float | None:
     """Length of a clip in seconds, the longer of video and audio; None for a still image.
 
     Raises:
         MediaError: it can't be opened.
     """
     clip = engine.opener(
-        medium.source,
+        item.source,
         num_frames=1,
         protocol=_LENGTH_PROBE,
-        want_video=medium.video,
-        want_audio=medium.audio,
-        times=medium.times,
+        want_video=item.video,
+        want_audio=item.audio,
+        times=item.times,
     )
     if clip.kind == "image":
         return None
@@ -237,7 +237,7 @@ def _check_window(window: float | None, overlap: float) -> None:
         raise UsageError(f"overlap={overlap!r}; expected seconds from 0 to nine tenths of the window ({window:g} s)")
 
 
-def _single_medium(request: Request) -> Media:
+def _single_item(request: Request) -> Media:
     media = request.media_items()
     if len(media) != 1 or request.question is None:
         raise UsageError(f"{len(media)} media items; expected one, and a question about it")

@@ -31,11 +31,11 @@ class ClipCache:
         self._clips: OrderedDict[Hashable, Future[Clip]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, medium: MediaItem, **options: Any) -> Clip:
+    def __call__(self, item: MediaItem, **options: Any) -> Clip:
         """As the opener."""
-        key = _key(medium, options)
+        key = _key(item, options)
         if key is None:
-            return self._opener(medium, **options)
+            return self._opener(item, **options)
         with self._lock:
             cached = self._clips.get(key)
             if cached is None:
@@ -48,7 +48,7 @@ class ClipCache:
         if cached is not None:
             return cached.result()
         try:
-            clip = self._opener(medium, **options)
+            clip = self._opener(item, **options)
         except BaseException as error:
             with self._lock:
                 self._clips.pop(key, None)
@@ -58,13 +58,13 @@ class ClipCache:
         return clip
 
 
-def _key(medium: MediaItem, options: dict[str, Any]) -> Hashable:
+def _key(item: MediaItem, options: dict[str, Any]) -> Hashable:
     """Equal for requests that give the same clip; None if this can't be known."""
-    if not isinstance(medium, str | os.PathLike):
+    if not isinstance(item, str | os.PathLike):
         return None
     try:
-        stat = Path(medium).stat()
-        key = (os.fspath(medium), str(Path.cwd()), stat.st_size, stat.st_mtime_ns, tuple(sorted(options.items())))
+        stat = Path(item).stat()
+        key = (os.fspath(item), str(Path.cwd()), stat.st_size, stat.st_mtime_ns, tuple(sorted(options.items())))
         hash(key)
     except (OSError, ValueError, TypeError):
         return None

@@ -54,7 +54,7 @@ class _Options:
 
 
 def open_clip(
-    medium: MediaItem,
+    item: MediaItem,
     *,
     num_frames: int | None = 8,
     protocol: str | Protocol = "released",
@@ -68,7 +68,7 @@ def open_clip(
     """Decode the frames and the audio that the protocol uses, and nothing else.
 
     Args:
-        medium: path of a video, audio file, image or folder of images; the bytes of a file; a PIL image;
+        item: path of a video, audio file, image or folder of images; the bytes of a file; a PIL image;
             u8[T, H, W, C] or u8[H, W, C]; a list of paths, arrays and PIL images; a Recording.
         num_frames: how many frames to sample from a video; None: about one per second.
         start, end: seconds from the beginning. They always cut an audio file, and a video's audio if the protocol does.
@@ -99,21 +99,21 @@ def open_clip(
         times=times,
         limits=limits,
     )
-    if isinstance(medium, str | os.PathLike | bytes):
-        return _open_file(medium, options)
-    if isinstance(medium, Recording):
-        return _open_recording(medium, options)
-    return _open_images(medium, options)
+    if isinstance(item, str | os.PathLike | bytes):
+        return _open_file(item, options)
+    if isinstance(item, Recording):
+        return _open_recording(item, options)
+    return _open_images(item, options)
 
 
-def _open_file(medium: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
+def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
     if options.times is not None:
         raise UsageError("times= applies to lists of images; a file has timestamps.")
-    if not isinstance(medium, bytes) and local_path(medium).is_dir():
-        folder = local_path(medium)
+    if not isinstance(item, bytes) and local_path(item).is_dir():
+        folder = local_path(item)
         _require_video(str(folder), options)
         return _clip_of_frames(open_folder(folder, options.protocol.folder_fps, options.limits), str(folder), options)
-    source = MediaSource.of(medium, options.limits)
+    source = MediaSource.of(item, options.limits)
     if source.kind() == "av":
         return _open_container(source, options)
     _require_video(source.name, options)
@@ -129,19 +129,19 @@ def _require_video(name: str, options: _Options) -> None:
         raise NoAudioStream(f"{name} has no audio: it contains images only.")
 
 
-def _open_images(medium: Image.Image | NDArray[Any] | Sequence[Any], options: _Options) -> Clip:
+def _open_images(item: Image.Image | NDArray[Any] | Sequence[Any], options: _Options) -> Clip:
     """Arrays, PIL images and lists."""
     _require_video("the media item", options)
-    if isinstance(medium, Image.Image):
-        options.limits.check_pixels(*medium.size, "the image")
-        return _clip_of_image(image_to_rgb(medium), "<picture>", options, transparency_note(medium))
-    if isinstance(medium, np.ndarray) and medium.ndim in (2, 3):
-        return _clip_of_image(array_to_rgb(medium), f"<array {list(medium.shape)}>", options)
-    if not isinstance(medium, Sequence | np.ndarray):
+    if isinstance(item, Image.Image):
+        options.limits.check_pixels(*item.size, "the image")
+        return _clip_of_image(image_to_rgb(item), "<picture>", options, transparency_note(item))
+    if isinstance(item, np.ndarray) and item.ndim in (2, 3):
+        return _clip_of_image(array_to_rgb(item), f"<array {list(item.shape)}>", options)
+    if not isinstance(item, Sequence | np.ndarray):
         raise UsageError(
-            f"a media item of type {type(medium).__name__}; expected a path, bytes, an image, an array or a list."
+            f"a media item of type {type(item).__name__}; expected a path, bytes, an image, an array or a list."
         )
-    items = list(medium)
+    items = list(item)
     if options.times is None and options.range_seconds is not None:
         raise UsageError("start and end need the time of each image of a list; pass times= too.")
     times = options.times if options.times is not None else [float(i) for i in range(len(items))]

@@ -73,16 +73,16 @@ class MediaSource:
     limits: Limits = DEFAULT_LIMITS
 
     @classmethod
-    def of(cls, medium: str | os.PathLike[str] | bytes, limits: Limits) -> "MediaSource":
+    def of(cls, item: str | os.PathLike[str] | bytes, limits: Limits) -> "MediaSource":
         """The source of a media item that exists, is local and within limits.
 
         Raises:
             MediaNotFound, EmptyMedia, MediaTooLarge, UnreadableMedia (a URL).
         """
-        if isinstance(medium, bytes):
-            source, size = cls(f"<{len(medium)} bytes>", data=medium, limits=limits), len(medium)
+        if isinstance(item, bytes):
+            source, size = cls(f"<{len(item)} bytes>", data=item, limits=limits), len(item)
         else:
-            path = local_path(medium)
+            path = local_path(item)
             if not path.is_file():
                 raise MediaNotFound(f"{path} is neither a file nor a folder; expected a video, audio file or image.")
             source, size = cls(str(path), path=path, limits=limits), path.stat().st_size
@@ -187,13 +187,13 @@ def _pcm() -> frozenset[str]:
     return frozenset(name for name in av.codecs_available if name.startswith("pcm_"))
 
 
-def local_path(medium: str | os.PathLike[str]) -> Path:
+def local_path(item: str | os.PathLike[str]) -> Path:
     """The path of a local file or folder.
 
     Raises:
         UnreadableMedia: a URL or an FFmpeg protocol (`http:`, `concat:`, …). MediaNotFound: empty.
     """
-    text = os.fspath(medium)
+    text = os.fspath(item)
     if not text or "\0" in text:
         raise MediaNotFound(f"{text!r} is not a path; expected a local file or folder.")
     path = Path(text)

@@ -16,7 +16,7 @@ def handle(task: Any, blobs: list[bytearray]) -> tuple[Any, Sequence[Blob]]:
     """Open the clip of a task.
 
     Args:
-        task: {"folder": working directory, "medium": path, list of paths, or null for the bytes in `blobs`,
+        task: {"folder": working directory, "item": path, list of paths, or null for the bytes in `blobs`,
             "options": arguments of open_clip}.
 
     Returns:
@@ -26,7 +26,7 @@ def handle(task: Any, blobs: list[bytearray]) -> tuple[Any, Sequence[Blob]]:
         os.chdir(task["folder"])  # the parent's paths are relative to it
         options = dict(task["options"])
         options |= {"protocol": Protocol(**options["protocol"]), "limits": Limits(**options["limits"])}
-        return clip_to_message(open_clip(task["medium"] if task["medium"] is not None else bytes(blobs[0]), **options))
+        return clip_to_message(open_clip(task["item"] if task["item"] is not None else bytes(blobs[0]), **options))
     except VideoLlama2Error as error:
         notes = list(getattr(error, "__notes__", ()))
         return {"error": type(error).__name__, "message": str(error), "notes": notes}, ()
@@ -39,8 +39,8 @@ def handle(task: Any, blobs: list[bytearray]) -> tuple[Any, Sequence[Blob]]:
 
 
 def _name(task: Any) -> str:
-    medium = task["medium"]
-    return "the file" if medium is None else str(medium if isinstance(medium, str) else medium[0])
+    item = task["item"]
+    return "the file" if item is None else str(item if isinstance(item, str) else item[0])
 
 
 if __name__ == "__main__":

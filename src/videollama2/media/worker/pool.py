@@ -71,7 +71,7 @@ class WorkerPool:
 
     def open_clip(
         self,
-        medium: MediaItem,
+        item: MediaItem,
         *,
         num_frames: int | None = 8,
         protocol: str | Protocol = "released",
@@ -97,15 +97,15 @@ class WorkerPool:
             "times": None if times is None else [float(t) for t in times],
         }  # fmt: skip
         chosen, allowed = named_protocol(protocol), self.limits.lowered(limits)
-        paths = _paths(medium)
-        if paths is None and not isinstance(medium, bytes):
-            return open_clip(medium, **options, protocol=chosen, limits=allowed)
+        paths = _paths(item)
+        if paths is None and not isinstance(item, bytes):
+            return open_clip(item, **options, protocol=chosen, limits=allowed)
         options |= {"protocol": asdict(chosen), "limits": asdict(allowed)}
-        blobs = [medium] if isinstance(medium, bytes) else []
-        return self._call({"folder": str(Path.cwd()), "medium": paths, "options": options}, blobs, worker_limits)
+        blobs = [item] if isinstance(item, bytes) else []
+        return self._call({"folder": str(Path.cwd()), "item": paths, "options": options}, blobs, worker_limits)
 
     def _call(self, task: dict[str, object], blobs: Sequence[Blob], worker_limits: WorkerLimits | None) -> Clip:
-        name = "the file" if task["medium"] is None else str(task["medium"])
+        name = "the file" if task["item"] is None else str(task["item"])
         worker = self._free.get()
         try:
             body, found = worker.call(task, blobs, worker_limits)
@@ -121,12 +121,12 @@ class WorkerPool:
             self._free.put(worker)
 
 
-def _paths(medium: MediaItem) -> str | list[str] | None:
+def _paths(item: MediaItem) -> str | list[str] | None:
     """A path, or a list of paths, as JSON holds it; None for anything else."""
-    if isinstance(medium, str | os.PathLike):
-        return os.fspath(medium)
-    if isinstance(medium, list | tuple) and medium and all(isinstance(m, str | os.PathLike) for m in medium):
-        return [os.fspath(m) for m in medium]
+    if isinstance(item, str | os.PathLike):
+        return os.fspath(item)
+    if isinstance(item, list | tuple) and item and all(isinstance(m, str | os.PathLike) for m in item):
+        return [os.fspath(m) for m in item]
     return None
 
 
