@@ -8,16 +8,17 @@ from typing import Any
 
 from .device import choose
 from .engine import Engine
-from .errors import CheckpointNotFound, MissingExtra, VideoLlama2Error
+from .errors import MissingExtra, VideoLlama2Error
 from .generation import fp16_linear
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
+from .weights import stages
+from .weights.locate import DEFAULT_MODEL, locate
 
 logger = logging.getLogger(__name__)
-DEFAULT_MODEL = "nano"
 
 
 def load(
@@ -71,31 +72,6 @@ def load(
     return Engine(network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener)
 
 
-def locate(model: str | Path, base: str | Path | None = None) -> tuple[Path, str]:
-    """The folder of a model, and the name that its receipts carry.
-
-    Raises:
-        CheckpointNotFound: there is none.
-    """
-    from .weights.load import find_folder
-
-    if Path(model).is_dir():
-        return Path(model), Path(model).resolve().name
-    if str(model) == DEFAULT_MODEL:
-        from .weights.nano import nano_folder
-
-        return nano_folder(base), DEFAULT_MODEL
-    from .weights.catalog import find
-
-    try:
-        name = find(str(model)).hub_id
-    except CheckpointNotFound:
-        if "/" not in str(model):  # neither a folder nor a released name nor a hub id
-            raise
-        name = str(model)
-    return find_folder(name), name
-
-
 def load_network(
     folder: Path, base: str | Path | None, dtype: Any, **kwargs: Any
 ) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
@@ -104,12 +80,10 @@ def load_network(
     Raises:
         WeightsError, MissingExtra: as `load`.
     """
-    from .weights import adapters
-
     try:
-        network = adapters.load(folder, base, dtype=dtype, **kwargs)
+        network = stages.load(folder, base, dtype=dtype, **kwargs)
     except VideoLlama2Error:
         raise
     except ImportError as error:  # of what an argument asks for: flash attention, a quantisation
         raise MissingExtra(f"{error} Install that package, or load without what needs it") from error
-    return network, folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, base)
+    return network, folder if stages.kind(folder) == "complete" else stages.tokenizer_folder(folder, base)

@@ -60,7 +60,8 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
             CheckpointNotFound: no such folder, or one without safetensors.
             TensorMismatch: tensors are missing, unexpected or misshapen; nothing is initialised in their place.
         """
-        from .weights.load import find_folder, load_strictly  # weights know this class, not the reverse
+        from .weights.files import find_folder
+        from .weights.strict import load_strictly  # weights know this class, not the reverse
 
         config = args[0] if args else kwargs.pop("config", None)
         return load_strictly(cls, find_folder(pretrained_model_name_or_path), config, **kwargs)

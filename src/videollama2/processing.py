@@ -85,7 +85,7 @@ class VideoLlama2Processor(ProcessorMixin):
             CheckpointNotFound: no folder, or no tokenizer in it.
             ConfigError: a configuration that can't be understood.
         """
-        from .weights.load import find_folder
+        from .weights.files import find_folder
 
         folder = find_folder(pretrained_model_name_or_path)
         config = kwargs.get("config") or VideoLlama2Config.from_pretrained(folder)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from videollama2.cli import main
-from videollama2.weights import adapters, catalog
+from videollama2.weights import catalog, stages
 
 from ..weights import tiny
 
@@ -129,7 +129,7 @@ def test_convert_then_merge_then_info(capsys: pytest.CaptureFixture[str], tmp_pa
 
     code, out, _ = outcome(capsys, "merge", tmp_path / "safe", tmp_path / "merged", "--json")
     assert code == 0
-    tiny.same_model(adapters.load(json.loads(out)["folder"]), tiny.model())
+    tiny.same_model(stages.load(json.loads(out)["folder"]), tiny.model())
     code, _, err = outcome(capsys, "merge", tmp_path / "safe", tmp_path / "merged")
     assert code == 2
 

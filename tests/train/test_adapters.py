@@ -18,7 +18,7 @@ from videollama2.train import checkpoint
 from videollama2.train.prepare import Sources, prepare
 from videollama2.train.settings import resolve
 from videollama2.train.strategy import SingleProcess
-from videollama2.weights import adapters
+from videollama2.weights import stages
 from videollama2.weights.original.export import export_original
 
 from .. import tiny
@@ -100,7 +100,7 @@ def test_what_was_trained_is_what_is_loaded(sources: Sources, tmp_path: Path, fa
     runs.run(sources, run, resume=True, **settings)
     trained = in_memory(sources, run, "av_joint", **settings)
     expected = logits(trained)
-    untrained = logits(adapters.load(sources.model, dtype=torch.float32))
+    untrained = logits(stages.load(sources.model, dtype=torch.float32))
     assert (expected - untrained).abs().max() > 1e-2
     adapted = {part_of(name) for name, _ in trained.named_parameters() if "lora_" in name}
     assert adapted == set(parts)
@@ -108,10 +108,10 @@ def test_what_was_trained_is_what_is_loaded(sources: Sources, tmp_path: Path, fa
     def same(model: Any) -> None:
         torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
 
-    loaded = adapters.load(run, dtype=torch.float32)
+    loaded = stages.load(run, dtype=torch.float32)
     same(loaded)
-    same(adapters.load(adapters.merge(run, tmp_path / "merged"), dtype=torch.float32))
-    same(adapters.load(export_original(loaded, tmp_path / "original"), dtype=torch.float32))
+    same(stages.load(stages.merge(run, tmp_path / "merged"), dtype=torch.float32))
+    same(stages.load(export_original(loaded, tmp_path / "original"), dtype=torch.float32))
     same(read_by_peft(sources, run))
     if family != "qwen2":
         return
@@ -119,12 +119,12 @@ def test_what_was_trained_is_what_is_loaded(sources: Sources, tmp_path: Path, fa
     runs.run(replace(sources, model=str(run)), tmp_path / "from-run", **{**LORA, "steps": 1})
     runs.run(replace(sources, model=str(tmp_path / "merged")), tmp_path / "from-merged", **{**LORA, "steps": 1})
     assert runs.losses(tmp_path / "from-run") == pytest.approx(runs.losses(tmp_path / "from-merged"), abs=1e-5)
-    assert isinstance(adapters.load(tmp_path / "from-run"), nn.Module)  # a stage on a stage on a model
+    assert isinstance(stages.load(tmp_path / "from-run"), nn.Module)  # a stage on a stage on a model
 
 
 def read_by_peft(sources: Sources, run: Path) -> Any:
     """PEFT reads the adapter on our model; what learned besides is put in place by hand."""
-    base = adapters.load(sources.model, dtype=torch.float32)
+    base = stages.load(sources.model, dtype=torch.float32)
     others = load_file(run / "non_lora_trainables.safetensors")
     absent = base.load_state_dict(others, strict=False)
     assert not absent.unexpected_keys and others
@@ -133,7 +133,7 @@ def read_by_peft(sources: Sources, run: Path) -> Any:
 
 def test_parts_are_saved_alone_and_trained_further(heard: Sources, tmp_path: Path) -> None:
     """BEATs joins a model that can't hear; its projector is aligned; both are tuned, from the folder of the first."""
-    whole = adapters.load(heard.model, dtype=torch.float32)
+    whole = stages.load(heard.model, dtype=torch.float32)
     prefix = "model.audio_encoder."
     beats = {f"model.audio_tower.{n.removeprefix(prefix)}": t for n, t in whole.state_dict().items() if prefix in n}
     (tmp_path / "beats").mkdir()
@@ -147,14 +147,14 @@ def test_parts_are_saved_alone_and_trained_further(heard: Sources, tmp_path: Pat
     runs.run(deaf, aligned, "audio_align", **parts)
     assert {f.name for f in aligned.glob("*.safetensors")} == {"mm_projector_a.safetensors"}
     expected = logits(in_memory(deaf, aligned, "audio_align", **parts))
-    hearing = adapters.load(aligned, audio=deaf.audio, dtype=torch.float32)
+    hearing = stages.load(aligned, audio=deaf.audio, dtype=torch.float32)
     torch.testing.assert_close(logits(hearing), expected, atol=1e-5, rtol=1e-5)
     assert videollama2.load(aligned, audio=deaf.audio, device="cpu", dtype="float32").model is not None
 
     stage, tuned = replace(deaf, model=str(aligned)), tmp_path / "tuned"
     runs.run(stage, tuned, "audio_tune", **parts)
     expected = logits(in_memory(stage, tuned, "audio_tune", **parts))
-    torch.testing.assert_close(logits(adapters.load(tuned, dtype=torch.float32)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(stages.load(tuned, dtype=torch.float32)), expected, atol=1e-5, rtol=1e-5)
     assert read_json(aligned / "config.json")["_name_or_path"] == str((tmp_path / "deaf").resolve())
 
 
@@ -176,4 +176,4 @@ def test_bfloat16_learns(sources: Sources, tmp_path: Path) -> None:
     runs.run(sources, tmp_path / "run", precision="bf16", **{**SHORT, "steps": 6, "save_every": 0})
     losses = runs.losses(tmp_path / "run")
     assert min(losses[3:]) < losses[0]
-    assert adapters.load(tmp_path / "run").dtype is torch.bfloat16
+    assert stages.load(tmp_path / "run").dtype is torch.bfloat16

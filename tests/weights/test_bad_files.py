@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from videollama2.errors import CheckpointNotFound, ConfigError, TensorMismatch, WeightsError
 from videollama2.preflight.check import check_model
-from videollama2.weights import adapters
+from videollama2.weights import stages
 
 from . import tiny
 
@@ -96,7 +96,7 @@ def test_loading_refuses_it_and_says_why(tmp_path: Path, case: str) -> None:
     folder = whole(tmp_path / "model")
     damage(folder)
     with pytest.raises(error, match=message) as caught:
-        adapters.load(folder)
+        stages.load(folder)
     assert isinstance(caught.value, WeightsError)
 
 
@@ -116,10 +116,10 @@ def test_a_file_or_nothing_in_place_of_a_folder(tmp_path: Path, monkeypatch: pyt
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"x")
     with pytest.raises(CheckpointNotFound, match="is a file; expected a checkpoint folder"):
-        adapters.load(file)
+        stages.load(file)
     with pytest.raises(CheckpointNotFound, match="did you mean"):
-        adapters.load("2.1-7b-avv")
+        stages.load("2.1-7b-avv")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(CheckpointNotFound):
-        adapters.load(empty)
+        stages.load(empty)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from videollama2.errors import CheckpointNotFound, TensorMismatch, UnsafeFile, UsageError, WeightsError
-from videollama2.weights import adapters
+from videollama2.weights import stages
 from videollama2.weights.convert import RECEIPT, convert
 
 from . import tiny
@@ -316,7 +316,7 @@ def test_a_complete_model_changes_its_names_there_and_back(tmp_path: Path, famil
     names = load_file(tmp_path / "ours" / "model.safetensors").keys()
     assert any(n.startswith("model.language_model.") for n in names)
     assert not any(n.startswith("model.layers.") for n in names)
-    tiny.same_model(adapters.load(tmp_path / "ours"), made)
+    tiny.same_model(stages.load(tmp_path / "ours"), made)
     assert convert(source, tmp_path / "ours", layout="native").already_done
 
     convert(tmp_path / "ours", tmp_path / "theirs", layout="original")
@@ -325,7 +325,7 @@ def test_a_complete_model_changes_its_names_there_and_back(tmp_path: Path, famil
     names = load_file(tmp_path / "theirs" / "model.safetensors").keys()
     copy = "model.audio_tower.encoder.layers.1.self_attn.relative_attention_bias.weight"
     assert names == tiny.original_tensors(made).keys() | {copy}
-    tiny.same_model(adapters.load(tmp_path / "theirs"), made)
+    tiny.same_model(stages.load(tmp_path / "theirs"), made)
     assert (tmp_path / "theirs" / "tokenizer.model").read_bytes() == b"words"
 
 

@@ -88,11 +88,11 @@ def _processor(model: str | None, base: str | None) -> Any:
     """The model's processor, without its weights; None without a model."""
     if model is None:
         return None
-    from ..loading import DEFAULT_MODEL, locate
     from ..processing import VideoLlama2Processor
-    from ..weights import adapters
+    from ..weights import stages
+    from ..weights.locate import DEFAULT_MODEL, locate
 
     folder, name = locate(model, base)
-    whole = adapters.kind(folder) == "complete"
-    tokenizer = folder if whole else adapters.tokenizer_folder(folder, None if name == DEFAULT_MODEL else base)
+    whole = stages.kind(folder) == "complete"
+    tokenizer = folder if whole else stages.tokenizer_folder(folder, None if name == DEFAULT_MODEL else base)
     return VideoLlama2Processor.from_pretrained(folder, tokenizer_folder=tokenizer)

@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download, and print the folder."""
-    from ..loading import locate
+    from ..weights.locate import locate
 
     terminal.log_to_terminal(verbose=True)
     folder, _ = locate(args.model, args.base)

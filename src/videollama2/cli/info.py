@@ -83,15 +83,15 @@ def _one_line(release: Any) -> str:
 def _folder(name: str, folder: Path) -> dict[str, Any]:
     from ..errors import CheckpointNotFound
     from ..preflight.check import summary
-    from ..weights import adapters
+    from ..weights import stages
 
     if not folder.is_dir() or not any((folder / f).is_file() for f in ("config.json", "adapter_config.json")):
         raise CheckpointNotFound(f"{folder}: no config.json; expected a checkpoint folder")
-    found: dict[str, Any] = {"name": name, "kind": adapters.kind(folder)}
+    found: dict[str, Any] = {"name": name, "kind": stages.kind(folder)}
     if (folder / "config.json").is_file():
-        config = adapters.read_config(folder)
+        config = stages.read_config(folder)
         found |= summary(config)
-    base = adapters.named_base(folder)
+    base = stages.named_base(folder)
     if base is not None:
         found["base"] = base
     licence = next((p.name for p in sorted(folder.iterdir()) if p.stem.lower() in ("license", "licence")), None)

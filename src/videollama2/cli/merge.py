@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     with terminal.progress(args.json) as on_stage:
         on_stage("merging")
         from ..device import choose
-        from ..weights import adapters
+        from ..weights import stages
 
         dtype = "auto" if args.dtype == "auto" else choose("cpu", args.dtype).dtype
-        made = adapters.merge(args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype)
+        made = stages.merge(args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype)
     terminal.write_json({"folder": str(made)}) if args.json else print(f"{made} is a complete model")
     return 0

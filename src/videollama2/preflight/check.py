@@ -17,7 +17,7 @@ from ..device import choose, resident_bytes
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..stc import connector_settings
 from ..vision import num_patches
-from ..weights.assemble import assemble
+from ..weights.strict import assemble
 from .describe import Subject, describe
 from .memory import MemoryNeed, memory_needs
 from .trace import Stage, on_meta, trace

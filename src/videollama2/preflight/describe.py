@@ -1,41 +1,48 @@
-"""A model as far as it can be known without its weights: from files' headers, or from the built-in descriptions."""
+"""A model without its weights: from its files' headers, or from the built-in descriptions."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, WeightsError
-from ..weights import adapters, catalog
+from ..weights import catalog, stages
+from ..weights.files import find_folder
+from ..weights.locate import DEFAULT_MODEL, hub_id
+from ..weights.nano import SHIPPED, built_folder
 
 
 @dataclass
 class Subject:
-    """A model as far as it is known: `collected` is None where there are no files."""
+    """A model that is described; `folder` and `collected` are None if none of its files are on this machine."""
 
     name: str
     source: str
     config: VideoLlama2Config
     folder: Path | None = None
-    collected: adapters.Collected | None = None
+    collected: stages.Collected | None = None
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def describe(model: str | Path, base: str | Path | None = None) -> Subject:
-    """Configuration and files of a model; nothing is fetched.
+    """Configuration and files of a model, by any name that `locate` takes; the model itself is not fetched.
 
     Raises:
-        CheckpointNotFound: unknown. ConfigError: its configuration can't be used.
+        CheckpointNotFound: unknown. ConfigError: its configuration is not usable.
     """
     folder = Path(model)
     if folder.is_dir():
         return _from_folder(folder.resolve().name, folder, base)
-    if str(model) == "nano":
+    if str(model) == DEFAULT_MODEL:
         return _nano()
-    release = catalog.find(str(model))
-    cached = _cached(release.hub_id)
-    if cached is not None and adapters.kind(cached) == "complete":
-        return _from_folder(release.hub_id, cached, base)
+    name = hub_id(model)
+    try:
+        cached = find_folder(name, fetch=False)
+        if (cached / "config.json").is_file() and stages.kind(cached) == "complete":
+            return _from_folder(name, cached, base)
+    except CheckpointNotFound:
+        pass
+    release = catalog.find(name)
     subject = Subject(release.hub_id, "built-in description; no file was read", release.config())
     if not release.chat:
         subject.notes.append(
@@ -46,37 +53,27 @@ def describe(model: str | Path, base: str | Path | None = None) -> Subject:
 
 
 def _from_folder(name: str, folder: Path, base: str | Path | None) -> Subject:
-    found = adapters.kind(folder)
+    found = stages.kind(folder)
     source = {"complete": "folder", "pretrain": "folder of a pre-training stage", "lora": "LoRA folder"}[found]
     problems: list[str] = []
     collected = None
     try:
-        collected = adapters.collect(folder, base)
+        collected = stages.collect(folder, base)
         config = collected.config
     except WeightsError as error:
         problems.append(str(error))
-        config = adapters.read_config(folder) if (folder / "config.json").is_file() else None
+        config = stages.read_config(folder) if (folder / "config.json").is_file() else None
     if config is None:
-        reason = "; ".join(problems) or "it describes another model"
-        raise ConfigError(f"{folder} has no usable config.json of a VideoLLaMA 2: {reason}")
+        reason = "; ".join(problems) or "it describes another kind of model"
+        raise ConfigError(f"{folder}: no usable config.json of a VideoLLaMA 2 ({reason})")
     return Subject(name, source, config, folder, collected, problems=problems)
 
 
 def _nano() -> Subject:
-    from ..weights.nano import SHIPPED, _fingerprint, cache_root
-
-    if not (SHIPPED / "config.json").is_file():
-        raise CheckpointNotFound(f"{SHIPPED} has no config.json; the package was installed without nano, reinstall it")
-    built = cache_root() / f"nano-{_fingerprint(SHIPPED, None)}"
-    if (built / "config.json").is_file():
-        return _from_folder("nano", built, None)
-    config = adapters.read_config(SHIPPED)
-    return Subject("nano", "what ships with the package; the base language model is fetched at first use", config)
-
-
-def _cached(hub_id: str) -> Path | None:
-    """The folder of a hub id in the local cache, if its configuration is there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(hub_id, "config.json")
-    return Path(path).parent if isinstance(path, str) else None
+    built = built_folder()
+    if built is not None:
+        return _from_folder(DEFAULT_MODEL, built, None)
+    config = stages.read_config(SHIPPED)
+    return Subject(
+        DEFAULT_MODEL, "what ships with the package; the base language model is fetched at first use", config
+    )

@@ -8,7 +8,7 @@ import torch
 from .. import device
 from ..device import Placement
 from ..modeling import VideoLlama2ForConditionalGeneration
-from ..weights.lazy import OnDisk
+from ..weights.files import OnDisk
 from .describe import Subject
 from .trace import Stage
 

@@ -1,7 +1,7 @@
 """LoRA and QLoRA by PEFT, in the language model and in BEATs, and the adapter folder that a run saves.
 
 The folder holds what PEFT itself would save for the whole model, plus the other parts that learned, so `load`, `merge`
-and PEFT can read it (weights/adapters.py).
+and PEFT can read it (weights/stages.py).
 """
 
 import json

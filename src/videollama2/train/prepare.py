@@ -16,11 +16,12 @@ from ..data.mixture import MixtureOrder
 from ..data.records import Record, missing_media, read_records
 from ..device import Placement, choose
 from ..errors import MediaNotFound, UsageError
-from ..loading import DEFAULT_MODEL, load_network, locate
+from ..loading import load_network
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
-from ..weights import adapters
+from ..weights import stages
 from ..weights.grow import grow
+from ..weights.locate import DEFAULT_MODEL, locate
 from ..weights.quantise import quantisation_config
 from .adapters import add_lora
 from .settings import Settings
@@ -208,8 +209,8 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, strategy: Strate
 def processor_of(sources: Sources, config: VideoLlama2Config) -> VideoLlama2Processor:
     """The processor of a run's model, without reading weights; image settings are those of a new vision encoder."""
     folder, _ = locate(sources.model, sources.base)
-    tokenizer = folder if adapters.kind(folder) == "complete" else adapters.tokenizer_folder(folder, sources.base)
-    image_settings = folder if sources.vision is None else adapters.resolve(sources.vision)
+    tokenizer = folder if stages.kind(folder) == "complete" else stages.tokenizer_folder(folder, sources.base)
+    image_settings = folder if sources.vision is None else locate(sources.vision)[0]
     return VideoLlama2Processor.from_pretrained(image_settings, config=config, tokenizer_folder=tokenizer)
 
 

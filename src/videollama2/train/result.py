@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..phases import Phase, part_of
-from ..weights.adapters import STAGE_FILES
-from ..weights.load import quiet
 from ..weights.original.names import original_name
+from ..weights.stages import STAGE_FILES
+from ..weights.strict import quiet
 from .adapters import save_lora, write_config
 from .checkpoint import UNFINISHED, learning, writing
 from .distributed import Processes

@@ -22,8 +22,8 @@ from ..data.records import Record
 from ..data.samples import Samples
 from ..device import find
 from ..errors import UsageError
-from ..loading import locate
 from ..phases import Phase
+from ..weights.locate import locate
 from . import checkpoint, strategy
 from .distributed import Processes, accumulation_steps
 from .loop import StepReport, build_optimizer, evaluate, optimise

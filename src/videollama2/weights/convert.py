@@ -268,8 +268,8 @@ def _rewrite(folder: Path, layout: Layout) -> None:
     """Replace a complete model in `folder` by the same under our names, or under the original's."""
     from ..modeling import VideoLlama2ForConditionalGeneration
     from .files import weight_files
-    from .load import quiet
     from .original.export import export_original
+    from .strict import quiet
 
     old = weight_files(folder)
     with tempfile.TemporaryDirectory(prefix=".rewritten.", dir=folder) as work:

@@ -1,12 +1,17 @@
-"""Which tensors a checkpoint folder holds, read from safetensors headers alone."""
+"""A checkpoint's files: where they are, which tensors they hold (from headers alone), and tensors read on demand.
+
+transformers reads whatever it is given by `tensor[...]`, which is all that a lazy tensor is: it is read, renamed and
+changed when a model takes it, so that loading needs no second copy.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ..errors import CheckpointNotFound, TensorMismatch, WeightsError
 
@@ -22,11 +27,43 @@ class TensorInfo:
     dtype: str
 
 
+def find_folder(name: str | Path, *, fetch: bool = True) -> Path:
+    """The local folder of a checkpoint: a path, or a hub id whose files are in the local cache or can be fetched.
+
+    Only configuration, tokenizer and safetensors files are fetched, never code and never pickles.
+
+    Args:
+        fetch: whether files that are not in the local cache may be downloaded.
+
+    Raises:
+        CheckpointNotFound: neither a folder nor available from the hub.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise CheckpointNotFound(f"{folder} is a file; expected a checkpoint folder with a config.json")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=patterns, local_files_only=not fetch))
+    except (OSError, HFValidationError, ValueError) as error:
+        if not fetch:
+            raise CheckpointNotFound(f"{str(name)!r} is neither a local folder nor in the hub cache") from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointNotFound(
+            f"no checkpoint {str(name)!r}: not a local folder, not in the hub cache, and the download failed "
+            f"({reason}). Give a folder, or run `videollama2 info` for the built-in names"
+        ) from None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a complete model in `folder`, the index's shards or the single file.
 
     Raises:
-        CheckpointNotFound: there are none (a folder of pickles is told how to become one of safetensors).
+        CheckpointNotFound: no safetensors (for a folder of pickles, with how to convert it).
         TensorMismatch: the index names a file that is missing or lies outside the folder.
     """
     if (folder / INDEX).is_file():
@@ -47,14 +84,14 @@ def weight_files(folder: Path) -> list[Path]:
     pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
     if pickles:
         raise CheckpointNotFound(
-            f"{folder} has no safetensors, but pickles ({', '.join(pickles[:3])}), which are never read at run time; "
+            f"{folder} has no safetensors, only pickles ({', '.join(pickles[:3])}), which are never read at run time; "
             f"run `videollama2 convert {folder} DST` once and load DST"
         )
-    raise CheckpointNotFound(f"{folder} has neither {SINGLE} nor {INDEX}; is it a checkpoint folder?")
+    raise CheckpointNotFound(f"{folder} has neither {SINGLE} nor {INDEX}; expected a checkpoint folder")
 
 
 def refuse_pickles(folder: Path, names: Iterable[str]) -> None:
-    """Raise CheckpointNotFound where one of these safetensors files is there only as the pickle that it once was."""
+    """Raise CheckpointNotFound if one of these safetensors files exists only as a pickle."""
     files = [folder / name for name in names]
     pickled = [f.with_suffix(".bin").name for f in files if not f.is_file() and f.with_suffix(".bin").is_file()]
     if pickled:
@@ -68,7 +105,7 @@ def read_headers(files: list[Path]) -> dict[str, TensorInfo]:
     """Name, shape and dtype of every tensor in `files`.
 
     Raises:
-        WeightsError: a file is no safetensors file (truncated, corrupt).
+        WeightsError: a file is truncated or corrupt.
         TensorMismatch: two files hold the same name.
     """
     found: dict[str, TensorInfo] = {}
@@ -85,8 +122,61 @@ def read_headers(files: list[Path]) -> dict[str, TensorInfo]:
     return found
 
 
-def read_tensor(headers: Mapping[str, TensorInfo], name: str) -> torch.Tensor:
+def read_tensor(headers: Mapping[str, TensorInfo], name: str) -> Tensor:
     """One tensor, in the dtype on disk."""
     with safe_open(headers[name].file, framework="pt") as opened:
-        tensor: torch.Tensor = opened.get_tensor(name)
+        tensor: Tensor = opened.get_tensor(name)
     return tensor
+
+
+class LazyTensor(Protocol):
+    """A tensor that is read when it is indexed with `...`."""
+
+    def __getitem__(self, index: Any) -> Tensor: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+
+    @property
+    def dtype(self) -> str:
+        """In safetensors' spelling: F32, BF16, …"""
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """The tensors on disk that it is computed from."""
+
+
+class OnDisk:
+    """A tensor in a safetensors file."""
+
+    def __init__(self, headers: Mapping[str, TensorInfo], name: str) -> None:
+        self.headers, self.name = headers, name
+        self.shape = headers[name].shape
+        self.dtype = headers[name].dtype
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return read_tensor(self.headers, self.name)[index]
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """The one tensor."""
+        return (self.headers[self.name],)
+
+
+class Changed:
+    """A lazy tensor with a function applied that keeps its shape and dtype; the function may read others, too."""
+
+    def __init__(self, source: LazyTensor, change: Callable[[Tensor], Tensor], *others: LazyTensor) -> None:
+        self.source, self.change, self.others = source, change, others
+        self.shape, self.dtype = source.shape, source.dtype
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self.change(self.source[...])[index]
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """Those of the source, then of the others."""
+        return tuple(info for part in (self.source, *self.others) for info in part.infos())
+
+
+def on_disk(headers: Mapping[str, TensorInfo], rename: Callable[[str], str]) -> dict[str, LazyTensor]:
+    """All tensors of some headers, under new names."""
+    return {rename(name): OnDisk(headers, name) for name in headers}

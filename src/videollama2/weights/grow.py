@@ -4,7 +4,7 @@
     VideoLLaMA 2 without ears + BEATs        ──► + a fresh audio projector     (audio_align)
 
 Only the connector and the audio projector are ever initialised here; an encoder or language model that is in no folder
-is an error, as in `adapters.load`.
+is an error, as in `stages.load`.
 """
 
 import logging
@@ -20,7 +20,8 @@ from ..errors import ConfigError, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
 from ..stc import build_connector, build_mlp
-from . import adapters
+from . import stages
+from .locate import locate
 from .original.configuration import released_system_prompt
 
 logger = logging.getLogger(__name__)
@@ -57,25 +58,25 @@ def grow(
         UsageError: the model has such an encoder already, or neither is given.
         WeightsError: files are missing, or do not fit.
     """
-    folder = adapters.resolve(folder)
-    collected = adapters.collect(folder, base)
+    folder, _ = locate(folder)
+    collected = stages.collect(folder, base)
     config = _grown(folder, collected, vision, audio, connector, num_frames)
     before = collected.config
     tensors: dict[str, Any] = dict(collected.tensors)
     width = config.text_config.hidden_size
     torch.manual_seed(seed)
     if vision is not None:
-        tensors |= adapters.tower_tensors(adapters.resolve(vision))
+        tensors |= stages.tower_tensors(locate(vision)[0])
         if before is None or before.vision_config is None:
             made = build_connector(connector, config.vision_config.hidden_size, width)
             tensors |= _fresh("model.connector.", made, config)
     if audio is not None:
-        tensors |= adapters.audio_encoder_tensors(Path(audio))
+        tensors |= stages.audio_encoder_tensors(Path(audio))
         if before is None or before.audio_config is None:
             projector = build_mlp(config.audio_projector_type, config.audio_config.hidden_size, width)
             tensors |= _fresh("model.audio_projector.", projector, config)
-    whole = adapters.Collected(config, tensors, collected.folders)
-    return adapters.build(whole, dtype, kwargs)
+    whole = stages.Collected(config, tensors, collected.folders)
+    return stages.build(whole, dtype, kwargs)
 
 
 def grown_config(
@@ -88,13 +89,13 @@ def grown_config(
     num_frames: int = 16,
 ) -> VideoLlama2Config:
     """The configuration of the model that `grow` makes; no weight is read. Arguments and errors as there."""
-    folder = adapters.resolve(folder)
-    return _grown(folder, adapters.collect(folder, base), vision, audio, connector, num_frames)
+    folder, _ = locate(folder)
+    return _grown(folder, stages.collect(folder, base), vision, audio, connector, num_frames)
 
 
 def _grown(
     folder: Path,
-    collected: adapters.Collected,
+    collected: stages.Collected,
     vision: str | Path | None,
     audio: str | Path | None,
     connector: str,
@@ -107,7 +108,7 @@ def _grown(
         if any(name.startswith(PARTS["vision_encoder"]) for name in collected.tensors):
             raise UsageError(f"{folder} has a vision encoder already; leave --vision out")
         if config.vision_config is None:
-            config = _with_vision(config, adapters.resolve(vision), connector, num_frames)
+            config = _with_vision(config, locate(vision)[0], connector, num_frames)
     if audio is not None:
         if any(name.startswith(PARTS["audio_encoder"]) for name in collected.tensors):
             raise UsageError(f"{folder} has an audio encoder already; leave --audio out")
@@ -141,7 +142,7 @@ def _with_vision(config: VideoLlama2Config, place: Path, connector: str, num_fra
 
 
 def _with_audio(config: VideoLlama2Config, place: Path) -> VideoLlama2Config:
-    audio = adapters.audio_encoder_config(place).to_dict()
+    audio = stages.audio_encoder_config(place).to_dict()
     return VideoLlama2Config.from_dict({**config.to_dict(), "audio_config": audio, "audio_projector_type": PROJECTOR})
 
 

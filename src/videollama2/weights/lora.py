@@ -1,7 +1,7 @@
-"""LoRA adapters as PEFT saves them, applied to tensors before a model is made of them: W + α/r · B A.
+"""LoRA adapters as PEFT saves them, merged into tensors before a model is built: W + α/r · B A.
 
-Working on tensors, not on modules, serves every layout alike: the names in an adapter are those of the model it was
-trained on (the original's, or ours), and so are those of the base's tensors. No other library is needed.
+Working on tensors, not on modules, serves every layout: an adapter names the tensors of the model that it was trained
+on, be it the original's or ours. PEFT itself is not needed.
 """
 
 import math
@@ -14,15 +14,14 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError, TensorMismatch
-from .files import TensorInfo, read_headers, refuse_pickles
-from .lazy import Changed, LazyTensor, OnDisk
+from .files import Changed, LazyTensor, OnDisk, TensorInfo, read_headers, refuse_pickles
 from .original.names import our_name
 
 CONFIG, WEIGHTS, OTHERS = "adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.safetensors"
 
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _WRAPPERS = ("base_model.model.", "base_model.")
-# What changes the result in a way that is not W + α/r · B A.
+# Settings whose result is not W + α/r · B A.
 _UNSUPPORTED = (
     "use_dora",
     "lora_bias",
@@ -32,7 +31,13 @@ _UNSUPPORTED = (
     "target_parameters",
     "trainable_token_indices",
 )
-_CHANGES_THE_BASE = ("pissa", "olora", "loftq", "corda")  # initialisations after which the base is another
+_CHANGES_THE_BASE = ("pissa", "olora", "loftq", "corda")  # initialisations that change the base
+
+
+def add_low_rank(weight: Tensor, down: Tensor, up: Tensor, scale: float = 1.0) -> Tensor:
+    """W + scale · B A in float32, for W [out, …], A [r, in], B [out, r]."""
+    update = up.float() @ down.float()
+    return weight.float() + scale * update.view(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,12 @@ class Factors:
     scale: float
 
     def add_to(self, weight: Tensor) -> Tensor:
-        """W + scale · up · down in float32, rounded once to the dtype of W."""
-        update = self.up[...].float() @ self.down[...].float()
-        return (weight.float() + self.scale * update.view(weight.shape)).to(weight.dtype)
+        """`add_low_rank`, rounded once to the dtype of W."""
+        return add_low_rank(weight, self.down[...], self.up[...], self.scale).to(weight.dtype)
 
 
 def plain_name(name: str) -> str:
-    """The name that a tensor had before PEFT wrapped its model, as ours."""
+    """Our name of a tensor in a file that PEFT or the original's training wrote."""
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
     name = name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")
@@ -65,24 +69,24 @@ def apply_lora(folder: Path, settings: Mapping[str, Any], base: Mapping[str, Laz
     """The base's tensors with the adapter in `folder` merged into them, and its other trained tensors in place.
 
     Args:
-        folder: with adapter_model.safetensors and, where connectors or encoders were trained too,
+        folder: with adapter_model.safetensors and, if connectors or encoders were trained too,
             non_lora_trainables.safetensors.
         settings: the parsed adapter_config.json.
         base: tensors under our names.
 
     Raises:
-        CheckpointNotFound: a file is a pickle still.
+        CheckpointNotFound: a file exists only as a pickle.
         ConfigError: an adapter of a kind that is not W + α/r · B A.
-        TensorMismatch: a factor is missing or misshapen, or belongs to a module that the base does not have.
+        TensorMismatch: a factor is missing or misshapen, or adapts a module that the base lacks.
     """
     _check(folder, settings)
     refuse_pickles(folder, (WEIGHTS, OTHERS))
     headers = read_headers([folder / WEIGHTS])
     factors, others = _factors(folder, headers, settings)
-    lost = sorted(name for name in factors if name not in base)
-    if lost:
+    unknown = sorted(name for name in factors if name not in base)
+    if unknown:
         raise TensorMismatch(
-            f"{folder} adapts {len(lost)} module(s) that the base does not have: {', '.join(lost)}. "
+            f"{folder} adapts {len(unknown)} module(s) that the base does not have: {', '.join(unknown)}. "
             "It was trained on another model; give that one as base"
         )
     merged = dict(base)
@@ -127,7 +131,7 @@ def _factors(
     if single:
         raise TensorMismatch(f"{folder / WEIGHTS} has only one of lora_A and lora_B for {', '.join(single)}")
     if not sides:
-        raise TensorMismatch(f"{folder / WEIGHTS} has no lora_A and lora_B at all; is it the adapter's file?")
+        raise TensorMismatch(f"{folder / WEIGHTS} has no lora_A and lora_B; expected an adapter's file")
     factors = {}
     for module, pair in sides.items():
         down, up = OnDisk(headers, pair["A"]), OnDisk(headers, pair["B"])

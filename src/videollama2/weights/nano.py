@@ -27,6 +27,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointNotFound, TensorMismatch, WeightsError
+from .files import find_folder
+from .lora import add_low_rank
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,12 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def built_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> Path | None:
+    """The folder that `nano_folder` returns, if it is in the cache already; nothing is built or fetched."""
+    target = cache_root() / f"nano-{_fingerprint(shipped, base)}"
+    return target if (target / "config.json").is_file() else None
 
 
 def _fingerprint(shipped: Path, base: str | Path | None) -> str:
@@ -131,7 +139,7 @@ def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> 
                 f"nano's adapter for {module} is {up.shape[0]}×{down.shape[1]}, the base model has {found} there; "
                 "give the base that nano was trained on, SmolLM2-135M-Instruct"
             )
-        out[f"{module}.weight"] = weight.float() + up.float() @ down.float()
+        out[f"{module}.weight"] = add_low_rank(weight, down, up)
     return out
 
 
@@ -146,23 +154,12 @@ def base_state_dict(base: str | Path | None = None) -> dict[str, Tensor]:
     if path.is_file():
         return gguf_state_dict(path)
     if not path.is_dir():
-        path = _from_hub(str(base))
+        path = find_folder(str(base))
     shards = sorted(path.glob("*.safetensors"))
     if not shards:
         raise CheckpointNotFound(f"{path} has no .safetensors file; give a folder with SmolLM2-135M-Instruct")
     tensors = {k: v for shard in shards for k, v in load_file(shard).items()}
     return {k.removeprefix("model."): v for k, v in tensors.items() if k != "lm_head.weight"}
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
-    except (OSError, ValueError) as error:
-        raise CheckpointNotFound(
-            f"{name!r} is neither a local folder or file, nor to be had from the hub: {error}"
-        ) from None
 
 
 def gguf_state_dict(path: Path) -> dict[str, Tensor]:

@@ -21,16 +21,22 @@ from ..audio import AUDIO_ENCODERS, AudioEncoderConfig
 from ..configuration import VideoLlama2Config, read_json
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
-from . import catalog
-from .assemble import assemble
-from .files import INDEX, SINGLE, read_headers, refuse_pickles, weight_files
-from .lazy import LazyTensor, on_disk
-from .load import equal_copies, find_folder, quiet
+from .files import (
+    INDEX,
+    SINGLE,
+    LazyTensor,
+    find_folder,
+    on_disk,
+    read_headers,
+    refuse_pickles,
+    weight_files,
+)
+from .locate import locate
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name
-from .nano import nano_folder
 from .original.configuration import beats_config
 from .original.names import DERIVED_BUFFERS, is_original, our_name
+from .strict import assemble, equal_copies, quiet
 
 logger = logging.getLogger(__name__)
 
@@ -84,24 +90,6 @@ def kind(folder: str | Path) -> Kind:
     return "pretrain" if config.is_file() and read_json(config).get("tune_mm_mlp_adapter") else "complete"
 
 
-def resolve(name: str | Path) -> Path:
-    """The folder of a path, a hub id, a released checkpoint's name, or nano.
-
-    Raises:
-        CheckpointNotFound: there is none on this machine, and none to be fetched.
-    """
-    if Path(name).exists():
-        return find_folder(name)
-    if str(name) == "nano":
-        return nano_folder()
-    try:
-        return find_folder(catalog.find(str(name)).hub_id)
-    except CheckpointNotFound as unknown:
-        if "/" not in str(name) or "no released" not in str(unknown):
-            raise
-    return find_folder(name)
-
-
 def load(
     folder: str | Path,
     base: str | Path | None = None,
@@ -129,7 +117,7 @@ def load(
         TensorMismatch: a tensor is missing, left over or misshapen.
         UsageError: a complete model was given a base or an encoder.
     """
-    folder = resolve(folder)
+    folder, _ = locate(folder)
     if kind(folder) == "complete":
         if any(given is not None for given in (base, vision, audio)):
             raise UsageError(f"{folder} is a complete model; it needs no base and no other encoder")
@@ -159,7 +147,7 @@ def tokenizer_folder(folder: str | Path, base: str | Path | None = None) -> Path
     Raises:
         CheckpointNotFound: none has.
     """
-    folder = resolve(folder)
+    folder, _ = locate(folder)
     folders = [folder]
     while (found := kind(folders[-1])) != "complete":
         folders.append(_base_folder(folders[-1], base if len(folders) == 1 else None, found))
@@ -187,7 +175,7 @@ def merge(
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists already; choose a folder that does not")
-    folder = resolve(folder)
+    folder, _ = locate(folder)
     if kind(folder) == "complete":
         raise UsageError(f"{folder} is a complete model already; there is nothing to merge")
     collected = collect(folder, base, vision=vision, audio=audio)
@@ -266,7 +254,7 @@ def _base_folder(folder: Path, base: str | Path | None, found: Kind) -> Path:
             "give the base model's folder as base= (--base)"
         )
     try:
-        below = resolve(base)
+        below, _ = locate(base)
     except CheckpointNotFound as error:
         raise CheckpointNotFound(f"the base {str(base)!r} of {folder}: {error}") from None
     if below.resolve() == folder.resolve():
@@ -299,7 +287,7 @@ def _tower(
         return {}
     try:
         place = folder / str(named)
-        return tower_tensors(place if place.is_dir() else _local(str(named)))
+        return tower_tensors(place if place.is_dir() else find_folder(named, fetch=False))
     except CheckpointNotFound as error:
         raise CheckpointNotFound(
             f"the vision tower's weights are neither in {folder} nor in its base, and {str(named)!r} can't be used "
@@ -352,19 +340,6 @@ def audio_encoder_tensors(path: Path) -> dict[str, LazyTensor]:
     headers = read_headers([file])
     equal_copies(headers)
     return on_disk(headers, plain_name)
-
-
-def _local(name: str) -> Path:
-    """A local folder, or a hub id in the local cache; nothing is fetched."""
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (OSError, HFValidationError, ValueError):
-        raise CheckpointNotFound("it is no local folder, and not in the hub cache") from None
 
 
 def _without_absent_parts(tensors: dict[str, LazyTensor], config: VideoLlama2Config) -> dict[str, LazyTensor]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from videollama2.errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.weights import adapters
+from videollama2.weights import stages
 
 from ..close import same_numbers
 from . import tiny
@@ -38,13 +38,13 @@ def tower_folder(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 def test_kinds_are_told_by_files_not_by_names(tmp_path: Path) -> None:
     tensors = {"x": torch.ones(1)}
-    assert adapters.kind(tiny.write(tmp_path / "my-lora-base", {}, model=tensors)) == "complete"
-    assert adapters.kind(tiny.write(tmp_path / "a", {}, mm_projector=tensors)) == "pretrain"
-    assert adapters.kind(tiny.write(tmp_path / "b", {"tune_mm_mlp_adapter": True})) == "pretrain"
-    assert adapters.kind(tiny.write(tmp_path / "c", {"tune_mm_mlp_adapter": True}, model=tensors)) == "complete"
+    assert stages.kind(tiny.write(tmp_path / "my-lora-base", {}, model=tensors)) == "complete"
+    assert stages.kind(tiny.write(tmp_path / "a", {}, mm_projector=tensors)) == "pretrain"
+    assert stages.kind(tiny.write(tmp_path / "b", {"tune_mm_mlp_adapter": True})) == "pretrain"
+    assert stages.kind(tiny.write(tmp_path / "c", {"tune_mm_mlp_adapter": True}, model=tensors)) == "complete"
     lora = tiny.write(tmp_path / "d", {}, adapter_model=tensors)
     (lora / "adapter_config.json").write_text("{}")
-    assert adapters.kind(lora) == "lora"
+    assert stages.kind(lora) == "lora"
 
 
 @pytest.mark.parametrize("family", list(tiny.FAMILIES))
@@ -55,13 +55,13 @@ def test_a_pretrained_connector_on_a_language_model(tmp_path: Path, family: str)
     tower = tower_folder(tmp_path / "tower", tensors)
     values = tiny.original_config(family, audio=False, tune_mm_mlp_adapter=True, _name_or_path=str(llm))
     stage = tiny.write(tmp_path / "stage", values, mm_projector=tiny.parts(tensors, CONNECTOR))
-    loaded = adapters.load(stage, vision=tower)
+    loaded = stages.load(stage, vision=tower)
     tiny.same_model(loaded, whole)
 
     # an explicit base wins over the one in config.json, and the path in mm_vision_tower may be local
     values |= {"_name_or_path": "nowhere/at-all", "mm_vision_tower": str(tower)}
     (stage / "config.json").write_text(json.dumps(values))
-    tiny.same_model(adapters.load(stage, base=llm), whole)
+    tiny.same_model(stages.load(stage, base=llm), whole)
 
 
 def test_audio_stages_on_a_vision_model(tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_audio_stages_on_a_vision_model(tmp_path: Path) -> None:
     # stage 2: both files; the tower's under a wrapper's names
     wrapped = {f"base_model.model.{n}": t for n, t in tiny.parts(tensors, BEATS).items()}
     both = tiny.write(tmp_path / "both", values, mm_projector_a=tiny.parts(tensors, PROJECTOR), audio_tower=wrapped)
-    tiny.same_model(adapters.load(both), whole)
+    tiny.same_model(stages.load(both), whole)
 
     # stage 1: the projector alone; BEATs comes from elsewhere, or not at all
     alone = tiny.write(tmp_path / "alone", values, mm_projector_a=tiny.parts(tensors, PROJECTOR))
     with pytest.raises(TensorMismatch, match=r"audio encoder's weights.*--audio"):
-        adapters.load(alone)
+        stages.load(alone)
     beats = tiny.write(tmp_path / "beats", {}, audio_tower=tiny.parts(tensors, BEATS))
-    tiny.same_model(adapters.load(alone, audio=beats), whole)
+    tiny.same_model(stages.load(alone, audio=beats), whole)
 
 
 def test_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,27 +94,27 @@ def test_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     stage = tiny.write(tmp_path / "stage-of-qwen2", values, mm_projector=connector)
     with pytest.raises(ConfigError, match=r"names no base.*--base"):
-        adapters.load(stage)
+        stages.load(stage)
     with pytest.raises(CheckpointNotFound, match=r"vision tower's weights are neither.*--vision"):
-        adapters.load(stage, base=llm)
+        stages.load(stage, base=llm)
     with pytest.raises(CheckpointNotFound, match="the base 'gone' of"):
-        adapters.load(stage, base="gone")
+        stages.load(stage, base="gone")
     with pytest.raises(ConfigError, match="names itself"):
-        adapters.load(stage, base=stage)
+        stages.load(stage, base=stage)
 
     tower = tower_folder(tmp_path / "tower", tensors)
     cut = tiny.write(tmp_path / "cut", values, mm_projector=dict(list(connector.items())[1:]))
     with pytest.raises(TensorMismatch, match=r"1 missing: model\.connector"):
-        adapters.load(cut, base=llm, vision=tower)
+        stages.load(cut, base=llm, vision=tower)
     more = tiny.write(tmp_path / "more", values, mm_projector=connector | {"model.mm_projector.extra": torch.ones(1)})
     with pytest.raises(TensorMismatch, match=r"1 unexpected: model\.connector\.extra"):
-        adapters.load(more, base=llm, vision=tower)
+        stages.load(more, base=llm, vision=tower)
     name = next(iter(connector))
     wrong = tiny.write(tmp_path / "wrong", values, mm_projector=connector | {name: torch.ones(3)})
     with pytest.raises(TensorMismatch, match=r"of another shape.*found \[3\]"):
-        adapters.load(wrong, base=llm, vision=tower)
+        stages.load(wrong, base=llm, vision=tower)
     with pytest.raises(ConfigError):
-        adapters.load(llm)
+        stages.load(llm)
 
 
 def test_pickles_are_named_with_the_command_that_converts_them(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_pickles_are_named_with_the_command_that_converts_them(tmp_path: Path) -
     torch.save({"model.mm_projector.x": torch.ones(1)}, stage / "mm_projector.bin")
     llm = tiny.write(tmp_path / "llm", llm_config(), model=tiny.original_tensors(tiny.model(audio=False)))
     with pytest.raises(CheckpointNotFound, match="videollama2 convert"):
-        adapters.load(stage, base=llm)
+        stages.load(stage, base=llm)
 
 
 def lora_folder(
@@ -169,7 +169,7 @@ def test_lora_with_trained_connectors_on_an_original_folder(tmp_path: Path, rslo
     base = tiny.write(tmp_path / "base", values, model=tensors)
     others = tiny.parts(tiny.original_tensors(tiny.model(seed=1)), CONNECTOR, PROJECTOR)
     lora, expected = lora_folder(tmp_path / "run", tensors, MODULES, others, use_rslora=rslora)
-    found = tiny.logits(adapters.load(lora, base=base))
+    found = tiny.logits(stages.load(lora, base=base))
     same_numbers(found, tiny.logits(expected_model(tmp_path, expected)))
     assert not torch.allclose(found, tiny.logits(tiny.model()), atol=1e-2)
 
@@ -186,7 +186,7 @@ def test_lora_agrees_with_peft(tmp_path: Path) -> None:
     )  # fmt: skip
     wrapped = peft.get_peft_model(model, settings)
     wrapped.save_pretrained(tmp_path / "run")
-    found = adapters.load(tmp_path / "run", base=base)
+    found = stages.load(tmp_path / "run", base=base)
     merged = wrapped.merge_and_unload()
     same_numbers(tiny.logits(found), tiny.logits(merged.eval()))
 
@@ -199,7 +199,7 @@ def test_lora_on_a_folder_in_our_own_layout(tmp_path: Path) -> None:
     config["quantization_config"] = {"load_in_4bit": True, "quant_method": "bitsandbytes"}  # as QLoRA leaves it
     (tmp_path / "ours" / "config.json").write_text(json.dumps(config))
     lora, expected = lora_folder(tmp_path / "run", tensors, MODULES, {}, base_model_name_or_path=str(tmp_path / "ours"))
-    found = tiny.logits(adapters.load(lora))
+    found = tiny.logits(stages.load(lora))
     same_numbers(found, tiny.logits(expected_model(tmp_path, expected)))
 
 
@@ -211,7 +211,7 @@ def test_lora_on_the_experts_of_mixtral(tmp_path: Path) -> None:
     lora, expected = lora_folder(tmp_path / "run", tensors, modules, {})
     (lora / "config.json").write_text(json.dumps(values))
     whole = VideoLlama2ForConditionalGeneration.from_pretrained(tiny.write(tmp_path / "whole", values, model=expected))
-    same_numbers(tiny.logits(adapters.load(lora, base=base)), tiny.logits(whole))
+    same_numbers(tiny.logits(stages.load(lora, base=base)), tiny.logits(whole))
 
 
 def test_lora_over_a_pretrained_stage_over_a_language_model(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_lora_over_a_pretrained_stage_over_a_language_model(tmp_path: Path) -> N
     lora, expected = lora_folder(tmp_path / "run", tensors, MODULES[:3], {})
     (lora / "config.json").write_text(json.dumps(values))
     whole = VideoLlama2ForConditionalGeneration.from_pretrained(tiny.write(tmp_path / "whole", values, model=expected))
-    found = adapters.load(lora, base=stage, vision=tower)
+    found = stages.load(lora, base=stage, vision=tower)
     same_numbers(tiny.logits(found), tiny.logits(whole))
 
 
@@ -232,7 +232,7 @@ def test_lora_in_half_precision_rounds_once(tmp_path: Path) -> None:
     tensors = {n: t.bfloat16() for n, t in tiny.original_tensors(tiny.model()).items()}
     base = tiny.write(tmp_path / "base", tiny.original_config(torch_dtype="bfloat16"), model=tensors)
     lora, expected = lora_folder(tmp_path / "run", {n: t.float() for n, t in tensors.items()}, MODULES, {})
-    found = adapters.load(lora, base=base, dtype=torch.bfloat16).state_dict()
+    found = stages.load(lora, base=base, dtype=torch.bfloat16).state_dict()
     name = "model.language_model.layers.0.self_attn.q_proj.weight"
     assert torch.equal(found[name], expected["model.layers.0.self_attn.q_proj.weight"].bfloat16())
 
@@ -245,7 +245,7 @@ def test_a_part_of_an_adapter_that_is_a_pickle_still_is_not_overlooked(tmp_path:
     torch.save(load_file(lora / f"{stem}.safetensors"), lora / f"{stem}.bin")
     (lora / f"{stem}.safetensors").unlink()
     with pytest.raises(CheckpointNotFound, match=rf"{stem}\.bin.*videollama2 convert"):
-        adapters.load(lora, base=base)
+        stages.load(lora, base=base)
 
 
 def broken(folder: Path, change: Any) -> None:
@@ -274,7 +274,7 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path: Path, change: Any, messa
     lora, _ = lora_folder(tmp_path / "run", tensors, MODULES[:1], {})
     broken(lora, change)
     with pytest.raises(TensorMismatch, match=message):
-        adapters.load(lora, base=base)
+        stages.load(lora, base=base)
 
 
 @pytest.mark.parametrize("settings", [{"use_dora": True}, {"peft_type": "IA3"}, {"init_lora_weights": "pissa_niter_4"}])
@@ -283,7 +283,7 @@ def test_adapters_of_other_kinds_are_refused(tmp_path: Path, settings: dict[str,
     base = tiny.write(tmp_path / "base", tiny.original_config(), model=tensors)
     lora, _ = lora_folder(tmp_path / "run", tensors, MODULES[:1], {}, **settings)
     with pytest.raises(ConfigError, match="peft itself"):
-        adapters.load(lora, base=base)
+        stages.load(lora, base=base)
 
 
 def test_an_unknown_trained_tensor_is_an_error(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_an_unknown_trained_tensor_is_an_error(tmp_path: Path) -> None:
     base = tiny.write(tmp_path / "base", tiny.original_config(), model=tensors)
     lora, _ = lora_folder(tmp_path / "run", tensors, MODULES[:1], {"model.new_thing.weight": torch.ones(2)})
     with pytest.raises(TensorMismatch, match=r"unexpected: model\.new_thing\.weight"):
-        adapters.load(lora, base=base)
+        stages.load(lora, base=base)
 
 
 def test_merging_makes_one_complete_folder(tmp_path: Path) -> None:
@@ -301,17 +301,17 @@ def test_merging_makes_one_complete_folder(tmp_path: Path) -> None:
     (base / "generation_config.json").write_text('{"eos_token_id": 9, "do_sample": false}')
     others = tiny.parts(tiny.original_tensors(tiny.model(seed=1)), CONNECTOR)
     lora, _ = lora_folder(tmp_path / "run", tensors, MODULES, others)
-    merged = adapters.merge(lora, tmp_path / "merged", base)
-    assert adapters.kind(merged) == "complete"
+    merged = stages.merge(lora, tmp_path / "merged", base)
+    assert stages.kind(merged) == "complete"
     assert (merged / "tokenizer.json").read_text() == '{"a": 1}'
-    again = adapters.load(merged)
-    tiny.same_model(again, adapters.load(lora, base))
+    again = stages.load(merged)
+    tiny.same_model(again, stages.load(lora, base))
     assert again.generation_config.eos_token_id == 9
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "merged", "run"]
     with pytest.raises(UsageError, match="exists already"):
-        adapters.merge(lora, merged, base)
+        stages.merge(lora, merged, base)
     with pytest.raises(UsageError, match="nothing to merge"):
-        adapters.merge(merged, tmp_path / "again")
+        stages.merge(merged, tmp_path / "again")
 
 
 def test_the_tokenizer_is_the_topmost_one(tmp_path: Path) -> None:
@@ -319,16 +319,16 @@ def test_the_tokenizer_is_the_topmost_one(tmp_path: Path) -> None:
     base = tiny.write(tmp_path / "base", tiny.original_config(), model=tensors)
     lora, _ = lora_folder(tmp_path / "run", tensors, MODULES[:1], {})
     with pytest.raises(CheckpointNotFound, match="no tokenizer in"):
-        adapters.tokenizer_folder(lora, base)
+        stages.tokenizer_folder(lora, base)
     (base / "tokenizer.model").write_bytes(b"x")
-    assert adapters.tokenizer_folder(lora, base) == base
+    assert stages.tokenizer_folder(lora, base) == base
     (lora / "tokenizer.json").write_text("{}")
-    assert adapters.tokenizer_folder(lora, base) == lora
+    assert stages.tokenizer_folder(lora, base) == lora
 
 
 def test_a_complete_folder_needs_no_base(tmp_path: Path) -> None:
     whole = tiny.model()
     folder = tiny.write(tmp_path / "whole", tiny.original_config(), model=tiny.original_tensors(whole))
-    tiny.same_model(adapters.load(folder), whole)
+    tiny.same_model(stages.load(folder), whole)
     with pytest.raises(UsageError, match="needs no base"):
-        adapters.load(folder, base=folder)
+        stages.load(folder, base=folder)

@@ -1,0 +1,202 @@
+"""Strict loading: a model of a folder or of tensors, with every tensor accounted for (spec §2, §3).
+
+Both ways in end at transformers' own `from_pretrained`, whose report is turned into one line or one error of ours.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from ..configuration import VideoLlama2Config
+from ..errors import CheckpointNotFound, TensorMismatch, VideoLlama2Error
+from ..modeling import VideoLlama2ForConditionalGeneration
+from .files import TensorInfo, read_headers, read_tensor, weight_files
+from .original.names import DERIVED_BUFFERS, key_mapping, our_name, shared_bias_copies
+from .quantise import correct_on_cpu, portable_kernels
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Between the tensors found and those that the model needs; `misshapen`: name, found, expected."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[tuple[str, list[int], list[int]]]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"{len(self.missing)} tensors missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.misshapen)} of another shape"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def refuse(self, folder: Path) -> None:
+        """Raise TensorMismatch that lists all of them, if any."""
+        problems = []
+        if self.missing:
+            problems.append(f"{len(self.missing)} missing: {', '.join(self.missing)}")
+        if self.unexpected:
+            problems.append(f"{len(self.unexpected)} unexpected: {', '.join(self.unexpected)}")
+        if self.misshapen:
+            shapes = [
+                f"{name} (found {list(found)}, expected {list(wanted)})" for name, found, wanted in self.misshapen
+            ]
+            problems.append(f"{len(self.misshapen)} of another shape: {', '.join(shapes)}")
+        if problems:
+            raise TensorMismatch(
+                f"{folder} does not hold the model that its config.json describes. "
+                + "; ".join(problems)
+                + ". Nothing was initialised in their place: fetch the checkpoint again or correct config.json"
+            )
+
+
+def load_strictly(
+    cls: type[PreTrainedModel],
+    folder: Path,
+    config: VideoLlama2Config | None,
+    *,
+    ignored_keys: tuple[str, ...] = (),
+    **kwargs: Any,
+) -> Any:
+    """`cls.from_pretrained` on a complete folder in our layout or the original's, and nothing left over.
+
+    Args:
+        cls: the model class.
+        folder: with config.json and safetensors.
+        config: replaces the folder's own.
+        ignored_keys: unknown keys of config.json to drop unread.
+        kwargs: as transformers' from_pretrained (dtype, device_map, attn_implementation, quantization_config, …).
+
+    Raises:
+        TensorMismatch: tensors are missing, unexpected or of another shape; all are listed.
+    """
+    headers = read_headers(weight_files(folder))
+    mapping = key_mapping(headers)
+    duplicates = equal_copies(headers)
+    if config is None:
+        if not (folder / "config.json").is_file():
+            raise CheckpointNotFound(f"{folder}: no config.json; expected a checkpoint folder")
+        config = VideoLlama2Config.from_pretrained(folder, ignored_keys=ignored_keys)
+    # transformers would first allocate what config.json claims
+    Differences([], [], _misshapen(cls, config, headers)).refuse(folder)
+    model, found = _from_pretrained(
+        cls, folder, config, mapping, key_mapping=mapping or None, use_safetensors=True, **kwargs
+    )
+    # the trunk alone (AutoModel) has no head
+    duplicates |= set() if hasattr(model, "lm_head") else {"lm_head.weight"}
+    unexpected = [name for name in found.unexpected if name not in duplicates]
+    Differences(found.missing, unexpected, found.misshapen).refuse(folder)
+    logger.info(
+        "loaded %d tensors (%s parameters, %s) from %d file(s) in %s%s",
+        len(headers),
+        f"{sum(p.numel() for p in model.parameters()):,}",
+        str(model.dtype).removeprefix("torch."),
+        len({h.file for h in headers.values()}),
+        folder,
+        " in the original layout" if mapping else "",
+    )
+    return model
+
+
+def assemble(
+    config: VideoLlama2Config, tensors: Mapping[str, Any], *, dtype: Any, **kwargs: Any
+) -> tuple[VideoLlama2ForConditionalGeneration, Differences]:
+    """The model that `config` describes, made of `tensors`, and which of them did not fit.
+
+    Args:
+        tensors: under our names (experts of a mixture one by one, or joined); tensors or `LazyTensor`s.
+        dtype: of the model.
+        kwargs: as transformers' from_pretrained; with device_map={"": "meta"} nothing is read.
+
+    Raises:
+        TensorMismatch: transformers could not join them at all.
+    """
+    cls = VideoLlama2ForConditionalGeneration
+    return _from_pretrained(cls, None, config, {}, state_dict=dict(tensors), dtype=dtype, **kwargs)
+
+
+def _from_pretrained(
+    cls: type[PreTrainedModel], folder: Path | None, config: VideoLlama2Config, mapping: dict[str, str], **kwargs: Any
+) -> tuple[Any, Differences]:
+    kwargs = correct_on_cpu(cls, config, kwargs)
+    with quiet():
+        try:
+            # the plain method, not the class's own, which leads here
+            model, info = PreTrainedModel.from_pretrained.__func__(
+                cls, folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except VideoLlama2Error:
+            raise
+        except (RuntimeError, ValueError) as error:
+            where = folder or "the tensors do not make the model that config.json describes"
+            raise TensorMismatch(f"{where}: {error}") from error
+    forget_renamings(model, mapping)
+    portable_kernels(model)
+    return model, Differences(
+        sorted(info["missing_keys"]),
+        sorted(n for n in info["unexpected_keys"] if not DERIVED_BUFFERS.search(n)),
+        sorted((name, list(found), list(expected)) for name, found, expected in info["mismatched_keys"]),
+    )
+
+
+def _misshapen(
+    cls: type[PreTrainedModel], config: VideoLlama2Config, headers: dict[str, TensorInfo]
+) -> list[tuple[str, list[int], list[int]]]:
+    """(our name, shape found, shape expected) of tensors that contradict the configuration."""
+    with torch.device("meta"):
+        expected = {name: list(tensor.shape) for name, tensor in cls(config).state_dict().items()}
+    found = {our_name(name): list(header.shape) for name, header in headers.items()}
+    return [(n, found[n], expected[n]) for n in sorted(found.keys() & expected.keys()) if found[n] != expected[n]]
+
+
+def equal_copies(headers: dict[str, TensorInfo]) -> set[str]:
+    """Our names of the copies of BEATs' shared bias beyond the first, once they are known to be equal."""
+    copies = shared_bias_copies(headers)
+    if len(copies) < 2:
+        return set()
+    first = read_tensor(headers, copies[0])
+    for name in copies[1:]:
+        if not torch.equal(first, read_tensor(headers, name)):
+            raise TensorMismatch(
+                f"{name} differs from {copies[0]}, but BEATs shares one relative_attention_bias among its layers; "
+                "the checkpoint is damaged or of another model"
+            )
+    return {n.replace("model.audio_tower.", "model.audio_encoder.") for n in copies[1:]} | set(copies[1:])
+
+
+def forget_renamings(model: Any, mapping: dict[str, str]) -> None:
+    """Save under our own names: transformers would save under those that were loaded."""
+    conversions = getattr(model, "_weight_conversions", None)
+    if conversions and mapping:
+        ours = set(mapping)
+        model._weight_conversions = [c for c in conversions if not ours & set(getattr(c, "source_patterns", ()))]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' load report and progress bar."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
