@@ -1,4 +1,4 @@
-"""An RTSP server of one second: it tells of one sound (16-bit, 16 kHz, RFC 2326 and 3551) and sends it at its speed."""
+"""An RTSP server that streams one second of audio in real time (16-bit, 16 kHz; RFC 2326 and 3551)."""
 
 import socketserver
 import struct
@@ -57,7 +57,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[tuple[str, list[str]]]:
-    """Its address, and what it is asked."""
+    """Its address, and the methods of the requests it gets."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads, server.asked = True, []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()

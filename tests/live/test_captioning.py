@@ -1,4 +1,4 @@
-"""Captions of many files: what is written, what goes on after a kill, and what a bad file costs."""
+"""Captions of many files: output, resuming after a kill, and bad files."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ WINDOW = {"window": 1.0, "overlap": 0.0}
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """a.mp4, b/a.mp4 and b/bad.mp4 (no video), a text, and what is hidden."""
+    """a.mp4, b/a.mp4 and b/bad.mp4 (not a video), a text file, and hidden files."""
     folder = tmp_path / "clips"
     (folder / "b").mkdir(parents=True)
     (folder / ".hidden").mkdir()
@@ -39,7 +39,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 class Counting:
-    """An opener that counts how often each file is opened, and lets a test break in."""
+    """An opener that records the files it opens, with a hook for tests."""
 
     def __init__(self, opener: Any, then: Callable[[str], None] = lambda name: None) -> None:
         self.opener, self.then = opener, then
@@ -51,7 +51,7 @@ class Counting:
         return self.opener(medium, **asked)
 
 
-def test_what_is_written(engine: Engine, clips: Path, tmp_path: Path) -> None:
+def test_captions_and_subtitles(engine: Engine, clips: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", []
     listed = find_files([clips])
     assert [file.name for file in listed] == ["a.mp4", "b/a.mp4", "b/bad.mp4"]
@@ -74,9 +74,7 @@ def test_what_is_written(engine: Engine, clips: Path, tmp_path: Path) -> None:
     assert sorted(done for _, done, _ in told) == [1, 2, 3] and {total for _, _, total in told} == {3}
 
 
-def test_a_run_goes_on_where_it_was_killed(
-    engine: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_resumes(engine: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     caption_files(engine, find_files([clips]), whole, REQUEST, **WINDOW)
 
@@ -104,7 +102,7 @@ def test_a_run_goes_on_where_it_was_killed(
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_what_is_done_is_not_done_again(engine: Engine, clips: Path, tmp_path: Path) -> None:
+def test_finished_files_are_not_captioned_again(engine: Engine, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW)
     before = (out / LINES).read_bytes()
@@ -122,7 +120,7 @@ def test_what_is_done_is_not_done_again(engine: Engine, clips: Path, tmp_path: P
         caption_files(engine, find_files([clips]), out, REQUEST, **WINDOW)
 
 
-def test_failed_files_are_tried_again_where_it_is_asked_for(
+def test_failed_files_are_retried_on_request(
     engine: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opener = Counting(engine.opener)
@@ -135,7 +133,7 @@ def test_failed_files_are_tried_again_where_it_is_asked_for(
     assert opener.opened == ["bad.mp4"]
 
 
-def test_a_machine_that_is_out_of_order_ends_a_run(
+def test_a_broken_machine_ends_a_run(
     engine: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raising(error: Exception) -> Counting:
@@ -155,7 +153,7 @@ def test_a_machine_that_is_out_of_order_ends_a_run(
     assert lines(tmp_path / "other") == []
 
 
-def test_places_and_names(clips: Path, tmp_path: Path) -> None:
+def test_input_files_and_output_paths(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound):
         find_files([clips / "none.mp4"])
     (tmp_path / "empty").mkdir()
@@ -171,7 +169,7 @@ def test_places_and_names(clips: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(tiny_folder: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In child processes, as it is used: the exit code says that a file failed."""
+    """With real workers: the exit code says that a file failed."""
     out = tmp_path / "out"
     words = ["caption", str(clips), "What is it?", "--out", str(out), "--window", "1", "--model", str(tiny_folder)]
     words += ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "2"]

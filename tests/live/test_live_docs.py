@@ -1,4 +1,4 @@
-"""The Python of docs/live.md runs. (Its commands are read by tests/test_docs.py, as those of every page.)"""
+"""The Python of docs/live.md runs. (tests/test_docs.py checks its commands, as on every page.)"""
 
 import re
 import runpy
@@ -14,7 +14,7 @@ from .. import tiny
 GUIDE = (Path(__file__).parents[2] / "docs" / "live.md").read_text("utf-8")
 
 
-def test_its_python_runs(
+def test_the_guides_python_runs(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Sources that are read as they come: files at their speed, pipes, RTSP; and who may read them."""
+"""Live sources: files at playback speed, pipes, RTSP; and which modules may read them."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def read(source: object, stream: LiveStream, **kwargs: object) -> StreamReader:
     return reader
 
 
-def test_a_file_at_its_speed(engine: Engine, media: Path) -> None:
+def test_a_file_at_playback_speed(engine: Engine, media: Path) -> None:
     stream = LiveStream(engine, seconds=10)
     began = time.monotonic()
     reader = read(media / "clip.mp4", stream, speed=2.0)
@@ -39,7 +39,7 @@ def test_a_file_at_its_speed(engine: Engine, media: Path) -> None:
     assert sum(abs(found.samples[8000:16000])) > 1000
 
 
-def test_as_fast_as_it_goes_and_half_of_it(engine: Engine, media: Path) -> None:
+def test_without_pacing_video_or_audio_only(engine: Engine, media: Path) -> None:
     pictures, sounds = (LiveStream(engine, seconds=10) for _ in range(2))
     read(media / "long.mp4", pictures, speed=math.inf, audio=False)
     read(media / "long.mp4", sounds, speed=math.inf, video=False)
@@ -47,7 +47,7 @@ def test_as_fast_as_it_goes_and_half_of_it(engine: Engine, media: Path) -> None:
     assert not sounds.recording().frames and len(sounds.recording().samples) > 60000  # type: ignore[arg-type]
 
 
-def test_it_can_be_stopped(engine: Engine, media: Path) -> None:
+def test_stopping_the_reader(engine: Engine, media: Path) -> None:
     stream = LiveStream(engine)
     with StreamReader(media / "long.mp4", stream, speed=0.5) as reader:
         while stream.now is None:
@@ -61,7 +61,7 @@ def streamable(path: Path) -> Path:
 
 
 @needs_pipes
-def test_a_pipe_and_questions_on_time(engine: Engine, tmp_path: Path) -> None:
+def test_a_pipe_and_questions_at_intervals(engine: Engine, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     content = streamable(tmp_path / "clip").read_bytes()
@@ -110,21 +110,21 @@ def test_rtsp(engine: Engine) -> None:
         (io.BytesIO(b"#EXTM3U\nhttp://127.0.0.1/a.ts\n"), UnreadableMedia),
     ],
 )
-def test_what_is_not_read(engine: Engine, source: object, error: type[Exception]) -> None:
+def test_rejected_sources(engine: Engine, source: object, error: type[Exception]) -> None:
     reader = read(source, LiveStream(engine))
     with pytest.raises(error) as caught:
         reader.check()
     assert "secret" not in str(caught.value)
 
 
-def test_a_playlist_is_not_read(engine: Engine, tmp_path: Path, media: Path) -> None:
+def test_playlists_are_rejected(engine: Engine, tmp_path: Path, media: Path) -> None:
     path = tmp_path / "list.mp4"
     path.write_text(f"#EXTM3U\n#EXTINF:1,\n{media / 'clip.mp4'}\n", encoding="utf-8")
     with pytest.raises(UnreadableMedia, match="playlist"):
         read(path, LiveStream(engine)).check()
 
 
-def test_arguments_that_make_no_sense(engine: Engine) -> None:
+def test_invalid_arguments(engine: Engine) -> None:
     stream = LiveStream(engine)
     for wrong in ({"speed": 0}, {"speed": math.nan}, {"video": False, "audio": False}):
         with pytest.raises(UsageError):
@@ -133,7 +133,7 @@ def test_arguments_that_make_no_sense(engine: Engine) -> None:
         next(ask_every(stream, StreamReader("a.mp4", stream), "what?", 0))
 
 
-def test_clocks_that_begin_anywhere_and_anew() -> None:
+def test_clocks_that_start_anywhere_and_start_over() -> None:
     clock = _Clock()
     found = [clock.seconds(t, "video") for t in (1000.0, 1000.5, None, 1000.4, 3.0, 3.5, 900.0)]
     assert found == [0.0, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0]

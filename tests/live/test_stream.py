@@ -1,4 +1,4 @@
-"""Frames and sound pushed over time: what is held, for how long, and what questions see of it."""
+"""Frames and audio pushed over time: what is held, for how long, and what a question sees of it."""
 
 import threading
 from dataclasses import replace
@@ -42,8 +42,8 @@ def test_the_last_seconds_are_asked_about(engine: Engine) -> None:
     assert stream.open().ask("what do you see and hear?", max_new_tokens=3).text == answer.text
 
 
-def test_it_is_what_a_file_would_give(engine: Engine) -> None:
-    """The same frames and samples, handed in as a list and as a stream, reach the model as the same numbers."""
+def test_same_input_as_from_a_list(engine: Engine) -> None:
+    """The same frames and samples, passed as a Recording and pushed as a stream, give the model the same input."""
     stream = LiveStream(engine, seconds=5, max_fps=100)
     frames = [picture(9 * i) for i in range(20)]
     for i, frame in enumerate(frames):
@@ -72,7 +72,7 @@ def test_memory_is_bounded(engine: Engine) -> None:
     assert "up to 2.5 frames per second" in found.notes[0]
 
 
-def test_a_caller_may_use_its_array_again(engine: Engine) -> None:
+def test_callers_may_reuse_their_array(engine: Engine) -> None:
     stream, frame = LiveStream(engine), picture(1)
     stream.push_frame(frame, 0)
     found = stream.recording()
@@ -105,7 +105,7 @@ def test_from_several_threads(engine: Engine) -> None:
     assert not wrong and stream.now == pytest.approx(4, abs=0.1)
 
 
-def test_what_is_no_frame_and_no_sound(engine: Engine) -> None:
+def test_invalid_frames_and_audio(engine: Engine) -> None:
     stream = LiveStream(engine, limits=Limits(max_pixels=5000))
     with pytest.raises(EmptyMedia, match="no frames and no audio"):
         stream.ask("what?")
@@ -133,14 +133,14 @@ def test_what_is_no_frame_and_no_sound(engine: Engine) -> None:
             LiveStream(engine, **wrong)
 
 
-def test_sound_alone(engine: Engine) -> None:
+def test_audio_only(engine: Engine) -> None:
     stream = LiveStream(engine, seconds=2)
     stream.push_audio(np.stack([tiny.tone(3, rate=48000)] * 2, 1), 48000)
     heard = stream.ask("what is heard?", max_new_tokens=2).receipt.audio
     assert heard is not None and heard.state == "used" and heard.used_seconds == pytest.approx(2, abs=0.02)
 
 
-def test_sound_that_is_missing_or_comes_twice() -> None:
+def test_gaps_and_repeated_audio() -> None:
     buffer = AudioBuffer(10)
     buffer.push(tiny.tone(1), 16000, 5.0)
     buffer.push(tiny.tone(1), 16000, 6.1)  # within what clocks may wander
@@ -163,7 +163,7 @@ def test_many_short_pushes_stay_cheap() -> None:
     assert len(buffer._parts) < 4200 and len(buffer.last(0)[0]) == 9000 * 32
 
 
-def test_recordings_are_media() -> None:
+def test_recordings_are_media_items() -> None:
     frames = [picture(10 * i) for i in range(10)]
     whole = Recording(frames=frames, times=[i / 2 for i in range(10)], samples=tiny.tone(5), name="<r>")
     clip = open_clip(whole, num_frames=4, protocol="full", start=1, end=3)

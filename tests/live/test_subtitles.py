@@ -1,4 +1,4 @@
-"""Subtitles in and out."""
+"""Reading, choosing and writing subtitles."""
 
 import sys
 from pathlib import Path
@@ -24,14 +24,14 @@ LINES = (
 
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
-def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
+def test_round_trip(tmp_path: Path, suffix: str) -> None:
     plain = tuple(Subtitle(x.start, x.end, x.text.replace("{so on}, <b>", "so on")) for x in LINES)
     write_subtitles(tmp_path / f"a{suffix}", plain)
     assert read_subtitles(tmp_path / f"a{suffix}") == plain
     assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
-def test_nothing_of_a_text_is_lost_and_nothing_of_it_is_format() -> None:
+def test_text_is_never_read_as_syntax() -> None:
     odd = "one\n\n\0\x1b2\n00:00:09,000 --> 00:00:10,000\nC:\\new {\\an8}"
     srt, vtt = (
         render_subtitles([*LINES, Subtitle(4000, 5000, odd), Subtitle(5000, 6000, " ")], kind)
@@ -48,7 +48,7 @@ def test_nothing_of_a_text_is_lost_and_nothing_of_it_is_format() -> None:
         write_subtitles(Path("a.txt"), LINES)
 
 
-def test_vtt_of_others(tmp_path: Path) -> None:
+def test_vtt_from_other_tools(tmp_path: Path) -> None:
     path = tmp_path / "a.vtt"
     path.write_text(
         "\N{ZERO WIDTH NO-BREAK SPACE}WEBVTT - title\n\n"
@@ -63,7 +63,7 @@ def test_vtt_of_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no subtitles at all", b"\xff\xfe\x00\x00" * 9])
-def test_what_holds_no_subtitles(tmp_path: Path, content: bytes) -> None:
+def test_files_without_subtitles(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.srt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.srt"):
@@ -72,14 +72,14 @@ def test_what_holds_no_subtitles(tmp_path: Path, content: bytes) -> None:
         read_subtitles(tmp_path / "b.srt")
 
 
-def test_far_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("videollama2.subtitles.MAX_BYTES", 10)
     (tmp_path / "a.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:01,000\na\n")
     with pytest.raises(DataError, match="the limit for subtitles is 10"):
         read_subtitles(tmp_path / "a.srt")
 
 
-def test_the_library_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pysubs2", None)
     with pytest.raises(MissingExtra, match=r"pip install 'videollama2\[subtitles\]'"):
         render_subtitles(LINES, "srt")

@@ -1,4 +1,4 @@
-"""Windows that slide over a clip, their merged answers, and questions with subtitles."""
+"""Windows over a clip, the summary of their answers, and questions with subtitles."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_windows_of_a_range() -> None:
         windows(None, None, 1e6, 1)
 
 
-def test_each_window_is_what_asking_about_it_gives(engine: Engine, media: Path) -> None:
+def test_each_window_answers_like_a_range(engine: Engine, media: Path) -> None:
     told: list[tuple[Window, int]] = []
     found = watch(
         engine, media / "long.mp4", "what?", window=1, overlap=0, on_window=lambda w, n: told.append((w, n)), **SHORT
@@ -65,7 +65,7 @@ def test_each_window_is_what_asking_about_it_gives(engine: Engine, media: Path) 
     json.dumps(found.to_dict())
 
 
-def test_a_clip_of_one_window_is_asked_as_ever(engine: Engine, media: Path) -> None:
+def test_a_single_window_equals_a_plain_question(engine: Engine, media: Path) -> None:
     found = watch(engine, media / "clip.mp4", "what?", window=60, **SHORT)
     alone = engine.answer(media / "clip.mp4", "what?", **SHORT)
     assert len(found.windows) == 1 and found.windows[0].text == alone.text
@@ -78,7 +78,7 @@ def test_a_clip_of_one_window_is_asked_as_ever(engine: Engine, media: Path) -> N
 
 
 class BrokenAfter:
-    """An opener that fails for ranges that begin at or after some second."""
+    """An opener that fails for ranges from some second on."""
 
     def __init__(self, opener, second: float) -> None:  # type: ignore[no-untyped-def]
         self.opener, self.second = opener, second
@@ -89,7 +89,7 @@ class BrokenAfter:
         return self.opener(medium, start=start, **asked)
 
 
-def test_a_window_that_fails_is_told(engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_windows_are_reported(engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "opener", BrokenAfter(engine.opener, 2.0))
     found = watch(engine, media / "long.mp4", "what?", window=1, **SHORT)
     assert [w.error is None for w in found.windows] == [True, True, False, False]
@@ -112,7 +112,7 @@ def test_a_window_that_fails_is_told(engine: Engine, media: Path, monkeypatch: p
         ({"window": None, "overlap": 1}, "drop the overlap"),
     ],
 )
-def test_windows_that_make_no_sense(engine: Engine, wrong: dict[str, float], words: str) -> None:
+def test_invalid_windows(engine: Engine, wrong: dict[str, float], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         watch(engine, "clip.mp4", "what?", **wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="expected one"):
@@ -138,7 +138,7 @@ class Narrow(FakeEngine):
         return super().answer(media, question, **kwargs)
 
 
-def test_answers_that_are_too_many_are_merged_by_halves() -> None:
+def test_too_many_answers_are_summarised_by_halves() -> None:
     fake = Narrow(otherwise="all of it")
     parts = [(10.0 * i, 10.0 * i + 10, f"note {i}\n\nof a part") for i in range(5)]
     answer = summarise(fake, parts, Request(media="clip.mp4", question="what?", start=3))  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ def test_clock() -> None:
     assert [clock_time(s) for s in (0, 65.9, 3605)] == ["0:00", "1:05", "1:00:05"]
 
 
-def test_subtitles_of_the_asked_range(engine: Engine, media: Path) -> None:
+def test_subtitles_of_the_requested_range(engine: Engine, media: Path) -> None:
     lines = [Subtitle(0, 900, "left"), Subtitle(1000, 1900, "right"), Subtitle(2000, 3000, "up")]
     answer = ask_with_subtitles(engine, media / "long.mp4", "what?", lines, start=1, end=2, **SHORT)
     said = 'This is said in the video: "right"\nwhat?'

@@ -49,7 +49,7 @@ def write(
     layout: str | None = None,
     rotation: int = 0,
 ) -> Path:
-    """Write a video (`frames` > 0), a sound (`sound` f32[channels, S]), or both.
+    """Write a video (`frames` > 0), audio (`sound`: f32[channels, S]), or both.
 
     stamps: presentation times in milliseconds instead of a constant rate.
     """

@@ -1,4 +1,4 @@
-"""Sound of files: rates, channels, ranges, what is lost."""
+"""Audio of files: rates, channels, ranges, losses."""
 
 import wave
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_rates_and_lengths(tmp_path: Path) -> None:
         assert found.file_rate == rate
 
 
-def test_five_channels_and_bass(tmp_path: Path) -> None:
+def test_mix_of_5_1(tmp_path: Path) -> None:
     """The mix of 5.1: left and right fully, centre and surrounds at -3 dB, no bass channel; scaled not to clip."""
     levels = []
     for channel in range(6):
@@ -86,7 +86,7 @@ def test_five_channels_and_bass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "m4a"])
-def test_a_range_of_a_sound_file(suffix: str, tmp_path: Path) -> None:
+def test_a_range_of_an_audio_file(suffix: str, tmp_path: Path) -> None:
     rate = 16000
     rising = np.concatenate([tone(1.0, rate, hz=300 * (k + 1))[0] for k in range(6)])[None]
     path = write(tmp_path / f"x.{suffix}", sound=rising, rate=rate, sound_codec=CODECS[suffix])
@@ -110,7 +110,7 @@ def test_a_range_of_a_video(tmp_path: Path) -> None:
     assert any("whole file" in note for note in released.notes)
 
 
-def test_sound_shorter_than_the_asked_range_start(tmp_path: Path) -> None:
+def test_audio_that_ends_before_the_range(tmp_path: Path) -> None:
     path = write(tmp_path / "x.mp4", 50, sound=tone(1.0))
     clip = open_clip(path, num_frames=2, protocol="full", start=3, end=4)
     assert clip.frames and clip.wave is None and clip.audio_state == "absent"
@@ -123,7 +123,7 @@ def test_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_samples_that_are_no_numbers(bad: float, tmp_path: Path) -> None:
+def test_samples_that_are_not_finite(bad: float, tmp_path: Path) -> None:
     sound = tone(0.5, 16000)
     sound[0, 4000] = bad
     path = write(tmp_path / "x.wav", sound=sound, rate=16000, sound_codec="pcm_f32le")
@@ -132,7 +132,7 @@ def test_samples_that_are_no_numbers(bad: float, tmp_path: Path) -> None:
             open_clip(path, protocol=protocol)
 
 
-def test_sound_of_no_length(tmp_path: Path) -> None:
+def test_audio_without_samples(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
@@ -140,7 +140,7 @@ def test_sound_of_no_length(tmp_path: Path) -> None:
         open_clip(path)
 
 
-def test_sound_that_would_fill_the_memory(tmp_path: Path) -> None:
+def test_audio_over_the_limit(tmp_path: Path) -> None:
     path = write(tmp_path / "x.flac", sound=np.zeros((1, 160_000), np.float32), rate=16000, sound_codec="flac")
     with pytest.raises(MediaTooLarge, match="more than 5 s"):
         open_clip(path, protocol="full", limits=Limits(max_sound_seconds=5))
@@ -154,7 +154,7 @@ def test_a_wave_header_that_lies(tmp_path: Path) -> None:
     assert clip.wave is not None and clip.wave.seconds == pytest.approx(1.0, abs=0.05)
 
 
-def test_damaged_sound_is_told(tmp_path: Path) -> None:
+def test_damaged_audio_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "x.flac", sound=tone(6.0, 16000), rate=16000, sound_codec="flac")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
@@ -166,7 +166,7 @@ def test_damaged_sound_is_told(tmp_path: Path) -> None:
     assert any("could not be decoded" in loss for loss in clip.losses) and set(clip.losses) <= set(clip.notes)
 
 
-def test_sound_cut_off(tmp_path: Path) -> None:
+def test_truncated_audio(tmp_path: Path) -> None:
     path = write(tmp_path / "x.mka", sound=tone(6.0, 16000), rate=16000, sound_codec="aac")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     clip = open_clip(path, protocol="full")
@@ -174,7 +174,7 @@ def test_sound_cut_off(tmp_path: Path) -> None:
     assert any("could not be decoded" in loss for loss in clip.losses)
 
 
-def test_the_mix_is_what_ffmpeg_writes(tmp_path: Path) -> None:
+def test_the_mix_equals_ffmpegs(tmp_path: Path) -> None:
     """Feeding FFmpeg's resampler frame by frame or all at once gives the same samples."""
     sound = tone(2.0, 44100, 2) * 0.8
     path = write(tmp_path / "x.wav", sound=sound, sound_codec="pcm_s16le")
@@ -189,9 +189,9 @@ def test_the_mix_is_what_ffmpeg_writes(tmp_path: Path) -> None:
 
 
 class TestAccount:
-    """audio_input says what became of every second."""
+    """audio_input accounts for every second."""
 
-    def test_released_sound_file(self, tmp_path: Path) -> None:
+    def test_released_audio_file(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.wav", sound=tone(5.0, 16000, 2), rate=16000, sound_codec="pcm_s16le")
         sound = audio_input(open_clip(path), RELEASED)
         assert sound.fbank is not None and sound.fbank.shape == (2998, 128)

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: one clear error each, of our tree, and nothing else is ever opened."""
+"""Bad files: each gives one clear error from errors.py, and no other file is ever opened."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_noise(tmp_path: Path) -> None:
         open_clip(tmp_path / "x.mp4")
 
 
-def test_no_address_in_messages(tmp_path: Path) -> None:
+def test_no_memory_address_in_messages(tmp_path: Path) -> None:
     (tmp_path / "x.gif").write_bytes(b"GIF89a" + bytes(range(256)))
     with pytest.raises(MediaError) as caught:
         open_clip(tmp_path / "x.gif")
@@ -58,8 +58,8 @@ def test_no_address_in_messages(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [20, 200, 900, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "wav", "flac", "webm"])
-def test_cut_anywhere(suffix: str, cut: float, tmp_path: Path) -> None:
-    """A truncated file gives a clip of what is left, or an error of ours; never another exception."""
+def test_truncated_anywhere(suffix: str, cut: float, tmp_path: Path) -> None:
+    """A truncated file gives a clip of the rest or a MediaError, never another exception."""
     path = tmp_path / f"x.{suffix}"
     video = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "webm": "libvpx-vp9"}.get(suffix)
     if video:
@@ -132,7 +132,7 @@ def test_playlists_open_nothing(name: str, before: str, tmp_path: Path) -> None:
 
 
 def test_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
-    """FFmpeg would read img%03d.png as a sequence, and a colon as a protocol; here they are names."""
+    """FFmpeg would expand img%03d.png and read a colon as a protocol; here they are plain names."""
     made = write(tmp_path / "x.mp4", 3)
     for name in ("clip%03d.mp4", "concat:x.mp4", "a,b;c.mp4", "-i.mp4", "ü 視.mp4"):
         clip = open_clip(made.rename(tmp_path / name), num_frames=2)
@@ -158,7 +158,7 @@ def test_no_audio_stream(tmp_path: Path) -> None:
         open_clip(path, want_video=False)
 
 
-def test_sound_asked_of_a_picture(tmp_path: Path) -> None:
+def test_audio_requested_from_an_image(tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
@@ -177,17 +177,17 @@ def test_ranges(start: float | None, end: float | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frames", [0, -1, 2.5, True, "8"])
-def test_number_of_frames(frames: object, tmp_path: Path) -> None:
+def test_invalid_num_frames(frames: object, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="num_frames"):
         open_clip(write(tmp_path / "x.mp4", 3), num_frames=frames)  # type: ignore[arg-type]
 
 
-def test_nothing_wanted(tmp_path: Path) -> None:
+def test_nothing_requested(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         open_clip(write(tmp_path / "x.mp4", 3), want_video=False, want_audio=False)
 
 
-def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
     import av
     from PIL import Image
 

@@ -54,7 +54,7 @@ def test_silence_and_loudness() -> None:
     assert louder.median().item() == pytest.approx(2 * math.log(2), abs=1e-3)
 
 
-def test_what_is_no_wave() -> None:
+def test_invalid_waves() -> None:
     with pytest.raises(EmptyMedia, match="400"):
         fbank(torch.zeros(399))
     for bad in (torch.zeros(2, 400), torch.zeros(400, dtype=torch.int16), torch.zeros(400, dtype=torch.bfloat16)):
@@ -93,7 +93,7 @@ def test_all_parities(n: int, m: int) -> None:
     np.testing.assert_allclose(found.numpy(), expected.real, atol=1e-12)
 
 
-def test_same_rate_and_nothing() -> None:
+def test_same_rate_and_empty_audio() -> None:
     wave = torch.ones(5)
     assert resample_fourier(wave, 16000, 16000) is wave
     assert len(resample_fourier(torch.empty(0), 8000, 16000)) == 0

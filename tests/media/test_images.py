@@ -15,7 +15,7 @@ from .make import flat, grey
 
 
 def ramp(mode: str) -> Image.Image:
-    """A 20 x 10 picture, left half dark, right half light, in a mode."""
+    """A 20 x 10 image in a mode: left half dark, right half light."""
     rgb = np.zeros((10, 20, 3), np.uint8)
     rgb[:, 10:] = 200
     if mode == "I;16":
@@ -86,7 +86,7 @@ def test_animation_with_too_many_frames(tmp_path: Path) -> None:
         open_clip(path, limits=Limits(max_animation_frames=10))
 
 
-def test_animation_cut_off(tmp_path: Path) -> None:
+def test_truncated_animation(tmp_path: Path) -> None:
     path = animate(tmp_path / "x.gif", 10)
     path.write_bytes(path.read_bytes()[:-300])
     clip = open_clip(path, num_frames=2, protocol="full")
@@ -108,13 +108,13 @@ def test_folder(tmp_path: Path) -> None:
     assert all(abs(f.mean() - grey(i)) < 1 for f, i in zip(clip.frames, clip.frame_indices, strict=True))
 
 
-def test_folder_without_pictures(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(EmptyMedia, match=r"0001\.jpg"):
         open_clip(tmp_path)
 
 
-def test_folder_with_a_broken_picture(tmp_path: Path) -> None:
+def test_folder_with_a_broken_image(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_text("this is text")
     with pytest.raises(UnreadableMedia, match=r"0\.png"):
         open_clip(tmp_path)
@@ -163,19 +163,19 @@ def test_short_lists() -> None:
     ],
     ids=["float", "two channels", "one axis", "a number", "no medium", "five axes"],
 )
-def test_what_is_no_picture(bad: object) -> None:
+def test_invalid_images(bad: object) -> None:
     with pytest.raises(UsageError):
         open_clip(bad)  # type: ignore[arg-type]
 
 
-def test_empty_lists_and_pictures() -> None:
+def test_empty_lists_and_images() -> None:
     with pytest.raises(EmptyMedia):
         open_clip([])
     with pytest.raises(EmptyMedia):
         open_clip([np.zeros((0, 4, 3), np.uint8)])
 
 
-def test_times_that_do_not_fit() -> None:
+def test_invalid_times() -> None:
     frames = [flat(0), flat(1)]
     for times in ([0], [1, 0], [0, float("nan")]):
         with pytest.raises(TimeRangeError):
@@ -184,7 +184,7 @@ def test_times_that_do_not_fit() -> None:
         open_clip(frames, start=1)
 
 
-def test_missing_picture_in_a_list(tmp_path: Path) -> None:
+def test_missing_image_in_a_list(tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound):
         open_clip([tmp_path / "none.png"])
 
@@ -208,7 +208,7 @@ def test_decompression_bombs(side: int, tmp_path: Path) -> None:
         open_clip(path)
 
 
-def test_picture_cut_off(tmp_path: Path) -> None:
+def test_truncated_image(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:1500])
@@ -216,7 +216,7 @@ def test_picture_cut_off(tmp_path: Path) -> None:
         open_clip(path)
 
 
-def test_a_range_of_a_picture(tmp_path: Path) -> None:
+def test_a_range_of_an_image(tmp_path: Path) -> None:
     Image.fromarray(flat(0)).save(tmp_path / "x.png")
     with pytest.raises(UsageError, match="a single image"):
         open_clip(tmp_path / "x.png", start=1)

@@ -73,7 +73,7 @@ def test_built_in() -> None:
     assert SIGLIP_384.fill == (127, 127, 127) and SIGLIP_384.crop_to is None
 
 
-def test_older_spelling() -> None:
+def test_older_setting_names() -> None:
     config = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 336, "crop_size": 336, "do_resize": True}
     assert PixelSettings.from_dict(config) == CLIP_336
     assert PixelSettings.from_dict(
@@ -92,7 +92,7 @@ def test_older_spelling() -> None:
         ({"image_processor_type": "VideoMagicProcessor"}, "VideoMagicProcessor"),
     ],
 )
-def test_settings_that_are_not_known(change: dict[str, Any], named: str) -> None:
+def test_unknown_settings(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         PixelSettings.from_dict(PROCESSORS["clip"].to_dict() | change)
 

@@ -1,4 +1,4 @@
-"""Protocols are data with names."""
+"""Protocols are named data."""
 
 from dataclasses import FrozenInstanceError, replace
 

@@ -1,23 +1,27 @@
-"""The arithmetic of frames and windows."""
+"""Choosing frames and windows of audio."""
 
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from videollama2.errors import TimeRangeError, UsageError
+from videollama2.media import FrameIndex
 from videollama2.media.sampling import (
     candidates_by_index,
     candidates_by_time,
     check_range,
+    choose_frames,
     eight_windows,
     per_second,
     released_range,
     uniform,
     window_samples,
 )
+from videollama2.protocols import FULL, RELEASED
 
 
 def test_uniform_examples() -> None:
@@ -40,7 +44,7 @@ def test_per_second_is_ascending_and_inside(duration: int, fps: float) -> None:
     assert indices == sorted(set(indices)) and indices[0] >= 0 and indices[-1] < duration
 
 
-def test_nothing_to_sample() -> None:
+def test_sampling_from_nothing() -> None:
     with pytest.raises(UsageError):
         uniform(0, 8)
     with pytest.raises(UsageError):
@@ -51,7 +55,7 @@ def test_nothing_to_sample() -> None:
     ("start", "end"),
     [(-1, None), (None, -1), (3, 3), (5, 2), (math.nan, None), (None, math.inf), (True, None), (None, 0), ("1", None)],
 )
-def test_ranges_that_make_no_sense(start: float | None, end: float | None) -> None:
+def test_invalid_ranges(start: float | None, end: float | None) -> None:
     with pytest.raises(TimeRangeError):
         check_range(start, end)
 
@@ -97,3 +101,25 @@ def test_windows_stay_inside(samples: int) -> None:
     for window in eight_windows(samples, 16_000):
         piece = window_samples(window, samples, 16_000)
         assert 0 <= piece.start < piece.stop <= samples
+
+
+def test_choosing_frames() -> None:
+    index = FrameIndex(times=np.arange(100) / 10, fps=10.0)
+    whole = {"num_frames": 4, "start": None, "end": None}
+    assert choose_frames(index, RELEASED, **whole) == ([12, 37, 62, 87], ())
+    assert choose_frames(index, FULL, num_frames=2, start=2, end=3) == ([22, 27], ())
+    assert choose_frames(index, RELEASED, num_frames=2, start=2, end=3) == ([22, 27], ())  # of 19..29
+    assert choose_frames(index, RELEASED, **whole, kind="list") == (
+        list(range(32)),
+        ("only the first 32 of 100 frames are used",),
+    )
+    assert choose_frames(index, FULL, **whole, kind="list") == ([12, 37, 62, 87], ())
+    one_per_second = {**whole, "num_frames": None}
+    assert choose_frames(index, RELEASED, **one_per_second)[0] == list(range(5, 100, 10))
+    long = FrameIndex(times=np.arange(4000) / 10, fps=10.0)
+    spread, losses = choose_frames(long, FULL, **one_per_second)
+    assert len(spread) == 32 and losses == ("32 of 400 frames are used, spread evenly",)
+    short = FrameIndex(times=np.arange(3) / 10, fps=10.0)
+    assert choose_frames(short, RELEASED, num_frames=8, start=None, end=None, kind="animation")[0] == [0, 1, 2]
+    with pytest.raises(TimeRangeError):
+        choose_frames(index, FULL, num_frames=8, start=50, end=None)

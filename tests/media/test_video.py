@@ -1,4 +1,4 @@
-"""Which frames come out of a video file, and when they are shown."""
+"""Frames of video files: which ones, and their times."""
 
 import struct
 from dataclasses import replace
@@ -141,7 +141,7 @@ def test_frames_per_second(tmp_path: Path) -> None:
     assert open_clip(path, num_frames=None).frame_indices == (5, 15, 25, 35, 45)
 
 
-def test_more_frames_than_the_protocol_takes(tmp_path: Path) -> None:
+def test_more_frames_than_the_protocol_allows(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.mp4", 50)
     released = open_clip(path, num_frames=40)
     assert len(released.frames) == 32 and "only the first 32 of 40" in released.losses[0]
@@ -175,7 +175,7 @@ def test_damaged_packets_are_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["zeros", "noise"])
 def test_damaged_frames_are_reported(what: str, tmp_path: Path) -> None:
-    """The container is whole, one packet's contents are not: later frames of its group are damaged too."""
+    """The container is intact, one packet is not: later frames of its group are damaged as well."""
     path = write(tmp_path / "clip.mp4", 40, draw=noisy, options={"g": "10", "bf": "0"})
     whole = truth(path)
     with av.open(str(path)) as container:
@@ -197,7 +197,7 @@ def test_damaged_frames_are_reported(what: str, tmp_path: Path) -> None:
     assert near.losses and 22 <= near.frame_indices[0] <= 25
 
 
-def test_header_that_claims_huge_pictures(tmp_path: Path) -> None:
+def test_frames_over_the_limits(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.mp4", 3)
     tight = Limits(max_pixels=WIDTH * HEIGHT - 1)
     with pytest.raises(MediaTooLarge, match="64x48"):
@@ -208,7 +208,7 @@ def test_header_that_claims_huge_pictures(tmp_path: Path) -> None:
         open_clip(path, limits=Limits(max_file_bytes=100))
 
 
-def test_video_without_its_sound_and_sound_without_its_video(tmp_path: Path) -> None:
+def test_video_only_and_audio_only(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.mp4", 10, sound=tone(1.0))
     seen = open_clip(path, want_audio=False)
     assert seen.frames and seen.wave is None and seen.audio_state == "not_requested"
@@ -216,7 +216,7 @@ def test_video_without_its_sound_and_sound_without_its_video(tmp_path: Path) -> 
     assert not heard.frames and heard.wave is not None and heard.kind == "video"
 
 
-def test_size_that_changes_on_the_way(tmp_path: Path) -> None:
+def test_frame_size_that_changes_mid_stream(tmp_path: Path) -> None:
     small = write(tmp_path / "a.ts", 10).read_bytes()
     large = write(tmp_path / "b.ts", 10, size=(320, 240)).read_bytes()
     (tmp_path / "c.ts").write_bytes(small + large)
@@ -229,7 +229,7 @@ def test_size_that_changes_on_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("every", [0, 100], ids=["listed", "all alike"])
-def test_tables_that_claim_a_billion_frames(every: int, tmp_path: Path) -> None:
+def test_tables_claiming_a_billion_frames(every: int, tmp_path: Path) -> None:
     path = write(tmp_path / "clip.mp4", 5)
     data = bytearray(path.read_bytes())
     for table, body in ((b"stsz", struct.pack(">II", every, 10**9)), (b"stts", struct.pack(">II", 1, 10**9))):

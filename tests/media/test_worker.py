@@ -100,7 +100,7 @@ def same(one: Clip, other: Clip) -> None:
 # ── the same as in this process ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_it_takes_what_open_clip_takes() -> None:
+def test_signature_equals_open_clips() -> None:
     ours = inspect.signature(WorkerPool.open_clip).parameters
     theirs = inspect.signature(open_clip).parameters
     assert {name: (p.kind, p.default) for name, p in ours.items() if name not in ("self", "worker_limits")} == {
@@ -116,7 +116,7 @@ def test_the_same_clip(clips: WorkerPool, media: Path, name: str, protocol: str)
     same(clips.open_clip(raw, protocol=PROTOCOLS[protocol]), open_clip(raw, protocol=protocol))
 
 
-def test_ranges_folders_lists_and_pictures(clips: WorkerPool, media: Path, tmp_path: Path) -> None:
+def test_ranges_folders_lists_and_images(clips: WorkerPool, media: Path, tmp_path: Path) -> None:
     for options in ({"start": 0.5, "end": 1.5}, {"want_audio": False, "num_frames": 3}, {"num_frames": None}):
         same(clips.open_clip(media / "clip.mp4", **options), open_clip(media / "clip.mp4", **options))
     for i in range(3):
@@ -128,9 +128,7 @@ def test_ranges_folders_lists_and_pictures(clips: WorkerPool, media: Path, tmp_p
     same(clips.open_clip(array), open_clip(array))
 
 
-def test_paths_are_relative_to_where_we_are(
-    clips: WorkerPool, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths(clips: WorkerPool, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(media / "still.png", tmp_path / "here.png")
     monkeypatch.chdir(tmp_path)
     assert clips.open_clip("here.png").source == "here.png"
