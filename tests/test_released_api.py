@@ -58,7 +58,7 @@ def test_several_turns(released: Any, faithful: Engine, media: Path) -> None:
     ours = [{"role": "user", "content": first}, *messages[1:]]
     assert said == faithful.answer(messages=ours, max_new_tokens=16).text
     assert messages[0]["content"] == Q, "the caller's messages are left alone"
-    with pytest.raises(PromptError, match="first message"):
+    with pytest.raises(PromptError, match="message first"):
         mm_infer(None, messages[1:], model, tokenizer, "text")
 
 

@@ -4,7 +4,7 @@
      8 frames × 24×24 patches → STC (2, 2, 2), padding 1  → 5×13×13 =  845 video tokens        (VideoLLaMA 2)
     30 s at 16 kHz → 2998 filterbank rows → 187×8 patches =           1496 audio tokens
 
-A medium is prepared once (`prepare`) and can then be asked about many times (`encode`).
+A media item is prepared once (`prepare`) and can then be asked about many times (`encode`).
 """
 
 import json
@@ -41,7 +41,7 @@ from .text.prompts import (
 from .text.tokenization import load_tokenizer
 
 logger = logging.getLogger(__name__)
-MOST_CHARACTERS_PER_TOKEN = 100  # on average over a text; 4 is usual
+MOST_CHARACTERS_PER_TOKEN = 100  # average over a text; 4 is usual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class VideoLlama2Processor(ProcessorMixin):
     tokenizer_class = "AutoTokenizer"
 
     def __init__(self, tokenizer: Any, config: VideoLlama2Config, pixels: PixelSettings | None = None) -> None:
-        # ProcessorMixin would look for parts by class name; ours are given
+        # ProcessorMixin.__init__ would look parts up by class name
         self.tokenizer, self.config = tokenizer, config
         self.pixels = pixels or (None if config.vision_config is None else default_pixels(config.vision_config))
         self.chat_template = getattr(tokenizer, "chat_template", None)
@@ -83,7 +83,7 @@ class VideoLlama2Processor(ProcessorMixin):
 
         Raises:
             CheckpointNotFound: no folder, or no tokenizer in it.
-            ConfigError: a configuration that can't be understood.
+            ConfigError: an invalid configuration.
         """
         from .weights.files import find_folder
 
@@ -92,7 +92,7 @@ class VideoLlama2Processor(ProcessorMixin):
         return cls(load_tokenizer(kwargs.get("tokenizer_folder") or folder), config, find_pixels(folder, config))
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> list[str]:
-        """Write tokenizer, image settings and, where there is none yet, config.json; returns the files' paths."""
+        """Write tokenizer, image settings and, if missing, config.json; returns the files' paths."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         files = [str(f) for f in self.tokenizer.save_pretrained(folder)]
@@ -102,7 +102,7 @@ class VideoLlama2Processor(ProcessorMixin):
                 json.dumps(as_dict(self.pixels, self.config.vision_config), indent=2) + "\n", encoding="utf-8"
             )
             files.append(str(path))
-        if not (folder / "config.json").exists():  # a model's own, saved beside it, says more
+        if not (folder / "config.json").exists():  # the model's own config.json is more complete
             self.config.save_pretrained(folder)
             files.append(str(folder / "config.json"))
         return files
@@ -191,7 +191,7 @@ class VideoLlama2Processor(ProcessorMixin):
     # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def video_tokens(self, frames: int) -> int:
-        """Positions that a video of that many frames takes; an image takes those of `config.num_frames`."""
+        """Tokens of a video with that many frames; an image has those of `config.num_frames`."""
         if self.config.vision_config is None or self.pixels is None:
             return 0
         vision = self.config.vision_config
@@ -235,18 +235,18 @@ class VideoLlama2Processor(ProcessorMixin):
         Args:
             text: one conversation (a list of messages whose media parts carry their source, as in
                 `{"type": "video", "video": "clip.mp4", "start": 2.0}`), a list of conversations, or plain questions,
-                which `images`, `videos` and `audio` (one medium, or one per question) go before.
+                preceded by `images`, `videos` and `audio` (one media item, or one per question).
             protocol: how media are prepared (protocols.py); None: the model's own.
-            padding, return_tensors: for callers that are used to saying so; there are only padded torch tensors.
+            padding, return_tensors: accepted for compatibility; batches are always padded torch tensors.
 
         Returns:
-            `input_ids`, `attention_mask` and the media tensors of all rows.
+            `input_ids`, `attention_mask` and the media tensors of all prompts.
 
         Raises:
             VideoLlama2Error: see errors.py.
         """
         if padding not in (True, "longest") or return_tensors != "pt":
-            raise UsageError("batches are torch tensors padded to the longest row: padding=True, return_tensors='pt'")
+            raise UsageError("batches are padded torch tensors; expected padding=True, return_tensors='pt'")
         chosen = named_protocol(protocol or self.config.protocol)
         prompts: list[EncodedPrompt] = []
         inputs: list[MediaInputs] = []
@@ -257,16 +257,16 @@ class VideoLlama2Processor(ProcessorMixin):
         return self.collate(prompts, inputs, padding_side)
 
     def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:
-        """transformers' way in, for one conversation or a list of them.
+        """As in transformers, for one conversation or a list of them.
 
         Args:
             conversation: messages whose media parts carry their source.
-            chat_template: not taken; the checkpoint's own is used.
-            kwargs: `tokenize` (False: text to look at, in which `<video>` and the like stand for media; True: a batch,
-                which always ends where the assistant begins), `add_generation_prompt`, and those of calling.
+            chat_template: must be None; the checkpoint's own is used.
+            kwargs: `tokenize` (False: text for display, with tags such as `<video>` for media; True: a batch, always
+                with a generation prompt), `add_generation_prompt`, and those of `__call__`.
         """
         if chat_template is not None:
-            raise UsageError("a chat template is not taken from callers; put it into the checkpoint's folder")
+            raise UsageError("chat_template can't be passed; put the template into the checkpoint's folder")
         begin = kwargs.pop("add_generation_prompt", False)
         if kwargs.pop("tokenize", False):
             kwargs.pop("return_dict", None)
@@ -302,7 +302,7 @@ class VideoLlama2Processor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What a batch can hold."""
+        """Names of the tensors that a batch can hold."""
         return ["input_ids", "attention_mask", *MEDIA_INPUTS]
 
 
@@ -310,9 +310,9 @@ def _name(source: Any) -> str:
     return str(source) if isinstance(source, str | PathLike) else f"<{type(source).__name__}>"
 
 
-def _closed(asked: tuple[float | None, float | None], clip: Clip) -> tuple[float, float]:
-    """The asked range with its open ends filled in from the clip."""
-    start, end = asked
+def _closed(requested: tuple[float | None, float | None], clip: Clip) -> tuple[float, float]:
+    """The requested range, with open ends filled in from the clip."""
+    start, end = requested
     length = clip.frames_total / clip.fps if clip.fps else 0.0
     return (start or 0.0, length if end is None else end)
 
@@ -327,7 +327,7 @@ def _check_length(turns: Sequence[Turn], positions: int) -> None:
 
 
 def media_tensors(media: Sequence[MediaInputs]) -> dict[str, Any]:
-    """The model's media inputs for all media of a batch, in prompt order."""
+    """The model's media arguments for all media of a batch, in prompt order."""
     tensors: dict[str, Any] = {}
     images = [m.pixels[0] for m in media if m.still and m.pixels is not None]
     videos = [m.pixels for m in media if not m.still and m.pixels is not None]

@@ -1,7 +1,7 @@
-"""Protocols: how a file becomes what the model sees and hears, as named objects.
+"""Protocols: how a file becomes the model's inputs, as named objects.
 
-A protocol is data. `released` is what the public implementation computes (spec.md §4), minus its randomness;
-`full` is what one would want instead; `paper` is the published evaluation setting. A new one is a `replace` of an old:
+A protocol is data. `released` is what the public implementation computes (spec §4), minus its randomness; `full` is
+the better behaviour, of this package; `paper` is the published evaluation setting. Derive new ones with `replace`:
 
     PROTOCOLS["squared"] = replace(FULL, name="squared", aspect="pad")
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 from .errors import UsageError, did_you_mean
 
-RELEASED_SECONDS = 30.0  # every sound of the public implementation is made this long
+RELEASED_SECONDS = 30.0  # the public implementation cuts or pads all audio to this length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,24 +20,24 @@ class Protocol:
 
     Pictures
         sampling          "uniform": the centres of `num_frames` equal segments; "fps": one frame per second
-        max_frames        never more frames than this
+        max_frames        upper limit of frames
         frame_clock       how seconds choose candidate frames: "index" = second x mean fps (the public arithmetic, which
                           begins one frame early); "time" = presentation time within [start, end)
-        given_frames      a list or array handed in: "keep" every item up to max_frames, or "sample" it like a video
-        short             fewer frames than wanted: "black" frames of transposed size, or "repeat" frames
-        gif_fps           the rate that index arithmetic takes an animation for; None = its own durations
+        given_frames      a list or array of frames: "keep" every item up to max_frames, or "sample" it like a video
+        short             fewer frames than requested: add "black" frames of transposed size, or "repeat" frames
+        gif_fps           frame rate assumed for animations by index arithmetic; None = their own durations
         folder_fps        frames per second of a folder of pictures
         aspect            "none", or "pad" to a square first
 
-    Sound
-        file_sound        of a sound file: "first_channel" at its own rate, cut or padded to 30 s, Fourier resampling;
+    Audio
+        file_sound        of an audio file: "first_channel" at its own rate, cut or padded to 30 s, Fourier resampling;
                           "whole" = all channels mixed, 16 kHz
         video_sound       of a video: "eight_windows" of 2 s; "whole"
-        sound_in_range    cut sound to the asked range
-        absent_sound      a video without sound: "silence" encodes 30 s of zeros; "skip", also of digital silence
-        sound_seconds     most seconds of sound that are used
-        pad_sound         fill up to sound_seconds with zeros
-        fbank_dtype       what the fbank is rounded to: "bfloat16" or "float32"
+        sound_in_range    cut audio to the requested range
+        absent_sound      a video without audio: "silence" encodes 30 s of zeros; "skip" none (of silence, too)
+        sound_seconds     upper limit of audio used, in seconds
+        pad_sound         pad to sound_seconds with zeros
+        fbank_dtype       dtype that the fbank is rounded to: "bfloat16" or "float32"
     """
 
     name: str
@@ -71,7 +71,7 @@ PAPER = replace(
 )
 FULL = Protocol(
     name="full",
-    summary="all of the sound of the asked range, no padding, frames by their true times",
+    summary="all audio of the requested range, no padding, frames by their true times",
     frame_clock="time",
     given_frames="sample",
     short="repeat",
@@ -89,14 +89,14 @@ PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (RELEASED, FULL, PAPER)}
 
 
 def protocol(name: str | Protocol) -> Protocol:
-    """The protocol of this name; a Protocol is returned as it is.
+    """The protocol of that name; a Protocol is returned unchanged.
 
     Raises:
-        UsageError: no protocol has this name; the message names the nearest and lists all.
+        UsageError: an unknown name; the message suggests the nearest and lists all.
     """
     if isinstance(name, Protocol):
         return name
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     hint = did_you_mean(name, PROTOCOLS) or "."
-    raise UsageError(f"no protocol is named {name!r}{hint} Known: {', '.join(PROTOCOLS)}.")
+    raise UsageError(f"unknown protocol {name!r}{hint} Expected one of {', '.join(PROTOCOLS)}.")

@@ -3,8 +3,8 @@
     model, processor, tokenizer = model_init("folder")
     mm_infer(processor["video"]("clip.mp4", va=True), "What happens?", model=model, tokenizer=tokenizer, modal="video")
 
-What differs on purpose: nothing is downloaded behind one's back, a video without sound is said to be so (a warning), a
-sound of more than 30 s is cut at its beginning and not at random, and text of the user is never control.
+Deliberate differences: nothing is downloaded implicitly, a video without sound is reported (a warning), sound of more
+than 30 s is cut to its beginning and not at random, and user text is never control.
 """
 
 import logging
@@ -25,7 +25,7 @@ from .text.prompts import Message, build_prompt, released_messages, stop_token_i
 
 logger = logging.getLogger(__name__)
 DEFAULT_MODEL = "DAMO-NLP-SG/VideoLLaMA2-7B"
-# what the processor's callables return; None: any number
+# of what the processor's callables return; None: any size
 _SHAPES: dict[str, tuple[int | None, ...]] = {
     "image": (1, 3, None, None),
     "video": (None, 3, None, None),
@@ -45,7 +45,7 @@ def model_init(model_path: str | None = None, **kwargs: Any) -> tuple[Any, dict[
             what transformers' from_pretrained takes.
 
     Returns:
-        (model, {"image": …, "video": …, "audio": …}, tokenizer); the callables make tensors of files.
+        (model, {"image": …, "video": …, "audio": …}, tokenizer); the callables turn files into tensors.
     """
     from .loading import load
 

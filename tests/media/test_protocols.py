@@ -20,7 +20,7 @@ def test_the_object_is_its_own_name() -> None:
 
 @pytest.mark.parametrize(("typed", "meant"), [("relaesed", "released"), ("ful", "full")])
 def test_the_nearest_is_named(typed: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=rf"did you mean '{meant}'\?.*Known: released, full, paper"):
+    with pytest.raises(UsageError, match=rf"did you mean '{meant}'\?.*Expected one of released, full, paper"):
         protocol(typed)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ..errors import PromptError
 from ..receipt import Modality
-from ..text.prompts import Prompt, Rendered, Role, Turn, render
+from ..text.prompts import Rendered, Role, SlotPrompt, Turn, render
 from ..text.tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
 
 IGNORE = -100
@@ -39,11 +39,11 @@ class Example:
     @property
     def slots(self) -> tuple[Modality, ...]:
         """The media, in order."""
-        return Prompt(self.ids).slots
+        return SlotPrompt(self.ids).slots
 
     def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> "Example":
-        """Placeholder ids in place of the negative ones, as `Prompt.expand`; their labels are IGNORE."""
-        ids = Prompt(self.ids).expand(media, token_ids).input_ids
+        """Placeholder ids in place of the negative ones, as `SlotPrompt.expand`; their labels are IGNORE."""
+        ids = SlotPrompt(self.ids).expand(media, token_ids).input_ids
         left = iter(media)
         labels: list[int] = []
         for i, label in zip(self.ids, self.labels, strict=True):

@@ -1,4 +1,4 @@
-"""What a file becomes when it is opened: frames with their times, sound with its rate, and what was lost on the way."""
+"""A decoded media item: frames with their times, audio with its rate, and what was lost in decoding."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,13 +13,13 @@ Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 
 @dataclass(frozen=True, kw_only=True)
 class Wave:
-    """Decoded sound, one channel.
+    """Decoded audio, one channel.
 
     samples        f32[S] (16 kHz mixdown) or f64[S] (first channel at its own rate), range ±1
     rate           samples per second of `samples`
     start_seconds  time of the first sample in the file
-    available_seconds  sound that the asked range holds, decoded or not
-    lost_seconds   sound that could not be decoded
+    available_seconds  audio in the requested range, decoded or not
+    lost_seconds   audio that could not be decoded
     channels, file_rate  as in the file
     """
 
@@ -38,25 +38,25 @@ class Wave:
 
     @property
     def silent(self) -> bool:
-        """Whether no sample is louder than half a step of 16-bit sound."""
+        """Whether no sample is louder than half a step of 16-bit audio."""
         return bool(np.abs(self.samples).max(initial=0.0) < 2.0**-16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """An opened medium. Holds no file handle.
+    """A decoded media item. Holds no file handle.
 
-    source         path, or a description of what was handed in
-    kind           "video" (also animations, folders, lists), "image" (one picture), "audio" (sound only)
+    source         path, or a description of what was passed in
+    kind           "video" (also animations, folders, lists), "image" (one picture), "audio" (no pictures)
     frames         u8[H, W, 3] each, RGB, upright; sizes may differ within a list; the last `frames_padded` are black
-    frame_indices  place of each real frame in presentation order
+    frame_indices  index of each real frame in presentation order
     times          f64[T] seconds of each real frame from the beginning of the file
     frames_total   pictures in the whole file
     fps            mean pictures per second of the file
-    range_seconds  (start, end) as asked, None where open; None when the whole was asked for
-    wave           decoded sound, or None
-    audio_state    "used" (present, audible), "silent" (present, nothing but zeros), "absent", "not_requested"
-    notes          everything worth telling; `losses` are those of them that mean: asked for, and not used
+    range_seconds  (start, end) as requested, None for an open end; None for the whole file
+    wave           decoded audio, or None
+    audio_state    "used" (present, audible), "silent" (present, all zeros), "absent", "not_requested"
+    notes          for the receipt; `losses` are those among them that mean: requested, and not used
     """
 
     source: str
@@ -75,10 +75,10 @@ class Clip:
 
     @property
     def width(self) -> int:
-        """Of the first frame as shown; 0 without frames."""
+        """Of the first frame, upright; 0 without frames."""
         return self.frames[0].shape[1] if self.frames else 0
 
     @property
     def height(self) -> int:
-        """Of the first frame as shown; 0 without frames."""
+        """Of the first frame, upright; 0 without frames."""
         return self.frames[0].shape[0] if self.frames else 0

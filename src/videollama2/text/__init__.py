@@ -1,1 +1,1 @@
-"""Words: messages to token ids and back; what people write is data, never control."""
+"""Messages to token ids and back. What users write is data, never control."""

@@ -1,10 +1,10 @@
 """Messages to token ids: chat templates, system turns, the places of media, stop tokens (spec §5).
 
-    messages ── turns ── pieces (template text, a person's text, media slots) ── Prompt (one negative id per medium)
-             ── EncodedPrompt (as many placeholder ids per medium as it has features)
+    messages ── turns ── pieces (template text, user text, media slots) ── SlotPrompt (one negative id per media item)
+             ── EncodedPrompt (one placeholder id per media token)
 
 Messages are dicts `{"role": "system"|"user"|"assistant", "content": …}`; content is a str, or a list of
-`{"type": "text", "text": …}` and `{"type": "image"|"video"|"audio", …}` (other keys of a medium belong to the caller).
+`{"type": "text", "text": …}` and `{"type": "image"|"video"|"audio", …}` (other keys of a media part are the caller's).
 Text of messages is data in every role: no tag, chat marker or control token in it has any effect (tokenization.py).
 """
 
@@ -29,17 +29,17 @@ LLAMA_TEMPLATE = (
     "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
     "{% else %}{{ ' ' + message['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
-"""For Llama and Mistral tokenizers that bring no template: what older transformers fell back to (spec §5.3 b)."""
+"""For Llama and Mistral tokenizers without a template: the fallback of older transformers (spec §5.3 b)."""
 
-# Stand around each text in a trial rendering, to see whether the template strips. The vertical tabs, which no template
-# writes, and more newlines than one writes in a row make clear what is left of them; the newlines are outermost for
-# templates that strip only those.
+# White space around each text in a trial rendering, to detect whether the template strips. No template writes vertical
+# tabs, or that many newlines in a row, so what is left of them is unambiguous; the newlines are outermost for templates
+# that strip only newlines.
 _LEAD, _TRAIL = "\n" * 9 + " \v", "\v " + "\n" * 9
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation. `trusted`: the text comes with the checkpoint, not from a person."""
+    """One turn of a conversation. `trusted`: the text comes with the checkpoint, not from a user."""
 
     role: Role
     parts: tuple[str | Slot, ...]
@@ -48,25 +48,25 @@ class Turn:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A rendered conversation. `dropped`: indices of turns that the template left out; `template`: its source."""
+    """A rendered conversation. `dropped`: indices of turns that the template omits; `template`: its source."""
 
     pieces: tuple[Piece, ...]
     dropped: tuple[int, ...]
     template: str
 
     def encode(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """Ids, one negative id per medium."""
+        """Ids, with one negative id per media item."""
         return tuple(encode_pieces(self.pieces, tokenizer, self.template))
 
     @property
     def text(self) -> str:
-        """As one string, with the tags `<image>`, `<video>`, `<audio>` for media; to look at, never to tokenise."""
+        """One string, with the tags `<image>`, `<video>`, `<audio>` for media. For display only: never tokenise it."""
         return "".join(p.text if isinstance(p, Segment) else f"<{p.modality}>" for p in self.pieces)
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where one modality's features stand in the ids."""
+    """Where the tokens of one modality of one media item stand in the ids."""
 
     modality: Modality
     start: int
@@ -75,7 +75,7 @@ class Span:
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Ids with one placeholder per feature: prompt length = embedding length."""
+    """Ids with one placeholder per media token: prompt length = embedding length."""
 
     input_ids: tuple[int, ...]
     spans: tuple[Span, ...]
@@ -83,10 +83,10 @@ class EncodedPrompt:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """Ids with one negative id per medium (-200 image, -201 video, with or without its sound, -202 audio).
+class SlotPrompt:
+    """Ids with one negative id per media item (-200 image, -201 video, with or without its audio, -202 audio).
 
-    `notes`: what the model was not given although it should have been, in words for the receipt.
+    `notes`: what had to be omitted from the prompt, for the receipt.
     """
 
     ids: tuple[int, ...]
@@ -94,20 +94,20 @@ class Prompt:
 
     @property
     def slots(self) -> tuple[Modality, ...]:
-        """The media, in order."""
+        """The modality of each slot, in order."""
         return tuple(SLOT_MODALITIES[i] for i in self.ids if i in SLOT_MODALITIES)
 
     def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> EncodedPrompt:
-        """Replaces each slot by placeholder ids.
+        """Replace each slot with placeholder ids.
 
-        `media`: per slot, in order, its number of features: `{"image": n}`, `{"video": n}`, `{"audio": n}`, or
-        `{"video": n, "audio": m}` for a clip with sound in a video slot: n video ids directly followed by m audio ids.
-        `token_ids`: the placeholder id of each modality. Raises PromptError where slots and media do not agree.
+        `media`: number of tokens of each slot, in order: `{"image": n}`, `{"video": n}`, `{"audio": n}`, or
+        `{"video": n, "audio": m}` for a video slot with audio: n video ids directly followed by m audio ids.
+        `token_ids`: the placeholder id of each modality. Raises PromptError if slots and media don't match.
         """
         _check_media(self.slots, media)
         clash = set(token_ids.values()) & set(self.ids)
         if clash:
-            raise PromptError(f"ids {sorted(clash)} are both text and placeholders; give placeholders ids of their own")
+            raise PromptError(f"ids {sorted(clash)} are used for both text and placeholders; expected separate ids")
         ids: list[int] = []
         spans: list[Span] = []
         left = iter(media)
@@ -126,15 +126,15 @@ class Prompt:
 def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, int]]) -> None:
     if len(slots) != len(media):
         raise PromptError(
-            f"the messages have {len(slots)} media ({', '.join(slots) or 'none'}), but {len(media)} were given; "
-            "give one for each, in the order of the messages"
+            f"the messages have {len(slots)} media ({', '.join(slots) or 'none'}), but got {len(media)}; "
+            "expected one for each, in the order of the messages"
         )
     for k, (slot, counts) in enumerate(zip(slots, media, strict=True)):
         allowed: tuple[set[str], ...] = ({slot}, {"video", "audio"}) if slot == "video" else ({slot},)
         if set(counts) not in allowed or any(n < 1 for n in counts.values()):
             raise PromptError(
-                f"medium {k + 1} of the messages is {slot!r}, but its features are {dict(counts)}; expected at least "
-                f"one {slot} feature{' (and audio, if its sound is used)' if slot == 'video' else ''}"
+                f"medium {k + 1} of the messages is {slot!r}, but its tokens are {dict(counts)}; expected at least "
+                f"one {slot} token{' (and audio, if its sound is used)' if slot == 'video' else ''}"
             )
 
 
@@ -146,16 +146,16 @@ def encode_prompt(
     *,
     system_prompt: str | None = None,
 ) -> EncodedPrompt:
-    """`build_prompt(…).expand(media, token_ids)`: messages to the ids that the model is run on."""
+    """`build_prompt(…).expand(media, token_ids)`: messages to the ids that the model runs on."""
     return build_prompt(messages, tokenizer, system_prompt=system_prompt).expand(media, token_ids or {})
 
 
-def build_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> Prompt:
+def build_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> SlotPrompt:
     """`prompt_of_turns(parse_messages(messages), …)`."""
     return prompt_of_turns(parse_messages(messages), tokenizer, system_prompt=system_prompt)
 
 
-def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> Prompt:
+def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> SlotPrompt:
     """Ids of a conversation that ends where the assistant answers.
 
     `system_prompt`: the model's own (config.system_prompt), used if the messages have no system turn. If the chat
@@ -165,30 +165,30 @@ def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_promp
     if turns[-1].role != "user":
         raise PromptError("the last message is the assistant's; expected a user message to answer")
     if system_prompt is None or turns[0].role == "system":
-        return Prompt(_render_whole(turns, tokenizer).encode(tokenizer))
+        return SlotPrompt(_render_whole(turns, tokenizer).encode(tokenizer))
     note = ""
     system = Turn("system", (system_prompt,), trusted=True)
     try:
         rendered = render([system, *turns], tokenizer)
     except PromptError:
-        rendered = _render_whole(turns, tokenizer)  # raises where the messages themselves are the reason
+        rendered = _render_whole(turns, tokenizer)  # raises if the messages themselves are the cause
         note = "the model's system prompt was left out: its chat template refuses a system turn"
     else:
         if 0 in rendered.dropped:
             note = "the model's system prompt was left out: its chat template does not write the system turn"
         if rendered.dropped not in ((), (0,)):
             rendered = _render_whole(turns, tokenizer)
-    return Prompt(rendered.encode(tokenizer), (note,) if note else ())
+    return SlotPrompt(rendered.encode(tokenizer), (note,) if note else ())
 
 
 def parse_messages(messages: Sequence[Message]) -> list[Turn]:
-    """Turns of a conversation: at most one system turn, first; then user and assistant in turn, the user first.
+    """Turns of a conversation: at most one system turn, first; then user and assistant alternate, the user first.
 
-    Where a medium and text, or two media, are neighbours in a content list, a newline goes between them
-    (`<video>\\nquestion`, as in training). Raises PromptError for anything else than described above.
+    Neighbouring media and text, or two media, of a content list are joined by a newline (`<video>\\nquestion`, as in
+    training). Raises PromptError for any other input.
     """
     if isinstance(messages, (str, Mapping)) or not messages:
-        raise PromptError(f"expected a list of messages, found {type(messages).__name__} {messages!r:.60}")
+        raise PromptError(f"expected a list of messages, got {type(messages).__name__} {messages!r:.60}")
     turns = [_parse_message(message, k + 1) for k, message in enumerate(messages)]
     asked = turns[1:] if turns[0].role == "system" else turns
     if not asked:
@@ -198,8 +198,8 @@ def parse_messages(messages: Sequence[Message]) -> list[Turn]:
         if turn.role != expected:
             number = k + 1 + len(turns) - len(asked)
             raise PromptError(
-                f"message {number} is of role {turn.role!r}, expected {expected!r}: after an optional system message, "
-                "user and assistant take turns, the user first"
+                f"message {number} has role {turn.role!r}, expected {expected!r}: after an optional system message, "
+                "user and assistant alternate, the user first"
             )
     return turns
 
@@ -218,7 +218,7 @@ def _parse_message(message: Message, number: int) -> Turn:
         raise PromptError(f"message {number} is {message!r:.80}; expected a dict with 'role' and 'content'")
     role, content = message["role"], message["content"]
     if role not in ("system", "user", "assistant"):
-        raise PromptError(f"message {number} is of role {role!r}; expected 'system', 'user' or 'assistant'")
+        raise PromptError(f"message {number} has role {role!r}; expected 'system', 'user' or 'assistant'")
     if isinstance(content, str):
         return Turn(role, (content,))
     if not isinstance(content, Sequence) or not content:
@@ -227,7 +227,7 @@ def _parse_message(message: Message, number: int) -> Turn:
     for part in content:
         parsed = _parse_part(part, number)
         if isinstance(parsed, Slot) and role != "user":
-            raise PromptError(f"message {number} is of role {role!r} and holds media; only user messages may")
+            raise PromptError(f"message {number} has role {role!r} and contains media; only user messages may")
         if parts and (isinstance(parsed, Slot) or isinstance(parts[-1], Slot)):
             parts.append("\n")
         parts.append(parsed)
@@ -247,33 +247,33 @@ def _parse_part(part: Any, number: int) -> str | Slot:
 
 
 def released_messages(instruct: str | Sequence[Message], modality: Modality | None) -> list[Message]:
-    """Messages as the public inference builds them (spec §5.2): the medium and a newline before the first turn's
-    text, and the newline alone where there is no medium."""
+    """Messages as the public inference builds them (spec §5.2): media item and newline before the first turn's text;
+    without a media item, the newline alone."""
     messages: Sequence[Message] = [{"role": "user", "content": instruct}] if isinstance(instruct, str) else instruct
     turns: list[dict[str, Any]] = [dict(message) for message in messages]
     first = turns[0].get("content") if turns else None
     if not isinstance(first, str) or turns[0].get("role") != "user":
-        raise PromptError("the first message must be the user's, with a str as content; the medium is put before it")
+        raise PromptError("expected the user's message first, with a str as content; the media item is put before it")
     medium: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
     turns[0]["content"] = [*medium, {"type": "text", "text": first if medium else "\n" + first}]
     return list(turns)
 
 
 def _render_whole(turns: Sequence[Turn], tokenizer: Tokenizer) -> Rendered:
-    """`render`, but a turn that the template leaves out is an error."""
+    """`render`, but a turn that the template omits is an error."""
     rendered = render(turns, tokenizer)
     if rendered.dropped:
         lost = ", ".join(f"{k + 1} ({turns[k].role})" for k in rendered.dropped)
-        raise PromptError(f"the chat template leaves out message {lost}; remove it, or put its text in a user message")
+        raise PromptError(f"the chat template omits message {lost}; remove it, or put its text into a user message")
     return rendered
 
 
 def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt: bool = True) -> Rendered:
-    """The conversation through the tokenizer's chat template.
+    """Render a conversation with the tokenizer's chat template.
 
-    The template never sees the turns' text, only a stand-in for each, so nothing in the text can steer it, and what
-    the template wrote is known exactly. Stripping is found out by white space around the stand-in, and done here.
-    Raises PromptError where the template refuses the conversation, or there is none.
+    The template never sees the turns' text, only a stand-in for each, so that no text can steer it, and what it wrote
+    itself is known exactly. White space around the stand-ins shows whether it strips; then the text is stripped here.
+    Raises PromptError if the template rejects the conversation, or the tokenizer has none.
     """
     template = chat_template(tokenizer)
     name = "Vl2turn"
@@ -287,7 +287,7 @@ def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt
     for match in re.finditer(f"{name}(\\d+)end", text):
         k = int(match.group(1))
         if k in seen and any(isinstance(part, Slot) for part in turns[k].parts):
-            raise PromptError(f"the chat template writes message {k + 1}, which holds media, more than once")
+            raise PromptError(f"the chat template writes message {k + 1}, which contains media, more than once")
         seen.append(k)
         left = next(_LEAD[:n] for n in range(len(_LEAD) + 1) if text[at : match.start()].endswith(_LEAD[n:]))
         right = next(_TRAIL[n:] for n in range(len(_TRAIL), -1, -1) if text.startswith(_TRAIL[:n], match.end()))
@@ -300,9 +300,9 @@ def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt
 
 
 def _strip(turn: Turn, left: str, right: str) -> list[Piece]:
-    """The turn's parts without the white space that its template takes from either end.
+    """The turn's parts without the white space that the template strips from either end.
 
-    `left`, `right`: the trial white space that went: all of it means any white space, else those characters.
+    `left`, `right`: the trial white space that was stripped: all of it means any white space, else those characters.
     """
     parts = list(turn.parts)
     while left and parts and isinstance(parts[0], str):
@@ -321,14 +321,14 @@ def _strip(turn: Turn, left: str, right: str) -> list[Piece]:
 def chat_template(tokenizer: Tokenizer) -> str:
     """The tokenizer's chat template; for Llama and Mistral tokenizers without one, LLAMA_TEMPLATE.
 
-    Raises PromptError where there is none.
+    Raises PromptError if there is no template.
     """
     if tokenizer.chat_template:
         return str(tokenizer.get_chat_template())
     if (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>"):
         return LLAMA_TEMPLATE
     raise PromptError(
-        "the tokenizer has no chat template, and its family has no default one; put the model's chat_template.jinja "
+        "the tokenizer has no chat template, and its family has no default; put the model's chat_template.jinja "
         "into the checkpoint folder"
     )
 
@@ -345,15 +345,15 @@ def _apply(template: str, messages: list[dict[str, str]], tokenizer: Tokenizer, 
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise PromptError(
-            f"the model's chat template refuses a conversation of ({roles}): {error}. "
-            "Many templates take no system message, and only user and assistant in turn."
+            f"the model's chat template rejects a conversation of ({roles}): {error}. "
+            "Many templates accept no system message, and only alternating user and assistant messages."
         ) from error
 
 
 def stop_token_ids(tokenizer: Tokenizer, generation_config: Any = None) -> list[int]:
     """Ids that end an answer: the tokenizer's end token, then those of the checkpoint's generation_config (spec §5.2).
 
-    Raises PromptError where there is none, for the answer could not end.
+    Raises PromptError if there are none: the answer could not end.
     """
     listed = getattr(generation_config, "eos_token_id", None)
     more = listed if isinstance(listed, (list, tuple)) else [listed]

@@ -1,7 +1,7 @@
 """The older conversation templates of the public implementation's serving code, as data (spec §5.4).
 
-Only for comparison and for models trained with them: released checkpoints are prompted by their tokenizer's own chat
-template (prompts.py). Text goes in verbatim here, so these strings are for trusted text alone.
+For comparison, and for models trained with them; released checkpoints are prompted by their tokenizer's own chat
+template (prompts.py). Text is inserted verbatim here, so only pass trusted text.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ _Turns = Sequence[tuple[str, int, str]]  # name of the role, 0 user or 1 assista
 
 
 def _named(template: ConversationTemplate, turns: _Turns) -> str:
-    """`USER: question ASSISTANT: answer</s>`, the separators taking turns where there are two."""
+    """`USER: question ASSISTANT: answer</s>`, alternating between two separators if there are two."""
     seps = (template.sep, template.sep if template.sep2 is None else template.sep2)
     body = "".join(f"{role}: {text}{seps[who]}" if text else f"{role}:" for role, who, text in turns)
     return template.system + template.sep + body
@@ -72,7 +72,7 @@ def _llama2(template: ConversationTemplate, turns: _Turns) -> str:
 
 
 def _qwen(template: ConversationTemplate, turns: _Turns) -> str:
-    """ChatML: the roles bring their own markers."""
+    """ChatML: the roles contain their markers."""
     end = template.sep + "\n"
     return template.system + end + "".join(role + text + end if text else role for role, _, text in turns)
 

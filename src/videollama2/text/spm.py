@@ -1,8 +1,8 @@
 """A SentencePiece `tokenizer.model` as a `tokenizers` backend, without the sentencepiece package.
 
 Why not transformers' own conversion: it orders the merges by vocabulary index, where SentencePiece orders them by
-score, and its dummy prefix is left out where the text starts with a space. Two spaces in a row then give other ids
-than the slow tokenizer that the released models were run with.
+score, and it omits the dummy prefix if the text starts with a space. Two spaces in a row then give different ids
+from the slow tokenizer that the released models were run with.
 """
 
 import struct
@@ -19,8 +19,8 @@ def backend_from_model(path: Path) -> Any:
     """`tokenizers.Tokenizer` equal to SentencePiece's legacy Llama tokenisation: a dummy space before every stretch
     of text between control tokens.
 
-    Raises ConfigError for a file that can't be read, or that is not a byte-fallback BPE model without normalisation
-    (the Llama and Mistral families are).
+    Raises ConfigError for a damaged file, or one that is not a byte-fallback BPE model without normalisation (those of
+    the Llama and Mistral families are).
     """
     from tokenizers import AddedToken, Tokenizer, decoders, normalizers
     from tokenizers.models import BPE
@@ -28,7 +28,7 @@ def backend_from_model(path: Path) -> Any:
     try:
         pieces, special = _read(path)
     except (IndexError, KeyError, UnicodeDecodeError, struct.error) as error:
-        raise ConfigError(f"{path} is no SentencePiece model ({error!r}). Copy the file again.") from error
+        raise ConfigError(f"{path}: not a SentencePiece model ({error!r}); copy the file again") from error
     vocab = {piece: index for index, (piece, _, _) in enumerate(pieces)}
     unknown = special[0]
     backend = Tokenizer(BPE(vocab=vocab, merges=_merges(pieces), unk_token=unknown, fuse_unk=True, byte_fallback=True))
@@ -78,7 +78,7 @@ def _read(path: Path) -> tuple[list[tuple[str, float, int]], list[str]]:
     user_defined = any(kind == 4 for _, _, kind in pieces)
     if trainer.get(3, 1) != _BPE or not trainer.get(35) or len(unknown) != 1 or not plain or user_defined:
         raise ConfigError(
-            f"{path} is not a byte-fallback BPE model of the Llama and Mistral kind, and is not converted here. "
+            f"{path}: expected a byte-fallback BPE model of the Llama or Mistral kind, which this one is not. "
             "Save the tokenizer once with transformers (it writes tokenizer.json) and put that file beside it."
         )
     return pieces, unknown + control

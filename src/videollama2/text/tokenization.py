@@ -1,17 +1,17 @@
-"""Text to token ids, where what a person wrote can never become a control token.
+"""Text to token ids; what a user wrote can never become a control token.
 
-A rendered chat is a list of pieces: `Segment` (text, and whether the template or a person wrote it) and `Slot` (a
-medium's place). `encode_pieces` turns it into ids with one negative id per medium (spec §5.1).
+A rendered chat is a list of pieces: `Segment` (text, and whether the template or a user wrote it) and `Slot` (the place
+of a media item). `encode_pieces` turns it into ids with one negative id per media item (spec §5.1).
 
-How injection is ruled out. The stretch between two slots is first tokenised as one string, as the public
-implementation does. That result is used only if (a) no control literal touches text that a person wrote, and (b) the
-control ids in it are exactly those that appear when every such text is replaced by the letter x. Otherwise the
-stretch is tokenised piece by piece: control tokens are looked for in the template's own text alone, plain text goes
-through the tokenizer's normalizer, pre-tokenizer and model, which know no added tokens, and each dangerous literal is
-spelled out, one character at a time. It still decodes to what was typed. (b) is checked again on that result.
+How injection is prevented. The stretch between two slots is first tokenised as one string, as the public
+implementation does. The result is used only if (a) no control literal overlaps text that a user wrote, and (b) its
+control ids are exactly those that appear when all user text is replaced by the letter x. Otherwise the stretch is
+tokenised piece by piece: control tokens are matched in the template's own text only, plain text goes through the
+tokenizer's normalizer, pre-tokenizer and model, which know no added tokens, and each dangerous literal is spelled out,
+one character at a time. It still decodes to what was typed. (b) is checked again on that result.
 
-Markers that are plain text in the template too (`[INST]`, `<<SYS>>`, `USER:`) are spelled out likewise, so that a
-person can't produce the tokens that the template uses for them.
+Markers that are plain text in the template too (`[INST]`, `<<SYS>>`, `USER:`) are spelled out as well, so that users
+can't produce the tokens that the template uses for them.
 """
 
 import re
@@ -26,7 +26,7 @@ from ..receipt import Modality
 Tokenizer = Any  # a transformers tokenizer with a `tokenizers` backend, as `load_tokenizer` returns it
 
 SLOT_IDS: dict[Modality, int] = {"image": -200, "video": -201, "audio": -202}
-"""One negative id per medium, as in the public implementation (spec §3.1)."""
+"""One negative id per media item, as in the public implementation (spec §3.1)."""
 
 SLOT_MODALITIES: dict[int, Modality] = {slot_id: modality for modality, slot_id in SLOT_IDS.items()}
 
@@ -38,7 +38,7 @@ _TEXT_MARKER = re.compile(
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a rendered chat. `trusted`: the template or the checkpoint wrote it; otherwise a person did."""
+    """A stretch of a rendered chat. `trusted`: written by the template or the checkpoint; otherwise by a user."""
 
     text: str
     trusted: bool
@@ -46,7 +46,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one medium. A clip with picture and sound is one `video` slot."""
+    """The place of one media item. A video with its audio is one `video` slot."""
 
     modality: Modality
 
@@ -59,14 +59,14 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
     A SentencePiece `tokenizer.model` is read without the sentencepiece package and gives the ids of the slow, legacy
     Llama tokenizer that the public implementation uses. The padding token falls back to the unknown token (spec §3.2),
-    then to the end token. Raises CheckpointNotFound where the folder holds none of these files, ConfigError where it
-    holds a broken one.
+    then to the end token. Raises CheckpointNotFound if the folder has none of these files, ConfigError if one is
+    broken.
     """
     try:
         tokenizer = _read_tokenizer(Path(folder))
     except VideoLlama2Error:
         raise
-    except Exception as error:  # the tokenizers library knows no narrower class
+    except Exception as error:  # the tokenizers library raises nothing narrower
         raise ConfigError(f"the tokenizer in {folder} can't be read ({error}); fetch its files again") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
@@ -86,17 +86,17 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     if (folder / "vocab.json").is_file():
         return AutoTokenizer.from_pretrained(folder)
     raise CheckpointNotFound(
-        f"no tokenizer in {folder}: found none of tokenizer.json, tokenizer.model, vocab.json. "
-        "Copy the tokenizer files of the language model into the folder."
+        f"{folder}: no tokenizer; expected tokenizer.json, tokenizer.model or vocab.json. "
+        "Copy the language model's tokenizer files into the folder."
     )
 
 
 def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> list[int]:
     """Ids of a rendered chat; each slot is its negative id, text between slots is tokenised on its own (spec §5.1).
 
-    `template`: source of the chat template, searched for markers that a person must not produce either. No id that
-    stems from an untrusted segment is a control id. Raises PromptError where the tokenizer makes that impossible, and
-    for text that is not valid Unicode.
+    `template`: source of the chat template, searched for markers that users must not produce either. No id from an
+    untrusted segment is a control id. Raises PromptError if the tokenizer makes that impossible, and for text that is
+    not valid Unicode.
     """
     trusted = [p.text for p in pieces if isinstance(p, Segment) and p.trusted]
     controls = _Controls.of(tokenizer, "\n".join([template, *trusted]))
@@ -114,11 +114,11 @@ def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str =
 
 @dataclass(frozen=True)
 class _Controls:
-    """What is control in one prompt: the added tokens, and the template's textual markers."""
+    """The control tokens of one prompt: added tokens, and the template's textual markers."""
 
-    added: dict[str, Any]  # literal → AddedToken; every one of them, to find in the template's text
-    ids: frozenset[int]  # of those that a person must not produce
-    dangerous: re.Pattern[str]  # finds, also overlapping, the literals that a person must not produce
+    added: dict[str, Any]  # literal → AddedToken, all of them: matched in the template's text
+    ids: frozenset[int]  # of those that users must not produce
+    dangerous: re.Pattern[str]  # matches, overlapping too, the literals that users must not produce
     in_template: re.Pattern[str]
 
     @classmethod
@@ -136,7 +136,7 @@ class _Controls:
         added = {token.content: token for token in decoder.values()}
         model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
         if getattr(model, "unk_token", None) is not None:
-            ids.discard(tokenizer.unk_token_id)  # what stands for unknown characters is ordinary text
+            ids.discard(tokenizer.unk_token_id)  # the token for unknown characters is ordinary text
         literals.update(m for m in _TEXT_MARKER.findall(trusted) if m not in added)
         literals.discard("")
         return cls(added, frozenset(ids), _any_of(literals, overlapping=True), _any_of(added))
@@ -161,7 +161,7 @@ def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: 
         text.encode()
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"the text holds {text[error.start]!r}, which is no Unicode character (half of a surrogate pair). "
+            f"the text holds {text[error.start]!r}, which is not a Unicode character but half of a surrogate pair. "
             "Decode the input with the right encoding, or with errors='replace'."
         ) from None
     harmless = "".join(s.text if s.trusted else "x" * bool(s.text) for s in stretch)
@@ -174,8 +174,8 @@ def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: 
     ids = _encode_apart(stretch, dangers, tokenizer, controls)
     if controls.sequence(ids) != expected:
         raise PromptError(
-            "this tokenizer turns some of the given text into a control token, whatever is done about it; "
-            "remove what looks like a chat marker from the text"
+            "this tokenizer turns some of the text into a control token, which could not be prevented; "
+            "remove whatever looks like a chat marker from the text"
         )
     return ids
 
@@ -186,9 +186,9 @@ def _encode(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _dangerous_characters(stretch: Sequence[Segment], controls: _Controls) -> list[bool]:
-    """Per character of the stretch: a person wrote it, and it is part of a control literal.
+    """Per character of the stretch: a user wrote it, and it is part of a control literal.
 
-    The literal may lie partly in the template's text; only the person's characters are marked.
+    The literal may lie partly in the template's text; only the user's characters are marked.
     """
     text = "".join(s.text for s in stretch)
     written = [not s.trusted for s in stretch for _ in s.text]
@@ -205,8 +205,8 @@ def _encode_apart(
     """Ids of a stretch with control tokens matched in the template's text only, and dangers spelled out."""
     ids: list[int] = []
     run = ""  # plain text since the last control token or spelled-out character
-    at_start = True  # nothing was encoded since the start, or since a control token: a dummy prefix belongs here
-    eat_space = False  # the last control token swallows white space on its right
+    at_start = True  # nothing was encoded since the start or a control token, so a dummy prefix belongs here
+    eat_space = False  # the last control token strips white space on its right
 
     def flush() -> None:
         nonlocal run, at_start
@@ -238,21 +238,21 @@ def _encode_apart(
 
 
 def _split_controls(segment: Segment, controls: _Controls) -> list[tuple[str, Any]]:
-    """(text, None) and (literal, AddedToken) in order; a person's text is never split."""
+    """(text, None) and (literal, AddedToken) in order; user text is never split."""
     if not segment.trusted or not controls.added:
         return [(segment.text, None)]
     return [(part, controls.added.get(part)) for part in controls.in_template.split(segment.text) if part]
 
 
 def _encode_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool) -> list[int]:
-    """Ids of text by the vocabulary alone: no added token is known here.
+    """Ids of text by the vocabulary alone, without added tokens.
 
     `prefix`: the dummy space, where the tokenizer adds one, belongs before this text; `first`: it starts the prompt.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise PromptError(
-            "the text holds what looks like a control token, and this slow tokenizer can't be kept from obeying it. "
+            "the text contains what looks like a control token, and this slow tokenizer would treat it as one. "
             "Load the tokenizer with videollama2.text.tokenization.load_tokenizer."
         )
     normal = backend.normalizer.normalize_str(text) if backend.normalizer is not None else text
