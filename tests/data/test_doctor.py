@@ -234,7 +234,7 @@ def test_the_table_and_the_numbers(found: Examination) -> None:
 
 def test_a_report_of_nothing(tmp_path: Path) -> None:
     found = examine(read_records([write(tmp_path / "t.jsonl", {})]))
-    assert not found.findings and "Nothing was found" in page(found) and "1 good, 0 not" in table(found)
+    assert not found.findings and "No findings" in page(found) and "1 good, 0 not" in table(found)
     write_report(found, tmp_path / "deep" / "er")
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError):

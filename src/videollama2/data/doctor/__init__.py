@@ -1,6 +1,6 @@
-"""The doctor of training data: opens every medium, counts every token, and says what is wrong before a run does.
+"""Checks training data before a run: opens every media file, counts every token, and reports what is wrong.
 
-examine.py   records ─► findings           worker.py    the child process that opens media
-decoding.py  children that may be killed   journal.py   what was found before, so that it is not looked for again
-lengths.py   positions of each record      report.py    terminal, JSON, a page, lists of good records
+examine.py   records ─► findings                  worker.py    the process that opens media
+decoding.py  a pool of such workers               journal.py   answers on disk, so that an interrupted check resumes
+lengths.py   positions of each record             report.py    terminal, JSON, HTML page, lists of good records
 """

@@ -1,6 +1,6 @@
-"""Media opened in child processes that can be killed: what hangs or dies there is an answer, not an accident.
+"""A pool of worker processes that open media: one that hangs or crashes is an answer, not an accident.
 
-tasks ──► one thread per worker ──► its child process, with limits on time and memory ──► answers, as they come
+tasks ──► one thread per worker ──► its process, with limits on time and memory ──► answers, as they complete
 """
 
 import contextlib
@@ -23,21 +23,21 @@ Answer = dict[str, Any]
 def answers(
     tasks: Mapping[str, Task], *, workers: int, timeout_s: float, memory_mb: int
 ) -> Iterator[tuple[str, Answer]]:
-    """Name and answer of every task, in the order in which they are done (worker.py says what they hold).
+    """Name and answer of every task, as they complete; worker.py documents both.
 
-    A task that takes longer than `timeout_s` seconds is answered {"error": "Hung"}; one whose process dies,
-    {"error": "Crashed"}; both with a "message".
+    A task that exceeds `timeout_s` is answered {"error": "Hung"}, one whose process dies {"error": "Crashed"}, both
+    with a "message".
 
     Raises:
-        VideoLlama2Error: child processes can't be started.
+        VideoLlama2Error: worker processes can't be started.
     """
     waiting: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
     for item in tasks.items():
         waiting.put(item)
     done: queue.SimpleQueue[tuple[str, Answer] | VideoLlama2Error] = queue.SimpleQueue()
     limits = WorkerLimits(seconds=timeout_s, cpu_seconds=max(8 * timeout_s, 1.0), memory_mb=memory_mb)
-    crew = [Worker(COMMAND, limits) for _ in range(min(workers, len(tasks)))]
-    threads = [threading.Thread(target=_work, args=(worker, waiting, done), daemon=True) for worker in crew]
+    pool = [Worker(COMMAND, limits) for _ in range(min(workers, len(tasks)))]
+    threads = [threading.Thread(target=_work, args=(worker, waiting, done), daemon=True) for worker in pool]
     for thread in threads:
         thread.start()
     try:
@@ -50,7 +50,7 @@ def answers(
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
-        for worker in crew:
+        for worker in pool:
             worker.close()
         for thread in threads:
             thread.join()

@@ -1,12 +1,12 @@
-"""What is wrong with training data, before a run finds out: `videollama2 data doctor`.
+"""Find what is wrong with training data before a run does: `videollama2 data doctor`.
 
-    records ── media, each opened in a process that can be killed (decoding.py) ──┐
+    records ── media, each opened in a worker process (decoding.py)             ──┐
             ── files of equal size, hashed ── duplicates                          ├─► findings ──► report.py
             ── text, by the model's tokenizer ── lengths, labels (lengths.py)   ──┘
 
-A `problem` is a record that can't be learned from as it stands; it is left out of the clean list. A `remark` is worth
-knowing and changes nothing. Every answer is written to a journal at once, so that a doctor who was stopped goes on
-where it was; a file that has changed since is looked at again.
+A `problem` is a record that can't be learned from as it is; it is dropped from the clean list. A `remark` is only
+information. Every answer is written to a journal at once, so an interrupted check resumes where it stopped; files that
+have changed since are opened again.
 """
 
 import hashlib
@@ -31,15 +31,15 @@ from .journal import DoctorJournal
 from .lengths import Length, Lengths
 
 Severity = Literal["problem", "remark"]
-Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+Progress = Callable[[str, int, int], None]  # (stage, number done, number in all)
 
-LEAST_FRAMES = 2  # different ones, of a video
-LEAST_SOUND = 0.1  # seconds
-MOST_SECONDS = 86_400  # for one medium; what a system can count to is not much more
-MOST_MEMORY_MB = 1 << 24
-FRAMES = 8  # of a video, where no model says how many
-_SLACK = 0.5  # seconds by which a range may end after its medium
-_SLACK_SHARE = 0.1  # of a range that may be missing
+MIN_FRAMES = 2  # different frames of a video
+MIN_AUDIO_SECONDS = 0.1
+MAX_TIMEOUT_S = 86_400  # per media item
+MAX_MEMORY_MB = 1 << 24
+FRAMES = 8  # of a video, without a model
+_SLACK = 0.5  # seconds by which a time range may exceed its file
+_SLACK_SHARE = 0.1  # share of a time range that may be missing
 _OF_ERROR = {
     "MediaNotFound": "missing",
     "NoAudioStream": "no sound",
@@ -53,7 +53,7 @@ _OF_ERROR = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing about one record. `kind` is a short name to count by ("missing", "too long"), `message` says all."""
+    """Something found in one record; `kind` is a short name to count by ("missing", "too long")."""
 
     origin: str
     id: str
@@ -65,17 +65,17 @@ class Finding:
 
 @dataclass(kw_only=True)
 class Examination:
-    """What the doctor found.
+    """The doctor's result.
 
     Attributes:
-        total: records that the files hold, bad ones included.
-        kinds: records by kind ("av", "text", …).
+        total: records in the files, bad ones included.
+        kinds: number of records by kind ("av", "text", …).
         findings: problems and remarks, in the order of the records.
         good: the records without a problem.
-        seconds: used length of the medium of each record that has one and could be opened.
-        lengths: tokens of each record, where a model was given.
-        reused: answers that an earlier examination had left.
-        settings: what was asked for.
+        seconds: used length of each media item that could be opened.
+        lengths: tokens of each record, given a model.
+        reused: number of answers from the journal.
+        settings: of the examination.
     """
 
     total: int
@@ -89,11 +89,11 @@ class Examination:
 
     @property
     def problems(self) -> list[Finding]:
-        """Findings for which a record is left out."""
+        """Findings that drop a record from the clean list."""
         return [finding for finding in self.findings if finding.severity == "problem"]
 
     def counted(self, severity: Severity) -> dict[str, int]:
-        """Records with each kind of finding, most frequent first."""
+        """Number of findings by kind, most frequent first."""
         return dict(Counter(f.kind for f in self.findings if f.severity == severity).most_common())
 
 
@@ -111,23 +111,25 @@ def examine(
     protocol: str | None = None,
     on_progress: Progress | None = None,
 ) -> Examination:
-    """Open every medium and count every token.
+    """Open every media item and count every token.
 
     Args:
-        processor: the model's; without it no tokens are counted.
-        unread: origin and complaint of records that could not even be read (`read_records(on_bad=…)`).
-        workers: child processes that open media; 0: one for each core.
-        timeout_s, memory_mb: what one medium may take, in seconds of wall-clock time and MiB.
-        folder: where the journal is kept, made if need be; None: nothing is kept.
-        max_length: most positions of a record, media included; None: the model's context.
-        frames, protocol: how media are opened; None: as the model has it, else 8 frames under "full".
+        records: to examine.
+        processor: of a model; None: tokens are not counted.
+        unread: (origin, error) of records that could not be parsed (`read_records(on_bad=…)`).
+        workers: processes that open media; 0: one per core.
+        timeout_s, memory_mb: limits per media item, in wall-clock seconds and MiB.
+        folder: of the journal, made if missing; None: no journal.
+        max_length: maximum positions of a record, media included; None: the model's context.
+        frames, protocol: how media are opened; None: the model's values, or 8 frames under "full".
+        on_progress: called as answers arrive.
 
     Raises:
-        UsageError: a setting makes no sense, or no protocol has this name.
+        UsageError: a setting is out of range, or the protocol is unknown.
         StorageError: the folder can't be written.
-        VideoLlama2Error: child processes can't be started.
+        VideoLlama2Error: worker processes can't be started.
     """
-    _refuse_odd(workers, timeout_s, memory_mb, max_length=max_length, frames=frames)
+    _check_settings(workers, timeout_s, memory_mb, max_length=max_length, frames=frames)
     config = None if processor is None else processor.config
     frames = frames or (FRAMES if config is None else config.num_frames)
     chosen = named_protocol(protocol or ("full" if config is None else config.protocol))
@@ -143,29 +145,26 @@ def examine(
     found.reused = journal.reused
     found.settings = {
         "frames": frames, "protocol": chosen.name, "timeout_s": timeout_s, "memory_mb": memory_mb,
-        "max_length": None if lengths is None else lengths.most,
+        "max_length": None if lengths is None else lengths.max_length,
     }  # fmt: skip
     return found
 
 
-def _refuse_odd(workers: int, timeout_s: float, memory_mb: int, **counts: int | None) -> None:
-    """Raise UsageError for settings under which every medium would seem to be bad."""
-    right = workers >= 0 and 0 < timeout_s <= MOST_SECONDS and 0 < memory_mb <= MOST_MEMORY_MB
-    if (
-        not right
-        or not all(n > 0 for n in counts.values() if n is not None)
-        or (counts["frames"] or 1) > MAX_NUM_FRAMES
-    ):
-        told = ", ".join(f"{name}={n}" for name, n in counts.items())
+def _check_settings(workers: int, timeout_s: float, memory_mb: int, **counts: int | None) -> None:
+    """Raise UsageError for settings under which every media item would seem bad."""
+    limits = workers >= 0 and 0 < timeout_s <= MAX_TIMEOUT_S and 0 < memory_mb <= MAX_MEMORY_MB
+    positive = all(n > 0 for n in counts.values() if n is not None)
+    if not limits or not positive or (counts["frames"] or 1) > MAX_NUM_FRAMES:
+        others = ", ".join(f"{name}={n}" for name, n in counts.items())
         raise UsageError(
-            f"workers={workers}, timeout_s={timeout_s:g}, memory_mb={memory_mb}, {told}; expected workers ≥ 0 and the "
-            f"others above 0: at most {MOST_SECONDS:,} s, {MOST_MEMORY_MB:,} MiB and {MAX_NUM_FRAMES:,} frames"
+            f"workers={workers}, timeout_s={timeout_s:g}, memory_mb={memory_mb}, {others}; expected workers ≥ 0, the "
+            f"others above 0, and at most {MAX_TIMEOUT_S:,} s, {MAX_MEMORY_MB:,} MiB and {MAX_NUM_FRAMES:,} frames"
         )
 
 
 @dataclass(kw_only=True, frozen=True)
 class _File:
-    """What the system says of a path: bytes, time of change and where it lies, or why it says nothing."""
+    """A path's stat: size, modification time, device and inode; or why there is none."""
 
     path: str
     place: tuple[int, int] = (0, 0)
@@ -176,7 +175,7 @@ class _File:
 
 
 class _Doctor:
-    """One examination on its way."""
+    """The state of an examination."""
 
     def __init__(
         self, journal: DoctorJournal, workers: int, report: Progress, *, frames: int, protocol: Protocol
@@ -185,13 +184,13 @@ class _Doctor:
         self._frames, self._protocol = frames, protocol
         self._files: dict[str, _File] = {}
         self._hashes: dict[str, str] = {}
-        self._first: dict[str, str] = {}  # hash -> the first path with that content
-        self._said: dict[str, str] = {}  # content and text -> the first record with them
+        self._first: dict[str, str] = {}  # hash → the first path with that content
+        self._seen: dict[str, str] = {}  # hash of media and conversation → the first record with them
 
     # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def open_media(self, records: Sequence[Record]) -> None:
-        """Every medium of the records, as each record wants it, once."""
+        """Open every media item, once per way in which records use it."""
         tasks = {}
         for record in records:
             files = [self._file(path) for path in record.paths]
@@ -201,7 +200,7 @@ class _Doctor:
         self._ask("opening media", tasks)
 
     def hash_media(self) -> None:
-        """The content of files that may be equal, which are those of equal size."""
+        """Hash the files that may be equal: those of equal size."""
         same_size = defaultdict(list)
         for file in self._files.values():
             if file.plain and file.size:
@@ -223,8 +222,8 @@ class _Doctor:
         }  # fmt: skip
 
     def _key(self, task: Task, files: Sequence[_File]) -> str:
-        told = [dict(task), [[file.size, file.changed] for file in files]]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+        identity = [dict(task), [[file.size, file.changed] for file in files]]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
     def _ask(self, what: str, tasks: Mapping[str, Task]) -> None:
         left = {key: task for key, task in tasks.items() if key not in self._journal.media}
@@ -241,7 +240,7 @@ class _Doctor:
             try:
                 stat = Path(path).stat()
                 held = [stat]
-                if S_ISDIR(stat.st_mode):  # of pictures: one of them may be written anew
+                if S_ISDIR(stat.st_mode):  # of frames, any of which may change
                     held += [picture.stat() for picture in Path(path).iterdir() if picture.is_file()]
                 self._files[path] = _File(
                     path=path, place=(stat.st_dev, stat.st_ino), size=sum(one.st_size for one in held),
@@ -255,7 +254,7 @@ class _Doctor:
     # ── judging ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def judge(self, records: Sequence[Record], lengths: Lengths | None, found: Examination) -> None:
-        """Every record: its findings, its length, and whether it is good."""
+        """Add every record's findings and length, and the record if it is good."""
         for count, record in enumerate(records, 1):
             facts = self._facts(record)
             seen = [*self._of_media(record, facts), *self._of_content(record), *_of_text(record)]
@@ -275,7 +274,7 @@ class _Doctor:
                 self._report("reading texts", count, len(records))
 
     def _facts(self, record: Record) -> Answer | None:
-        """What is known of the record's medium; None for text alone."""
+        """The facts about a record's media item; None for text alone."""
         if record.media is None:
             return None
         files = [self._file(path) for path in record.paths]
@@ -293,18 +292,18 @@ class _Doctor:
         yield from _of_facts(record, facts)
 
     def _of_content(self, record: Record) -> "Iterator[_Seen]":
-        """Whether the same was said of the same before, and whether the same file has another name."""
+        """Duplicates: of a record, and of a file under another path."""
         contents = [self._hashes.get(path, path) for path in record.paths]
         media = record.media
-        asked = None if media is None else (media.start, media.end, media.video, media.audio)
-        told = json.dumps([contents, asked, record.conversation], sort_keys=True)
-        key = hashlib.sha256(told.encode()).hexdigest()
-        first = self._said.setdefault(key, record.origin)
+        use = None if media is None else (media.start, media.end, media.video, media.audio)
+        identity = json.dumps([contents, use, record.conversation], sort_keys=True)
+        key = hashlib.sha256(identity.encode()).hexdigest()
+        first = self._seen.setdefault(key, record.origin)
         if first != record.origin:
-            yield "problem", "duplicate", f"it says the same of the same as {first}"
+            yield "problem", "duplicate", f"same conversation about the same media as {first}"
             return
         if isinstance(record.media and record.media.source, tuple):
-            return  # a still scene has equal frames
+            return  # frames of a static scene are equal
         for path, content in zip(record.paths, contents, strict=True):
             other = self._first.setdefault(content, path)
             if self._file(other).place != self._file(path).place:
@@ -315,25 +314,29 @@ _Seen = tuple[Severity, str, str]
 
 
 def _of_facts(record: Record, facts: Answer) -> Iterator[_Seen]:
-    """What the opened medium shows to be wrong."""
+    """Findings about a media item that could be opened."""
     media = record.media
     assert media is not None
     if media.video:
         still = facts["kind"] == "image"
         if facts["kind"] == "audio":
-            yield "problem", "no pictures", "it holds sound only; expected the key 'audio' for it"
+            yield "problem", "no pictures", "it holds audio only; expected the key 'audio'"
         elif still != (record.modality == "image"):
             right = "image" if still else "video"
-            yield "problem", "wrong medium", f"it is a {'picture' if still else 'video'}; expected the key {right!r}"
-        elif not still and facts["different"] < LEAST_FRAMES:
-            yield "problem", "too short", f"it gives {facts['different']} picture; expected {LEAST_FRAMES} or more"
+            yield "problem", "wrong medium", f"it is {'an image' if still else 'a video'}; expected the key {right!r}"
+        elif not still and facts["different"] < MIN_FRAMES:
+            yield "problem", "too short", f"expected {MIN_FRAMES} or more different frames, got {facts['different']}"
     if media.audio:
-        yield from _of_sound(facts)
-    asked = None if media.end is None else media.end - (media.start or 0.0)
+        yield from _of_audio(facts)
+    requested = None if media.end is None else media.end - (media.start or 0.0)
     used = _used_seconds(record, facts)
-    if asked is not None and used and asked - used[0] > _SLACK:
-        severity: Severity = "problem" if asked - used[0] > _SLACK_SHARE * asked else "remark"
-        yield severity, "too short", f"{used[0]:.2f} of the {asked:g} s from {media.start or 0.0:g} s are there"
+    if requested is not None and used and requested - used[0] > _SLACK:
+        severity: Severity = "problem" if requested - used[0] > _SLACK_SHARE * requested else "remark"
+        yield (
+            severity,
+            "too short",
+            f"expected {requested:g} s from {media.start or 0.0:g} s, got {used[0]:.2f} s",
+        )
     for loss in facts["losses"]:
         if "frames are used" in loss:
             yield "remark", "not all used", loss
@@ -341,39 +344,39 @@ def _of_facts(record: Record, facts: Answer) -> Iterator[_Seen]:
             yield "problem", "damaged", loss
 
 
-def _of_sound(facts: Answer) -> Iterator[_Seen]:
+def _of_audio(facts: Answer) -> Iterator[_Seen]:
     if facts["sound"] == "absent":
         reason = next((loss for loss in facts["losses"] if loss.startswith("the sound is not used")), "it has none")
-        yield "problem", "no sound", f"its sound is asked for; {reason}"
-    elif facts["sound_seconds"] is not None and facts["sound_seconds"] < LEAST_SOUND:
+        yield "problem", "no sound", f"the record uses audio; {reason}"
+    elif facts["sound_seconds"] is not None and facts["sound_seconds"] < MIN_AUDIO_SECONDS:
         yield (
             "problem",
             "too short",
-            f"it has {facts['sound_seconds']:.3f} s of sound; expected {LEAST_SOUND:g} or more",
+            f"expected {MIN_AUDIO_SECONDS:g} s or more of audio, got {facts['sound_seconds']:.3f} s",
         )
     elif facts["sound"] == "silent":
-        yield "remark", "silent", "its sound is digital silence"
+        yield "remark", "silent", "its audio is digital silence"
 
 
 def _of_text(record: Record) -> Iterator[_Seen]:
-    said = [turn["value"].strip() for turn in record.conversation if turn["from"] == "gpt"]
-    if not any(said):
-        what = "no turn is from gpt" if not said else "every answer is empty"
+    answers = [turn["value"].strip() for turn in record.conversation if turn["from"] == "gpt"]
+    if not any(answers):
+        what = "no turn is from gpt" if not answers else "every answer is empty"
         yield "problem", "nothing to learn", f"{what}; expected an answer to learn"
 
 
 def _used_seconds(record: Record, facts: Answer | None) -> list[float]:
-    """Seconds of the medium in the asked range; nothing for stills, text, frame lists, and what can't be opened."""
+    """[seconds of the file in the requested range]; [] for images, text, lists of frames, and unreadable files."""
     media = record.media
     if media is None or facts is None or facts.get("seconds") is None or facts["kind"] == "image":
         return []
     if isinstance(media.source, tuple):
         return []
-    if not media.video:  # of a sound, the asked range alone was measured
+    if not media.video:  # audio alone is measured in the requested range
         return [facts["seconds"]]
     end = facts["seconds"] if media.end is None else min(media.end, facts["seconds"])
     return [max(end - (media.start or 0.0), 0.0)]
 
 
 def _quiet(what: str, done: int, total: int) -> None:
-    """Nobody wants to know how far it is."""
+    """No progress report."""

@@ -1,4 +1,4 @@
-"""How many positions each training record takes, and how many of them are trained on (spec §6.5)."""
+"""How many positions each training record takes, and how many of them are supervised (spec §6.5)."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from ..labels import IGNORE, characters_per_id, chat_example, fewest_ids
 from ..records import Record
 
 Known = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
-"""Takes the key of a question and what would answer it; gives the answer, perhaps an earlier one."""
+"""(key, function) → the function's result, or an earlier result of the same key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """Positions of one record: of its text, of its medium, and how many are supervised."""
+    """Positions of one record: of its text, of its media item, and how many are supervised."""
 
     origin: str
     text: int
@@ -36,41 +36,51 @@ class Length:
 
 
 class Lengths:
-    """Counts with a model's tokenizer and connector; the medium itself is not opened here."""
+    """Counts positions by a model's tokenizer and connector, without opening media."""
 
-    def __init__(self, processor: VideoLlama2Processor, most: int | None, known: Known) -> None:
-        """`most`: positions that a record may take; None: the model's context."""
-        self._processor, self._known = processor, known
-        self.most = most or processor.config.max_positions
-        tokenizer = processor.tokenizer
-        told = [tokenizer.chat_template, tokenizer.backend_tokenizer.to_str()]
-        self._characters = characters_per_id(tokenizer)
-        self._fingerprint = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-    def of(self, record: Record, facts: Mapping[str, Any] | None) -> tuple[Length | None, tuple[str, str] | None]:
-        """Length of a record, and kind and words of what is wrong with it.
+    def __init__(self, processor: VideoLlama2Processor, max_length: int | None, known: Known) -> None:
+        """Set the model.
 
         Args:
-            facts: of its medium, as worker.py gives them; None for text alone. With an error in them there is
-                no length.
+            processor: of the model.
+            max_length: maximum positions of a record; None: the model's context.
+            known: cache of answers about texts.
         """
-        deaf = self._unsupported(record)
-        if deaf is not None:
-            return None, ("not for this model", deaf)
-        least = fewest_ids(record.conversation, self._characters)
-        if least > self.most:
-            return None, ("too long", f"{least} positions of text, or more; at most {self.most}")
-        told = [self._fingerprint, record.modality, record.conversation]
-        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        self._processor, self._known = processor, known
+        self.max_length = max_length or processor.config.max_positions
+        tokenizer = processor.tokenizer
+        identity = [tokenizer.chat_template, tokenizer.backend_tokenizer.to_str()]
+        self._characters_per_id = characters_per_id(tokenizer)
+        self._fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    def of(self, record: Record, facts: Mapping[str, Any] | None) -> tuple[Length | None, tuple[str, str] | None]:
+        """A record's length, and kind and message of what is wrong with it, if anything.
+
+        Args:
+            record: to measure.
+            facts: of its media item, from worker.py; None for text alone. With an error in them there is no length.
+        """
+        unsupported = self._unsupported(record)
+        if unsupported is not None:
+            return None, ("not for this model", unsupported)
+        least = fewest_ids(record.conversation, self._characters_per_id)
+        if least > self.max_length:
+            return None, (
+                "too long",
+                f"its text takes {least} positions or more, of at most {self.max_length}",
+            )
+        identity = [self._fingerprint, record.modality, record.conversation]
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
         text = self._known(key, lambda: self._text(record))
         if "error" in text:
             return None, ("nothing to learn" if text["nothing"] else "prompt refused", text["error"])
         if facts is not None and "error" in facts:
             return None, None
         length = Length(record.origin, text["text"], self._media(record, facts), text["supervised"])
-        if length.tokens > self.most:
+        if length.tokens > self.max_length:
             why = (
-                f"{length.tokens} positions ({length.text} of text, {length.media} of its medium); at most {self.most}"
+                f"it takes {length.tokens} positions ({length.text} of text, {length.media} of media), of at "
+                f"most {self.max_length}"
             )
             return length, ("too long", why)
         return length, None
@@ -80,9 +90,9 @@ class Lengths:
         if media is None:
             return None
         if media.video and config.vision_config is None:
-            return "it has pictures, and this model is blind"
+            return "it has pictures, but this model has no vision encoder"
         if media.audio and config.audio_config is None:
-            return "its sound is asked for, and this model is deaf"
+            return "it uses audio, but this model has no audio encoder"
         return None
 
     def _text(self, record: Record) -> dict[str, Any]:
@@ -98,6 +108,6 @@ class Lengths:
             return 0
         processor = self._processor
         frames = processor.config.num_frames if facts["kind"] == "image" else facts["frames"]
-        seen = processor.video_tokens(frames) if record.media.video and facts["frames"] else 0
-        heard = processor.audio_tokens(facts["fbank"]) if record.media.audio and facts["fbank"] else 0
-        return seen + heard
+        video = processor.video_tokens(frames) if record.media.video and facts["frames"] else 0
+        audio = processor.audio_tokens(facts["fbank"]) if record.media.audio and facts["fbank"] else 0
+        return video + audio

@@ -1,6 +1,6 @@
-"""What the doctor found, for people and for programs: a table, JSON, one page of HTML, and the list of good records.
+"""The doctor's report: a table for the terminal, JSON, an HTML page, and the lists of good records.
 
-The page needs nothing but itself: no script, no other file, no network. All text of records is escaped.
+The page is self-contained: no scripts, files or network. All text from records is escaped.
 """
 
 import html
@@ -23,13 +23,15 @@ _BINS = 30
 
 
 def write_report(found: Examination, folder: Path, files: Sequence[Path | str] = ()) -> dict[str, Path]:
-    """Write the page, the JSON and the lists of good records into the folder; returns their paths by name.
+    """Write page, JSON and lists of good records into the folder; returns their paths by name.
+
+    The good records of a single file go to clean.jsonl ("clean"). With several files each gets its own list
+    ("clean NAME"), so that training and evaluation data are not mixed.
 
     Args:
-        files: that were examined: one without a good record has its list, too, an empty one.
-
-    The good records of one file are in clean.jsonl ("clean"). Of several files, each has a list of its own
-    ("clean NAME"): what is kept back to measure on must not be learned from.
+        found: the result.
+        folder: made if missing.
+        files: that were examined; a file without good records gets an empty list.
 
     Raises:
         StorageError: the folder can't be written.
@@ -50,12 +52,12 @@ def write_report(found: Examination, folder: Path, files: Sequence[Path | str] =
         paths["report"].write_text(json.dumps(as_json(found), indent=1) + "\n", encoding="ascii")
         paths["page"].write_text(page(found), encoding="utf-8", errors="replace")
     except OSError as error:
-        raise StorageError(f"{folder} can't be written ({error.strerror or error}); name another folder") from error
+        raise StorageError(f"{folder} can't be written ({error.strerror or error}); give another --output") from error
     return paths
 
 
 def _clean_names(files: Sequence[Path | None]) -> dict[Path | None, str]:
-    """The list of each file's good records; files of one name in several folders are numbered."""
+    """File → name of its list of good records; files of the same name are numbered."""
     if len(files) == 1:
         return {files[0]: CLEAN}
     names: dict[Path | None, str] = {}
@@ -70,7 +72,7 @@ def _clean_names(files: Sequence[Path | None]) -> dict[Path | None, str]:
 
 
 def as_json(found: Examination) -> dict[str, Any]:
-    """Everything as plain data."""
+    """The result as JSON data."""
     return {
         "records": found.total,
         "good": len(found.good),
@@ -91,7 +93,7 @@ def as_json(found: Examination) -> dict[str, Any]:
 
 
 def summary(values: Sequence[float]) -> dict[str, float] | None:
-    """Count, sum, extremes, mean, median, 95th percentile; None of nothing."""
+    """Count, sum, extremes, mean, median and 95th percentile; None without values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -105,14 +107,14 @@ def summary(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def table(found: Examination) -> str:
-    """The report as text."""
+    """The report as text for the terminal."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.kinds.items()))
     lines = [f"{found.total:,} records ({kinds}): {len(found.good):,} good, {found.total - len(found.good):,} not", ""]
     rows: list[tuple[str, ...]] = [("", "least", "median", "mean", "95 %", "most")]
     for name, values, form in _quantities(found):
-        told = summary(values)
-        if told is not None:
-            rows.append((name, *(format(told[key], form) for key in ("least", "median", "mean", "p95", "most"))))
+        stats = summary(values)
+        if stats is not None:
+            rows.append((name, *(format(stats[key], form) for key in ("least", "median", "mean", "p95", "most"))))
     if len(rows) > 1:
         lines += [f"  {row[0]:<20}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows] + [""]
     for severity in ("problem", "remark"):
@@ -156,7 +158,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 
 
 def page(found: Examination) -> str:
-    """The report as one HTML page with its figures inside."""
+    """The report as an HTML page with inline figures."""
     bad = found.total - len(found.good)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.kinds.items()))
     settings = ", ".join(f"{key} {value}" for key, value in found.settings.items() if value is not None)
@@ -185,17 +187,17 @@ def page(found: Examination) -> str:
 
 
 def _text(value: str) -> str:
-    """Text of files and users, harmless inside a page."""
+    """Escape text of files and users; unprintable characters are shown as codes."""
     return html.escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value))
 
 
 def _numbers(found: Examination) -> str:
     rows = []
     for name, values, form in _quantities(found):
-        told = summary(values)
-        if told is not None:
+        stats = summary(values)
+        if stats is not None:
             cells = "".join(
-                f'<td class="number">{told[key]:{form}}</td>' for key in ("least", "median", "mean", "p95", "most")
+                f'<td class="number">{stats[key]:{form}}</td>' for key in ("least", "median", "mean", "p95", "most")
             )
             rows.append(f"<tr><td>{name}</td>{cells}</tr>")
     if not rows:
@@ -205,7 +207,7 @@ def _numbers(found: Examination) -> str:
 
 
 def _histogram(name: str, values: Sequence[float], form: str) -> str:
-    """Bars of equal width from the least to the most value."""
+    """A histogram from the least to the largest value."""
     low, high = min(values), max(values)
     bins = [0] * (1 if high == low else min(_BINS, max(len(set(values)), 2)))
     for value in values:
@@ -227,7 +229,7 @@ def _histogram(name: str, values: Sequence[float], form: str) -> str:
 
 
 def _bars(name: str, counted: Sequence[tuple[str, int, str]]) -> str:
-    """One bar for each kind, with its count."""
+    """One bar per kind, with its count."""
     most = max(n for _, n, _ in counted)
     rows = []
     for i, (kind, n, style) in enumerate(counted):
@@ -249,7 +251,7 @@ def _figure(name: str, drawing: str, height: int) -> str:
 
 def _rows(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "<p>Nothing was found.</p>"
+        return "<p>No findings.</p>"
     ordered = sorted(findings, key=lambda finding: finding.severity)  # "problem" before "remark"
     rows = [
         f'<tr><td class="{f.severity}">{_text(f.kind)}</td><td>{_text(f.origin)}</td><td>{_text(f.message)}</td></tr>'

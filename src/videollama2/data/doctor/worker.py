@@ -1,6 +1,6 @@
-"""The child process in which the doctor opens media: `python -m videollama2.data.doctor.worker`.
+"""The process in which the doctor opens media: `python -m videollama2.data.doctor.worker`.
 
-A decoder that hangs, that eats all memory or that takes its process with it takes this one only (decoding.py).
+A decoder that hangs, exhausts memory or crashes affects this process alone (decoding.py).
 """
 
 import hashlib
@@ -14,14 +14,14 @@ from ...protocols import protocol
 
 
 def facts(task: dict[str, Any]) -> dict[str, Any]:
-    """What is found when a medium is opened as training opens it.
+    """Open a media item as training does, or hash a file.
 
     Args:
         task: `source` (a path or a list of them), `start`, `end`, `video`, `audio`, `frames`, `protocol`, as the
-            arguments of `open_clip`; or `hash`, a path whose content is to be hashed.
+            arguments of `open_clip`; or `hash`, a path.
 
     Raises:
-        VideoLlama2Error, OSError, MemoryError: the medium can't be used.
+        VideoLlama2Error, OSError, MemoryError: the media item can't be used.
     """
     if "hash" in task:
         return {"hash": _hash(Path(task["hash"]))}
@@ -35,7 +35,7 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         want_video=task["video"],
         want_audio=task["audio"],
     )
-    sound = audio_input(clip, chosen) if task["audio"] and clip.kind != "image" else None
+    audio = audio_input(clip, chosen) if task["audio"] and clip.kind != "image" else None
     return {
         "kind": clip.kind,
         "seconds": _seconds(clip),
@@ -46,14 +46,14 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         "height": clip.height,
         "sound": clip.audio_state,
         "sound_seconds": None if clip.wave is None else clip.wave.seconds,
-        "fbank": 0 if sound is None or sound.fbank is None else len(sound.fbank),
+        "fbank": 0 if audio is None or audio.fbank is None else len(audio.fbank),
         "notes": list(clip.notes),
         "losses": list(clip.losses),
     }
 
 
 def _seconds(clip: Clip) -> float | None:
-    """Length of the file; of a sound, of the asked range, which is all that was looked at."""
+    """Length of the file; for audio alone, of the requested range, as the rest is not decoded."""
     if clip.frames_total and clip.fps:
         return clip.frames_total / clip.fps
     return clip.wave.available_seconds if clip.wave is not None else None
@@ -65,7 +65,7 @@ def _hash(path: Path) -> str:
 
 
 def answer(task: dict[str, Any]) -> dict[str, Any]:
-    """The task's facts, or its error by class and words."""
+    """The task's facts, or the class and message of its error."""
     try:
         return facts(task)
     except (VideoLlama2Error, OSError) as error:
@@ -73,7 +73,7 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
         return {"error": known if isinstance(error, MediaError) else "UnreadableMedia", "message": str(error)}
     except MemoryError:
         return {"error": "MediaTooLarge", "message": "opening it takes more memory than the limit"}
-    except Exception as error:  # of a decoder: its record is named as bad, the others go on
+    except Exception as error:  # a bug in a decoder makes one bad record, not a failed examination
         return {"error": "UnreadableMedia", "message": f"{type(error).__name__}: {error}"}
 
 
