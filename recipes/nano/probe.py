@@ -25,9 +25,9 @@ from videollama2.evals.benchmarks.probe import BENCHMARKS
 from videollama2.evals.items import Result
 from videollama2.evals.journal import read_results
 from videollama2.evals.manifest import read_manifest
-from videollama2.evals.report import guessing, summary
+from videollama2.evals.report.summary import guessing, summary
+from videollama2.evals.report.wording import ABLATED, interval, number
 from videollama2.evals.run import evaluate
-from videollama2.evals.wording import ABLATED, interval, number
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD, STATUS = ROOT / "src" / "videollama2" / "nano" / "MODEL_CARD.md", ROOT / "docs" / "status.md"

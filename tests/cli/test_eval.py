@@ -65,7 +65,7 @@ def test_several_with_columns_side_by_side(run: Any, tmp_path: Path, engine: Fak
     letters(tmp_path / "data" / "letters")
     argv = ("letters", "letters-more", "--data", tmp_path / "data", "--out", tmp_path / "out", "--quiet")
     code, out, _ = run(*argv, "--ablate", "text-only,audio", "--limit", 2, "--batch", 2)
-    assert code == 0 and out.count("without sound: ") == out.count("text only: ") == 2
+    assert code == 0 and out.count("without audio: ") == out.count("text only: ") == 2
     assert engine.batches == [2] * 6
     assert len(read_results(tmp_path / "out" / "letters-more")) == 6
     assert run("letters-more", *argv[2:])[0] == 2, "without --limit it is another run"

@@ -11,18 +11,19 @@ import pytest
 
 from videollama2.cli import eval_report
 from videollama2.errors import DataError, UsageError
-from videollama2.evals.compare import Side, compare, compared_markdown
 from videollama2.evals.items import Result
 from videollama2.evals.journal import write_results
 from videollama2.evals.manifest import FILE
+from videollama2.evals.report.compare import ComparedRun, compare
+from videollama2.evals.report.rendering import compared_markdown
 from videollama2.evals.stats import mcnemar
 from videollama2.jobs import write_json
 
 from .results import Plain, column, manifest
 
 
-def side(name: str, results: Sequence[Result], **run: Any) -> Side:
-    return Side(name=name, manifest=manifest(**run), results=results)
+def side(name: str, results: Sequence[Result], **run: Any) -> ComparedRun:
+    return ComparedRun(name=name, manifest=manifest(**run), results=results)
 
 
 def tasks(letters: str) -> list[Result]:
@@ -79,14 +80,14 @@ def test_other_settings_are_cautions() -> None:
     )
     text = compared_markdown(found)
     assert "caution: replies were read by different rules (--setting): strict and paper" in text
-    assert "caution: the questions were put in different words" in text
-    assert "caution: different numbers of frames were looked at: 8 and 16" in text
+    assert "caution: the questions were worded differently" in text
+    assert "caution: different numbers of frames were used: 8 and 16" in text
     assert found["columns"]["none"]["other_question"] == 2
 
 
 def test_what_can_not_be_compared_is_refused() -> None:
     one = side("a", column("RW"))
-    with pytest.raises(UsageError, match="a is a run of plain, b of other"):
+    with pytest.raises(UsageError, match="expected two runs of one benchmark, got plain in a and other in b"):
         compare(one, side("b", column("RW"), benchmark="other"), Plain())
     with pytest.raises(UsageError, match="share no column: none and audio"):
         compare(one, side("b", column("RW", "audio")), Plain())
@@ -98,7 +99,7 @@ def test_only_shared_columns_are_compared() -> None:
     both = [*column("RW"), *column("WW", "audio")]
     found = compare(side("a", both), side("b", [*both, *column("WW", "video")]), Plain())
     assert list(found["columns"]) == ["none", "audio"]
-    assert "## Asked without sound" in compared_markdown(found)
+    assert "## Asked without audio" in compared_markdown(found)
 
 
 def test_of_many_changes_some_are_listed() -> None:
@@ -133,12 +134,12 @@ def test_the_report_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (run / "report.md").read_text(encoding="utf-8") == printed
     assert json.loads((run / "summary.json").read_text())["ablations"]["none"]["outcomes"]["failed"] == 1
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "&lt;b&gt;nano&lt;/b&gt;" in text and "<b>" not in text and "no picture: " in text
+    assert "&lt;b&gt;nano&lt;/b&gt;" in text and "<b>" not in text and "no thumbnail: " in text
     assert command("report", str(run), "--json") == 0
     assert json.loads(capsys.readouterr().out)["metric"] == "accuracy"
     assert not (run / "report.html").exists()
     assert command("report", str(run), "--no-pictures") == 0
-    assert "no picture: " not in (run / "report.html").read_text(encoding="utf-8")
+    assert "no thumbnail: " not in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_compare_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videollama2.evals.html import SHOWN, page
 from videollama2.evals.items import Outcome, Result
-from videollama2.evals.report import summary
-from videollama2.evals.thumbnails import HEIGHT, MOST_WIDTH, Thumbnails
+from videollama2.evals.report.rendering import SHOWN, page
+from videollama2.evals.report.summary import summary
+from videollama2.evals.report.thumbnails import HEIGHT, MOST_WIDTH, Thumbnails
 from videollama2.media import Clip, open_clip
 
 from .results import Plain, column, manifest, result
@@ -113,7 +113,7 @@ def test_the_page_can_be_used_by_everyone() -> None:
 def test_what_the_page_says() -> None:
     words = " ".join(Reader(made([*column("RWUF" * 5), *column("WWUF" * 5, "audio")])).words)
     for said in (
-        "Plain: nano, strict setting", "25.0 %", "20 items about 20 media", "Guessing has 50.0 %", "without sound",
+        "Plain: nano, strict setting", "25.0 %", "20 items about 20 media files", "Guessing has 50.0 %", "without audio",
         "exact McNemar test: p = 0.062", "Failed (5)", "Unparsable (5)", "Wrong (5)", "MediaNotFound: it is not there",
         "A kite".lower(), "weights sha256",
     ):  # fmt: skip
@@ -167,8 +167,8 @@ def test_a_medium_is_opened_once_and_failures_are_told(tmp_path: Path, pictures:
     broken.write_bytes(b"no video")
     for _ in range(2):
         assert thumbnails.of(result("a", media=str(pictures)))[0] is not None
-        assert thumbnails.of(result("b", media="broken.mp4"))[1].startswith("no picture: ")
-        assert thumbnails.of(result("c", media="gone.mp4"))[1].startswith("no picture: ")
-        assert thumbnails.of(result("d", media=None)) == (None, "the question has no medium")
+        assert thumbnails.of(result("b", media="broken.mp4"))[1].startswith("no thumbnail: ")
+        assert thumbnails.of(result("c", media="gone.mp4"))[1].startswith("no thumbnail: ")
+        assert thumbnails.of(result("d", media=None)) == (None, "the question has no media")
     thumbnails.of(result("e", media=str(pictures), range_seconds=(1.0, 3.0)))
     assert opened == [("frames", None), ("broken.mp4", None), ("gone.mp4", None), ("frames", 1.0)]

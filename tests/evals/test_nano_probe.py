@@ -61,7 +61,7 @@ def test_figures_stand_where_readers_look(
     recipe.write_between(page, f"\n{recipe.card(tmp_path)}\n")
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before ") and text.endswith(" after") and "old" not in text
-    assert "made up, seed 1" in text and "| task | items | everything | text only | guessing |" in text
+    assert "made up, seed 1" in text and "| task | items | all modalities | text only | guessing |" in text
     assert "| object | 4 | 75.0 (" in text and text.count("| 50.0 |") == 4
     assert "openly 75.0 % (guessing 50.0 %, text alone 25.0 %)" in recipe.line(tmp_path)
     with pytest.raises(SystemExit, match="0 places"):

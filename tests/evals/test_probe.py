@@ -18,10 +18,9 @@ from videollama2.errors import DataError, MediaNotFound, UsageError
 from videollama2.evals import probe
 from videollama2.evals.benchmarks.probe import Probe, ProbeOpen
 from videollama2.evals.items import Outcome
-from videollama2.evals.leaks import leaks, tail
-from videollama2.evals.markdown import remarks
 from videollama2.evals.probe_tasks import TASKS, YES_NO, Question, Source
-from videollama2.evals.report import summary
+from videollama2.evals.report.summary import leaks, summary, tail
+from videollama2.evals.report.tables import remarks
 from videollama2.evals.run import evaluate
 from videollama2.generation.request import Request
 from videollama2.weights.nano import SHIPPED

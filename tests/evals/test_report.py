@@ -12,11 +12,12 @@ import pytest
 from videollama2.evals.items import Result
 from videollama2.evals.judge.judgements import Judgement
 from videollama2.evals.judge.questions import abouts
-from videollama2.evals.markdown import brief, category_rows, markdown, table
-from videollama2.evals.measuring import RECOMPUTED, Measured
-from videollama2.evals.report import guessing, paired, summary
+from videollama2.evals.report.measuring import RECOMPUTED, Measured
+from videollama2.evals.report.rendering import markdown, markdown_table
+from videollama2.evals.report.summary import guessing, paired, summary
+from videollama2.evals.report.tables import Table, brief, category_rows
+from videollama2.evals.report.wording import chance, interval, named, number, plain
 from videollama2.evals.stats import Draws, mcnemar, wilson
-from videollama2.evals.wording import chance, interval, named, number, plain
 
 from .results import Plain, column, manifest, result
 
@@ -40,10 +41,10 @@ def test_what_is_withheld_is_counted_and_not_measured() -> None:
     only = summary(hidden, Plain(), manifest())
     assert only["ablations"]["none"]["metrics"] == {}
     assert "no item with a public answer" in markdown(only)
-    told = "The answers of 4 items are withheld, which count nowhere: 2 read, 1 unparsable, 1 failed."
+    told = "The answers of 4 items are withheld and not scored: 2 read, 1 unparsable, 1 failed."
     assert told in brief(only)
     both = brief(summary([*column("RW"), *hidden], Plain(), manifest()))
-    assert told in both and "2 items about 2 media." in both  # what the figure stands on
+    assert told in both and "2 items about 2 media files." in both  # what the figure stands on
 
 
 def test_the_interval_of_an_accuracy_is_the_bootstraps() -> None:
@@ -188,7 +189,7 @@ def test_markdown() -> None:
     assert text.startswith("# Plain: nano, strict setting\n")
     assert "**accuracy 25.0 %**, 95 % interval" in text and "Guessing has 50.0 %." in text
     assert "20 of 40 items" in text  # of the coverage
-    assert "| everything | 20 | 5 | 5 | 5 | 5 | 0 |" in text
+    assert "| all modalities | 20 | 20 | 5 | 5 | 5 | 5 | 0 |" in text
     assert "exact McNemar test: p = 0.062." in text
     assert "a\\|b" in text and "&lt;i&gt;\\*" in text
     hostile = [replace(r, error="<script>x</script> | `a`: b") for r in column("F")]
@@ -210,7 +211,7 @@ def test_remarks_say_what_a_reader_must_know() -> None:
     text = markdown(summary(results, Plain(), told))
     for words in (
         "40 of 100 items were asked", "media of 3 items are missing", "2 items failed: KeyError 1, MediaNotFound 1",
-        "1 failure came from the program", "With 1 item, something was not used", "different machines", "2 duplicates",
+        "1 failure came from the program", "For 1 item, something was not used", "different machines", "2 duplicates",
     ):  # fmt: skip
         assert words in text, words
 
@@ -258,4 +259,4 @@ def test_words() -> None:
     assert named("token_f1") == "token f1" and named("match_of_5") == "match (of 5)"
     assert plain("a\x00\x1b[31m\u202eb\nc") == "a\\u0000\\u001b[31m\\u202eb\nc"
     assert plain("x" * 12, 10) == "xxxxxxxxxx … (2 more characters)"
-    assert table(["a"], []) == ""
+    assert markdown_table(Table(["a"], [])) == ""

@@ -104,7 +104,7 @@ def test_spearman() -> None:
     assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
     assert spearman([1, 2, 2, 3], [1, 3, 2, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     assert spearman([1, 1], [1, 2]) is None and spearman([], []) is None
-    with pytest.raises(ValueError, match="paired"):
+    with pytest.raises(ValueError, match="expected equally many values, got 1 and 2"):
         spearman([1], [1, 2])
 
 

@@ -113,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
     """Run each benchmark, and print its figures."""
     from ..device import find, own
     from ..evals.loop import ablations_of
-    from ..evals.markdown import brief
     from ..evals.registry import benchmark
+    from ..evals.report.tables import brief
     from ..evals.run import check_numbers, evaluate, media_options_for
     from ..jobs import parse_share, share_from_environment
     from ..media.clip_cache import ClipCache

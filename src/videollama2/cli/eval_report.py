@@ -116,13 +116,12 @@ def run_report(args: argparse.Namespace) -> int:
 
 
 def _report(benchmark: Any, place: Path, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from ..evals.html import page
     from ..evals.journal import read_results
     from ..evals.manifest import read_manifest
-    from ..evals.markdown import markdown
-    from ..evals.report import summary
+    from ..evals.report.rendering import markdown, page
+    from ..evals.report.summary import summary
+    from ..evals.report.thumbnails import Thumbnails
     from ..evals.run import SUMMARY
-    from ..evals.thumbnails import Thumbnails
     from ..jobs import write_json
     from ..media.worker import WorkerPool
     from ..storage import write_whole
@@ -154,8 +153,9 @@ def judgements_of(place: Path) -> dict[str, Any]:
 def run_compare(args: argparse.Namespace) -> int:
     """Print the differences for each benchmark that both have."""
     terminal.log_to_terminal(args.verbose)
-    from ..evals.compare import Side, compare, compared_markdown
     from ..evals.registry import benchmark
+    from ..evals.report.compare import ComparedRun, compare
+    from ..evals.report.rendering import compared_markdown
 
     first, second = runs(Path(args.first)), runs(Path(args.second))
     shared = [name for name in first if name in second]
@@ -166,7 +166,7 @@ def run_compare(args: argparse.Namespace) -> int:
     alone = [name for name in [*first, *second] if name not in shared]
     if alone:
         terminal.say(f"skipped, because only one side has it: {', '.join(alone)}")
-    found = [compare(Side.read(first[name]), Side.read(second[name]), benchmark(name)) for name in shared]
+    found = [compare(ComparedRun.read(first[name]), ComparedRun.read(second[name]), benchmark(name)) for name in shared]
     if args.json:
         terminal.write_json(found[0] if len(found) == 1 else found)
     else:

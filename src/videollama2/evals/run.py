@@ -22,7 +22,7 @@ from .journal import ResultJournal, known_results, write_results
 from .judge.judgements import PROBES, read_judgements
 from .loop import UNEXPECTED, Conditions, MediaOptions, Trial, ablations_of, answer_all, batches
 from .manifest import FILE, manifest, settle
-from .report import summary
+from .report.summary import summary
 
 logger = logging.getLogger(__name__)
 

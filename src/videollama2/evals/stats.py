@@ -1,10 +1,10 @@
-"""How sure a figure is: seeded bootstrap intervals, paired tests, agreement.
+"""Uncertainty of figures: seeded bootstrap intervals, paired tests, agreement.
 
-What is drawn, again and again, is the medium and not the question: ten questions about one clip are right or wrong
-together, and an interval that takes them for ten independent facts is too narrow. One set of draws serves every figure
-of a report, so figures of the same items can be subtracted draw by draw (a paired bootstrap).
+The bootstrap draws media, not questions: ten questions about one clip tend to be right or wrong together, and an
+interval that takes them as ten independent observations is too narrow. One set of draws serves every figure of a
+report, so figures of the same items can be subtracted draw by draw (a paired bootstrap).
 
-    draws = Draws(groups)                      # groups[i]: what item i is about
+    draws = Draws(groups)                      # groups[i]: the media file of item i
     draws.ratios(right, scored)                # f64[B, K]: K figures in each of the B draws
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLES, SEED, LEVEL = 2000, 0, 0.95
-_HELD = 4_000_000  # draws held at once
+_HELD = 4_000_000  # most draws in memory at once
 _Z = 1.959963984540054  # of a normal distribution, half of 1 - LEVEL lies beyond it
 
 Floats = NDArray[np.float64]
@@ -25,11 +25,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; both ends are None where nothing can be said (a single medium).
+    """A figure with its 95 % interval; both ends are None if there is none (a single media file).
 
     Attributes:
-        by: how the interval was found. A bootstrap of items that are all right (or all wrong) has no width, which
-            says nothing; Wilson's interval stands in.
+        by: the method. A bootstrap of items that are all right (or all wrong) has no width, which is meaningless;
+            Wilson's interval replaces it.
     """
 
     value: float
@@ -39,10 +39,10 @@ class Estimate:
 
 
 class Draws:
-    """B seeded draws with replacement of the groups that items belong to; the same for everything measured with it.
+    """B seeded draws with replacement of the groups that items belong to, shared by everything measured with it.
 
     Args:
-        groups: of each item, what it is about. Items of a group are drawn together.
+        groups: of each item. Items of a group are drawn together.
     """
 
     def __init__(self, groups: Sequence[Hashable], samples: int = SAMPLES, seed: int = SEED) -> None:
@@ -54,7 +54,7 @@ class Draws:
         """How often each group is drawn: i64[b, groups], in blocks whose b add up to the number of draws."""
         generator = np.random.default_rng(self._seed)
         block = max(1, min(self.samples, _HELD // max(self.groups, 1)))
-        if not self.groups:  # nothing to draw from
+        if not self.groups:  # no items
             yield np.zeros((self.samples, 0), dtype=np.int64)
             return
         for start in range(0, self.samples, block):
@@ -70,16 +70,16 @@ class Draws:
             numerators, denominators: f64[items, K], or f64[items] for one ratio.
 
         Returns:
-            f64[B, K], or f64[B]; NaN where a draw's denominator is 0.
+            f64[B, K], or f64[B]; NaN if a draw's denominator is 0.
         """
         (found,) = self.ratios_of_parts([(np.arange(len(self.of_item)), numerators, denominators)])
         return found
 
     def ratios_of_parts(self, parts: Sequence[tuple[NDArray[np.int64], Floats, Floats]]) -> list[Floats]:
-        """As `ratios`, of several parts of the items at once.
+        """As `ratios`, for several parts of the items at once.
 
         Args:
-            parts: places of items, and of these numerators and denominators: f64[places] or f64[places, K].
+            parts: places of items, with their numerators and denominators: f64[places] or f64[places, K].
         """
         summed: list[tuple[NDArray[np.int64], Floats, Floats]] = []
         for places, numerators, denominators in parts:
@@ -96,7 +96,7 @@ class Draws:
         return [np.concatenate(ratios) for ratios in found]
 
     def items(self, count: int) -> Iterator[list[int]]:
-        """The first `count` draws as places of items, each as often as it was drawn."""
+        """The first `count` draws, as places of items, repeated as often as they were drawn."""
         order = np.arange(len(self.of_item))
         left = count
         for block in self.weights():
@@ -108,7 +108,7 @@ class Draws:
 
 
 def interval(draws: Floats) -> tuple[float, float] | None:
-    """The middle 95 % of f64[B] draws; None where fewer than half of them are numbers."""
+    """The middle 95 % of f64[B] draws; None if fewer than half of them are finite."""
     known = draws[np.isfinite(draws)]
     if 2 * len(known) < len(draws) or not len(known):
         return None
@@ -117,9 +117,9 @@ def interval(draws: Floats) -> tuple[float, float] | None:
 
 
 def two_sided(draws: Floats) -> float | None:
-    """How likely a difference at least as far from zero would be if there were none, from its f64[B] draws.
+    """Two-sided p of a difference, from its f64[B] draws; None if fewer than half of them are finite.
 
-    It is never 0: with B draws nothing below about 2 / B can be told apart.
+    Never 0: B draws can't resolve p below about 2 / B.
     """
     known = draws[np.isfinite(draws)]
     if 2 * len(known) < len(draws) or not len(known):
@@ -129,13 +129,13 @@ def two_sided(draws: Floats) -> float | None:
 
 
 def wilson(right: float, count: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, which holds where all or none are right, too (Wilson 1927)."""
+    """Wilson's 95 % interval of a share, valid also if all or none are right (Wilson 1927)."""
     if count <= 0:
         return 0.0, 1.0
     share, spread = right / count, _Z * _Z / count
     middle = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    # the ends that are exact are given exactly, without rounding
+    # exact ends are returned exactly, without rounding
     return (0.0 if right <= 0 else max(0.0, middle - half)), (1.0 if right >= count else min(1.0, middle + half))
 
 
@@ -143,8 +143,8 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """Exact two-sided p of McNemar's test (1947).
 
     Args:
-        first_only, second_only: items that only one of two runs has right. Under the hypothesis that both are equally
-            good, each falls on either side like a fair coin.
+        first_only, second_only: items that only one of two runs has right. If both runs are equally good, each item
+            falls on either side like a fair coin.
     """
     count, least = first_only + second_only, min(first_only, second_only)
     term, tail = 1, 0
@@ -155,9 +155,9 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
-    """Agreement of two raters beyond what their habits alone would give (Cohen 1960); 1: always, 0: as by chance.
+    """Agreement of two raters beyond chance (Cohen 1960); 1: always, 0: as by chance.
 
-    None where there is nothing to tell: no items, or both always say the same one thing.
+    None if it is undefined: no items, or both always give the same single label.
     """
     pairs = list(zip(first, second, strict=True))
     if not pairs:
@@ -171,9 +171,9 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float 
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Rank correlation, ties sharing their mean rank; None where either side has one value only."""
+    """Rank correlation, ties sharing their mean rank; None if either side is constant."""
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values can't be paired")
+        raise ValueError(f"expected equally many values, got {len(first)} and {len(second)}")
     x, y = _ranks(first), _ranks(second)
     if not len(x) or not x.std() or not y.std():
         return None

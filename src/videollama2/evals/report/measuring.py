@@ -1,9 +1,8 @@
 """A benchmark's figures with their intervals: of the whole, of each category, and of the difference of two columns.
 
-Most figures are means over items, and a draw of the bootstrap is then a weighted mean: all of them come from one
-product of matrices. Whether a figure is one is tried and not asked: what `Benchmark.metrics` says of single items
-must give what it says of all of them, and of drawn ones. Figures that are no means (F1, CIDEr, a mean over classes)
-are computed again for each of fewer draws.
+Most figures are means over items. A draw of the bootstrap is then a weighted mean, and one matrix product gives all
+draws. Whether a figure is a mean is tested, not declared: the mean of `Benchmark.metrics` over single items must equal
+its value for all of them, and for drawn ones. Other figures (F1, a mean over classes) are recomputed for fewer draws.
 """
 
 import math
@@ -13,33 +12,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .benchmark import Benchmark
-from .items import Result
-from .loop import MISSING
-from .stats import Draws, Estimate, Floats, interval, wilson
+from ..benchmark import Benchmark
+from ..items import Result
+from ..loop import MISSING
+from ..stats import Draws, Estimate, Floats, interval, wilson
 from .wording import is_share
 
-RECOMPUTED = 200  # draws of a figure that is no mean
-_TRIED = 3  # draws on which a figure must be a mean to count as one
+RECOMPUTED = 200  # draws of a figure that is not a mean
+_TRIED = 3  # draws on which a figure is tested for being a mean
 
 Values = Mapping[str, float]
 
 
 def groups_of(*columns: Sequence[Result]) -> dict[str, Hashable]:
-    """What each item is about, by its id: its medium in any of the columns, that which is missing, else itself."""
+    """What each item is about, by its id: its media file in any column, a missing file, else itself."""
     found: dict[str, Hashable] = {}
     for result in (r for column in columns for r in column):
         if result.media is not None:
             found[result.id] = ("medium", result.media)
         elif result.error is not None and result.error.startswith(MISSING):
-            found.setdefault(result.id, ("missing", result.error))  # which names it
+            found.setdefault(result.id, ("missing", result.error))  # the error names the file
         else:
             found.setdefault(result.id, ("item", result.id))
     return found
 
 
 class Category(NamedTuple):
-    """The results of one category, all figures of them, and the main one with its interval where it has one."""
+    """The results of one category, their figures, and the main one with its interval, if it has one."""
 
     results: list[Result]
     figures: dict[str, float]
@@ -47,10 +46,11 @@ class Category(NamedTuple):
 
 
 class Measured:
-    """Results of one column, in the order of the draws' items, and what is measured on them.
+    """The figures of one column's results.
 
     Args:
-        draws: made of the groups of these results (and, for a difference, shared with the other column).
+        results: in the order of the draws' items.
+        draws: of the groups of these results; for a difference, shared with the other column.
     """
 
     def __init__(self, benchmark: Benchmark, results: Sequence[Result], draws: Draws) -> None:
@@ -63,7 +63,7 @@ class Measured:
 
     @cached_property
     def singles(self) -> dict[str, Floats]:
-        """Of each figure that is a mean, what each item gives: f64[items], NaN where the item is not part of it."""
+        """Each item's value of every figure that is a mean: f64[items], NaN if the item does not count in it."""
         single = [self._of([i]) for i in range(len(self.results))]
         columns = {name: np.array([one.get(name, math.nan) for one in single]) for name in self.values}
         tried: list[Sequence[int]] = [range(len(self.results)), *self.draws.items(_TRIED)]
@@ -80,7 +80,7 @@ class Measured:
 
     @cached_property
     def drawn(self) -> dict[str, Floats]:
-        """Of every figure, what it is in each draw: f64[B]; of those that are no means, in the first few only."""
+        """Every figure in each draw: f64[B]; figures that are not means have the first few draws only."""
         whole = range(len(self.results))
         found = dict(zip(self.singles, self._drawn_means([(name, whole) for name in self.singles]), strict=True))
         again = [name for name in self.values if name not in found]
@@ -90,7 +90,7 @@ class Measured:
         return {name: found[name] for name in self.values}
 
     def categories(self, column: str, metric: str) -> dict[str, "Category"]:
-        """Of each value of a column of categories: all figures, and the named one with its interval."""
+        """By value of a column of categories: all figures, and the named one with its interval."""
         places: dict[str, list[int]] = {}
         for i, result in enumerate(self.results):
             if column in result.categories:
@@ -131,10 +131,10 @@ class Measured:
         known = values[np.isfinite(values)]
         groups = len({int(g) for g, v in zip(self.draws.of_item[at], values, strict=False) if math.isfinite(v)})
         if len(known) and is_share(name) and set(known.tolist()) in ({0.0}, {1.0}):
-            # as many independent facts as there are media, and not as there are questions
+            # the independent observations are media, not questions
             return Estimate(value, *wilson(value * groups, groups), by="wilson")
         found = interval(drawn)
-        alike = len(known) > 0 and bool((known == known[0]).all())  # no draw could differ, which is no knowledge
+        alike = len(known) > 0 and bool((known == known[0]).all())  # no draw can differ, which tells nothing
         if found is None or alike or (name in self.singles and groups < 2) or self.draws.groups < 2:
             return Estimate(value, None, None, by=None)
         return Estimate(value, *found)

@@ -1,11 +1,11 @@
 """Published and reported figures beside ours: "reproduces", or "differs by".
 
-expected.json holds what the paper prints for the released checkpoints, what users got from them, and what papers about
-other things measured on them; each with its source, the setting it was made in, and a tolerance. Where the model, the
-benchmark, the setting or the figure has no entry, nothing is said.
+expected.json holds the paper's figures of the released checkpoints, figures that users reported, and figures that other
+papers measured; each with its source, its setting and a tolerance. A model, benchmark, setting or figure without an
+entry is not compared.
 
-A tolerance covers what is not in the print: rounding, another number format, another decoder; for figures of a judge,
-that judges differ. An interval covers what our items leave open: half a benchmark may neither reproduce nor differ.
+A tolerance covers rounding, number format and decoder; for a judge's figures, differences between judges. An interval
+covers our sample of items: half a benchmark may neither reproduce nor differ.
 """
 
 import json
@@ -16,25 +16,25 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Any, Literal
 
-from ..errors import CheckpointNotFound
-from ..weights.catalog import find
+from ...errors import CheckpointNotFound
+from ...weights.catalog import find
 from .wording import many, number, unit
 
 Says = Literal["reproduces", "differs", "open"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A figure that somebody stated.
+class KnownFigure:
+    """A figure from the literature or from users.
 
     Attributes:
         model: short name of a released checkpoint.
-        metric: as in a report; of a judge where `judged`.
+        metric: as in a report; a judge's if `judged`.
         value, tolerance: in the metric's own scale, 0.809 for 80.9 %.
         kind: `published` by the authors, `reported` by users of the checkpoint, or by a `third party`.
-        setting: of ours that is comparable.
-        frames: of a video, where stated.
-        note: what else to know.
+        setting: our comparable setting.
+        frames: of a video, if stated.
+        note: a remark for readers.
     """
 
     model: str
@@ -51,17 +51,17 @@ class Figure:
 
 
 @cache
-def figures() -> tuple[Figure, ...]:
+def known_figures() -> tuple[KnownFigure, ...]:
     """All of expected.json."""
     text = files(__package__).joinpath("expected.json").read_text(encoding="utf-8")
-    return tuple(Figure(**entry) for entry in json.loads(text)["figures"])
+    return tuple(KnownFigure(**entry) for entry in json.loads(text)["figures"])
 
 
 def compared(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is known for the model, benchmark and setting of a summary, beside its own figures.
+    """The known figures for the model, benchmark and setting of a summary, beside its own.
 
     Returns:
-        One dictionary for each: the Figure, `judge`, `ours`, `difference` (ours - theirs), `says`, `text` and
+        A dictionary for each: the KnownFigure's fields, `judge`, `ours`, `difference` (ours - theirs), `says`, `text`,
         `remarks`.
     """
     full = summary["ablations"].get("none")
@@ -69,7 +69,7 @@ def compared(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     if full is None or model is None:
         return []
     found = []
-    for figure in figures():
+    for figure in known_figures():
         here = (figure.model, figure.benchmark, figure.setting) == (
             model, _key(summary["benchmark"]), summary.get("setting"),
         )  # fmt: skip
@@ -81,7 +81,7 @@ def compared(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def released(model: Any) -> str | None:
-    """The short name of a released checkpoint: of its name, hub id, or a folder called like it; else None."""
+    """The short name of a released checkpoint, from its name, hub id, or a folder of that name; else None."""
     if not isinstance(model, str):
         return None
     for name in (model, PurePath(model).name):
@@ -92,16 +92,18 @@ def released(model: Any) -> str | None:
     return None
 
 
-def _sources(summary: Mapping[str, Any], figure: Figure) -> list[tuple[str | None, Mapping[str, Any]]]:
-    """Where ours is: the run's own figures, or those of each judge."""
+def _sources(summary: Mapping[str, Any], figure: KnownFigure) -> list[tuple[str | None, Mapping[str, Any]]]:
+    """Our figures to compare with: the run's own, or those of each judge."""
     if not figure.judged:
         return [(None, summary["ablations"]["none"]["metrics"])]
     return [(entry["judge"], entry["metrics"]) for entry in summary.get("judges", {}).get("verdicts", ())]
 
 
-def _beside(figure: Figure, judge: str | None, ours: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _beside(
+    figure: KnownFigure, judge: str | None, ours: Mapping[str, Any], summary: Mapping[str, Any]
+) -> dict[str, Any]:
     apart = ours["value"] - figure.value
-    # a rounding error of a float is no difference
+    # allow for floating-point rounding
     within = abs(apart) <= figure.tolerance + 1e-9
     inside = ours["low"] is not None and ours["low"] <= figure.value <= ours["high"]
     says: Says = "reproduces" if within else "open" if inside else "differs"
@@ -111,7 +113,7 @@ def _beside(figure: Figure, judge: str | None, ours: Mapping[str, Any], summary:
     text = {
         "reproduces": f"reproduces {theirs}",
         "differs": f"differs by {by} from {theirs}",
-        "open": f"is {by} from {theirs}, which so few items can't tell apart",
+        "open": f"is {by} from {theirs}; too few items to tell",
     }[says]
     return {
         **asdict(figure),
@@ -124,19 +126,19 @@ def _beside(figure: Figure, judge: str | None, ours: Mapping[str, Any], summary:
     }
 
 
-def _remarks(figure: Figure, judge: str | None, summary: Mapping[str, Any]) -> list[str]:
-    """What makes ours another measurement than theirs."""
+def _remarks(figure: KnownFigure, judge: str | None, summary: Mapping[str, Any]) -> list[str]:
+    """Differences between our measurement and theirs."""
     remarks = [figure.note] if figure.note else []
     frames = summary["manifest"].get("run", {}).get("frames")
     if figure.frames is not None and frames is not None and frames != figure.frames:
-        remarks.append(f"theirs has {figure.frames} frames, ours {frames}")
+        remarks.append(f"theirs used {figure.frames} frames, ours {frames}")
     coverage = summary.get("coverage", {})
     asked, available = coverage.get("asked"), coverage.get("available")
     if asked is not None and available is not None and asked < available:
-        remarks.append(f"ours is of {asked:,} of {many(available)}")
+        remarks.append(f"ours covers {asked:,} of {many(available)}")
     failed = summary["ablations"]["none"]["outcomes"]["failed"]
     if failed:
-        remarks.append(f"{many(failed)} of ours failed, and stayed counted")
+        remarks.append(f"{many(failed)} of ours failed and counted as wrong")
     if judge is not None:
         remarks.append(f"ours is judged by {judge}")
     return remarks

@@ -1,4 +1,4 @@
-"""Small pictures of media for a page: three frames of a clip beside each other, as one JPEG inside a data URL."""
+"""Thumbnails of media for a page: three frames of a clip beside each other, as one JPEG in a data URL."""
 
 import base64
 import io
@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import NoVideoStream, VideoLlama2Error
-from ..media import Clip, open_clip
-from .items import Result
+from ...errors import NoVideoStream, VideoLlama2Error
+from ...media import Clip, open_clip
+from ..items import Result
 
 FRAMES, HEIGHT, MOST_WIDTH = 3, 90, 420
 Opener = Callable[..., Clip]
 
 
 class Thumbnails:
-    """Pictures of media, each made once.
+    """Thumbnails of media, each made once.
 
     Args:
-        root: what media paths are relative to; None: the working folder.
-        opener: `media.open_clip`, or one that decodes in a child process.
+        root: folder that media paths are relative to; None: the working folder.
+        opener: `media.open_clip`, or one that decodes in a worker.
     """
 
     def __init__(self, root: Path | None = None, opener: Opener = open_clip) -> None:
@@ -30,9 +30,9 @@ class Thumbnails:
         self._made: dict[tuple[Any, ...], tuple[str | None, str]] = {}
 
     def of(self, result: Result) -> tuple[str | None, str]:
-        """A data URL, or None; and what is to be seen, or why nothing is."""
-        if result.media is None:  # of a failed item, its error says why
-            return None, "" if result.error else "the question has no medium"
+        """A data URL, or None; and which frames it shows, or why there are none."""
+        if result.media is None:  # the error of a failed item says why
+            return None, "" if result.error else "the question has no media"
         key = (result.media, *result.range_seconds)
         if key not in self._made:
             self._made[key] = self._make(result)
@@ -46,12 +46,12 @@ class Thumbnails:
         try:
             clip = self._open(path, num_frames=FRAMES, protocol="full", start=start, end=end, want_audio=False)
         except NoVideoStream:
-            return None, "sound only"
+            return None, "audio only"
         except (VideoLlama2Error, OSError, ValueError) as error:
-            # the page is about failures; that a medium can't be shown is one of the things it tells
-            return None, f"no picture: {error}"
+            # the page is about failures, and this is one of them
+            return None, f"no thumbnail: {error}"
         if not clip.frames:
-            return None, "sound only"
+            return None, "audio only"
         shown = ", ".join(f"{seconds:.1f} s" for seconds in clip.times)
         return _data_url([Image.fromarray(frame) for frame in clip.frames]), f"frames at {shown}"
 

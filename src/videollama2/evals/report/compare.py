@@ -1,7 +1,7 @@
-"""Two runs of one benchmark, item by item: what the second has more, with intervals, and what stands in the way.
+"""Two runs of one benchmark, item by item: the second's differences, with intervals, and what limits the comparison.
 
 Only items that are the same in both are compared: same id, same truth, same options. Runs of different benchmarks are
-refused. Everything else in which they differ (model, setting, prompts, frames…) is named, since one difference is the
+rejected. Everything else in which they differ (model, setting, prompts, frames…) is listed, since one difference is the
 point of a comparison and two are a trap.
 """
 
@@ -11,27 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from .benchmark import Benchmark
-from .items import Outcome, Result, columns_of_categories
-from .journal import read_results
-from .manifest import read_manifest
-from .markdown import OUTCOMES, cell_text, differences, paired_sentence, table
-from .report import columns_of, paired
-from .wording import ABLATED, chance, interval, number
+from ...errors import UsageError
+from ..benchmark import Benchmark
+from ..items import Outcome, Result, columns_of_categories
+from ..journal import read_results
+from ..manifest import read_manifest
+from .summary import columns_of, paired
 
-_SHOWN = 40  # items that changed; the JSON has all
 _CAUTIONS = {
     "setting": "replies were read by different rules (--setting)",
-    "prompts_sha256": "the questions were put in different words",
+    "prompts_sha256": "the questions were worded differently",
     "protocol": "media were prepared differently",
-    "frames": "different numbers of frames were looked at",
+    "frames": "different numbers of frames were used",
     "limit": "different parts of the benchmark were asked",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class ComparedRun:
     """One of two runs."""
 
     name: str
@@ -39,41 +36,43 @@ class Side:
     results: Sequence[Result]
 
     @classmethod
-    def read(cls, folder: Path) -> "Side":
+    def read(cls, folder: Path) -> "ComparedRun":
         """The run in a folder.
 
         Raises:
-            DataError, UsageError: the folder holds none.
+            DataError, UsageError: the folder holds no run.
         """
         return cls(name=str(folder), manifest=read_manifest(folder), results=read_results(folder))
 
 
-def compare(first: Side, second: Side, benchmark: Benchmark) -> dict[str, Any]:
+def compare(first: ComparedRun, second: ComparedRun, benchmark: Benchmark) -> dict[str, Any]:
     """Differences of the second run to the first, as plain data.
 
     Returns:
-        `settings`: what differs between the manifests; `cautions`: those of them that make figures incomparable;
-        `columns`: of each column that both have: items left out and why, `paired` (report.paired), `categories`,
-        `outcomes` (how many items went from which outcome to which), `changed` (ids).
+        `settings`: what differs between the manifests; `cautions`: those that make figures incomparable; `columns`:
+        for each column that both have: items left out and why, `paired` (summary.paired), `categories`, `outcomes`
+        (how many items moved from which outcome to which), `changed` (ids).
 
     Raises:
         UsageError: different benchmarks, no shared column, or no item that is the same in both.
     """
     names = [side.manifest["run"].get("benchmark") for side in (first, second)]
     if names[0] != names[1]:
-        raise UsageError(f"{first.name} is a run of {names[0]}, {second.name} of {names[1]}; give two of one benchmark")
+        raise UsageError(
+            f"expected two runs of one benchmark, got {names[0]} in {first.name} and {names[1]} in {second.name}"
+        )
     columns_a, columns_b = columns_of(first.results), columns_of(second.results)
     shared = [name for name in columns_a if name in columns_b]
     if not shared:
         raise UsageError(
             f"the runs share no column: {', '.join(columns_a) or 'nothing'} and {', '.join(columns_b) or 'nothing'}; "
-            "ask one of them with the other's --ablate"
+            "run one of them with the other's --ablate"
         )
     columns = {name: _column(benchmark, columns_a[name], columns_b[name]) for name in shared}
     if not any(column["items"] for column in columns.values()):
         raise UsageError(
-            f"no item is the same in {first.name} and {second.name}: {_left_out(columns[shared[0]])}; were both read "
-            "from the same annotation files?"
+            f"no item is the same in {first.name} and {second.name}: {left_out(columns[shared[0]])}; check that both "
+            "read the same annotation files"
         )
     one, two = first.manifest["run"], second.manifest["run"]
     settings = {
@@ -83,7 +82,7 @@ def compare(first: Side, second: Side, benchmark: Benchmark) -> dict[str, Any]:
         f"{words}: {settings[key][0]} and {settings[key][1]}" for key, words in _CAUTIONS.items() if key in settings
     ]
     if first.manifest["environment"] != second.manifest["environment"]:
-        cautions.append("they were made on different machines, or with different versions")
+        cautions.append("the runs were made on different machines, or with different versions")
     return {
         "benchmark": benchmark.name,
         "title": benchmark.title,
@@ -94,31 +93,6 @@ def compare(first: Side, second: Side, benchmark: Benchmark) -> dict[str, Any]:
         "cautions": cautions,
         "columns": columns,
     }
-
-
-def compared_markdown(found: Mapping[str, Any]) -> str:
-    """A comparison as Markdown."""
-    parts = [
-        f"# {cell_text(found['title'])}: {cell_text(str(found['models'][0]))} and {cell_text(str(found['models'][1]))}",
-        f"first: {cell_text(found['runs'][0])}\\\nsecond: {cell_text(found['runs'][1])}",
-        "\n".join(f"- caution: {cell_text(text)}" for text in found["cautions"]),
-        table(["differs in", "first", "second"], [[k, str(a), str(b)] for k, (a, b) in found["settings"].items()]),
-    ]
-    for name, column in found["columns"].items():
-        parts.append("## Asked with everything" if name == "none" else f"## Asked {ABLATED[name]}")
-        if left := _left_out(column):
-            parts.append(f"Not compared: {left}.")
-        if not column["items"]:
-            continue
-        parts += [paired_sentence(column["paired"]), differences(column["paired"], "first", "second")]
-        parts += _categories(column, found["metric"])
-        moves = [
-            [before, *(f"{column['outcomes'].get(f'{before} to {after}', 0):,}" for after in OUTCOMES)]
-            for before in OUTCOMES
-        ]
-        parts.append(table(["first, below; second, beside", *OUTCOMES], moves, numbers=4))
-        parts += _changed(column)
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _column(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Result]) -> dict[str, Any]:
@@ -144,7 +118,7 @@ def _column(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Resu
 
 
 def _by_category(benchmark: Benchmark, one: Sequence[Result], two: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """The main figure's difference in each category; by the first run's categories."""
+    """The main figure's difference by category of the first run."""
     found: dict[str, dict[str, Any]] = {}
     for name in columns_of_categories(one):
         for value in sorted({result.categories[name] for result in one if name in result.categories}):
@@ -156,34 +130,10 @@ def _by_category(benchmark: Benchmark, one: Sequence[Result], two: Sequence[Resu
     return found
 
 
-def _left_out(column: Mapping[str, Any]) -> str:
+def left_out(column: Mapping[str, Any]) -> str:
+    """How many items of a column were not compared, and why."""
     reasons = {
         "first_only": "only in the first", "second_only": "only in the second",
         "other_truth": "with another truth or other options", "withheld": "without a public answer",
     }  # fmt: skip
     return ", ".join(f"{column[key]:,} {words}" for key, words in reasons.items() if column[key])
-
-
-def _categories(column: Mapping[str, Any], metric: str) -> list[str]:
-    return [
-        table(
-            [name.replace("_", " "), "items", "first", "second", "difference", "95 %", "p"],
-            [
-                [value, f"{d['items']:,}", number(metric, d["first"]), number(metric, d["second"]),
-                 number(metric, d["difference"], signed=True), interval(metric, d, signed=True), chance(d["p"])]
-                for value, d in rows.items()
-            ],
-            numbers=6,
-        )
-        for name, rows in column["categories"].items()
-    ]  # fmt: skip
-
-
-def _changed(column: Mapping[str, Any]) -> list[str]:
-    changed = column["changed"]
-    if not changed:
-        return []
-    rows = [[entry["id"], entry["first"], entry["second"]] for entry in changed[:_SHOWN]]
-    left = len(changed) - len(rows)
-    more = [f"{left:,} more items changed; the JSON has all."] if left else []
-    return [table(["item that changed", "first", "second"], rows), *more]

@@ -1,15 +1,15 @@
-"""What a run amounts to: the four outcomes, figures with intervals, tables, columns side by side, as plain data.
+"""A run's summary as plain data: the four outcomes, figures with intervals, categories, columns side by side.
 
     summary(results, benchmark, manifest)["ablations"]["none"]
         items, media, withheld, outcomes {right: 61, …}, unexpected, errors, losses
         metrics     {accuracy: {value, low, high, by}}
         categories  {task: {action_count: {items, outcomes, metrics {accuracy: 0.4}, main {value, low, high, by}}}}
-    …["paired"]     one for each modality taken away: differences to the full run, item by item
-    …["leaks"]      where text alone is better than guessing: questions that give their answers away (leaks.py)
-    …["judges"]     what judges say, and how far they agree with the rules and with each other (judged.py)
+    …["paired"]     one for each removed modality: differences to the full run, item by item
+    …["leaks"]      where text alone is better than guessing: questions that give their answers away
+    …["judges"]     judges' figures, and their agreement with the rules and with each other (judges.py)
     …["expected"]   published and reported figures beside ours (expected.py)
 
-It depends on the results, the manifest and the judgements alone, so a run that was killed and went on has the same.
+It depends on the results, the manifest and the judgements alone, so that of a resumed run is the same.
 """
 
 from collections import Counter
@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from .benchmark import Benchmark
+from ..benchmark import Benchmark
+from ..items import ABLATIONS, Ablation, Outcome, Result, columns_of_categories
+from ..judge.judgements import Judgement
+from ..loop import UNEXPECTED
+from ..stats import LEVEL, SAMPLES, SEED, Draws, interval, mcnemar, two_sided
 from .expected import compared
-from .items import ABLATIONS, Ablation, Outcome, Result, columns_of_categories
-from .judge.judgements import Judgement
-from .judged import judges
-from .leaks import leaks
-from .loop import UNEXPECTED
+from .judges import judges
 from .measuring import Measured, groups_of
-from .stats import LEVEL, SAMPLES, SEED, Draws, interval, mcnemar, two_sided
 
 FORMAT = 1
-_LOSSES = 10  # kinds of losses that are counted one by one
+_LOSSES = 10  # most kinds of losses that are counted one by one
+_LEAK_LEVEL = 0.01  # probability that any of a report's warnings is false
 
 Columns = dict[Ablation, list[Result]]
 
@@ -42,16 +42,16 @@ def summary(
     judgements: Sequence[Judgement] = (),
     probes: Sequence[Judgement] = (),
 ) -> dict[str, Any]:
-    """Everything a report says, ready for JSON.
+    """All of a report's data, ready for JSON.
 
     Args:
         results: of all columns, in any order.
         manifest: of the run (manifest.py).
-        judgements, probes: of judges, where some were asked (judge/judgements.py).
+        judgements, probes: of judges, if the run was judged (judge/judgements.py).
     """
     columns = columns_of(results)
     groups = groups_of(*columns.values())
-    # items whose answers are withheld can't be measured; they are counted
+    # items whose answers are withheld can't be scored; they are counted
     measured = {
         name: Measured(benchmark, scored, Draws([groups[r.id] for r in scored]))
         for name, scored in ((name, [r for r in column if r.truth]) for name, column in columns.items())
@@ -83,21 +83,21 @@ def summary(
 
 
 def columns_of(results: Sequence[Result]) -> Columns:
-    """The results by what was taken away, in the order of a report."""
+    """The results by ablation, in the order of a report."""
     return {name: column for name in ABLATIONS if (column := [r for r in results if r.ablation == name])}
 
 
 def guessing(results: Sequence[Result]) -> float | None:
-    """The accuracy that guessing among the options has; None where there are items without options."""
+    """The accuracy of guessing among the options; None if there are items without options."""
     counts = [len(result.choices) for result in results if result.truth]
     return sum(1 / n for n in counts) / len(counts) if counts and all(counts) else None
 
 
 def paired(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Result]) -> dict[str, Any]:
-    """What the second has more (or less) than the first, on the items that both asked and that can be scored.
+    """The second's differences to the first, on the scored items that both have.
 
-    The same draws serve both, so what makes an item easy or hard for both does not blur their difference. McNemar's
-    test counts the items that only one of them has right; where answers are sentences it would say nothing.
+    Both use the same draws, so what makes an item easy or hard for both does not blur their difference. McNemar's test
+    counts the items that only one of them has right; for answers of sentences it would mean nothing.
     """
     other = {result.id: result for result in second if result.truth}
     one = [result for result in first if result.truth and result.id in other]
@@ -109,7 +109,7 @@ def paired(benchmark: Benchmark, first: Sequence[Result], second: Sequence[Resul
 
 
 def _of_pair(benchmark: Benchmark, first: Measured, second: Measured) -> dict[str, Any]:
-    """As `paired`; where both have the same items, with the draws that are made already."""
+    """As `paired`; if both have the same items, with the existing draws."""
     if [r.id for r in first.results] != [r.id for r in second.results]:
         return paired(benchmark, first.results, second.results)
     return _difference(first, second) | {"unshared": 0}
@@ -121,7 +121,7 @@ def _difference(first: Measured, second: Measured) -> dict[str, Any]:
     for name in (name for name in first.values if name in second.values):
         count = min(len(first.drawn[name]), len(second.drawn[name]))
         apart = second.drawn[name][:count] - first.drawn[name][:count]
-        # where no draw could differ, that says nothing
+        # if no draw can differ, an interval would mean nothing
         known = apart[np.isfinite(apart)]
         ends = interval(apart) if draws.groups > 1 and len(known) and np.ptp(known) > 1e-12 else None
         differences[name] = {
@@ -163,7 +163,7 @@ def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) 
         "items": len(column),
         "media": measured.draws.groups,
         "outcomes": outcomes(scored),
-        # without a truth nothing is right or wrong: what was read goes into a file to hand in
+        # without a truth nothing is right or wrong: what was read goes into a submission file
         "withheld": {
             "items": len(withheld),
             "read": sum(r.outcome not in (Outcome.UNPARSABLE, Outcome.FAILED) for r in withheld),
@@ -196,3 +196,42 @@ def _counted(counter: Counter[str], most: int | None = None) -> dict[str, int]:
 
 def _kind(error: str) -> str:
     return error.partition(":")[0].removeprefix(UNEXPECTED)
+
+
+# ── leaks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def leaks(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Where text alone is better than guessing: items, right, expected, p; `column` is None for the whole.
+
+    Guessing takes each option equally often. The probability of at least as many right guesses is exact (a
+    Poisson-binomial tail), for the whole and every category, at a level divided by their number.
+
+    Args:
+        results: of the text-only column; those without options or public answers are left out.
+    """
+    known = [result for result in results if result.truth and result.choices]
+    groups: dict[tuple[str, str] | None, list[Result]] = {None: known} if known else {}
+    for result in known:
+        for category in result.categories.items():
+            groups.setdefault(category, []).append(result)
+    found = []
+    for group, members in groups.items():
+        column, value = group or (None, None)
+        right = sum(result.outcome is Outcome.RIGHT for result in members)
+        chances = [1 / len(result.choices) for result in members]
+        p = tail(chances, right)
+        if p * len(groups) < _LEAK_LEVEL:
+            counts = {"items": len(members), "right": right, "expected": sum(chances), "p": p}
+            found.append({"column": column, "value": value, **counts})
+    return found
+
+
+def tail(chances: Sequence[float], count: int) -> float:
+    """The probability that `count` or more of independent events happen, each with its own chance."""
+    counts = np.zeros(len(chances) + 1)
+    counts[0] = 1.0
+    for n, chance in enumerate(chances):
+        counts[1 : n + 2] = counts[1 : n + 2] * (1 - chance) + counts[: n + 1] * chance
+        counts[0] *= 1 - chance
+    return float(min(1.0, counts[count:].sum()))

@@ -1,7 +1,7 @@
-"""What judges say of a run's open answers, with intervals, beside how far they agree (judge/agreement.py).
+"""Judges' figures of a run's open answers, with intervals, and their agreement (judge/agreement.py).
 
-The figures of a judge stand beside the judge-free ones and never in their place. Their intervals come from draws of
-media, as all others. Only judgements of the full run count; probes of a judge's bias never do.
+A judge's figures are shown beside the judge-free ones, never instead of them. Their intervals come from draws of media,
+as all others. Only judgements of the full run count; probes of a judge's bias never do.
 """
 
 import math
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .items import Result
-from .judge.agreement import between_judges, bias, item_values, with_measures
-from .judge.judgements import Judgement, fresh
-from .judge.questions import abouts
+from ..items import Result
+from ..judge.agreement import between_judges, bias, item_values, with_measures
+from ..judge.judgements import Judgement, fresh
+from ..judge.questions import abouts
+from ..stats import Draws, Estimate, interval, wilson
 from .measuring import groups_of
-from .stats import Draws, Estimate, interval, wilson
 
 
 def judges(
@@ -25,10 +25,10 @@ def judges(
     """Figures and agreements of all judges; empty without judgements.
 
     Returns:
-        `verdicts`: of each judge and kind of question: its setting, the states of its questions, and as `metrics` the
+        `verdicts`: for each judge and kind of question: its setting, the states of its questions, and as `metrics` the
         share of yes (`match_accuracy`) and the mean score (`match_of_5`).
-        `between`, `measures`, `bias`: as in judge/agreement.py. `stale`: judgements of replies that have changed
-        since, which count nowhere.
+        `between`, `measures`, `bias`: as in judge/agreement.py. `stale`: number of judgements of replies that have
+        changed since, which are ignored.
     """
     full = {result.id: result for result in results if result.ablation == "none" and result.truth}
     known = abouts(results)
