@@ -91,7 +91,7 @@ def test_no_paths_and_no_other_schemes(intake: MediaIntake, value: str) -> None:
 
 
 def test_urls_are_off_without_a_fetcher_and_go_through_it(intake: MediaIntake, media: Path) -> None:
-    with pytest.raises(UsageError, match="turned off"):
+    with pytest.raises(UsageError, match="does not allow media by URL"):
         intake.media(part("video_url", "https://media.example.org/a.mp4"))
     fetcher: Any = OneAddress()
     given = MediaIntake(SMALL, None, fetcher)
@@ -214,7 +214,7 @@ def test_parts_that_are_none(intake: MediaIntake, given: Any) -> None:
 def test_files_that_are_not_there(intake: MediaIntake) -> None:
     with pytest.raises(MediaNotFound):
         intake.media({"type": "file", "file": {"file_id": "file-other"}})
-    with pytest.raises(UsageError, match="keeps no files"):
+    with pytest.raises(UsageError, match="stores no files"):
         MediaIntake(SMALL, None).media({"type": "file", "file": {"file_id": "file-abc"}})
 
 

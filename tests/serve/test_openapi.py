@@ -1,11 +1,17 @@
 """The OpenAPI document says what the server does: schemathesis asks by it, right and wrong, and reads the replies."""
 
+import json
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import hypothesis
 import pytest
+from pydantic import ValidationError
+
+from videollama2.protocols import FULL, PROTOCOLS
+from videollama2.serve.schema import ChatRequest
 
 with warnings.catch_warnings():  # of libraries that schemathesis brings
     warnings.simplefilter("ignore")
@@ -69,3 +75,12 @@ def test_it_names_what_is_taken(document: dict[str, Any]) -> None:
     assert {"temperature", "top_p", "seed", "stop", "logprobs", "stream", "protocol", "strict"} <= set(
         asked["properties"]
     )
+
+
+def test_a_new_protocol_is_allowed_without_a_new_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "protocol": "squared"}
+    with pytest.raises(ValidationError, match="one of released, full, paper"):
+        ChatRequest.model_validate(named)
+    monkeypatch.setitem(PROTOCOLS, "squared", replace(FULL, name="squared", aspect="pad"))
+    assert ChatRequest.model_validate(named).protocol == "squared"
+    assert "squared" in json.dumps(ChatRequest.model_json_schema())

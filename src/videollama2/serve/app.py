@@ -1,4 +1,4 @@
-"""The application: routes over one scheduler, behind one guard."""
+"""The FastAPI application: routes over one scheduler, behind one guard."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ from .guard import RequestGuard
 from .intake import MediaIntake
 from .scheduler import Scheduler
 from .settings import ServeSettings
-from .streaming import begin, whole
+from .streaming import streamed_response, whole_response
 
 logger = logging.getLogger(__name__)
 _SWEEP_SECONDS = 60.0
@@ -39,27 +39,25 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "req
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schema.ErrorBody, "description": text}
     for status, text in {
-        400: "The request makes no sense, or a medium can't be used",
-        401: "No API key, or a wrong one",
-        403: "A page of another site",
-        404: "No such thing",
+        400: "Invalid request, or unusable media",
+        401: "Missing or wrong API key",
+        403: "A web page of another origin",
+        404: "Not found",
         408: "The body did not arrive in time",
         413: "Too large",
-        415: "A packed body",
-        421: "The server is not called by that name",
-        422: "Not used",
-        429: "Too many questions wait; see Retry-After",
-        500: "The server's fault",
-        503: "The server is stopping, or out of memory; see Retry-After",
+        415: "Compressed body",
+        421: "Host header not accepted",
+        429: "The queue is full; see Retry-After",
+        500: "Internal error",
+        503: "Stopping or out of memory; see Retry-After",
         504: "The answer took too long",
-        507: "No room for files",
+        507: "No storage left for files",
     }.items()
-    if status != 422
 }
 
 
 class ServerState:
-    """What the routes share: the engine and its scheduler, files, cache and figures."""
+    """What the routes share: engine, scheduler, files, cache and metrics."""
 
     def __init__(self, engine: Engine, settings: ServeSettings) -> None:
         self.engine, self.settings = engine, settings
@@ -76,23 +74,23 @@ class ServerState:
         self.decoding = Decoding(settings.limits)
         self.scheduler = Scheduler(engine, settings, self.metrics, self.decoding.open_clip, self.cache)
         gauge = self.metrics.gauge
-        gauge("waiting", "Questions that wait", lambda: self.scheduler.waiting)
-        gauge("running", "Questions that are being answered", lambda: self.scheduler.running)
+        gauge("waiting", "Requests that wait", lambda: self.scheduler.waiting)
+        gauge("running", "Requests being answered", lambda: self.scheduler.running)
         gauge("media_cache_bytes", "Encoded media in memory", lambda: self.cache.nbytes)
         gauge("files_bytes", "Uploaded files", lambda: self.files.bytes)
         self.started = int(time.time())
 
     def close(self) -> None:
-        """End the scheduler's threads and the child processes; temporary files go."""
+        """Stop the scheduler and the media workers, and delete temporary files."""
         self.scheduler.stop()
         self.decoding.close()
         if not self.scheduler.join(self.settings.shutdown_seconds + 5):
-            logger.warning("a step of the model did not end in time")
+            logger.warning("a decoding step did not end in time")
         self.files.close()
 
 
 def fingerprint(engine: Engine, settings: ServeSettings) -> str:
-    """Tells this model's encoded media from another's, where they outlive it: reading all weights takes a while."""
+    """Identifies the model in a cache on disk; hashing all weights takes a while, so only then."""
     if settings.cache_folder is None:
         return engine.name
     from ..evals.manifest import weights_sha256
@@ -101,10 +99,10 @@ def fingerprint(engine: Engine, settings: ServeSettings) -> str:
 
 
 def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI:
-    """The server's application; its parts are at `app.state.server`. It ends with its lifespan.
+    """The server's application; its state is `app.state.server`, closed at the end of its lifespan.
 
     Raises:
-        UsageError: settings that make no sense. OSError: its folders can't be made.
+        UsageError: invalid settings. OSError: its folders can't be created.
     """
     settings = settings or ServeSettings()
     server = ServerState(engine, settings)
@@ -121,10 +119,10 @@ def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI
     app = FastAPI(
         title="VideoLLaMA 2", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
-        description="Questions about videos, sounds and pictures over OpenAI's chat API; each answer with its receipt.",
+        description="Questions about video, audio and images over OpenAI's chat API; every answer has a receipt.",
     )  # fmt: skip
     app.state.server = server
-    _answers_to_errors(app)
+    _add_error_handlers(app)
     _model_routes(app, server)
     _chat_routes(app, server)
     _file_routes(app, server)
@@ -146,19 +144,19 @@ async def _sweep(files: FileStore) -> None:
         await asyncio.to_thread(files.sweep)
 
 
-def _answers_to_errors(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         problem = api_error(error, request.state.request_id)
         return JSONResponse(problem.body(), problem.status, problem.headers)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if isinstance(error.__cause__, OSError):  # of a form, where it is put aside while it comes
+        if isinstance(error.__cause__, OSError):  # a form is spooled to disk while it arrives
             problem = no_room(error.__cause__)
             return JSONResponse(problem.body(), problem.status)
-        words = {404: "there is nothing at this address", 405: "this address does not take that method"}
-        said = words.get(error.status_code, str(error.detail))
-        problem = ApiError(error.status_code, _CODES.get(error.status_code, "invalid_request"), said)
+        words = {404: "no such route", 405: "this route does not accept that method"}
+        message = words.get(error.status_code, str(error.detail))
+        problem = ApiError(error.status_code, _CODES.get(error.status_code, "invalid_request"), message)
         return JSONResponse(problem.body(), problem.status, {**problem.headers, **(error.headers or {})})
 
     async def invalid(_: Request, error: Exception) -> Response:
@@ -188,26 +186,26 @@ def _model_routes(app: FastAPI, server: ServerState) -> None:
     async def model(model: str) -> Any:
         """The model, by its name."""
         if model not in (engine.name, "default"):
-            raise ApiError(404, "model_not_found", f"this server has the model {engine.name}", param="model")
+            raise ApiError(404, "model_not_found", f"this server serves {engine.name}", param="model")
         return described
 
     @app.get("/health", response_model=schema.Health, responses={503: {"model": schema.Health}})
     async def health() -> Any:
-        """Whether the server is at work; answers while the model computes."""
+        """Whether the server is alive; responds while the model computes."""
         if not server.scheduler.alive:
             return JSONResponse({"status": "broken"}, 503)
         return {"status": "ok" if server.scheduler.open else "stopping"}
 
     @app.get("/ready", response_model=schema.Health, responses={503: {"model": schema.Health}})
     async def ready() -> Any:
-        """Whether it would take a question now."""
+        """Whether the server accepts requests."""
         if server.scheduler.alive and server.scheduler.open:
             return {"status": "ok"}
         return JSONResponse({"status": "stopping" if server.scheduler.alive else "broken"}, 503)
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(server.metrics.text(), headers={"Content-Type": figures.CONTENT_TYPE})
 
 
@@ -215,45 +213,45 @@ def _chat_routes(app: FastAPI, server: ServerState) -> None:
     engine, settings = server.engine, server.settings
 
     @app.post("/v1/chat/completions", response_model=schema.Completion, responses=_ERRORS)
-    async def chat(asked: schema.ChatRequest, request: Request) -> Response:
+    async def chat(body: schema.ChatRequest, request: Request) -> Response:
         """An answer to a conversation, whole or with `stream: true` as server-sent events."""
         id = f"chatcmpl-{secrets.token_hex(12)}"
-        seconds = min(settings.request_seconds, asked.timeout or settings.request_seconds)
+        seconds = min(settings.request_seconds, body.timeout or settings.request_seconds)
         pending = PendingAnswer(server.scheduler, seconds)
         job = job_for(
-            asked,
+            body,
             engine=engine,
             settings=settings,
             intake=server.intake,
             client=request.state.client,
             send=pending.send,
         )
-        log = _logger_of(asked, request, id, settings.log_content)
+        log = _logger_of(body, request, id, settings.log_content)
         pending.submit(job)
-        if asked.stream:
-            with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return await begin(request, id, pending, engine, with_usage, log)
-        return await whole(request, id, pending, engine, log)
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            return await streamed_response(request, id, pending, engine, with_usage, log)
+        return await whole_response(request, id, pending, engine, log)
 
 
-def _logger_of(asked: schema.ChatRequest, request: Request, id: str, content: bool) -> Callable[[Answer], None]:
+def _logger_of(body: schema.ChatRequest, request: Request, id: str, content: bool) -> Callable[[Answer], None]:
     def log(answer: Answer) -> None:
-        told: dict[str, Any] = {
-            "request_id": request.state.request_id, "id": id, "stream": bool(asked.stream), 
+        line: dict[str, Any] = {
+            "request_id": request.state.request_id, "id": id, "stream": bool(body.stream), 
             "finish": answer.finish_reason,
             "prompt_tokens": answer.receipt.prompt_tokens, "generated_tokens": answer.receipt.generated_tokens,
             "media": len(answer.receipt.media), "reused": len(answer.receipt.reused),
             **{name: round(value, 4) for name, value in answer.timings.items()},
         }  # fmt: skip
         if content:
-            told |= {"asked": list(_words(asked)), "answer": answer.text}
-        logger.info("answer", extra={"fields": told})
+            line |= {"asked": list(_texts(body)), "answer": answer.text}
+        logger.info("answer", extra={"fields": line})
 
     return log
 
 
-def _words(asked: schema.ChatRequest) -> Iterator[str]:
-    for message in asked.messages:
+def _texts(body: schema.ChatRequest) -> Iterator[str]:
+    for message in body.messages:
         if isinstance(message.content, str):
             yield message.content
         else:
@@ -271,18 +269,16 @@ def _file_routes(app: FastAPI, server: ServerState) -> None:
         anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
         seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=1)] = None,
     ) -> Any:
-        """Keep a file, to ask about it by its id until it expires."""
+        """Store a file; requests refer to it by its id until it expires."""
         known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
         given = [name for name, _ in (await request.form()).multi_items()]
         if unknown := sorted(set(given) - known):
             wrong = ascii(unknown[0])[1:-1][:60]
-            raise ApiError(400, "unknown_parameter", f"{wrong} is no field of an upload", param=wrong)
+            raise ApiError(400, "unknown_parameter", f"{wrong} is not a field of an upload", param=wrong)
         if len(given) > len(set(given)):
-            raise ApiError(
-                400, "invalid_value", "a field stands twice in the form; send files one by one", param="file"
-            )
+            raise ApiError(400, "invalid_value", "a form field is repeated; send files one by one", param="file")
         if anchor is None and seconds is not None:
-            raise UsageError("expires_after has no anchor; expected created_at")
+            raise UsageError("expires_after needs the anchor created_at")
         name = plain_name(file.filename)
         stored = await asyncio.to_thread(files.add, file.file, file.size or 0, name, purpose, seconds)
         return _file(stored)

@@ -1,4 +1,4 @@
-"""A chat request as a job for the scheduler, and an answer as OpenAI's clients read it."""
+"""Chat requests as jobs for the scheduler, and answers in OpenAI's format."""
 
 import asyncio
 import time
@@ -19,10 +19,10 @@ _KINDS = {"video_url": "video", "image_url": "image", "audio_url": "audio", "inp
 
 
 class PendingAnswer:
-    """A question that was taken: its events, in the server's event loop."""
+    """An answer being generated: receives its events in the server's event loop."""
 
     def __init__(self, scheduler: Scheduler, seconds: float) -> None:
-        """It may take so many seconds, from now."""
+        """Starts the time limit of `seconds`."""
         self._scheduler, self._seconds = scheduler, seconds
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + seconds
@@ -30,27 +30,27 @@ class PendingAnswer:
         self._job: ChatJob | None = None
 
     def send(self, event: Event) -> None:
-        """From any thread."""
+        """Deliver an event; may be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody is there to be told
+        except RuntimeError:  # the loop is closed: nobody receives the answer
             self.cancel()
 
     def submit(self, job: ChatJob) -> None:
-        """Raises as `Scheduler.submit`."""
+        """Queue the job; raises as `Scheduler.submit`."""
         self._scheduler.submit(job)
         self._job = job
 
     def cancel(self) -> None:
-        """Nobody wants the answer any more. Harmless where it has ended."""
+        """Cancel the job; does nothing if it has ended."""
         if self._job is not None:
             self._scheduler.cancel(self._job)
 
     async def event(self, seconds: float | None = None) -> Event | None:
-        """The next one; None if none came within `seconds`.
+        """The next event; None if there is none within `seconds`.
 
         Raises:
-            ApiError: 504, the question's time is over. Exception: what befell it.
+            ApiError: 504, the time limit is over. Exception: the job failed.
         """
         until = self._deadline if seconds is None else min(self._deadline, self._loop.time() + seconds)
         try:
@@ -66,7 +66,7 @@ class PendingAnswer:
         return event
 
     async def events(self) -> AsyncIterator[TextChunk | Answer]:
-        """All of them, the answer last; raises as `event`."""
+        """All events, the answer last; raises as `event`."""
         while True:
             event = await self.event()
             if isinstance(event, TextChunk | Answer):
@@ -76,20 +76,18 @@ class PendingAnswer:
 
 
 def job_for(
-    asked: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: MediaIntake, client: str, send: Any
+    body: schema.ChatRequest, *, engine: Engine, settings: ServeSettings, intake: MediaIntake, client: str, send: Any
 ) -> ChatJob:
-    """The job of a request.
+    """The job for a request.
 
     Raises:
-        ApiError, UsageError: it asks for what can't be.
+        ApiError, UsageError: an invalid request.
     """
-    if asked.model not in (engine.name, "default"):
-        raise ApiError(
-            404, "model_not_found", f"this server has the model {engine.name}, also called default", param="model"
-        )
+    if body.model not in (engine.name, "default"):
+        raise ApiError(404, "model_not_found", f"this server serves {engine.name}, also called default", param="model")
     parts = [
         part.model_dump(exclude_none=True)
-        for message in asked.messages
+        for message in body.messages
         if not isinstance(message.content, str)
         for part in message.content
         if not isinstance(part, schema.TextPart)
@@ -97,15 +95,18 @@ def job_for(
     most = settings.limits.max_media
     if len(parts) > most:
         raise ApiError(
-            400, "too_many_media", f"the request has {len(parts)} media; at most {most} are taken", param="messages"
+            400,
+            "too_many_media",
+            f"the request has {len(parts)} media items; expected at most {most}",
+            param="messages",
         )
     return ChatJob(
         client=client,
-        messages=[_message(message) for message in asked.messages],
+        messages=[_message(message) for message in body.messages],
         media=lambda: intake.all(parts),
-        options=_options(asked, settings),
-        protocol=protocol(asked.protocol or engine.protocol),
-        strict=bool(asked.strict),
+        options=_options(body, settings),
+        protocol=protocol(body.protocol or engine.protocol),
+        strict=bool(body.strict),
         send=send,
     )
 
@@ -121,48 +122,49 @@ def _message(message: schema.SystemMessage | schema.UserMessage | schema.Assista
     return {"role": role, "content": content}
 
 
-def _options(asked: schema.ChatRequest, settings: ServeSettings) -> GenerateOptions:
-    if asked.max_tokens is not None and asked.max_completion_tokens is not None:
+def _options(body: schema.ChatRequest, settings: ServeSettings) -> GenerateOptions:
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise ApiError(
-            400, "invalid_value", "max_tokens and max_completion_tokens are the same; give one", param="max_tokens"
+            400,
+            "invalid_value",
+            "max_tokens equals max_completion_tokens; give one of them",
+            param="max_tokens",
         )
-    if asked.stream_options is not None and not asked.stream:
-        raise ApiError(
-            400, "invalid_value", "stream_options is for streams; expected stream: true", param="stream_options"
-        )
-    if asked.top_logprobs is not None and not asked.logprobs:
+    if body.stream_options is not None and not body.stream:
+        raise ApiError(400, "invalid_value", "stream_options needs stream: true", param="stream_options")
+    if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
-    tokens = asked.max_tokens or asked.max_completion_tokens or settings.default_tokens
-    temperature = asked.temperature or 0.0
+    tokens = body.max_tokens or body.max_completion_tokens or settings.default_tokens
+    temperature = body.temperature or 0.0
     return GenerateOptions(
         max_new_tokens=min(tokens, settings.max_tokens),
-        temperature=temperature if temperature >= 1e-3 else 0.0,  # below, sampling says what the likeliest token does
-        top_p=1.0 if asked.top_p is None else asked.top_p,
-        seed=asked.seed,
-        stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ()),
-        top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
+        temperature=temperature if temperature >= 1e-3 else 0.0,  # below that, sampling equals greedy decoding
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
 
 
 def completion(id: str, answer: Answer, engine: Engine) -> dict[str, Any]:
-    """The whole answer."""
+    """The response body of a whole answer."""
     message = {"role": "assistant", "content": answer.text}
     logprobs = None if answer.logprobs is None else logprobs_of(answer.logprobs, engine)
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": logprobs}
     return {
         "id": id, "object": "chat.completion", "created": int(time.time()), "model": engine.name, "choices": [choice],
-        "usage": usage(answer), **told(answer),
+        "usage": usage(answer), **extensions(answer),
     }  # fmt: skip
 
 
-def told(answer: Answer) -> dict[str, Any]:
-    """What OpenAI's answers do not have: what was seen and heard, and how long it took."""
+def extensions(answer: Answer) -> dict[str, Any]:
+    """Fields beyond OpenAI's: the receipt, and seconds per stage."""
     plain = answer.to_dict()
     return {"receipt": plain["receipt"], "timings": {k: round(v, 6) for k, v in answer.timings.items()}}
 
 
 def usage(answer: Answer) -> dict[str, Any]:
-    """Tokens, by modality."""
+    """Token counts, by modality."""
     receipt = answer.receipt
     by_kind = {"image_tokens": 0, "video_tokens": 0, "audio_tokens": 0}
     for entry in receipt.media:
@@ -176,13 +178,13 @@ def usage(answer: Answer) -> dict[str, Any]:
     }
 
 
-def logprobs_of(found: Sequence[TokenLogprob], engine: Engine) -> dict[str, Any]:
-    """As OpenAI has them."""
+def logprobs_of(tokens: Sequence[TokenLogprob], engine: Engine) -> dict[str, Any]:
+    """Log-probabilities in OpenAI's format."""
 
     def entry(token: int, logprob: float) -> dict[str, Any]:
         text = engine.processor.decode([token])
-        whole = "\ufffd" not in text  # else it holds a part of a character, whose bytes the tokenizer does not tell
+        whole = "\ufffd" not in text  # otherwise it is part of a character, and its bytes are unknown
         return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode()) if whole else None}
 
-    content = [{**entry(t.token, t.logprob), "top_logprobs": [entry(*pair) for pair in t.top]} for t in found]
+    content = [{**entry(t.token, t.logprob), "top_logprobs": [entry(*pair) for pair in t.top]} for t in tokens]
     return {"content": content, "refusal": None}

@@ -1,6 +1,6 @@
-"""Before any route: who may ask, how much a body may hold and how fast it must come; after: a line of log, and figures.
+"""Checks every request before its route (key, host, origin, size, pace), then logs and counts it.
 
-One layer around the whole application, so that no route can be without it.
+One layer around the whole application, so that no route can lack it.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from .settings import ServeSettings
 
 access = logging.getLogger("videollama2.serve.access")
 _ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_FORM_BYTES = 64 * 1024  # of a form around a file
-_RATE = 1 << 20  # bytes a second that a long body must reach
+_FORM_BYTES = 64 * 1024  # size of the form around a file
+_MIN_RATE = 1 << 20  # bytes per second of a long body
 UPLOADS = "/v1/files"
 
 
@@ -37,12 +37,12 @@ class RequestGuard:
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: ServerMetrics) -> None:
         self.app, self._settings, self._metrics = app, settings, metrics
         self._keys = [_digest(key) for key in settings.api_keys]
-        self._held = {True: 0, False: 0}  # bytes of uploads, and of other bodies, of requests on their way
+        self._held = {True: 0, False: 0}  # bytes of running requests: of uploads, and of other bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """The ASGI application."""
         if scope["type"] != "http":
-            if scope["type"] == "websocket":  # there are none
+            if scope["type"] == "websocket":  # the server has none
                 await send({"type": "websocket.close", "code": 1008})
                 return
             await self.app(scope, receive, send)
@@ -50,61 +50,67 @@ class RequestGuard:
         await _GuardedRequest(self, scope, receive, send).run()
 
     def check(self, scope: Scope, headers: Headers) -> str:
-        """Whose request it is: a name for the scheduler.
+        """The client's name for the scheduler.
 
         Raises:
-            ApiError: it may not pass.
+            ApiError: the request is rejected.
         """
         host = headers.get("host", "")
         if self._settings.hosts and _name(host) not in self._settings.hosts:
-            raise ApiError(421, "unknown_host", "this server is not called by that name; whoever runs it can add it")
+            raise ApiError(
+                421, "unknown_host", "this server does not accept that Host header; its operator can allow it"
+            )
         origin = headers.get("origin")
         if origin is not None and origin not in self._settings.cors_origins and _site(origin) != host:
-            raise ApiError(403, "cross_origin", "pages of other sites may not call this server")
+            raise ApiError(403, "cross_origin", "web pages of other origins may not call this server")
         client = (scope.get("client") or ("?",))[0]
         if not self._keys:
             return str(client)
         given = _digest(_key(headers.get("authorization", "")))
-        matches = [hmac.compare_digest(given, key) for key in self._keys]  # all of them, whichever it is
+        matches = [
+            hmac.compare_digest(given, key) for key in self._keys
+        ]  # compare all keys, so that timing says nothing
         if not any(matches):
-            raise ApiError(401, "invalid_api_key", "this server asks for an API key: Authorization: Bearer KEY")
+            raise ApiError(401, "invalid_api_key", "missing or wrong API key; expected Authorization: Bearer KEY")
         return f"key {matches.index(True)}"
 
     def most_bytes(self, scope: Scope, headers: Headers) -> int:
-        """Of the body.
+        """Size limit of the body.
 
         Raises:
-            ApiError: its headers say that it is larger, or packed, or say twice where it ends.
+            ApiError: the headers declare a larger or compressed body, or two lengths.
         """
-        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may believe the other one
-            raise ApiError(400, "two_lengths", "a request has Transfer-Encoding or Content-Length, never both")
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may trust the other one
+            raise ApiError(
+                400, "two_lengths", "the request has Transfer-Encoding and Content-Length; expected one of them"
+            )
         upload = scope["path"] == UPLOADS
         most = self._settings.max_upload_bytes + _FORM_BYTES if upload else self._settings.max_body_bytes
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise ApiError(415, "packed_body", "a packed body is not taken; send it without Content-Encoding")
+            raise ApiError(415, "packed_body", "compressed bodies are not accepted; send it without Content-Encoding")
         length = headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length[:20]) > most:
             raise ApiError(413, "file_too_large" if upload else "request_too_large", _too_large(most))
         return most
 
     def hold(self, scope: Scope, size: int) -> bool:
-        """Count bytes of a body as held, or with a negative size as let go; False: all bodies together are too many."""
+        """Count bytes of a body as held (negative: released); False if all bodies together exceed the limit."""
         upload = scope["path"] == UPLOADS
         self._held[upload] += size
         return self._held[upload] <= (self._settings.files_bytes if upload else self._settings.bodies_bytes)
 
-    def seen(self, scope: Scope, headers: Headers, status: int, seconds: float) -> None:
-        """Count a request, and write its line."""
+    def record(self, scope: Scope, headers: Headers, status: int, seconds: float) -> None:
+        """Count and log a finished request."""
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        told: dict[str, Any] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
-        access.info("request", extra={"fields": {"request_id": scope["state"]["request_id"], **told}})
+        line: dict[str, Any] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
+        access.info("request", extra={"fields": {"request_id": scope["state"]["request_id"], **line}})
 
 
 class _GuardedRequest:
-    """One request on its way through."""
+    """One request on its way through the guard."""
 
     def __init__(self, guard: RequestGuard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
@@ -113,7 +119,7 @@ class _GuardedRequest:
         self._id = given if _ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
         self._started, self._status = time.perf_counter(), 0
         self._most = self._read = 0
-        self._whole = False
+        self._complete = False
 
     async def run(self) -> None:
         state = self._scope.setdefault("state", {})
@@ -123,29 +129,29 @@ class _GuardedRequest:
                 state["client"] = self._guard.check(self._scope, self._headers)
                 self._most = self._guard.most_bytes(self._scope, self._headers)
             except ApiError as problem:
-                await self._say(problem)
+                await self._reject(problem)
                 return
             await self._guard.app(self._scope, self._received, self._sent)
-        except Exception as error:  # no one's fault but ours
+        except Exception as error:  # a bug of ours
             access.exception("failed", extra={"fields": {"request_id": self._id}})
             if not self._status:
-                await self._say(api_error(error, self._id))
+                await self._reject(api_error(error, self._id))
         finally:
             self._guard.hold(self._scope, -self._read)
             seconds = time.perf_counter() - self._started
-            self._guard.seen(self._scope, self._headers, self._status or 499, seconds)
+            self._guard.record(self._scope, self._headers, self._status or 499, seconds)
 
-    async def _say(self, problem: ApiError) -> None:
-        # of a body that was not read, nobody should take the rest for a request
+    async def _reject(self, problem: ApiError) -> None:
+        # the unread rest of a chunked body must not be taken for the next request
         ends = {"Connection": "close"} if "transfer-encoding" in self._headers else {}
         response = JSONResponse(problem.body(), problem.status, problem.headers | ends)
         await response(self._scope, self._receive, self._sent)
 
     async def _received(self) -> Message:
-        """The next part of the body, counted; once it is whole, whatever comes."""
-        if self._whole:
+        """The next part of the body, counted; after the body, any further message."""
+        if self._complete:
             return await self._receive()
-        allowed = self._guard._settings.body_seconds + self._read / _RATE
+        allowed = self._guard._settings.body_seconds + self._read / _MIN_RATE
         try:
             async with asyncio.timeout(max(0.0, self._started + allowed - time.perf_counter())):
                 message = await self._receive()
@@ -157,20 +163,20 @@ class _GuardedRequest:
         if self._read > self._most:
             raise HTTPException(413, _too_large(self._most))
         if not room:
-            raise HTTPException(503, "too many large requests at once; ask again later", {"Retry-After": "5"})
-        self._whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            raise HTTPException(503, "too many large requests at once; try again later", {"Retry-After": "5"})
+        self._complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
     async def _sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            own = [(b"x-request-id", self._id.encode()), (b"x-content-type-options", b"nosniff")]
-            message = {**message, "headers": [*message.get("headers", []), *own]}
+            added = [(b"x-request-id", self._id.encode()), (b"x-content-type-options", b"nosniff")]
+            message = {**message, "headers": [*message.get("headers", []), *added]}
         await self._send(message)
 
 
 def _too_large(most: int) -> str:
-    return f"the request has more than {most:,} bytes; upload large media as files"
+    return f"the request is larger than {most:,} bytes; upload large media as files"
 
 
 def _digest(key: str) -> bytes:
@@ -178,7 +184,7 @@ def _digest(key: str) -> bytes:
 
 
 def _key(authorization: str) -> str:
-    """The key of a Bearer header; of a Basic one, which is what browsers ask people for, the password."""
+    """The key of a Bearer header, or the password of a Basic one, for which browsers prompt."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -191,13 +197,13 @@ def _key(authorization: str) -> str:
 
 
 def _site(origin: str) -> str | None:
-    """The host of an Origin header, with its port; None where there is none to be read."""
+    """Host and port of an Origin header; None if it is invalid."""
     try:
         return urlsplit(origin).netloc
-    except ValueError:  # brackets that hold no address
+    except ValueError:  # invalid IPv6 address
         return None
 
 
 def _name(host: str) -> str:
-    """A Host header without its port."""
+    """A Host header without the port."""
     return re.sub(r":\d*$", "", host).lower()

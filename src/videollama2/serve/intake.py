@@ -1,12 +1,12 @@
-"""Media parts of requests to `Media`: the only door through which a stranger's media come in.
+"""Turns the media parts of requests into `Media`: the only way for a stranger's media into the server.
 
-    video_url, image_url, audio_url   {"url": "data:…;base64,…"}        decoded in pieces, refused before it is large
-                                      {"url": "https://…"}              through the one Fetcher, where it is allowed
+    video_url, image_url, audio_url   {"url": "data:…;base64,…"}        size checked before it is decoded, in chunks
+                                      {"url": "https://…"}              downloaded by the Fetcher, if allowed
     input_audio                       {"data": "…", "format": "wav"}
     file                              {"file_id": "file-…"}             uploaded before
                                       {"file_data": "data:…;base64,…"}
 
-There is no other way: no path, no file:, no other scheme.
+No paths, no file:, no other schemes.
 """
 
 import binascii
@@ -26,26 +26,26 @@ from .settings import RequestLimits
 
 KINDS: Final = ("video_url", "image_url", "audio_url", "input_audio", "file")
 _OPTIONS = ("start", "end", "num_frames", "sound")
-_PIECE = 1 << 20  # characters of base64 that are decoded at once; a multiple of 4
+_CHUNK = 1 << 20  # characters of base64 decoded at once; a multiple of 4
 _HEAD = re.compile(r"data:(?P<type>[a-z]+/[a-z0-9.+-]+)?(?P<base64>;base64)?,", re.IGNORECASE)
-_MOST_HEAD = 128  # characters before the data
+_MAX_HEAD = 128  # characters before the data
 _FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_SOUNDS = ("wav", "mp3", "flac", "ogg", "opus", "aac", "m4a", "webm")
-# Types that say of themselves that they are media; what they really are, their content says.
+_AUDIO_FORMATS = ("wav", "mp3", "flac", "ogg", "opus", "aac", "m4a", "webm")
+# declared types that are accepted; the actual type is read from the content
 _TYPES = re.compile(r"(video|image|audio)/(?!svg)(?!jpeg$|jpg$|png$)[a-z0-9.+-]+|image/(jpeg|jpg|png)|application/"
                     r"(octet-stream|ogg|mp4)")  # fmt: skip
 
 
-class Files(Protocol):
-    """Uploaded files."""
+class UploadedFiles(Protocol):
+    """Where uploaded files are looked up."""
 
     def path_of(self, id: str) -> Path:
-        """Where a file is; an error of ours if there is none of that id."""
+        """Path of a file; raises a VideoLlama2Error for an unknown id."""
 
 
 @dataclass(frozen=True)
 class UploadedFile(os.PathLike[str]):
-    """An uploaded file: opened by its path, called by its id wherever somebody may read it."""
+    """An uploaded file: opened by its path, shown by its id."""
 
     path: Path
     id: str
@@ -58,29 +58,29 @@ class UploadedFile(os.PathLike[str]):
 
 
 class MediaIntake:
-    """Turns the media parts of requests into `Media`. Safe to use from several threads; fetching takes its time."""
+    """Turns the media parts of requests into `Media`. Thread-safe; blocks while it downloads."""
 
-    def __init__(self, settings: RequestLimits, files: Files | None, fetcher: Fetcher | None = None) -> None:
-        """`files` is where ids are looked up; without a `fetcher` there are no media by URL."""
+    def __init__(self, settings: RequestLimits, files: UploadedFiles | None, fetcher: Fetcher | None = None) -> None:
+        """Without a `fetcher`, media by URL are rejected."""
         self.limits, self._files, self._fetcher = settings, files, fetcher
 
     def media(self, part: Mapping[str, Any]) -> Media:
         """One media part.
 
         Raises:
-            UsageError: it is malformed, or of a kind that is not taken. MediaTooLarge: more bytes than allowed.
-            UnreadableMedia: nothing comes from its URL. MediaNotFound: no such file.
+            UsageError: malformed, or an unknown kind. MediaTooLarge: more bytes than allowed.
+            UnreadableMedia: the download failed. MediaNotFound: no such file.
         """
         return self._media(part, self.limits.max_request_media_bytes)
 
     def all(self, parts: Sequence[Mapping[str, Any]]) -> list[Media]:
-        """The media parts of one request: their number is checked first, and their bytes are counted together.
+        """The media parts of a request, within the limits on their number and total size.
 
         Raises:
             as `media`.
         """
         if len(parts) > self.limits.max_media:
-            raise UsageError(f"the request has {len(parts):,} media; at most {self.limits.max_media} are taken")
+            raise UsageError(f"the request has {len(parts):,} media items; expected at most {self.limits.max_media}")
         left, found = self.limits.max_request_media_bytes, []
         for part in parts:
             found.append(self._media(part, left))
@@ -90,107 +90,108 @@ class MediaIntake:
     def _media(self, part: Mapping[str, Any], left: int) -> Media:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in KINDS:
-            raise UsageError(f"a content part is {_shown(kind)}; expected text, {', '.join(KINDS)}")
+            raise UsageError(f"a content part has type {_shown(kind)}; expected text, {', '.join(KINDS)}")
         body = part.get(kind)
         if unknown := sorted(str(key) for key in set(part) - {"type", kind, *_OPTIONS}):
             raise UsageError(f"a {kind} part has {_shown(unknown[0])}; expected {kind}, {', '.join(_OPTIONS)}")
         if not isinstance(body, Mapping):
-            raise UsageError(f"the {kind} part has no object {kind!r}; expected {_expected(kind)}")
+            raise UsageError(f"the {kind} part needs an object {kind!r}: {_expected(kind)}")
         options = self._options(kind, part)
         source = self._source(kind, body, left)
-        heard_only = kind in ("audio_url", "input_audio")
+        audio_only = kind in ("audio_url", "input_audio")
         sound = bool(options.pop("sound", True))
-        return Media(source=source, video=not heard_only, audio=heard_only or sound, **options)
+        return Media(source=source, video=not audio_only, audio=audio_only or sound, **options)
 
     def _options(self, kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
-        """The part's own wishes; they can only lower what the server allows."""
+        """The part's options; they can only lower what the server allows."""
         options = {name: part[name] for name in _OPTIONS if part.get(name) is not None}
         for name in ("start", "end"):
             if name in options:
                 options[name] = _seconds(name, options[name])
         start, end = options.get("start", 0.0), options.get("end", math.inf)
         if not start < end:
-            raise UsageError(f"start={start:g} is not before end={end:g}")
+            raise UsageError(f"start={start:g}, end={end:g}; expected start before end")
         frames, most = options.get("num_frames"), self.limits.max_num_frames
         if frames is not None and (isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= most):
-            raise UsageError(f"num_frames={_shown(frames)}; expected a whole number from 1 to {most} on this server")
+            raise UsageError(f"num_frames={_shown(frames)}; expected an integer from 1 to {most}")
         if not isinstance(options.get("sound", True), bool):
             raise UsageError(f"sound={_shown(options['sound'])}; expected true or false")
         if wrong := [n for n in ("num_frames", "sound") if n in options and kind in ("audio_url", "input_audio")]:
-            raise UsageError(f"a {kind} part has {wrong[0]}, which has no meaning for sound alone")
+            raise UsageError(f"a {kind} part has {wrong[0]}, which does not apply to audio")
         return options
 
     def _source(self, kind: str, body: Mapping[str, Any], left: int) -> bytes | UploadedFile:
         if kind == "input_audio":
             _only(kind, body, {"data", "format"})
-            if body.get("format") not in _SOUNDS:
-                raise UsageError(f"format={_shown(body.get('format'))} of input_audio; expected {', '.join(_SOUNDS)}")
+            if body.get("format") not in _AUDIO_FORMATS:
+                raise UsageError(
+                    f"format={_shown(body.get('format'))} of input_audio; expected one of {', '.join(_AUDIO_FORMATS)}"
+                )
             return self._decoded(_text(kind, body, "data"), 0, left)
         if kind == "file":
             _only(kind, body, {"file_id", "file_data", "filename"})
             if ("file_id" in body) == ("file_data" in body):
-                raise UsageError(f"a file part names one of file_id and file_data; expected {_expected(kind)}")
+                raise UsageError(f"a file part needs either file_id or file_data: {_expected(kind)}")
             if "file_id" in body:
                 return self._uploaded(_text(kind, body, "file_id"))
             return self._data(_text(kind, body, "file_data"), left)
         _only(kind, body, {"url", "detail"} if kind == "image_url" else {"url"})
         if body.get("detail", "auto") != "auto":
-            raise UsageError(f"detail={_shown(body['detail'])}; every picture is taken as the model needs it: auto")
+            raise UsageError(f"detail={_shown(body['detail'])}; expected auto")
         url = _text(kind, body, "url")
         if url[:5].lower() == "data:":
             return self._data(url, left)
         if not re.match(r"https?://", url, re.IGNORECASE):
             raise UsageError(
-                f"the {kind} is neither a data URL nor a web address; local files can't be named: upload the file and "
-                "give its id"
+                f"the {kind} is neither a data URL nor an http URL; to use a local file, upload it and give its id"
             )
         if self._fetcher is None:
-            raise UsageError("media by URL are turned off on this server; upload the file, or send it as a data URL")
+            raise UsageError("this server does not allow media by URL; upload the file, or send it as a data URL")
         return self._fetcher.fetch(url, left)
 
     def _uploaded(self, id: str) -> UploadedFile:
         if self._files is None:
-            raise UsageError("this server keeps no files; send the medium as a data URL")
+            raise UsageError("this server stores no files; send the media as a data URL")
         if not _FILE_ID.fullmatch(id):
-            raise UsageError("the file_id is no id of a file; expected what the upload returned")
+            raise UsageError("the file_id is not valid; expected the id that the upload returned")
         return UploadedFile(self._files.path_of(id), id)
 
     def _data(self, url: str, left: int) -> bytes:
         """The content of a data URL."""
-        head = _HEAD.match(url[:_MOST_HEAD])
+        head = _HEAD.match(url[:_MAX_HEAD])
         if head is None or not head["base64"]:
-            raise UsageError("the data URL can't be read; expected data:TYPE;base64,DATA")
+            raise UsageError("the data URL is not valid; expected data:TYPE;base64,DATA")
         if head["type"] and not _TYPES.fullmatch(head["type"].lower()):
-            raise UsageError(f"the data URL is of type {_shown(head['type'])}; expected video, image or audio")
+            raise UsageError(f"the data URL has type {_shown(head['type'])}; expected video, image or audio")
         return self._decoded(url, head.end(), left)
 
     def _decoded(self, text: str, start: int, left: int) -> bytes:
-        """Base64 from `start` on. Refused by its length first, then decoded piece by piece: no third copy of it."""
+        """Decode base64 from `start` on, after checking its length; in chunks, to avoid a third copy in memory."""
         most = min(self.limits.max_data_bytes, left)
         length = len(text) - start
         if length // 4 * 3 > most + 2:
-            raise MediaTooLarge(f"a medium in the request has more than {most:,} bytes; upload it as a file")
+            raise MediaTooLarge(f"a media item in the request is larger than {most:,} bytes; upload it as a file")
         content = io.BytesIO()
         try:
-            for at in range(start, len(text), _PIECE):
-                piece = text[at : at + _PIECE]
-                if "=" in piece and at + _PIECE < len(text):
+            for at in range(start, len(text), _CHUNK):
+                chunk = text[at : at + _CHUNK]
+                if "=" in chunk and at + _CHUNK < len(text):
                     raise binascii.Error("padding in the middle")
-                content.write(binascii.a2b_base64(piece, strict_mode=True))
-        except ValueError as error:  # binascii.Error is one; so is a character beyond ASCII
+                content.write(binascii.a2b_base64(chunk, strict_mode=True))
+        except ValueError as error:  # binascii.Error is one; so is the error for non-ASCII
             raise UsageError(
-                "a medium in the request is no valid base64; expected the standard alphabet, padded, no line breaks"
+                "invalid base64 in the request; expected the standard alphabet, padded, without line breaks"
             ) from error
         if content.tell() > most:
-            raise MediaTooLarge(f"a medium in the request has more than {most:,} bytes; upload it as a file")
+            raise MediaTooLarge(f"a media item in the request is larger than {most:,} bytes; upload it as a file")
         if not content.tell():
-            raise UsageError("a medium in the request is empty")
+            raise UsageError("a media item in the request is empty")
         return content.getvalue()
 
 
 def _seconds(name: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1e9:  # a NaN fails too
+    if not number or not 0 <= value <= 1e9:  # rejects NaN too
         raise UsageError(f"{name}={_shown(value)}; expected seconds, 0 or more")
     return float(value)
 
@@ -198,7 +199,7 @@ def _seconds(name: str, value: Any) -> float:
 def _text(kind: str, body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise UsageError(f"the {kind} part has no text {name!r}; expected {_expected(kind)}")
+        raise UsageError(f"the {kind} part needs a string {name!r}: {_expected(kind)}")
     return value
 
 
@@ -214,7 +215,7 @@ def _expected(kind: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A caller's own value in a message to the caller: short, on one line."""
+    """A caller's value in an error message: short, on one line."""
     if isinstance(value, int) and abs(value) >= 1 << 64:  # Python refuses to write out the longest
         return "a very large number"
     return ascii(value)[:60] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line. What users ask and get is not in them, unless the settings say so."""
+"""Logs as one JSON object per line, without questions and answers unless the settings say so."""
 
 import logging
 import time
@@ -8,20 +8,20 @@ from ..json_lines import dumps_line
 
 
 class JsonLines(logging.Formatter):
-    """Time, level, logger, message, and the fields of the record's `extra={"fields": {…}}`."""
+    """Time, level, logger and message, and the fields of the record's `extra={"fields": {…}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        told: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "logger": record.name}
-        told |= {"message": record.getMessage(), **getattr(record, "fields", {})}
+        line: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "logger": record.name}
+        line |= {"message": record.getMessage(), **getattr(record, "fields", {})}
         if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
-        return dumps_line(told)
+            line["error"] = self.formatException(record.exc_info)
+        return dumps_line(line)
 
 
 def log_json(level: int = logging.INFO) -> None:
-    """The package's log and uvicorn's, to standard error."""
+    """Send this package's log and uvicorn's to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name in ("videollama2", "uvicorn"):
@@ -29,5 +29,5 @@ def log_json(level: int = logging.INFO) -> None:
         log.handlers[:] = [handler]
         log.setLevel(level)
         log.propagate = False
-    # of media: they name what users sent; a request's receipt has them
+    # its notes on media name what users sent; the receipts have them
     logging.getLogger("videollama2.engine").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Figures about a server, in Prometheus' text format."""
+"""A server's metrics, in Prometheus' text format."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ _PREFIX = "videollama2_"
 
 
 class ServerMetrics:
-    """All of one server. Counting costs microseconds and is safe from every thread."""
+    """All metrics of one server. Thread-safe; counting takes microseconds."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -24,23 +24,25 @@ class ServerMetrics:
             return Histogram(_PREFIX + name, text, labels, buckets=_SECONDS, registry=registry)
 
         self.requests = counter("http_requests", "Requests by route and status", "method", "route", "status")
-        self.request_seconds = seconds("http_request_seconds", "From a request to the end of its response", "route")
-        self.refused = counter("refused", "Questions that were not taken", "reason")
-        self.ended = counter("answers", "Questions that were taken, by how they ended", "end")
-        self.first_token = seconds("first_token_seconds", "From a question to its first token")
-        self.waited = seconds("waited_seconds", "From a question until its media are looked at")
-        self.stage = seconds("stage_seconds", "Work on one question", "stage")
-        self.tokens = counter("tokens", "Positions of prompts by modality, and generated tokens", "kind")
-        self.cache = counter("media_cache", "Media of questions, by whether they were encoded before", "found")
+        self.request_seconds = seconds(
+            "http_request_seconds", "Seconds from a request to the end of its response", "route"
+        )
+        self.refused = counter("refused", "Requests rejected before they were queued", "reason")
+        self.ended = counter("answers", "Accepted requests by outcome", "end")
+        self.first_token = seconds("first_token_seconds", "Seconds from a request to its first token")
+        self.waited = seconds("waited_seconds", "Seconds from a request until its media are prepared")
+        self.stage = seconds("stage_seconds", "Seconds of work per request and stage", "stage")
+        self.tokens = counter("tokens", "Prompt tokens by modality, and generated tokens", "kind")
+        self.cache = counter("media_cache", "Media items by whether they were cached", "found")
         self.rows = Histogram(
-            _PREFIX + "step_rows", "Answers computed together, per step", buckets=(1, 2, 4, 8, 16, 32, 64),
+            _PREFIX + "step_rows", "Sequences per decoding step", buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )  # fmt: skip
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A figure that is read when somebody asks."""
+        """Add a metric that is read when it is scraped."""
         Gauge(_PREFIX + name, text, registry=self._registry).set_function(read)
 
     def text(self) -> bytes:
-        """All of them."""
+        """All metrics as text."""
         return generate_latest(self._registry)

@@ -1,45 +1,59 @@
-"""What the API takes and gives, as the OpenAPI document has it. A field that is not here is refused by its name."""
+"""Requests and responses of the API, as in /openapi.json. An unknown field of a request is rejected by name."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Protocol = Literal["released", "full", "paper"]
+from ..protocols import PROTOCOLS
+
+
+def _known_protocol(name: str) -> str:
+    if name not in PROTOCOLS:
+        raise PydanticCustomError("unknown_protocol", "Input should be one of {known}", {"known": ", ".join(PROTOCOLS)})
+    return name
+
+
+ProtocolName = Annotated[
+    str,
+    AfterValidator(_known_protocol),
+    Field(json_schema_extra=lambda schema: schema.update(enum=list(PROTOCOLS))),
+]
 Text = Annotated[str, Field(max_length=4_000_000)]
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class _Asked(BaseModel):
+class _RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class TextPart(_Asked):
-    """Words."""
+class TextPart(_RequestModel):
+    """Text."""
 
     type: Literal["text"]
     text: Text
 
 
-class Url(_Asked):
-    """`data:TYPE;base64,DATA`, or where the server allows it, a web address."""
+class MediaUrl(_RequestModel):
+    """`data:TYPE;base64,DATA`, or an http URL if the server allows it."""
 
     url: str
 
 
-class ImageUrl(Url):
-    """As `Url`."""
+class ImageUrl(MediaUrl):
+    """As `MediaUrl`."""
 
     detail: Literal["auto"] | None = None
 
 
-class Sound(_Asked):
-    """A sound as base64."""
+class AudioData(_RequestModel):
+    """Audio as base64."""
 
     data: str
     format: str
 
 
-class FileOf(_Asked):
+class FileReference(_RequestModel):
     """An uploaded file, or a data URL."""
 
     file_id: str | None = None
@@ -47,71 +61,71 @@ class FileOf(_Asked):
     filename: str | None = None
 
 
-class _Ranged(_Asked):
-    start: float | None = Field(None, ge=0, description="seconds; the part of the medium that is used")
-    end: float | None = Field(None, gt=0)
+class _TimedPart(_RequestModel):
+    start: float | None = Field(None, ge=0, description="seconds; use the media from here")
+    end: float | None = Field(None, gt=0, description="seconds; use the media up to here")
 
 
-class _Seen(_Ranged):
+class _VisualPart(_TimedPart):
     num_frames: int | None = Field(None, ge=1, description="frames to sample; default: the model's own number")
-    sound: bool | None = Field(None, description="false: do not listen to it")
+    sound: bool | None = Field(None, description="false: ignore its audio")
 
 
-class VideoPart(_Seen):
-    """A video, with its sound unless told otherwise."""
+class VideoPart(_VisualPart):
+    """A video, with its audio unless `sound` is false."""
 
     type: Literal["video_url"]
-    video_url: Url
+    video_url: MediaUrl
 
 
-class ImagePart(_Seen):
-    """A picture."""
+class ImagePart(_VisualPart):
+    """An image."""
 
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class AudioUrlPart(_Ranged):
-    """A sound."""
+class AudioUrlPart(_TimedPart):
+    """Audio."""
 
     type: Literal["audio_url"]
-    audio_url: Url
+    audio_url: MediaUrl
 
 
-class InputAudioPart(_Ranged):
-    """A sound."""
+class InputAudioPart(_TimedPart):
+    """Audio."""
 
     type: Literal["input_audio"]
-    input_audio: Sound
+    input_audio: AudioData
 
 
-class FilePart(_Seen):
-    """A video, a picture or a sound; its content says which."""
+class FilePart(_VisualPart):
+    """A video, image or audio file; its content decides which."""
 
     type: Literal["file"]
-    file: FileOf
+    file: FileReference
 
 
 MediaPart = VideoPart | ImagePart | AudioUrlPart | InputAudioPart | FilePart
 Part = Annotated[TextPart | MediaPart, Field(discriminator="type")]
 
 
-class SystemMessage(_Asked):
+class SystemMessage(_RequestModel):
     """Replaces the model's own system prompt."""
 
     role: Literal["system", "developer"]
     content: Text | list[TextPart]
 
 
-class UserMessage(_Asked):
-    """Words and media, in the order in which the model gets them."""
+class UserMessage(_RequestModel):
+    """Text and media, in the order in which the model gets them."""
 
     role: Literal["user"]
     content: Text | Annotated[list[Part], Field(min_length=1, max_length=256)]
 
 
-class AssistantMessage(_Asked):
-    """What was answered before."""
+class AssistantMessage(_RequestModel):
+    """An earlier answer."""
 
     role: Literal["assistant"]
     content: Text | list[TextPart]
@@ -120,14 +134,14 @@ class AssistantMessage(_Asked):
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
-class StreamOptions(_Asked):
-    """Of a stream."""
+class StreamOptions(_RequestModel):
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
-class ChatRequest(_Asked):
-    """OpenAI's parameters as far as they mean something here, and `protocol`, `strict`, `timeout` of our own."""
+class ChatRequest(_RequestModel):
+    """OpenAI's parameters as far as they apply here, and our own `protocol`, `strict` and `timeout`."""
 
     model: str = Field(max_length=500)
     messages: list[Message] = Field(min_length=1, max_length=1000)
@@ -135,23 +149,23 @@ class ChatRequest(_Asked):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2, description="default: 0, the likeliest token always")
+    temperature: float | None = Field(None, ge=0, le=2, description="default: 0, greedy decoding")
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     n: Literal[1] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    protocol: Protocol | None = Field(None, description="how media are prepared; default: the model's own")
-    strict: bool | None = Field(None, description="what was asked for and would not be used is an error")
-    timeout: float | None = Field(None, gt=0, description="seconds; never more than the server allows")
+    protocol: ProtocolName | None = Field(None, description="media preprocessing; default: the model's own")
+    strict: bool | None = Field(None, description="fail if any requested input would be dropped")
+    timeout: float | None = Field(None, gt=0, description="seconds; can only lower the server's limit")
 
 
-class _Given(BaseModel):
+class _ResponseModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Model(_Given):
+class Model(_ResponseModel):
     """A model."""
 
     id: str
@@ -164,14 +178,14 @@ class Model(_Given):
     context: int
 
 
-class ModelList(_Given):
-    """All models: one."""
+class ModelList(_ResponseModel):
+    """The one model of this server."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
-class File(_Given):
+class File(_ResponseModel):
     """An uploaded file."""
 
     id: str
@@ -184,8 +198,8 @@ class File(_Given):
     status: Literal["processed"] = "processed"
 
 
-class FileList(_Given):
-    """Files, the newest first."""
+class FileList(_ResponseModel):
+    """Files, newest first by default."""
 
     object: Literal["list"] = "list"
     data: list[File]
@@ -194,16 +208,16 @@ class FileList(_Given):
     last_id: str | None = None
 
 
-class Deleted(_Given):
-    """A file is gone."""
+class Deleted(_ResponseModel):
+    """A file was deleted."""
 
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
 
 
-class PromptDetails(_Given):
-    """Positions of the prompt by what stands in them."""
+class PromptDetails(_ResponseModel):
+    """Prompt tokens by modality."""
 
     text_tokens: int
     image_tokens: int
@@ -212,8 +226,8 @@ class PromptDetails(_Given):
     cached_tokens: int = 0
 
 
-class Usage(_Given):
-    """Positions of the prompt, and tokens of the answer, its end included."""
+class Usage(_ResponseModel):
+    """Tokens of the prompt, and of the answer including its end token."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -221,24 +235,24 @@ class Usage(_Given):
     prompt_tokens_details: PromptDetails
 
 
-class Said(_Given):
+class AnswerMessage(_ResponseModel):
     """The answer."""
 
     role: Literal["assistant"] = "assistant"
     content: str
 
 
-class Choice(_Given):
+class Choice(_ResponseModel):
     """The answer and why it ended."""
 
     index: Literal[0] = 0
-    message: Said
+    message: AnswerMessage
     finish_reason: Literal["stop", "length"]
     logprobs: dict[str, Any] | None = None
 
 
-class Completion(_Given):
-    """An answer; `receipt` says what was seen and heard, `timings` how many seconds went where."""
+class Completion(_ResponseModel):
+    """An answer; `receipt` lists what was used of the media, `timings` the seconds per stage."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -250,8 +264,8 @@ class Completion(_Given):
     timings: dict[str, float]
 
 
-class ErrorOf(_Given):
-    """What is wrong."""
+class ErrorDetail(_ResponseModel):
+    """What went wrong, and what to do."""
 
     message: str
     type: str
@@ -259,13 +273,13 @@ class ErrorOf(_Given):
     code: str | None = None
 
 
-class ErrorBody(_Given):
-    """An error."""
+class ErrorBody(_ResponseModel):
+    """The body of an error response."""
 
-    error: ErrorOf
+    error: ErrorDetail
 
 
-class Health(_Given):
-    """How the server is."""
+class Health(_ResponseModel):
+    """State of the server."""
 
     status: Literal["ok", "stopping", "broken"]

@@ -1,9 +1,9 @@
-"""Answers over HTTP, whole or as server-sent events; the client is watched, and its leaving ends its answer.
+"""Responses, whole or as server-sent events; a client that disconnects cancels its request.
 
-data: {"object": "chat.completion.chunk", …}      text as it becomes certain
-data: {…, "finish_reason": …, "receipt": …}       the last with a choice
-data: {…, "usage": …}                             where asked for
-data: {"error": {…}}                              instead, if something befell it on the way
+data: {"object": "chat.completion.chunk", …}      text
+data: {…, "finish_reason": …, "receipt": …}       the last chunk with a choice
+data: {…, "usage": …}                             if requested
+data: {"error": {…}}                              if the answer fails after the stream has started
 data: [DONE]                                      always
 """
 
@@ -22,23 +22,23 @@ from ..engine import Engine
 from ..errors import VideoLlama2Error
 from ..json_lines import dumps_line
 from ..receipt import Answer
-from .completions import PendingAnswer, completion, logprobs_of, told, usage
+from .completions import PendingAnswer, completion, extensions, logprobs_of, usage
 from .errors import api_error
 from .scheduler import Event, TextChunk
 
 logger = logging.getLogger(__name__)
-_FIRST_SECONDS = 15.0  # for an answer's beginning; until then an error can still have a status of its own
-_QUIET_SECONDS = 10.0  # of a stream, after which it says that it is alive
-_SEND_SECONDS = 30.0  # for a client to take a piece
+_FIRST_SECONDS = 15.0  # wait for the first event, so that an error until then has its own HTTP status
+_KEEP_ALIVE_SECONDS = 10.0  # without an event, after which a comment is sent
+_SEND_SECONDS = 30.0  # for a client to take a chunk
 
 
-async def whole(
+async def whole_response(
     request: Request, id: str, pending: PendingAnswer, engine: Engine, log: Callable[[Answer], None]
 ) -> Response:
-    """The answer, once it is complete.
+    """The response once the answer is complete.
 
     Raises:
-        ApiError, VideoLlama2Error: it did not come about.
+        ApiError, VideoLlama2Error: no answer.
     """
 
     async def last() -> Answer:
@@ -48,16 +48,16 @@ async def whole(
         assert answer is not None
         return answer
 
-    answer = await _unless_gone(request.receive, last(), pending)
+    answer = await _unless_disconnected(request.receive, last(), pending)
     if answer is None:
-        return Response(status_code=499)  # nobody reads it; it is for the log
+        return Response(status_code=499)  # only for the log
     log(answer)
     return JSONResponse(completion(id, answer, engine))
 
 
-async def _unless_gone(receive: Receive, work: Awaitable[Any], pending: PendingAnswer) -> Any:
-    """What the work gives; None if the client left before, and then its question is cancelled."""
-    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+async def _unless_disconnected(receive: Receive, work: Awaitable[Any], pending: PendingAnswer) -> Any:
+    """The result of the work; None if the client disconnects first, which cancels the request."""
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -69,12 +69,12 @@ async def _unless_gone(receive: Receive, work: Awaitable[Any], pending: PendingA
         pending.cancel()
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
-async def begin(
+async def streamed_response(
     request: Request,
     id: str,
     pending: PendingAnswer,
@@ -82,12 +82,12 @@ async def begin(
     include_usage: bool,
     log: Callable[[Answer], None],
 ) -> Response:
-    """A stream, after its first piece has come or a while has gone.
+    """The stream, once its first event has arrived or `_FIRST_SECONDS` have passed.
 
     Raises:
-        ApiError, VideoLlama2Error: no answer will come.
+        ApiError, VideoLlama2Error: the request failed before.
     """
-    watching = asyncio.ensure_future(_gone(request.receive))
+    watching = asyncio.ensure_future(_disconnected(request.receive))
     first = asyncio.ensure_future(pending.event(_FIRST_SECONDS))
     try:
         await asyncio.wait((first, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +102,7 @@ async def begin(
 
 
 class EventStream(Response):
-    """Sends what an iterator gives until it ends, or the client goes."""
+    """Sends events until they end or the client disconnects."""
 
     media_type = "text/event-stream"
 
@@ -112,7 +112,7 @@ class EventStream(Response):
         self._events, self._watching, self._ticket = events, watching, pending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """The ASGI application."""
         sending = asyncio.ensure_future(self._send(send))
         try:
             await asyncio.wait((sending, self._watching), return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +128,7 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async for text in self._events:
-            async with asyncio.timeout(_SEND_SECONDS):  # who does not read is gone
+            async with asyncio.timeout(_SEND_SECONDS):  # a client that stops reading has gone
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -155,17 +155,17 @@ async def _events(
                 yield chunk({"content": event.text}, choice=logprobs)
             elif isinstance(event, Answer):
                 log(event)
-                yield chunk({}, choice={"finish_reason": event.finish_reason}, **told(event))
+                yield chunk({}, choice={"finish_reason": event.finish_reason}, **extensions(event))
                 if include_usage:
                     yield _data({**head, "choices": [], "usage": usage(event)})
                 break
             elif event is None:
                 yield ": the answer is on its way\n\n"
-            event = await pending.event(_QUIET_SECONDS)
-    except Exception as error:  # the status is sent long since
+            event = await pending.event(_KEEP_ALIVE_SECONDS)
+    except Exception as error:  # too late for an HTTP status
         problem = api_error(error, id)
         if not isinstance(error, VideoLlama2Error):
-            logger.exception("failed", extra={"fields": {"id": id}})
+            logger.exception("answer failed", extra={"fields": {"id": id}})
         yield _data({"error": {**problem.body()["error"], "status": problem.status}})
     yield "data: [DONE]\n\n"
 
