@@ -72,7 +72,7 @@ def test_workers_are_confined() -> None:
         "from videollama2.media.worker import loop\n"
         "def handle(task, blobs):\n"
         "    return open('/proc/self/status').read(), ()\n"
-        "loop.main(handle)\n"
+        "loop.run_worker(handle)\n"
     )
     worker = Worker((sys.executable, "-c", source), WorkerLimits(seconds=30))
     try:

@@ -65,7 +65,7 @@ def lie(clip):
     body, blobs = to_message(clip)
     return ({**body, "shapes": [[9, 9, 9]]}, blobs) if "lie" in os.environ.get("LIE", "") else (body, blobs)
 decode.clip_to_message = lie
-loop.main(decode.handle)
+loop.run_worker(decode.handle)
 """
 LIMITS = WorkerLimits(seconds=60, cpu_seconds=60, memory_mb=2048)
 

@@ -91,8 +91,8 @@ class LiveStream:
         Raises:
             UsageError: not a frame, or earlier than the one before. MediaTooLarge: over the limits.
         """
-        picture = array_to_rgb(frame)
-        self._limits.check_pixels(picture.shape[1], picture.shape[0], "a frame")
+        rgb = array_to_rgb(frame)
+        self._limits.check_pixels(rgb.shape[1], rgb.shape[0], "a frame")
         when = _seconds(time)
         with self._lock:
             if self._last_frame is not None and when < self._last_frame:
@@ -102,7 +102,7 @@ class LiveStream:
                 return
             following = self._due + self._gap  # keeps the average at max_fps, at any input rate
             self._due = following if following > when else when + self._gap
-            kept = picture.copy()  # the caller may reuse its array
+            kept = rgb.copy()  # the caller may reuse its array
             self._frames.append((when, kept))
             self._bytes += kept.nbytes
             self._drop_old()

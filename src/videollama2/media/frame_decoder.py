@@ -90,9 +90,9 @@ class FrameDecoder:
     def upright(self, frame: "av.VideoFrame") -> Frame:
         """As `rgb`, for a frame that does not count towards the frames held."""
         self._limits.check_pixels(frame.width, frame.height, self._name)
-        picture: Frame = frame.to_ndarray(format="rgb24")
+        rgb: Frame = frame.to_ndarray(format="rgb24")
         turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 
     def frames(self) -> "Iterator[av.VideoFrame]":
         """Every frame from here on, in presentation order."""

@@ -72,7 +72,7 @@ def open_clip(
             u8[T, H, W, C] or u8[H, W, C]; a list of paths, arrays and PIL images; a Recording.
         num_frames: how many frames to sample from a video; None: about one per second.
         start, end: seconds from the beginning. They always cut an audio file, and a video's audio if the protocol does.
-        want_video, want_audio: what to decode. If both are requested, a file with only one of them is no error.
+        want_video, want_audio: what to decode. If both are requested, a file with only one of them is accepted.
         times: seconds of each image of a list.
 
     Raises:
@@ -295,7 +295,7 @@ def _clip_of_frames(
 
 
 def _remarks(index: FrameIndex, used: Sequence[int], options: _Options) -> list[str]:
-    """Notes about the frames that are no losses."""
+    """Notes about the frames that are not losses."""
     notes = []
     if len(set(used)) < len(used):
         notes.append(f"{len(set(used))} different frames for {len(used)}: some are used more than once")

@@ -83,4 +83,4 @@ def reply(task: Any, _: list[bytearray]) -> tuple[Any, tuple[()]]:
 
 
 if __name__ == "__main__":
-    loop.main(reply)
+    loop.run_worker(reply)

@@ -44,4 +44,4 @@ def _name(task: Any) -> str:
 
 
 if __name__ == "__main__":
-    loop.main(handle)
+    loop.run_worker(handle)

@@ -18,15 +18,15 @@ Handler = Callable[[Any, list[bytearray]], tuple[Any, Sequence[Blob]]]
 """A task's body and blobs → the reply's. An exception ends the process."""
 
 
-def main(handler: Handler) -> None:
-    """Serve on standard input and output. Anything else that is printed goes to standard error."""
+def run_worker(handler: Handler) -> None:
+    """Confine this process and answer tasks. Anything else that is printed goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal; the parent ends its workers
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies, handler, confine())
+    answer_tasks(sys.stdin.buffer, replies, handler, confine())
 
 
-def serve(tasks: BinaryIO, replies: BinaryIO, handler: Handler, confinement: Sequence[str] = ()) -> None:
+def answer_tasks(tasks: BinaryIO, replies: BinaryIO, handler: Handler, confinement: Sequence[str] = ()) -> None:
     """Report ready, with what this process has given up; then answer tasks until input ends."""
     at_start = mapped_bytes()
     write_message(replies, list(confinement))
