@@ -196,6 +196,23 @@ def test_imports_go_one_way() -> None:
     assert not wrong, "invert the dependency, or pass the object in"
 
 
+def test_no_import_circles() -> None:
+    """Neither inside a folder, nor under TYPE_CHECKING, nor by imports inside functions, except those in LATE."""
+
+    def needed(path: Path) -> set[str]:
+        own, at_import = dotted(path).split(".")[1:2], set(imports(path, late=False))
+        found = [
+            (module, (module, line) in at_import or is_for_types(path, line))
+            for module, line in imports(path, late=True)
+        ]
+        return {module for module, always in found if always or (*own, *module.split(".")[1:2]) not in LATE}
+
+    graph = {dotted(path): needed(path) & NAMES - {dotted(path)} for path in MODULES}
+    while ends := {name for name in graph if not graph[name] or not any(name in needs for needs in graph.values())}:
+        graph = {name: needs - ends for name, needs in graph.items() if name not in ends}
+    assert not graph, "move what both files need into a third, or pass it in"
+
+
 def test_little_is_written_twice() -> None:
     """At most 1 % of the lines belong to blocks of ten or more that occur elsewhere as well."""
     copied, count, seen = set(), 0, {}
