@@ -9,7 +9,7 @@ audio = audio_input(clip, protocol("released"))                    # fbank [F, 1
     sampling.py    which frames, which seconds: choose_frames
     video.py, frame_decoder.py, images.py, audio.py      reading and decoding
     pixels.py, fbank.py, sound.py                        arrays to the encoders' inputs
-    worker/        open_clip in processes that a hostile file can't escape from
+    worker/        open_clip in confined, limited processes: where a hostile file is contained
     clip_cache.py  LRU cache of decoded clips
 
 Modules that need torch are imported on first use: a worker, which only decodes, starts in a fifth of the time.
