@@ -32,7 +32,7 @@ import numpy as np
 import videollama2
 from videollama2.data.composed.clips import SOUND_RATE_HZ, write_clip
 from videollama2.evals.benchmark import Benchmark
-from videollama2.evals.items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from videollama2.evals.items import AnswerKind, Item, Loaded, Needed, Outcome, Result, Setting, Verdict
 from videollama2.evals.run import evaluate
 from videollama2.media import open_clip
 from videollama2.media.clip_cache import ClipCache
@@ -68,7 +68,7 @@ class Clips(Benchmark):
     """A benchmark that asks about every mp4 file in a folder."""
 
     name, title, source = "clips", "Clips", "made by this script"
-    kind: Kind = "open"
+    kind: AnswerKind = "open"
     metric = "replies"
     needs: tuple[Needed, ...] = (Needed(path="*.mp4", what="clips"),)
 

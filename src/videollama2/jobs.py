@@ -25,6 +25,9 @@ from .storage import unwritable, write_whole
 T = TypeVar("T")
 R = TypeVar("R")
 
+OnProgress = Callable[[int, int], None]
+"""Called with the number of tasks done, and their total."""
+
 STOPS_THE_JOB = (StorageError, MissingExtra, WorkerError)
 """Errors that every further task would run into, too; any other error concerns its own task alone."""
 

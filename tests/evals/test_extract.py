@@ -1,5 +1,7 @@
 """Reading choices out of hard replies: strictly, and as published scorers do."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,10 +170,33 @@ def test_every_letter_in_every_form(form: str) -> None:
         assert extract.strict(form.format(letter), choices)[0] == letter
 
 
-def test_a_reply_without_end_takes_no_time() -> None:
-    for part in ("answer is ", "(A", "A, ", "option " * 3, "<think>", "((((", "\\boxed{", "not the answer ", "é"):
-        extract.strict(part * 20_000, FOUR)
-        extract.yes_no(part * 20_000)
+@pytest.mark.parametrize(
+    ("part", "letter", "answer"),
+    [
+        ("answer is ", "no letter and no option", "neither yes nor no"),
+        ("(A", "letter in brackets", "neither yes nor no"),
+        ("A, ", "letter first", "neither yes nor no"),
+        ("option " * 3, "no letter and no option", "neither yes nor no"),
+        ("<think>", "thinking without an end", "thinking without an end"),
+        ("((((", "no letter and no option", "neither yes nor no"),
+        ("\\boxed{", "no letter and no option", "neither yes nor no"),
+        ("not the answer ", "no letter and no option", "neither yes nor no"),
+        ("é", "no letter and no option", "neither yes nor no"),
+    ],
+)
+def test_a_reply_without_end_is_read_in_bounded_time(part: str, letter: str, answer: str) -> None:
+    """Twenty times the longest reply that is read takes no longer than that one, and reads the same."""
+
+    def timed(reply: str) -> tuple[float, tuple[str | None, str], tuple[str | None, str]]:
+        began = time.process_time()
+        found = extract.strict(reply, FOUR), extract.yes_no(reply)
+        return time.process_time() - began, *found
+
+    longest = -(-20_000 // len(part)) * part  # a whole number of parts, so that both end alike
+    seconds, *found = timed(longest[-20_000:])
+    many_seconds, *of_many = timed(longest * 20)
+    assert of_many == found and (found[0][1], found[1][1]) == (letter, answer)
+    assert many_seconds < 2 * seconds + 1.0, "the length that is read is bounded"
 
 
 @pytest.mark.parametrize(

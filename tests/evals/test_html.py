@@ -113,7 +113,8 @@ def test_the_page_can_be_used_by_everyone() -> None:
 def test_what_the_page_says() -> None:
     words = " ".join(Reader(made([*column("RWUF" * 5), *column("WWUF" * 5, "audio")])).words)
     for said in (
-        "Plain: nano, strict setting", "25.0 %", "20 items about 20 media files", "Guessing has 50.0 %", "without audio",
+        "Plain: nano, strict setting", "25.0 %", "20 items about 20 media files", "Guessing has 50.0 %",
+        "without audio",
         "exact McNemar test: p = 0.062", "Failed (5)", "Unparsable (5)", "Wrong (5)", "MediaNotFound: it is not there",
         "A kite".lower(), "weights sha256",
     ):  # fmt: skip

@@ -30,7 +30,7 @@ from videollama2.evals.judge.prompts import (
     swapped,
 )
 from videollama2.evals.judge.questions import kinds_of, questions_of
-from videollama2.evals.judge.replies import Said, Unclear, read
+from videollama2.evals.judge.replies import Rating, Unclear, read
 from videollama2.evals.judge.run import judge_run
 from videollama2.evals.registry import benchmark
 from videollama2.evals.run import evaluate
@@ -96,7 +96,7 @@ def test_replies_are_read(reply: str) -> None:
             with pytest.raises(Unclear):
                 read(reply, MATCH, "strict")
         else:
-            assert read(reply, MATCH, "strict") == Said(*expected)
+            assert read(reply, MATCH, "strict") == Rating(*expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,7 +136,7 @@ def test_replies_are_read_as_published(kind: str, reply: str, expected: Any) -> 
         with pytest.raises(Unclear):
             read(reply, KINDS[kind], "paper")
     else:
-        assert read(reply, KINDS[kind], "paper") == Said(*expected)
+        assert read(reply, KINDS[kind], "paper") == Rating(*expected)
 
 
 @pytest.mark.parametrize("setting", ["strict", "paper"])

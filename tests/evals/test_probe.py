@@ -18,7 +18,7 @@ from videollama2.errors import DataError, MediaNotFound, UsageError
 from videollama2.evals import probe
 from videollama2.evals.benchmarks.probe import Probe, ProbeOpen
 from videollama2.evals.items import Outcome
-from videollama2.evals.probe_tasks import TASKS, YES_NO, Question, Source
+from videollama2.evals.probe_tasks import TASKS, YES_NO, ProbeQuestion, ProbeSource
 from videollama2.evals.report.summary import leaks, summary, tail
 from videollama2.evals.report.tables import remarks
 from videollama2.evals.run import evaluate
@@ -32,13 +32,13 @@ COUNT = 24
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
-    return Source(sketches(), tones(each=1, seconds=2.0), "small")
+def source() -> ProbeSource:
+    return ProbeSource(sketches(), tones(each=1, seconds=2.0), "small")
 
 
 @pytest.fixture(scope="module")
-def asked(source: Source) -> dict[str, list[Question]]:
-    found: dict[str, list[Question]] = {task: [] for task in TASKS}
+def asked(source: ProbeSource) -> dict[str, list[ProbeQuestion]]:
+    found: dict[str, list[ProbeQuestion]] = {task: [] for task in TASKS}
     for name, question in probe.questions(source, clips=COUNT, seed=1):
         found[name[:-7]].append(question)
     return found
@@ -54,7 +54,7 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def once(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(source: ProbeSource, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("probe")
     probe.make(folder, source, clips=1, seed=3)
     return folder
@@ -66,7 +66,7 @@ def made(once: Path, tmp_path: Path) -> Path:
     return shutil.copytree(once, tmp_path / "probe")
 
 
-def test_sounds_and_sketches_go_by_the_names_of_nano(source: Source) -> None:
+def test_sounds_and_sketches_go_by_the_names_of_nano(source: ProbeSource) -> None:
     classes = json.loads((SHIPPED / "sound_classes.json").read_text(encoding="utf-8"))
     assert set(NOISES) <= set(classes) and set(source.heard) == set(NOISES)
     assert all(sound_of(name) in NOISES for name in SKETCHES)
@@ -78,7 +78,7 @@ def test_sounds_and_sketches_go_by_the_names_of_nano(source: Source) -> None:
 
 
 def test_every_answer_is_right_equally_often_and_stands_everywhere_equally_often(
-    asked: dict[str, list[Question]],
+    asked: dict[str, list[ProbeQuestion]],
 ) -> None:
     for task, questions in asked.items():
         places = Counter(q.options.index(q.answer) for q in questions)
@@ -90,7 +90,7 @@ def test_every_answer_is_right_equally_often_and_stands_everywhere_equally_often
             assert q.answer in q.answers and len(set(q.options)) == len(q.options) and set(q.options) <= set(q.answers)
 
 
-def test_the_truth_is_that_of_the_clip(asked: dict[str, list[Question]]) -> None:
+def test_the_truth_is_that_of_the_clip(asked: dict[str, list[ProbeQuestion]]) -> None:
     assert all(q.scene.things[0].name == q.answer for q in asked["object"])
     assert all(q.scene.things[0].colour == q.answer for q in asked["colour"])
     assert all(q.scene.things[0].count == ("one", "two", "three").index(q.answer) + 1 for q in asked["count"])
@@ -107,7 +107,7 @@ def test_the_truth_is_that_of_the_clip(asked: dict[str, list[Question]]) -> None
         assert both[0].name == q.answer and set(q.options) == {one.name for one in both}
 
 
-def test_neither_the_name_nor_the_other_sense_tells_what_is_absent(asked: dict[str, list[Question]]) -> None:
+def test_neither_the_name_nor_the_other_sense_tells_what_is_absent(asked: dict[str, list[ProbeQuestion]]) -> None:
     assert Counter(tuple(q.categories.values()) for q in asked["absent"]) == {
         (about, trick): COUNT // 4 for about in ("picture", "sound") for trick in ("no", "there for the other sense")
     }
@@ -143,7 +143,7 @@ def test_packs_are_photos_drawings_and_recordings(tmp_path: Path) -> None:
         probe.packs(tmp_path / "elsewhere")
 
 
-def test_the_same_seed_gives_the_same_bytes_also_after_a_stop(made: Path, source: Source, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_also_after_a_stop(made: Path, source: ProbeSource, tmp_path: Path) -> None:
     files = {path.name: path.read_bytes() for path in made.iterdir()}
     assert len(files) == len(TASKS) + 1 and not any(name.startswith(".") for name in files)
     (made / "match000.mp4").unlink()
@@ -195,7 +195,7 @@ def test_a_clip_that_is_gone_fails_and_a_bad_record_is_named(made: Path) -> None
 
 
 def test_the_command_makes_it_and_asks_it(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    source: ProbeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probe, "built_in", lambda: source)
     monkeypatch.setattr(arguments, "load_engine", lambda *_, **__: FakeEngine(otherwise="A"))
@@ -223,7 +223,7 @@ def test_text_alone_that_beats_guessing_is_said() -> None:
     assert not summary(column("R" * 80), Plain(), manifest())["leaks"]
 
 
-def test_every_clip_can_be_drawn(asked: dict[str, list[Question]], source: Source) -> None:
+def test_every_clip_can_be_drawn(asked: dict[str, list[ProbeQuestion]], source: ProbeSource) -> None:
     assert isinstance(source.pictures, PicturePack) and isinstance(source.sounds, SoundPack)
     for questions in asked.values():
         assert render_frames(questions[0].scene, source.pictures, 2, 16).shape == (2, 16, 16, 3)

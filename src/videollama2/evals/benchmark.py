@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ..text.conversations import Media
-from .items import Item, Kind, Loaded, Needed, Outcome, Result, Setting, Verdict
+from .items import AnswerKind, Item, Loaded, Needed, Outcome, Result, Setting, Verdict
 
 FoundMedia = tuple[Media | None, str | None]
 """A media item, or None and why it is missing (`MediaFinder.find`)."""
@@ -36,7 +36,7 @@ class Benchmark(ABC):
     title: str
     source: str
     needs: tuple[Needed, ...]
-    kind: Kind
+    kind: AnswerKind
     metric: str = "accuracy"
     reply_tokens: ClassVar[int] = 64
     paper_reply_tokens: ClassVar[int] = 2048

@@ -11,7 +11,7 @@ from . import extract
 from .annotations import Row
 from .benchmark import Benchmark, FoundMedia, accuracy, scored, verdict
 from .extract import LETTERS, Read
-from .items import Item, Kind, Outcome, Result, Setting, Verdict
+from .items import AnswerKind, Item, Outcome, Result, Setting, Verdict
 
 LETTER = "Answer with the option's letter from the given choices directly and only give the best option."
 """The last sentence of the paper's questions."""
@@ -32,7 +32,7 @@ class ChoiceBenchmark(Benchmark):
         published_over_answered: the published scorer leaves out what has no reply; `accuracy_of_answered` does, too.
     """
 
-    kind: Kind = "choice"
+    kind: AnswerKind = "choice"
     template: str = QUESTION_AND_OPTIONS
     paper_rule: Callable[[str, Sequence[str]], Read] = staticmethod(extract.strict)
     published_over_answered: bool = False
@@ -69,7 +69,7 @@ class YesNoBenchmark(Benchmark):
         paper_rule: reads a reply under `paper`, as the published scorer does.
     """
 
-    kind: Kind = "closed"
+    kind: AnswerKind = "closed"
     reply_tokens = 32
     paper_rule: Callable[[str], Read] = staticmethod(extract.yes_no)
 

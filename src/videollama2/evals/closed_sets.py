@@ -14,14 +14,14 @@ from . import extract
 from .benchmark import Benchmark, FoundMedia, verdict
 from .choices import LETTER, bracketed
 from .equivalence import canonical, denied, polarity, same_answer
-from .items import Item, Kind, Setting, Verdict
+from .items import AnswerKind, Item, Setting, Verdict
 from .measures import answer_words, words
 
 
 class ClassBenchmark(Benchmark):
     """Questions answered with one class. The `prepared` of each item is the ClosedSet of them all."""
 
-    kind: Kind = "closed"
+    kind: AnswerKind = "closed"
     reply_tokens = 32
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
@@ -37,7 +37,7 @@ class OptionBenchmark(Benchmark):
         question: its first line.
     """
 
-    kind: Kind = "closed"
+    kind: AnswerKind = "closed"
     classes: ClassVar[tuple[str, ...]]
     question: ClassVar[str]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from ..text.conversations import Media
 
 Setting = Literal["strict", "paper"]
-Kind = Literal["choice", "closed", "open", "caption"]
+AnswerKind = Literal["choice", "closed", "open", "caption"]
 Ablation = Literal["none", "audio", "video", "text-only"]
 ABLATIONS: tuple[Ablation, ...] = ("none", "audio", "video", "text-only")
 """In the order of a report's columns: `audio` and `video` name what is removed, `text-only` removes both."""

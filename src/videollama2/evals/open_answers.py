@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .benchmark import Benchmark, accuracy, mean, scored, verdict
 from .equivalence import read_against
-from .items import Item, Kind, Result, Setting, Verdict
+from .items import AnswerKind, Item, Result, Setting, Verdict
 from .measures import Cider, matches, rouge_l, token_f1, words
 
 OVERLAP = ("exact_match", "token_f1", "rouge_l")
@@ -21,7 +21,7 @@ class OpenBenchmark(Benchmark):
     The paper's figure takes a judge; replies are read alike in both settings.
     """
 
-    kind: Kind = "open"
+    kind: AnswerKind = "open"
     reply_tokens = 128
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
@@ -42,7 +42,7 @@ class OpenBenchmark(Benchmark):
 class SentenceBenchmark(Benchmark):
     """Answers of sentences. No rule can tell which are right: RIGHT equals a reference; the scores say more."""
 
-    kind: Kind = "open"
+    kind: AnswerKind = "open"
     metric = "token_f1"
     figures: tuple[str, ...] = OVERLAP
 
@@ -63,7 +63,7 @@ class SentenceBenchmark(Benchmark):
 class CaptionBenchmark(SentenceBenchmark):
     """Captions: CIDEr-D besides the rest. The `prepared` of each item is the benchmark's Cider (`with_corpus`)."""
 
-    kind: Kind = "caption"
+    kind: AnswerKind = "caption"
     metric = "cider_of_10"
     figures: tuple[str, ...] = (*OVERLAP, "cider_of_10")
 

@@ -7,7 +7,7 @@ Every clip is about one question, which is asked twice: with options (benchmark 
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,23 @@ from ..data.composed import PicturePack, SoundPack, render_frames, render_sound,
 from ..data.composed.sketches import sketches
 from ..data.composed.tones import tones
 from ..errors import UsageError
+from ..jobs import OnProgress
 from ..json_lines import dumps_line
 from ..storage import unwritable, write_whole
 from .extract import LETTERS
-from .probe_tasks import TASKS, Maker, Question, Source
+from .probe_tasks import TASKS, Maker, ProbeQuestion, ProbeSource
 
 FILE = "probe.jsonl"
 CLIPS, SEED = 40, 20_000
 _SIDE, _FRAMES_PER_SECOND = 224, 6
 
-Progress = Callable[[int, int], None]
-"""Told how many clips are there, of how many."""
 
-
-def built_in() -> Source:
+def built_in() -> ProbeSource:
     """Drawn shapes and things, and sounds from formulas: small, entirely this package's own, the same everywhere."""
-    return Source(sketches(), tones(), "built in: drawn shapes and things, sounds from formulas")
+    return ProbeSource(sketches(), tones(), "built in: drawn shapes and things, sounds from formulas")
 
 
-def packs(folder: Path) -> Source:
+def packs(folder: Path) -> ProbeSource:
     """The held-out split of the packs that recipes/nano makes: pictures.npz and sounds.npz.
 
     Raises:
@@ -48,11 +46,11 @@ def packs(folder: Path) -> Source:
     for path in (pictures, sounds):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Source(*read, "packs of recipes/nano, held-out split", digest.hexdigest())
+    return ProbeSource(*read, "packs of recipes/nano, held-out split", digest.hexdigest())
 
 
 def make(
-    folder: Path, source: Source, *, clips: int = CLIPS, seed: int = SEED, on_progress: Progress | None = None
+    folder: Path, source: ProbeSource, *, clips: int = CLIPS, seed: int = SEED, on_progress: OnProgress | None = None
 ) -> Path:
     """Write the probe's questions and clips into a folder; what is there already stays.
 
@@ -89,7 +87,7 @@ def make(
     return path
 
 
-def questions(source: Source, *, clips: int, seed: int) -> Iterator[tuple[str, Question]]:
+def questions(source: ProbeSource, *, clips: int, seed: int) -> Iterator[tuple[str, ProbeQuestion]]:
     """Every question with the name of its clip, task by task."""
     for number, (task, asked) in enumerate(TASKS.items()):
         maker = Maker(source, np.random.default_rng((seed, number)))
@@ -97,7 +95,7 @@ def questions(source: Source, *, clips: int, seed: int) -> Iterator[tuple[str, Q
             yield f"{task}{i:03}.mp4", question
 
 
-def _record(name: str, question: Question, source: Source, seed: int) -> dict[str, Any]:
+def _record(name: str, question: ProbeQuestion, source: ProbeSource, seed: int) -> dict[str, Any]:
     """A line of the file: the questions, and the truth about the clip."""
     told = asdict(question)
     scene = told.pop("scene")
@@ -107,7 +105,7 @@ def _record(name: str, question: Question, source: Source, seed: int) -> dict[st
     return {"clip": name, "task": task, **told, "letter": letter, **made, "scene": scene}
 
 
-def _write(clip: Path, question: Question, source: Source) -> None:
+def _write(clip: Path, question: ProbeQuestion, source: ProbeSource) -> None:
     """Write a clip whole: another process may make it, too, and a kill leaves no half of it."""
     scene = question.scene
     frames = render_frames(scene, source.pictures, round(scene.seconds * _FRAMES_PER_SECOND), _SIDE)

@@ -46,7 +46,7 @@ _QUESTIONS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class ProbeSource:
     """Labelled pictures and sounds, and what they are called in a report.
 
     Attributes:
@@ -76,7 +76,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ProbeQuestion:
     """A clip and what is asked about it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Question:
 class Maker:
     """Makes the questions of one task from one stream of random numbers."""
 
-    source: Source
+    source: ProbeSource
     rng: np.random.Generator
 
     def scene(
@@ -145,55 +145,57 @@ class Maker:
             yield answer, self.options(answer, YES_NO, place)
 
 
-def _object(maker: Maker, count: int) -> Iterator[Question]:
+def _object(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     things = maker.source.things
     for name, options in maker.among(things, count):
         scene = maker.scene(_where(lambda s: s.things[0].name, name))
-        yield Question(scene=scene, question=_QUESTIONS["object"], answer=name, answers=things, options=options)
+        yield ProbeQuestion(scene=scene, question=_QUESTIONS["object"], answer=name, answers=things, options=options)
 
 
-def _colour(maker: Maker, count: int) -> Iterator[Question]:
+def _colour(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     colours = tuple(COLOURS)
     for colour, options in maker.among(colours, count):
         scene = maker.scene(_where(lambda s: s.things[0].colour, colour), {"coloured": 1.0, **_TINTED})
-        yield Question(scene=scene, question=_QUESTIONS["colour"], answer=colour, answers=colours, options=options)
+        yield ProbeQuestion(scene=scene, question=_QUESTIONS["colour"], answer=colour, answers=colours, options=options)
 
 
-def _count(maker: Maker, count: int) -> Iterator[Question]:
+def _count(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     for number, options in maker.among(NUMBERS, count):
         many = NUMBERS.index(number) + 1
         scene = maker.scene(_where(lambda s: s.things[0].count, many), {"several": 2 / 3, "coloured": 1.0, **_TINTED})
-        yield Question(scene=scene, question=_QUESTIONS["count"], answer=number, answers=NUMBERS, options=options)
+        yield ProbeQuestion(scene=scene, question=_QUESTIONS["count"], answer=number, answers=NUMBERS, options=options)
 
 
-def _motion(maker: Maker, count: int) -> Iterator[Question]:
+def _motion(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     for way, options in maker.among(DIRECTIONS, count):
         scene = maker.scene(_where(lambda s: s.things[0].direction, way))
-        yield Question(scene=scene, question=_QUESTIONS["direction"], answer=way, answers=DIRECTIONS, options=options)
+        yield ProbeQuestion(
+            scene=scene, question=_QUESTIONS["direction"], answer=way, answers=DIRECTIONS, options=options
+        )
 
 
-def _order(maker: Maker, count: int) -> Iterator[Question]:
+def _order(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     """Half of them about two things, half about two sounds; what is named first is as often first as not."""
     plans = tuple(product(("seen", "heard"), (0, 1), (0, 1)))
     for about, named, place in maker.cycled(plans, count):
         scene = maker.scene(lambda s: len(s.things) == 2 and len(s.sounds) == 2, {"two": 1.0})
         both = [t.name for t in scene.things] if about == "seen" else [s.name for s in scene.sounds]
         question = _QUESTIONS[f"order_{about}"].format(*(both if named == 0 else both[::-1]))
-        yield Question(
+        yield ProbeQuestion(
             scene=scene, question=question, answer=both[0], answers=tuple(sorted(both)),
             options=maker.options(both[0], both, place),
             categories={"about": "picture" if about == "seen" else "sound"},
         )  # fmt: skip
 
 
-def _sound(maker: Maker, count: int) -> Iterator[Question]:
+def _sound(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     heard = maker.source.heard
     for name, options in maker.among(heard, count):
         scene = maker.scene(_where(lambda s: s.sounds[0].name, name))
-        yield Question(scene=scene, question=_QUESTIONS["sound"], answer=name, answers=heard, options=options)
+        yield ProbeQuestion(scene=scene, question=_QUESTIONS["sound"], answer=name, answers=heard, options=options)
 
 
-def _match(maker: Maker, count: int) -> Iterator[Question]:
+def _match(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     """Things that have a sound, with their own or another thing's: neither alone tells which."""
     own = maker.source.own
     labels = tuple(dict.fromkeys(own.values()))
@@ -204,10 +206,10 @@ def _match(maker: Maker, count: int) -> Iterator[Question]:
             return s.things[0].name == thing and (s.sounds[0].name == own[thing]) == (verdict == "yes")
 
         scene = maker.scene(fits, {"matched": 0.5}, labels=labels)
-        yield Question(scene=scene, question=_QUESTIONS["match"], answer=verdict, answers=YES_NO, options=options)
+        yield ProbeQuestion(scene=scene, question=_QUESTIONS["match"], answer=verdict, answers=YES_NO, options=options)
 
 
-def _first(maker: Maker, count: int) -> Iterator[Question]:
+def _first(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     """Picture and sound set in at one of four times each, a quarter of the clip apart.
 
     Who knows only one of them is sure at the ends alone: 2 of 6 times, which makes 67 % with guessing.
@@ -223,10 +225,10 @@ def _first(maker: Maker, count: int) -> Iterator[Question]:
             sounds=(replace(sound, at=heard, length=1.0 - heard),),
         )
         options = maker.options(who, FIRST, place)
-        yield Question(scene=scene, question=_QUESTIONS["order_both"], answer=who, answers=FIRST, options=options)
+        yield ProbeQuestion(scene=scene, question=_QUESTIONS["order_both"], answer=who, answers=FIRST, options=options)
 
 
-def _absent(maker: Maker, count: int) -> Iterator[Question]:
+def _absent(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
     """Yes and no about a name, once where it is and once where it isn't. Half of them are tricks.
 
     A trick's name is there for the other sense in both of its clips: the cow that is asked for as a sound is seen, with
@@ -250,7 +252,7 @@ def _absent(maker: Maker, count: int) -> Iterator[Question]:
                 return (seen == name) == (verdict == "yes") and (not trick or heard == source.own[name])
             return (heard == name) == (verdict == "yes") and (not trick or seen == belongs[name])
 
-        yield Question(
+        yield ProbeQuestion(
             scene=maker.scene(fits),
             question=_QUESTIONS["is_seen" if about == "picture" else "is_heard"].format(name),
             answer=verdict,
@@ -265,7 +267,7 @@ def _where(what: Callable[[Scene], object], value: object) -> Callable[[Scene], 
     return lambda scene: what(scene) == value
 
 
-TASKS: dict[str, Callable[[Maker, int], Iterator[Question]]] = {
+TASKS: dict[str, Callable[[Maker, int], Iterator[ProbeQuestion]]] = {
     "object": _object,
     "colour": _colour,
     "count": _count,

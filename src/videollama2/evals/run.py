@@ -30,7 +30,7 @@ SUMMARY = "summary.json"
 _FAILURES_LOGGED = 10  # by name
 _UNEXPECTED_IN_A_ROW = 25  # not the items, but the device or the installation is broken
 
-Progress = Callable[[Sequence[Result], int, int], None]
+OnResults = Callable[[Sequence[Result], int, int], None]
 """Called with new results, the number of items done, and the number that this process does."""
 
 
@@ -66,7 +66,7 @@ def evaluate(
     world: int = 1,
     threads: int = 1,
     retry: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: OnResults | None = None,
 ) -> Run:
     """Ask every item that has no result yet, and write the summary once all have one.
 
@@ -133,7 +133,7 @@ def _answer(
     total: int,
     journal: ResultJournal,
     threads: int,
-    on_progress: Progress | None,
+    on_progress: OnResults | None,
 ) -> None:
     done = total - sum(map(len, left))
     if on_progress is not None:

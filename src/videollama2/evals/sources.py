@@ -70,7 +70,7 @@ def paired_files(questions: Path, name: str) -> list[tuple[Row, Row]]:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ConversationRecord:
     """A record of the original's reformats: a media path of another machine, a question about it, and the answer."""
 
     medium: str
@@ -79,7 +79,7 @@ class Exchange:
     row: Row
 
 
-def exchanges(path: Path, key: str) -> list[Exchange]:
+def conversation_records(path: Path, key: str) -> list[ConversationRecord]:
     """The records of a list with a media path and conversations; media tags are removed from the questions.
 
     Args:
@@ -94,7 +94,7 @@ def exchanges(path: Path, key: str) -> list[Exchange]:
         if len(turns) < 2:
             raise row.error(f"conversations: expected a question and its answer, got {len(turns)} turns")
         question = _TAG.sub("", turns[0].text("value")).strip()
-        found.append(Exchange(row.text(key), question, turns[1].text("value"), row))
+        found.append(ConversationRecord(row.text(key), question, turns[1].text("value"), row))
     return found
 
 

@@ -8,7 +8,7 @@ from ..equivalence import polarity
 from ..items import Loaded, Needed, Setting
 from ..measures import words
 from ..open_answers import OpenBenchmark
-from ..sources import MediaFinder, annotation_file, exchanges, loaded, path_tails
+from ..sources import MediaFinder, annotation_file, conversation_records, loaded, path_tails
 
 _UNDISCLOSED = "__UNDISCLOSED__"
 _OFFICIAL = (
@@ -71,10 +71,10 @@ def _official(path: Path, references: Mapping[str, tuple[str, ...]]) -> Iterator
 
 
 def _reformatted(path: Path) -> Iterator[_Turn]:
-    for number, exchange in enumerate(exchanges(path, "video"), 1):
-        names = path_tails(exchange.medium)
-        question = Row({"question": exchange.question}, exchange.row.origin).text("question")
-        yield f"{names[-1]}-{number}", exchange.row.origin, names, question, (exchange.answer,)
+    for number, record in enumerate(conversation_records(path, "video"), 1):
+        names = path_tails(record.medium)
+        question = Row({"question": record.question}, record.row.origin).text("question")
+        yield f"{names[-1]}-{number}", record.row.origin, names, question, (record.answer,)
 
 
 def _references(folder: Path, path: Path) -> Mapping[str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict, equal_verdi
 from ..equivalence import same_answer
 from ..items import Item, Loaded, Needed, Outcome, Result, Setting, Verdict
 from ..measures import answer_words
-from ..sources import annotation_file, exchanges, loaded, path_tails, sound_finder
+from ..sources import annotation_file, conversation_records, loaded, path_tails, sound_finder
 
 _PROMPT = "Question: {question}\nAnswer the question using a single word."
 _Answer = tuple[tuple[str, ...], str, str, str]  # names of the sound, question, answer, origin
@@ -109,8 +109,8 @@ def _official(path: Path) -> Iterator[_Answer]:
 
 
 def _reformatted(path: Path) -> Iterator[_Answer]:
-    for exchange in exchanges(path, "audio"):
-        yield path_tails(exchange.medium), exchange.question, exchange.answer, exchange.row.origin
+    for record in conversation_records(path, "audio"):
+        yield path_tails(record.medium), record.question, record.answer, record.row.origin
 
 
 def _binary(truth: Sequence[str]) -> bool:

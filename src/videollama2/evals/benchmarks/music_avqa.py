@@ -8,7 +8,7 @@ from ..annotations import Row, rows
 from ..closed_sets import ClassBenchmark, ClosedSet
 from ..extract import NUMBER_WORDS
 from ..items import Loaded, Needed, Setting
-from ..sources import MediaFinder, annotation_file, exchanges, loaded, path_tails
+from ..sources import MediaFinder, annotation_file, conversation_records, loaded, path_tails
 
 _ALWAYS = (*NUMBER_WORDS[:11], "more than ten", "yes", "no")  # classes even if no item has them for its answer
 _PLACE = re.compile(r"<[A-Za-z]+>")
@@ -59,9 +59,9 @@ def _official(path: Path, setting: Setting) -> Iterator[_Question]:
 
 
 def _reformatted(path: Path) -> Iterator[_Question]:
-    for number, exchange in enumerate(exchanges(path, "video"), 1):
-        id = exchange.row.text("id") if exchange.row.has("id") else str(number)
-        yield id, exchange.row.origin, path_tails(exchange.medium), exchange.question, exchange.answer.strip(), {}
+    for number, record in enumerate(conversation_records(path, "video"), 1):
+        id = record.row.text("id") if record.row.has("id") else str(number)
+        yield id, record.row.origin, path_tails(record.medium), record.question, record.answer.strip(), {}
 
 
 def _filled(row: Row, setting: Setting) -> str:

@@ -10,7 +10,7 @@ from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict
 from ..items import Item, Loaded, Needed, Setting, Verdict
 from ..measures import matches
 from ..open_answers import OpenBenchmark
-from ..sources import SOUND_SUFFIXES, MediaFinder, annotation_file, exchanges, loaded, path_tails
+from ..sources import SOUND_SUFFIXES, MediaFinder, annotation_file, conversation_records, loaded, path_tails
 
 _FILES = ("test.csv", "data/test.csv", "vggsound.csv", "data/vggsound.csv")
 _NEEDS = (
@@ -81,8 +81,8 @@ def _official(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
 
 
 def _reformatted(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    for exchange in exchanges(path, "video"):
-        yield exchange.row.origin, path_tails(exchange.medium), exchange.answer.strip()
+    for record in conversation_records(path, "video"):
+        yield record.row.origin, path_tails(record.medium), record.answer.strip()
 
 
 def _groups(folder: Path) -> Mapping[str, str]:

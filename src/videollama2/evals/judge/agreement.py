@@ -13,11 +13,11 @@ from .judgements import PROBES, Judgement, fresh, read_judgements
 from .prompts import KINDS
 from .questions import abouts
 
-Values = dict[str, float | None]
+ItemValues = dict[str, float | None]
 Pairs = Sequence[tuple[Judgement, Judgement]]
 
 
-def item_values(judgements: Sequence[Judgement]) -> dict[str, Values]:
+def item_values(judgements: Sequence[Judgement]) -> dict[str, ItemValues]:
     """What each item gives to the figures of one judge, kind and ablation; a figure is the mean of its values.
 
     Args:
@@ -31,8 +31,8 @@ def item_values(judgements: Sequence[Judgement]) -> dict[str, Values]:
     by_id: defaultdict[str, list[Judgement]] = defaultdict(list)
     for judgement in judgements:
         by_id[judgement.id].append(judgement)
-    scores: Values = {}
-    verdicts: Values = {}
+    scores: ItemValues = {}
+    verdicts: ItemValues = {}
     for name, lines in by_id.items():
         kind = KINDS[lines[0].kind]
         known = [j for j in lines if j.score is not None]

@@ -18,7 +18,7 @@ from ..items import Ablation, Setting
 FILE, PROBES, MANIFEST = "judgements.jsonl", "judge_probes.jsonl", "judge_manifest.json"
 
 State = Literal["judged", "unparsable", "failed"]
-Probe = Literal["order", "verbosity"]
+BiasProbe = Literal["order", "verbosity"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Judgement:
     judge: str
     kind: str
     reference: int | None
-    probe: Probe | None
+    probe: BiasProbe | None
     setting: Setting
     state: State
     score: float | None
@@ -62,7 +62,7 @@ class Judgement:
     request: str | None
 
     @property
-    def place(self) -> tuple[str, Ablation, str, str, int | None, Probe | None]:
+    def place(self) -> tuple[str, Ablation, str, str, int | None, BiasProbe | None]:
         """What there is one of in a file."""
         return self.id, self.ablation, self.judge, self.kind, self.reference, self.probe
 

@@ -1,4 +1,4 @@
-"""What judges are asked, as data: one Prompt for each kind of question, in two layouts.
+"""What judges are asked, as data: one JudgePrompt for each kind of question, in two layouts.
 
     strict   every text of the data set and the model is one JSON string on a line of its own, said to be data, and so
              escaped that it can't leave its line or hold a control token of the judge's chat template
@@ -24,7 +24,7 @@ References = Literal["first", "all", "each"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class QuestionKind:
     """One kind of question that a judge is asked.
 
     Attributes:
@@ -64,25 +64,25 @@ _DETAIL = (
     "generic. Synonyms and paraphrases are valid.",
 )
 _KINDS = (
-    Kind(name="match", aim=_MATCH, verdict=True, cut_retry=True),
-    Kind(name="match_av", aim=_MATCH, verdict=True, verdict_key="binary_pred", all_count=True),
-    Kind(name="correctness", aim=_CORRECT),
-    Kind(name="detail", aim=_DETAIL),
-    Kind(
+    QuestionKind(name="match", aim=_MATCH, verdict=True, cut_retry=True),
+    QuestionKind(name="match_av", aim=_MATCH, verdict=True, verdict_key="binary_pred", all_count=True),
+    QuestionKind(name="correctness", aim=_CORRECT),
+    QuestionKind(name="detail", aim=_DETAIL),
+    QuestionKind(
         name="context",
         aim=(
             "Rate how far the predicted answer fits the overall context of the video as the correct answer shows it.",
             "It must miss none of the main themes and add none of its own. Synonyms and paraphrases are valid.",
         ),
     ),
-    Kind(
+    QuestionKind(
         name="temporal",
         aim=(
             "Rate how far the predicted answer has the events in the order in which the correct answer has them.",
             "Only the order in time counts. Synonyms and paraphrases of the events are valid.",
         ),
     ),
-    Kind(
+    QuestionKind(
         name="consistency",
         aim=(
             "Two questions ask for the same thing in different words, and there is one correct answer.",
@@ -91,12 +91,12 @@ _KINDS = (
         ),
         paired=True,
     ),
-    Kind(name="caption_correctness", aim=_CORRECT, first_value=True),
-    Kind(name="caption_detail", aim=_DETAIL, first_value=True),
-    Kind(name="sound_correctness", aim=_CORRECT, references="each", all_count=True),
-    Kind(name="sound_detail", aim=_DETAIL, references="each", all_count=True),
+    QuestionKind(name="caption_correctness", aim=_CORRECT, first_value=True),
+    QuestionKind(name="caption_detail", aim=_DETAIL, first_value=True),
+    QuestionKind(name="sound_correctness", aim=_CORRECT, references="each", all_count=True),
+    QuestionKind(name="sound_detail", aim=_DETAIL, references="each", all_count=True),
 )
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+KINDS: Mapping[str, QuestionKind] = {kind.name: kind for kind in _KINDS}
 
 # What each benchmark is judged for. A benchmark in parts has a category of this name ("part"), with these values.
 JUDGED: Mapping[str, tuple[str, ...]] = {
@@ -115,7 +115,7 @@ JUDGED: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
+class JudgePrompt:
     """System and user text. `{name}` in `user` stands for question, answer, prediction (a pair's: question1…).
 
     Attributes:
@@ -143,14 +143,14 @@ _PAIR_FIELDS = (
 )
 
 
-def prompt_of(kind: Kind, setting: Setting) -> Prompt:
+def prompt_of(kind: QuestionKind, setting: Setting) -> JudgePrompt:
     """How a kind of question is put under a setting."""
     fields = _PAIR_FIELDS if kind.paired else _FIELDS
     if setting == "strict":
         form = '{"pred": "yes" or "no", "score": N}' if kind.verdict else '{"score": N}'
         end = f"Reply with one JSON object and nothing else: {form}, where N is an integer from 0 (worst) to 5 (best)."
         several = "Where there are several correct answers, each of them is correct."
-        return Prompt(
+        return JudgePrompt(
             system="\n".join([_ROLE, *kind.aim, several, _DATA, end]),
             user="\n".join(fields),
             quoted=True,
@@ -165,14 +165,14 @@ def prompt_of(kind: Kind, setting: Setting) -> Prompt:
         f"Give your evaluation as a Python dictionary with {asked} from 0 to 5, where 5 is the best. Reply with the "
         f"dictionary alone, with no other text and no explanation, for example {example}."
     )
-    return Prompt(
+    return JudgePrompt(
         system="\n".join([_ROLE, *kind.aim]),
         user="\n".join(["Evaluate this answer.", *(f[0].upper() + f[1:] for f in fields), end]),
         quoted=False,
     )
 
 
-def fill(prompt: Prompt, values: Mapping[str, str | tuple[str, ...]]) -> list[dict[str, str]]:
+def fill(prompt: JudgePrompt, values: Mapping[str, str | tuple[str, ...]]) -> list[dict[str, str]]:
     """The messages of one question. What is put in is never looked through for further `{names}`.
 
     Raises:
@@ -198,7 +198,7 @@ def _quoted(value: str | tuple[str, ...]) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
-def swapped(prompt: Prompt) -> Prompt:
+def swapped(prompt: JudgePrompt) -> JudgePrompt:
     """The same question with the correct answer after the prediction, where a judge may look at places.
 
     Raises:
@@ -213,7 +213,7 @@ def swapped(prompt: Prompt) -> Prompt:
         )
     line = lines.pop(answers[0])
     lines.insert(max(predictions), line)
-    return Prompt(system=prompt.system, user="\n".join(lines), quoted=prompt.quoted)
+    return JudgePrompt(system=prompt.system, user="\n".join(lines), quoted=prompt.quoted)
 
 
 # Words that say nothing; they make an answer longer and not better.
@@ -229,7 +229,7 @@ def padded(prediction: str) -> str:
     return PADDING.replace("{prediction}", prediction)
 
 
-def read_prompts(path: Path) -> dict[str, Prompt]:
+def read_prompts(path: Path) -> dict[str, JudgePrompt]:
     """Prompts of a user: JSON, `{"match": {"system": "…", "user": "… {question} … {answer} … {prediction} …"}}`.
 
     Their texts are put in plainly, as the published ones have it.
@@ -252,11 +252,11 @@ def read_prompts(path: Path) -> dict[str, Prompt]:
         needed = ("{prediction1}", "{prediction2}", "{answer}") if KINDS[name].paired else ("{prediction}", "{answer}")
         if missing := [field for field in needed if field not in texts["user"]]:
             raise DataError(f"{path}, {name!r}: its user text has no {', '.join(missing)}")
-        found[name] = Prompt(system=texts["system"], user=texts["user"], quoted=False)
+        found[name] = JudgePrompt(system=texts["system"], user=texts["user"], quoted=False)
     return found
 
 
-def prompts_hash(prompts: Mapping[str, Prompt]) -> str:
+def prompts_hash(prompts: Mapping[str, JudgePrompt]) -> str:
     """sha256 of what was asked, for the manifest."""
     text = json.dumps({n: [p.system, p.user, p.quoted] for n, p in prompts.items()}, sort_keys=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""From a run's results to what judges are asked: one Question for each result, kind and (under `paper`) reference."""
+"""From a run's results to judges' questions: one for each result, kind and (under `paper`) reference."""
 
 import hashlib
 import json
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from ...errors import UsageError
 from ..items import Ablation, Outcome, Result, Setting
-from .judgements import Probe
-from .prompts import JUDGED, KINDS, Kind, Prompt, fill, padded, swapped
+from .judgements import BiasProbe
+from .prompts import JUDGED, KINDS, JudgePrompt, QuestionKind, fill, padded, swapped
 
 CUT = 50  # characters of a prediction that the published judge is asked about again
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class JudgeQuestion:
     """What one judge is asked about one result.
 
     Attributes:
@@ -24,13 +24,13 @@ class Question:
     """
 
     result: Result
-    kind: Kind
-    prompt: Prompt
+    kind: QuestionKind
+    prompt: JudgePrompt
     setting: Setting
     about: str
     second: Result | None = None
     reference: int | None = None
-    probe: Probe | None = None
+    probe: BiasProbe | None = None
 
     @property
     def unasked(self) -> str | None:
@@ -65,7 +65,7 @@ def is_judged(benchmark: str) -> bool:
     return any(name.partition("/")[0] == benchmark.replace("_", "-") for name in JUDGED)
 
 
-def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[Kind, ...]:
+def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[QuestionKind, ...]:
     """What a result is judged for: what is asked, else what its benchmark is judged for.
 
     Raises:
@@ -87,8 +87,8 @@ def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[Kind, ...]:
 
 
 def questions_of(
-    results: Sequence[Result], kinds: Sequence[str], setting: Setting, prompts: Mapping[str, Prompt]
-) -> list[Question]:
+    results: Sequence[Result], kinds: Sequence[str], setting: Setting, prompts: Mapping[str, JudgePrompt]
+) -> list[JudgeQuestion]:
     """Every question about these results, in their order. Results whose answers are withheld have none.
 
     Raises:
@@ -102,7 +102,7 @@ def questions_of(
             if kind.paired and result.categories.get("pair_place") == "2":
                 continue
             second = seconds.get((result.ablation, result.categories.get("pair", ""))) if kind.paired else None
-            question = Question(
+            question = JudgeQuestion(
                 result=result, kind=kind, prompt=prompts[kind.name], setting=setting, about=about, second=second
             )  # fmt: skip
             if kind.references == "each" and setting == "paper":

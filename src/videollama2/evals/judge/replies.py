@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..items import Setting
-from .prompts import Kind
+from .prompts import QuestionKind
 
 BEST = 5
 _LONGEST = 100_000  # characters of a reply that are looked at
 
 
 @dataclass(frozen=True)
-class Said:
+class Rating:
     """A verdict: the score (0 to 5), and a yes or no where one is asked for."""
 
     score: float
@@ -27,7 +27,7 @@ class Unclear(Exception):
     """The reply holds no verdict; it says why."""
 
 
-def read(reply: str, kind: Kind, setting: Setting) -> Said:
+def read(reply: str, kind: QuestionKind, setting: Setting) -> Rating:
     """The verdict of a reply.
 
     `strict`: exactly one verdict must stand in it, alone, in a code block or among words; of two that differ none
@@ -44,7 +44,7 @@ def read(reply: str, kind: Kind, setting: Setting) -> Said:
         raise Unclear(f"the reply holds values that can't be read ({type(error).__name__})") from error
 
 
-def _strict(reply: str, kind: Kind) -> Said:
+def _strict(reply: str, kind: QuestionKind) -> Rating:
     reply = re.sub(r"\A<think>.*?</think>", "", reply, count=1, flags=re.DOTALL).strip()
     whole = _dictionary(reply)
     inside = [_dictionary(text) for text in re.findall(r"\{[^{}]*\}", reply)]
@@ -57,7 +57,7 @@ def _strict(reply: str, kind: Kind) -> Said:
     return found.pop()
 
 
-def _said(found: Mapping[Any, Any], kind: Kind) -> Said:
+def _said(found: Mapping[Any, Any], kind: QuestionKind) -> Rating:
     value = found.get("score")
     try:
         score = (
@@ -68,17 +68,17 @@ def _said(found: Mapping[Any, Any], kind: Kind) -> Said:
     if not 0 <= score <= BEST:
         raise Unclear(f"the score is {value!r:.40}; expected a number from 0 to {BEST}")
     if not kind.verdict:
-        return Said(score, None)
+        return Rating(score, None)
     pred = found.get("pred", found.get("binary_pred"))
     word = {True: "yes", False: "no"}[pred] if isinstance(pred, bool) else str(pred).strip(" .'\"").lower()
     if word == "yes":
-        return Said(score, "yes")
+        return Rating(score, "yes")
     if word == "no":
-        return Said(score, "no")
+        return Rating(score, "no")
     raise Unclear(f"the verdict is {pred!r:.40}; expected yes or no")
 
 
-def _paper(reply: str, kind: Kind) -> Said:
+def _paper(reply: str, kind: QuestionKind) -> Rating:
     found = _literal(reply)
     if not isinstance(found, dict) or not found:
         raise Unclear("the reply is no Python dictionary")
@@ -88,12 +88,12 @@ def _paper(reply: str, kind: Kind) -> Said:
     except (TypeError, ValueError, OverflowError) as error:
         raise Unclear(f"the score is {value!r:.40}; expected a number") from error
     if not kind.verdict:
-        return Said(score, None)
+        return Rating(score, None)
     word = str(found.get(kind.verdict_key)).lower()
     if kind.all_count:  # exactly yes counts, and anything else doesn't
-        return Said(score, "yes" if word == "yes" else "no")
+        return Rating(score, "yes" if word == "yes" else "no")
     if "yes" in word or "no" in word:
-        return Said(score, "yes" if "yes" in word else "no")
+        return Rating(score, "yes" if "yes" in word else "no")
     raise Unclear(f"the verdict is {word!r:.40}; expected yes or no")
 
 

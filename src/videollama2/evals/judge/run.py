@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, UsageError
-from ...jobs import write_json
+from ...jobs import OnProgress, write_json
 from ..items import Setting
 from ..journal import read_results
 from . import judgements as kept
@@ -24,10 +24,10 @@ from .budget import Budget, Cap, Spent
 from .cache import Cache, Reply
 from .client import Client, Judge, Patience
 from .http import Unanswered
-from .judgements import Judgement, Probe, State
-from .prompts import KINDS, Prompt, prompt_of, prompts_hash
-from .questions import Question, abouts, questions_of
-from .replies import Said, Unclear, read
+from .judgements import BiasProbe, Judgement, State
+from .prompts import KINDS, JudgePrompt, prompt_of, prompts_hash
+from .questions import JudgeQuestion, abouts, questions_of
+from .replies import Rating, Unclear, read
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,6 @@ PARAMETERS: Mapping[Setting, Mapping[str, Any]] = {
 }
 TAKES = 3  # under `paper`: the published judges ask without end until they can read the reply
 _AHEAD = 4  # questions per thread that are made before their turn
-
-Progress = Callable[[int, int], None]
-"""Told how many questions are settled, of how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +73,14 @@ def judge_run(
     cache: Path,
     setting: Setting = "strict",
     kinds: Sequence[str] = (),
-    prompts: Mapping[str, Prompt] | None = None,
+    prompts: Mapping[str, JudgePrompt] | None = None,
     budget: Budget | None = None,
     patience: Patience | None = None,
     workers: int = 4,
     limit: int | None = None,
-    probes: Sequence[Probe] = (),
+    probes: Sequence[BiasProbe] = (),
     probe_items: int = 100,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Judged:
     """Judge the results of a run, and write judgements.jsonl and judge_manifest.json into its folder.
 
@@ -145,23 +142,26 @@ def _checked(judges: Sequence[Judge], *, workers: int, limit: int | None, probe_
         )
 
 
-def _spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+def _spread(questions: Sequence[JudgeQuestion], limit: int | None) -> list[JudgeQuestion]:
     if limit is None or limit >= len(questions):
         return list(questions)
     return [questions[i * len(questions) // limit] for i in range(limit)]
 
 
-def _probing(questions: Sequence[Question], probes: Sequence[Probe], count: int) -> list[Question]:
+def _probing(questions: Sequence[JudgeQuestion], probes: Sequence[BiasProbe], count: int) -> list[JudgeQuestion]:
     chosen = _spread([q for q in questions if q.unasked is None], count)
     return [replace(question, probe=probe) for probe in dict.fromkeys(probes) for question in chosen]
 
 
 def _ask_all(
-    clients: Sequence[Client], jobs: Sequence[tuple[Client, Question]], workers: int, told: Progress | None
+    clients: Sequence[Client],
+    jobs: Sequence[tuple[Client, JudgeQuestion]],
+    workers: int,
+    on_progress: OnProgress | None,
 ) -> list[Judgement]:
     """The judgements, in the order of the jobs."""
     found: dict[int, Judgement] = {}
-    waiting: Iterator[tuple[int, tuple[Client, Question]]] = iter(enumerate(jobs))
+    waiting: Iterator[tuple[int, tuple[Client, JudgeQuestion]]] = iter(enumerate(jobs))
     under_way: dict[Future[Judgement], int] = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
         try:
@@ -172,8 +172,8 @@ def _ask_all(
                     return [found[i] for i in range(len(jobs))]
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                     found[under_way.pop(future)] = future.result()
-                if told is not None:
-                    told(len(found), len(jobs))
+                if on_progress is not None:
+                    on_progress(len(found), len(jobs))
         except BaseException:  # also an interrupt: what is not yet sent is not sent
             for client in clients:
                 client.stop()
@@ -181,7 +181,7 @@ def _ask_all(
             raise
 
 
-def _judged(client: Client, question: Question) -> Judgement:
+def _judged(client: Client, question: JudgeQuestion) -> Judgement:
     """One judgement, whatever becomes of it."""
     if question.unasked is not None:
         return _line(client.judge, question, error=question.unasked)
@@ -191,7 +191,7 @@ def _judged(client: Client, question: Question) -> Judgement:
     for take in range(TAKES if again else 1):
         try:
             key, reply = client.ask(question.messages(take), take)
-            said = read(reply.text, question.kind, question.setting)
+            rating = read(reply.text, question.kind, question.setting)
         except Spent as error:
             return _line(client.judge, question, error=f"not asked: {error}")
         except Unanswered as error:
@@ -199,26 +199,26 @@ def _judged(client: Client, question: Question) -> Judgement:
         except Unclear as error:
             unclear = str(error)
         else:
-            return _line(client.judge, question, said=said, key=key, reply=reply)
+            return _line(client.judge, question, rating=rating, key=key, reply=reply)
     return _line(client.judge, question, key=key, reply=reply, error=unclear)
 
 
 def _line(
-    judge: Judge, question: Question, *, said: Said | None = None, key: str | None = None, reply: Reply | None = None,
-    error: str | None = None,
+    judge: Judge, question: JudgeQuestion, *, rating: Rating | None = None, key: str | None = None,
+    reply: Reply | None = None, error: str | None = None,
 ) -> Judgement:  # fmt: skip
     return Judgement(
         id=question.result.id, ablation=question.result.ablation, judge=judge.label, kind=question.kind.name,
         reference=question.reference, probe=question.probe, setting=question.setting,
-        state="judged" if said else "failed" if reply is None else "unparsable",
-        score=said.score if said else None, verdict=said.verdict if said else None,
+        state="judged" if rating else "failed" if reply is None else "unparsable",
+        score=rating.score if rating else None, verdict=rating.verdict if rating else None,
         reply=reply.text if reply else None, error=error,
         tokens_in=reply.tokens_in if reply else None, tokens_out=reply.tokens_out if reply else None,
         served=reply.served if reply else None, asked=_asked(judge, question), about=question.about, request=key,
     )  # fmt: skip
 
 
-def _asked(judge: Judge, question: Question) -> str:
+def _asked(judge: Judge, question: JudgeQuestion) -> str:
     prompt = question.prompt
     how = [judge.endpoint.public, dict(judge.parameters), question.setting, prompt.system, prompt.user, prompt.quoted]
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode("ascii")).hexdigest()[:16]
@@ -239,8 +239,8 @@ def _judges_before(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _described(
-    clients: Sequence[Client], questions: Sequence[Question], setting: Setting, used: Mapping[str, Prompt],
-    given: Mapping[str, Prompt], before: Mapping[str, dict[str, Any]], lines: Sequence[Judgement],
+    clients: Sequence[Client], questions: Sequence[JudgeQuestion], setting: Setting, used: Mapping[str, JudgePrompt],
+    given: Mapping[str, JudgePrompt], before: Mapping[str, dict[str, Any]], lines: Sequence[Judgement],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Each judge with how it was asked, and what became of its questions."""
     names = sorted({q.kind.name for q in questions})

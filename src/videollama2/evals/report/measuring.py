@@ -6,7 +6,7 @@ its value for all of them, and for drawn ones. Other figures (F1, a mean over cl
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,8 +20,6 @@ from .wording import is_share
 
 RECOMPUTED = 200  # draws of a figure that is not a mean
 _TRIED = 3  # draws on which a figure is tested for being a mean
-
-Values = Mapping[str, float]
 
 
 def groups_of(*columns: Sequence[Result]) -> dict[str, Hashable]:

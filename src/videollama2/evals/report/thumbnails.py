@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import numpy as np
 from PIL import Image
 
 from ...errors import NoVideoStream, VideoLlama2Error
-from ...media import Clip, open_clip
+from ...media import Opener, open_clip
 from ..items import Result
 
 FRAMES, HEIGHT, MOST_WIDTH = 3, 90, 420
-Opener = Callable[..., Clip]
 
 
 class Thumbnails:
