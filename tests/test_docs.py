@@ -22,7 +22,8 @@ GUIDE = guides.DOCS / "training.md"
 EVERY = [
     (page, line, words) for page in guides.PAGES for b in guides.blocks(page) for line, words in guides.commands(b)
 ]
-RUN = ("ask", "chat", "serve", "captions", "evaluation", "migrate", "ways-in")  # live.md: tests/live/test_live_docs.py
+# live.md: tests/live/test_live_docs.py
+RUN = ("ask", "chat", "serve", "captions", "evaluation", "migrate", "connector", "audio-encoder", "ways-in")
 NOT_OURS = {"--nproc-per-node", "--logdir", "--strict", "--include", "--model", "--tasks"}
 COMMANDS = re.findall(r"^(?:torchrun .*-m )?(videollama2 (?:.*\\\n)*.*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
 from transformers import GenerationConfig
 
 from ..audio import AUDIO_ENCODERS, AudioEncoderConfig
 from ..configuration import VideoLlama2Config, read_json
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
+from ..phases import PARTS
 from .files import (
     INDEX,
     SINGLE,
@@ -222,6 +224,25 @@ def collect(
         tensors = apply_lora(folder, read_json(folder / LORA_CONFIG), tensors)
     tensors |= _stage_tensors(folder, needed=found == "pretrain")
     return Collected(config, tensors, (folder, *below.folders))
+
+
+def read_part(folder: str | Path, part: str) -> dict[str, Tensor]:
+    """The state dict of one part of a checkpoint in any layout; no other tensor is read.
+
+    Args:
+        folder: any name that `locate` takes; also a training stage, which needs no base for the parts in its own files.
+        part: a key of `phases.PARTS`, such as `connector` or `audio_projector`.
+
+    Raises:
+        CheckpointNotFound: no such folder. TensorMismatch: it has no such part.
+    """
+    folder, _ = locate(folder)
+    tensors = _stage_tensors(folder, needed=True) if kind(folder) == "pretrain" else collect(folder).tensors
+    prefix = PARTS[part]
+    found = {name.removeprefix(prefix): tensor[...] for name, tensor in tensors.items() if name.startswith(prefix)}
+    if not found:
+        raise TensorMismatch(f"{folder} has no tensors of the {part}")
+    return found
 
 
 def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
