@@ -93,6 +93,11 @@ def test_no_module_is_long(path: Path) -> None:
     assert lines <= MOST_LINES or name_of(path) in LONGER, f"{lines} lines: split it, or give a reason in LONGER"
 
 
+def test_contributing_names_the_limits() -> None:
+    text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"A file has at most {MOST_LINES} lines, a function at most {MOST_FUNCTION_LINES}." in text
+
+
 def test_no_function_is_long() -> None:
     long = [
         f"{where} {node.name} has {node.end_lineno - node.lineno + 1} lines"
