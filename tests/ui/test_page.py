@@ -81,14 +81,14 @@ def test_range_and_sound_are_asked_for(visit: Visit, clip: Path) -> None:
     part = body["messages"][0]["content"][0]
     assert (part["start"], part["sound"], body["protocol"]) == (start, False, "full")
     assert part["end"] == pytest.approx(end)
-    assert "Sound was off" in turn.locator("summary").first.inner_text()
+    assert "Audio was off" in turn.locator("summary").first.inner_text()
     assert turn.locator(".track .asked").count() == 1 and turn.locator(".track .window").count() == 0
     page.check("#sound")
     assert "new conversation" in page.locator("#hint").inner_text()
     visit.ask("And its sound?")
     assert len(visit.asked[1]["messages"]) == 1, "other settings begin another conversation"
     page.click("#whole")
-    assert page.locator("#range").inner_text() == "All of it, 4.0 s"
+    assert page.locator("#range").inner_text() == "Whole clip, 4.0 s"
 
 
 def test_a_broken_file_is_explained(visit: Visit) -> None:
@@ -115,7 +115,7 @@ def test_errors_are_words_and_the_page_goes_on(visit: Visit, clip: Path) -> None
         status=429, headers={"Retry-After": "7"}, json={"error": {"code": "queue_full", "message": "many wait"}}
     )
     assert all(words in busy for words in ("The server is busy", "Try again in 7 seconds.", "many wait"))
-    assert "The server answered with an error" in said(status=502, body="<h1>Bad Gateway</h1>")
+    assert "The server reported an error" in said(status=502, body="<h1>Bad Gateway</h1>")
     assert "The server can’t be reached" in said()
     broken = streamed({"choices": [{"delta": {"content": "A dog"}}]}, {"error": {"message": ".", "status": 504}})
     assert "It took too long" in said(**broken)
@@ -163,11 +163,11 @@ def test_a_recording_is_a_clip(visit: Visit) -> None:
 def test_pictures_and_sounds_are_clips_too(visit: Visit, media: Path) -> None:
     visit.choose(media / "still.png")
     still = visit.ask("What is this?")
-    assert "Saw the picture" in still.inner_text() and visit.pictures(still, 1).count() == 1
+    assert "Saw the image" in still.inner_text() and visit.pictures(still, 1).count() == 1
     assert still.locator(".track").count() == 0 and visit.page.locator("#sound").is_disabled()
     visit.choose(media / "tone.wav")
     tone = visit.ask("What is this?")
-    assert "Saw nothing" in tone.inner_text() and "Heard 1.5 s" in tone.inner_text()
+    assert "No video" in tone.inner_text() and "Heard 1.5 s" in tone.inner_text()
     assert tone.locator(".track .window").count() == 1 and tone.locator(".track .wave .heard[d]").count() == 1
 
 

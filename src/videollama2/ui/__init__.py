@@ -1,13 +1,13 @@
-"""The page: ask about a clip in a browser, and see what every answer was made of.
+"""The web page: ask about a clip in a browser, and see what each answer is based on.
 
-    page.html, page.css    what is shown                words.js     every word it says, and every error explained
-    page.js                which clip, which question   clip.js      pictures and loudness of a clip, in the browser
-    chat.js, receipt.js    answers and their receipts   trim.js      the range        recorder.js  camera, microphone
-    api.js                 the HTTP API, and nothing else                             dom.js       text, never HTML
+    page.html, page.css    layout                       words.js     texts, and explanations of errors
+    page.js                clip, settings, question     clip.js      frames and loudness of a clip, in the browser
+    chat.js, receipt.js    answers and receipts         trim.js      part of the clip   recorder.js  camera, microphone
+    api.js                 client of the HTTP API       dom.js       elements from text, never from HTML
     example.mp4            the clip of examples/, compressed more
 
-No build step, nothing from elsewhere. The page may only load its own files and only talk to its own server; the headers
-say so, and browsers hold it to that.
+No build step and no external resources. The headers restrict the page to its own files and its own server, and browsers
+enforce that.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ _TYPES = {
     ".mp4": "video/mp4",
 }
 
-# Scripts and styles are files of ours; pictures and clips are the user's own, by blob URLs. With trusted types there is
-# no way from a string to HTML, whatever a file name, an answer or an error says.
+# Scripts and styles are our own files; images and clips are the user's, as blob URLs. Trusted types rule out any way
+# from a string to HTML, whatever a file name, an answer or an error contains.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -45,7 +45,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class PageFile:
-    """A file of the page: its path on the server, what it is, and its bytes."""
+    """A file of the page: path on the server, content type, bytes."""
 
     path: str
     type: str
@@ -53,7 +53,7 @@ class PageFile:
 
 
 def page_files() -> Iterator[PageFile]:
-    """Every file of the page; the same for everybody, and without anything that is secret."""
+    """All files of the page; they are the same for everyone and hold no secrets."""
     for found in sorted(files(__name__).iterdir(), key=lambda each: each.name):
         suffix = found.name[found.name.rfind(".") :]
         if suffix in _TYPES:
@@ -62,7 +62,7 @@ def page_files() -> Iterator[PageFile]:
 
 
 def add_page(app: "FastAPI") -> None:
-    """Serve the page at `/` of a server, and its files below `/ui/`."""
+    """Serve the page at `/` and its files under `/ui/`."""
     from fastapi import Response
 
     def serve(file: PageFile) -> None:

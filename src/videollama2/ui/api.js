@@ -1,6 +1,6 @@
-// The server's HTTP API, as any other client would use it: /v1/models, /v1/files, /v1/chat/completions.
+// Client of the server's HTTP API: /v1/models, /v1/files, /v1/chat/completions.
 
-/** An error of the API, or of the way to it (then without `status`). */
+/** An error of the API, or of the connection (then without `status`). */
 export class Problem extends Error {
   constructor({ status, code, message, retryAfter }) {
     super(message ?? "");
@@ -13,7 +13,7 @@ function problemOf(status, text, retryAfter) {
   try {
     body = JSON.parse(text);
   } catch {
-    body = {}; // not ours: a proxy's page, say
+    body = {}; // not from our server, such as a proxy's page
   }
   const error = body.error ?? {};
   return new Problem({ status, code: error.code ?? undefined, message: error.message, retryAfter: Number(retryAfter) || undefined });
@@ -31,14 +31,14 @@ async function call(path, options = {}) {
   return response;
 }
 
-/** The models that the server has: objects with `id`, `sees`, `hears` and `protocol`. */
+/** The server's models: objects with `id`, `sees`, `hears` and `protocol`. */
 export async function models() {
   return (await (await call("v1/models")).json()).data;
 }
 
 /**
- * Upload a file; resolves to its id. fetch() tells nothing of an upload's progress, XMLHttpRequest does.
- * @param {(share: number) => void} onProgress told 0…1.
+ * Upload a file; resolves to its id. Uses XMLHttpRequest, because fetch() does not report upload progress.
+ * @param {(share: number) => void} onProgress receives 0…1.
  */
 export function upload(file, onProgress, signal) {
   return new Promise((resolve, reject) => {
@@ -71,7 +71,7 @@ export function mediaPart({ kind, id, start, end, sound }) {
 }
 
 /**
- * Ask, and give each piece of what comes: {text}, {receipt}, {finish}, {timings}.
+ * Ask, and yield what arrives: {text}, {receipt}, {finish}, {timings}.
  * @param {{model: string, messages: object[], protocol: string}} question
  */
 export async function* ask({ model, messages, protocol }, signal) {
@@ -92,7 +92,7 @@ export async function* ask({ model, messages, protocol }, signal) {
     if (chunk.receipt) yield { receipt: chunk.receipt };
     if (chunk.timings) yield { timings: chunk.timings };
   }
-  throw new Problem({ message: "the answer broke off" });
+  throw new Problem({ message: "the answer was cut off" });
 }
 
 /** The data of server-sent events. */

@@ -5,7 +5,7 @@ import { announce, byId, make } from "./dom.js";
 import { drawReceipt } from "./receipt.js";
 import { ENDINGS, explain } from "./words.js";
 
-/** One conversation about one clip with one choice of settings; another choice begins another conversation. */
+/** One conversation about one clip with one choice of settings; other settings start another conversation. */
 export class Chat {
   /** @param {(seconds: number) => void} show shows a moment of the clip. */
   constructor(show) {
@@ -15,19 +15,19 @@ export class Chat {
     this.turns = 0;
   }
 
-  /** Whether a question with these settings goes on with the conversation. */
+  /** Whether a question with these settings continues the conversation. */
   continues(settings) {
     return this.messages.length > 0 && this.key === keyOf(settings);
   }
 
-  /** Begin anew, with the next question. */
+  /** The next question starts a new conversation. */
   forget() {
     this.messages = [];
   }
 
   /**
-   * Ask, and show the answer as it comes. Never rejects: what goes wrong is shown under the question.
-   * @returns {Promise<Error | null>} what went wrong.
+   * Ask, and show the answer while it streams. Never rejects: errors are shown under the question.
+   * @returns {Promise<Error | null>} the error, if any.
    */
   async ask(text, settings, signal) {
     if (!this.continues(settings)) {
@@ -40,34 +40,34 @@ export class Chat {
     const turn = new Turn(text, ++this.turns, first ? describe(settings) : "");
     byId("turns").append(turn.element);
     const follow = new Follow(turn.element);
-    const said = { text: "", receipt: null, finish: "", timings: null };
+    const answer = { text: "", receipt: null, finish: "", timings: null };
     try {
       for await (const piece of ask({ model: settings.model, protocol: settings.protocol, messages: asked }, signal)) {
-        if (piece.text) follow.after(() => turn.say((said.text += piece.text)));
-        Object.assign(said, { ...piece, text: said.text });
+        if (piece.text) follow.after(() => turn.say((answer.text += piece.text)));
+        Object.assign(answer, { ...piece, text: answer.text });
       }
     } catch (error) {
       if (error.name !== "AbortError") {
         follow.after(() => turn.fail(error));
         return error;
       }
-      said.finish = "cancelled";
+      answer.finish = "cancelled";
     }
-    if (said.text || said.finish !== "cancelled") this.messages = [...asked, { role: "assistant", content: said.text }];
-    follow.after(() => turn.finish(said, settings.clip, this.show));
+    if (answer.text || answer.finish !== "cancelled") this.messages = [...asked, { role: "assistant", content: answer.text }];
+    follow.after(() => turn.finish(answer, settings.clip, this.show));
     return null;
   }
 }
 
 const keyOf = ({ media, model, protocol }) => JSON.stringify([media, model, protocol]);
 
-/** What is asked about, over the first question of a conversation. */
+/** The clip and settings, shown above the first question of a conversation. */
 function describe({ clip, rangeText, media }) {
-  const without = clip.kind === "video" && !media.sound ? ", without its sound" : "";
+  const without = clip.kind === "video" && !media.sound ? ", without audio" : "";
   return `${clip.file.name}${rangeText}${without}`;
 }
 
-/** Keeps a growing turn in view, its question at the highest at the top, until the person scrolls. */
+/** Scrolls with a growing answer, never past its question, until the user scrolls. */
 class Follow {
   constructor(element) {
     this.element = element;
@@ -90,7 +90,7 @@ class Follow {
 /** A question, its answer, and the answer's receipt. */
 class Turn {
   constructor(question, number, about) {
-    this.answer = make("div", { class: "answer", "aria-busy": "true" }, make("p", { class: "waiting" }, waves(), "Looking and listening…"));
+    this.answer = make("div", { class: "answer", "aria-busy": "true" }, make("p", { class: "waiting" }, waves(), "Watching and listening…"));
     this.element = make(
       "article",
       { class: "turn", "aria-label": `Question ${number}` },
@@ -107,14 +107,14 @@ class Turn {
 
   finish({ text, receipt, finish, timings }, clip, show) {
     this.say(text);
-    if (!text) this.answer.replaceChildren(make("p", { class: "quiet" }, finish === "cancelled" ? "" : "The model said nothing."));
+    if (!text) this.answer.replaceChildren(make("p", { class: "quiet" }, finish === "cancelled" ? "" : "The model gave an empty answer."));
     this.answer.removeAttribute("aria-busy");
     if (ENDINGS[finish]) this.answer.append(make("p", { class: "quiet ending" }, ENDINGS[finish]));
     if (receipt) {
       for (const older of document.querySelectorAll(".receipt[open]")) older.open = false;
       this.answer.append(drawReceipt(receipt, clip, show, timings));
     }
-    announce(finish === "cancelled" ? "Stopped." : `Answer: ${text || "nothing"}`);
+    announce(finish === "cancelled" ? "Stopped." : `Answer: ${text || "empty"}`);
   }
 
   fail(error) {
@@ -128,7 +128,7 @@ function waves() {
   return make("svg:svg", { class: "pulse", viewBox: "0 0 24 24", "aria-hidden": "true" }, ...[3, 7.5, 12, 16.5, 21].map((x) => make("svg:path", { d: `M${x} 7v10` })));
 }
 
-/** An error as a person can use it: what happened, what to do, and what the server said, folded away. */
+/** An error: what happened, what to do, and the server’s own message. */
 export function errorCard(error, ...actions) {
   const { title, next, detail } = explain(error);
   return make(

@@ -1,30 +1,30 @@
-// A clip as this browser reads it: its pictures at given times, and how loud it is. Nothing leaves the browser here.
+// A clip as this browser reads it: frames at given times, and loudness. Nothing here leaves the browser.
 
 import { make } from "./dom.js";
 
-const PICTURE_HEIGHT = 144; // of kept pictures, in pixels: twice as high as the highest that is shown
+const PICTURE_HEIGHT = 144; // pixels of cached frames: twice the largest display height
 const BARS = 500; // of the waveform
-const MOST_SOUND_BYTES = 200 * 2 ** 20; // a larger file is not decoded just to draw its waveform
-const LONGEST_SEEK_MS = 10_000;
-const LONGEST_PAINT_MS = 300; // after a seek; where the picture is the same as before, none is painted
+const MAX_AUDIO_BYTES = 200 * 2 ** 20; // a larger file is not decoded just to draw its waveform
+const MAX_SEEK_MS = 10_000;
+const MAX_PAINT_MS = 300; // after a seek; if the frame does not change, none is painted
 
-/** A file and what the browser can show of it. Made by `Clip.open`. */
+/** A file and what the browser can show of it. Created by `Clip.open`. */
 export class Clip {
   /** @param {File} file */
   constructor(file) {
     this.file = file;
     this.url = URL.createObjectURL(file);
     this.kind = file.type.startsWith("image/") ? "image" : file.type.startsWith("audio/") ? "audio" : "video";
-    this.duration = 0; // seconds; 0 where the browser can't tell
+    this.duration = 0; // seconds; 0 if unknown
     this.aspect = 16 / 9;
     this.readable = false; // whether this browser can show it
-    this.peaks = null; // loudness 0…1 of BARS equal parts; null where it is not known
+    this.peaks = null; // loudness 0…1 of BARS equal parts; null if unknown
     this.pictures = new Map();
     this.queue = Promise.resolve();
     this.eye = null;
   }
 
-  /** Look into a file; a clip that the browser can't read is still a clip, without pictures. */
+  /** Open a file; a clip that the browser can't read is still a clip, without frames. */
   static async open(file) {
     const clip = new Clip(file);
     clip.eye = clip.kind === "image" ? make("img", { alt: "" }) : make("video", { muted: true, playsinline: true, preload: "auto" });
@@ -43,12 +43,12 @@ export class Clip {
       }
       clip.readable = true;
     } catch {
-      clip.readable = false; // the caller says so; the server may well read what this browser can't
+      clip.readable = false; // the server may still be able to read it
     }
     return clip;
   }
 
-  /** A canvas with the picture at a time, or null. Each picture is sought once; one at a time. */
+  /** A canvas with the frame at a time, or null. Frames are read one at a time and cached. */
   pictureAt(seconds) {
     const key = Math.round(seconds * 1000);
     if (!this.pictures.has(key)) {
@@ -61,7 +61,7 @@ export class Clip {
 
   async #paint(seconds) {
     if (!this.readable || this.kind === "audio") return null;
-    // a little later than the frame begins: rounding must not show the one before
+    // slightly after the start of the frame, so that rounding does not show the previous one
     const time = Math.max(0, Math.min(seconds + 0.002, this.duration - 0.001));
     if (this.kind === "video" && Math.abs(this.eye.currentTime - time) > 1e-4) {
       await seek(this.eye, time);
@@ -71,19 +71,19 @@ export class Clip {
     return canvas;
   }
 
-  /** Measure how loud the clip is over time; sets `peaks` and `hears`. */
+  /** Measure the loudness over time; sets `peaks`. */
   async listen() {
-    if (this.kind === "image" || this.file.size > MOST_SOUND_BYTES || !window.OfflineAudioContext) return;
+    if (this.kind === "image" || this.file.size > MAX_AUDIO_BYTES || !window.OfflineAudioContext) return;
     try {
       const sound = await new OfflineAudioContext(1, 1, 8000).decodeAudioData(await this.file.arrayBuffer());
       if (!this.duration) this.duration = sound.duration;
       this.peaks = peaksOf(sound, this.duration);
     } catch {
-      this.peaks = null; // no sound, or none that this browser decodes: the receipt says which
+      this.peaks = null; // no audio, or none that this browser decodes; the receipt says which
     }
   }
 
-  /** Give its memory back. */
+  /** Free its memory. */
   close() {
     URL.revokeObjectURL(this.url);
     this.pictures.clear();
@@ -93,7 +93,7 @@ export class Clip {
 /** Do something to a media element and wait for an event of it. */
 function settled(element, event, begin) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${event}`)), LONGEST_SEEK_MS);
+    const timer = setTimeout(() => reject(new Error(`no ${event}`)), MAX_SEEK_MS);
     const done = (then) => () => {
       clearTimeout(timer);
       then();
@@ -104,15 +104,15 @@ function settled(element, event, begin) {
   });
 }
 
-/** Go to a time, and wait until its picture is the one that would be drawn: that may be later than the seek's end. */
+/** Seek, and wait until the frame is painted, which may be after the seek ends. */
 async function seek(element, time) {
   const painted = new Promise((resolve) => element.requestVideoFrameCallback?.(resolve) ?? resolve());
   await settled(element, "seeked", () => (element.currentTime = time));
-  while (element.seeking) await settled(element, "seeked", () => null); // that was the end of an earlier one
-  await Promise.race([painted, new Promise((resolve) => setTimeout(resolve, LONGEST_PAINT_MS))]);
+  while (element.seeking) await settled(element, "seeked", () => null); // an earlier seek has ended
+  await Promise.race([painted, new Promise((resolve) => setTimeout(resolve, MAX_PAINT_MS))]);
 }
 
-/** A recording of this browser has no length until its end was sought. */
+/** A recording made by the browser has no duration until its end is sought. */
 async function findEnd(element) {
   await settled(element, "durationchange", () => (element.currentTime = 1e7));
   await settled(element, "seeked", () => (element.currentTime = 0));

@@ -1,4 +1,4 @@
-// Elements out of text and other elements. Nothing here parses HTML: what a file, a model or a server says stays text.
+// Builds elements from text and other elements. Nothing here parses HTML: text from files, models and servers stays text.
 
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
@@ -19,7 +19,7 @@ export function make(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Say something to a screen reader, once. */
+/** Announce something to screen readers. */
 export function announce(text) {
   byId("announce").textContent = text;
 }

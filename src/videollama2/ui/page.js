@@ -34,8 +34,8 @@ async function choose(file) {
   state.player = playerOf(clip);
   byId("screen").replaceChildren(state.player ?? make("p", { class: "quiet" }, "No preview"));
   byId("trim-note").hidden = clip.readable;
-  byId("trim-note").textContent = "This browser can’t show this clip, so there is no preview and no range. The model may still read it.";
-  suit();
+  byId("trim-note").textContent = "This browser can’t play this clip, so there is no preview and you can’t select a part. The model may still be able to read it.";
+  matchSettings();
   refresh();
   const drawn = trim.show(clip, state.player);
   await clip.listen();
@@ -45,14 +45,14 @@ async function choose(file) {
 
 function playerOf(clip) {
   if (!clip.readable) return null;
-  if (clip.kind === "image") return make("img", { src: clip.url, alt: `The picture ${clip.file.name}` });
+  if (clip.kind === "image") return make("img", { src: clip.url, alt: clip.file.name });
   const attributes = { src: clip.url, controls: true, playsinline: true, preload: "auto", "aria-label": "The clip" };
   const player = make(clip.kind === "audio" ? "audio" : "video", attributes);
   if (clip.kind === "video") player.style.aspectRatio = String(Math.max(clip.aspect, 0.7));
   return player;
 }
 
-/** Upload the file, and say how it goes. */
+/** Upload the file, and show the progress. */
 async function send(file) {
   const uploading = (state.uploading = new AbortController());
   const says = (text) => (byId("upload").textContent = text);
@@ -105,13 +105,13 @@ async function submit(text) {
   const error = await chat.ask(text, settings(), answering.signal);
   state.answering = null;
   if (error) byId("question").value = text;
-  if (error?.code === "file_not_found") await send(state.clip.file); // it has expired there
+  if (error?.code === "file_not_found") await send(state.clip.file); // it has expired on the server
   refresh();
-  // what had the focus may be gone; a phone's keyboard stays away until it is asked for
+  // the focused element may be gone; don't open a phone's keyboard unasked
   if (!matchMedia("(pointer: coarse)").matches) byId("question").focus({ preventScroll: true });
 }
 
-/** Everything that depends on what can be done now. */
+/** Update everything that depends on the state. */
 function refresh() {
   const answering = Boolean(state.answering);
   byId("ask").hidden = answering;
@@ -127,11 +127,11 @@ function refresh() {
 function hint() {
   const busy = state.clip && !state.uploaded && !byId("progress").hidden;
   if (!state.clip) byId("hint").textContent = "Choose a clip first.";
-  else if (busy) byId("hint").textContent = "The clip is on its way to the server…";
-  else if (!ready()) byId("hint").textContent = "The clip has not reached the server.";
-  else if (chat.messages.length && !chat.continues(settings())) byId("hint").textContent = "The settings are new: the next question begins a new conversation.";
-  else if (chat.messages.length) byId("hint").textContent = "Goes on with the conversation; the clip is not sent again.";
-  else byId("hint").textContent = "Enter asks, Shift and Enter begin a new line.";
+  else if (busy) byId("hint").textContent = "Uploading the clip…";
+  else if (!ready()) byId("hint").textContent = "The clip is not uploaded.";
+  else if (chat.messages.length && !chat.continues(settings())) byId("hint").textContent = "The settings have changed: the next question starts a new conversation.";
+  else if (chat.messages.length) byId("hint").textContent = "Continues the conversation; the clip is not uploaded again.";
+  else byId("hint").textContent = "Press Enter to ask, Shift+Enter for a new line.";
 }
 
 /* The server */
@@ -144,10 +144,10 @@ async function connect() {
     server.textContent = found.map(({ id }) => id).join(", ");
     server.dataset.state = "well";
     byId("model").disabled = found.length < 2;
-    suit();
+    matchSettings();
   } catch (error) {
     server.dataset.state = "ill";
-    server.textContent = "no connection";
+    server.textContent = "not connected";
     const again = make("button", { type: "button", onclick: connect }, "Try again");
     byId("clip-error").replaceChildren(errorCard(error, again));
     return refresh();
@@ -156,9 +156,9 @@ async function connect() {
   refresh();
 }
 
-/* What people do */
+/* Events */
 
-function listen() {
+function addListeners() {
   byId("file").addEventListener("change", (event) => {
     choose(event.target.files[0]);
     event.target.value = "";
@@ -193,29 +193,29 @@ function listen() {
     if (event.key === "Escape" && !document.querySelector("dialog[open]")) state.answering?.abort();
   });
   for (const id of ["sound", "protocol"]) byId(id).addEventListener("change", hint);
-  byId("model").addEventListener("change", suit);
-  byId("protocol").addEventListener("change", sayProtocol);
+  byId("model").addEventListener("change", matchSettings);
+  byId("protocol").addEventListener("change", showProtocol);
   for (const text of EXAMPLES) byId("examples").append(make("button", { type: "button", class: "chip", onclick: () => submit(text) }, text));
   if (canRecord()) {
     const recorder = new RecorderDialog(choose);
     byId("record").addEventListener("click", () => recorder.open());
   } else {
     byId("record").disabled = true;
-    byId("record").title = "Browsers record only on pages from this machine or over HTTPS";
+    byId("record").title = "Browsers only allow recording on pages from this computer or over HTTPS";
   }
 }
 
-/** Offer what the chosen model can do. */
-function suit() {
+/** Match the settings to the model and the clip. */
+function matchSettings() {
   const model = state.models.find(({ id }) => id === byId("model").value) ?? {};
   const deaf = model.hears === false;
   byId("sound").disabled = deaf || (state.clip && state.clip.kind !== "video");
-  byId("sound-says").textContent = deaf ? "This model can’t hear" : "Listen to its sound";
-  byId("protocol").options[0].textContent = model.protocol ? `its own (${model.protocol})` : "its own";
+  byId("sound-says").textContent = deaf ? "This model can’t use audio" : "Use the audio";
+  byId("protocol").options[0].textContent = model.protocol ? `default (${model.protocol})` : "default";
   hint();
 }
 
-function sayProtocol() {
+function showProtocol() {
   byId("protocol-says").textContent = PROTOCOLS[byId("protocol").value] ?? "";
 }
 
@@ -228,7 +228,7 @@ async function fetchExample() {
   }
 }
 
-function listenToTheme() {
+function setUpTheme() {
   const button = byId("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
@@ -244,10 +244,10 @@ function listenToTheme() {
 }
 
 byId("protocol").append(
-  ...Object.keys(PROTOCOLS).map((name) => make("option", { value: name }, name || "its own")),
+  ...Object.keys(PROTOCOLS).map((name) => make("option", { value: name }, name || "default")),
 );
-sayProtocol();
-listen();
-listenToTheme();
+showProtocol();
+addListeners();
+setUpTheme();
 refresh();
 connect();

@@ -1,16 +1,16 @@
-// The receipt of an answer, drawn: the frames that were looked at, on a time line with the sound that was heard.
+// The receipt of an answer: the frames that were used, on a timeline with the audio that was used.
 
 import { wavePaths } from "./clip.js";
 import { byId, make } from "./dom.js";
 import { clock, count, heard, lasted, seen } from "./words.js";
 
-const LEAST_WIDTH = 34; // pixels of a frame in one row, with a line from each to its time; narrower ones are a grid
+const MIN_FRAME_WIDTH = 34; // pixels, for frames in one row with a line from each to its time; else a grid
 
 /**
- * The receipt as something that can be folded away.
+ * The receipt as a collapsible element.
  * @param {object} receipt as the API gives it.
- * @param {Clip} clip that was asked about.
- * @param {(seconds: number) => void} show called when a frame is chosen.
+ * @param {Clip} clip the clip.
+ * @param {(seconds: number) => void} show called when a frame is clicked.
  */
 export function drawReceipt(receipt, clip, show, timings = null) {
   const sound = heard(receipt.audio);
@@ -41,15 +41,15 @@ function icon(name) {
 function timeline(receipt, clip, show) {
   const times = receipt.video?.times_seconds ?? [];
   const windows = receipt.audio?.windows_seconds ?? [];
-  // a server may measure another length than this browser; nothing that was used may fall off the line
+  // server and browser may measure different lengths; everything that was used must fit on the timeline
   const length = Math.max(clip.duration, ...times, ...windows.map(([, to]) => to), 0.001);
-  const fanned = clip.kind === "video" && byId("turns").clientWidth / times.length >= LEAST_WIDTH;
+  const fanned = clip.kind === "video" && byId("turns").clientWidth / times.length >= MIN_FRAME_WIDTH;
   const line = make("figure", { class: fanned ? "line fanned" : "line" });
-  if (receipt.video?.kind === "image") line.append(frames([0], clip, () => null, "the picture"));
+  if (receipt.video?.kind === "image") line.append(frames([0], clip, () => null, "the image"));
   else if (times.length) line.append(frames(times, clip, show));
   if (!clip.duration) return line;
   line.append(fan(times, length, fanned), track(receipt, clip, windows, length), axis(length));
-  const heardText = windows.length ? ` Sound used: ${windows.map(([a, b]) => `${clock(a)} to ${clock(b)}`).join(", ")}.` : "";
+  const heardText = windows.length ? ` Audio used: ${windows.map(([a, b]) => `${clock(a)} to ${clock(b)}`).join(", ")}.` : "";
   line.append(make("figcaption", { class: "hidden" }, `Frames at ${times.map(clock).join(", ") || "none"}.${heardText}`));
   return line;
 }
@@ -69,7 +69,7 @@ function frames(times, clip, show, label = null) {
   return list;
 }
 
-/** Lines from each frame of the row to its time; without a row, marks alone. */
+/** Lines from each frame to its time; in a grid, only marks. */
 function fan(times, length, fanned) {
   const lines = times.map((time, i) => {
     const [from, to] = [((i + 0.5) / times.length) * 1000, (time / length) * 1000];
@@ -111,11 +111,11 @@ function axis(length) {
 
 function details(receipt, timings) {
   const media = [receipt.video, receipt.audio].filter(Boolean);
-  const tokens = media.map((part) => `${part.tokens} of ${"state" in part ? "sound" : part.kind}`);
+  const tokens = media.map((part) => `${part.tokens} for ${"state" in part ? "audio" : part.kind}`);
   const rows = [
     ["Model", receipt.model],
     ["Protocol", receipt.protocol],
-    ["Computed on", `${receipt.device}, ${receipt.dtype}`],
+    ["Device", `${receipt.device}, ${receipt.dtype}`],
     ["Prompt", `${count(receipt.prompt_tokens, "token")}${tokens.length ? ` (${tokens.join(", ")})` : ""}`],
     ["Answer", count(receipt.generated_tokens, "token")],
   ];

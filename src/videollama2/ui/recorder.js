@@ -3,21 +3,21 @@
 import { byId } from "./dom.js";
 import { clock } from "./words.js";
 
-const LONGEST_SECONDS = 60;
+const MAX_SECONDS = 60;
 const KINDS = {
   video: ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "video/webm;codecs=vp9,opus", "video/webm"],
   audio: ["audio/mp4;codecs=mp4a.40.2", "audio/webm;codecs=opus"],
 };
-const REFUSED = {
-  NotAllowedError: "The browser was not allowed to use them. Allow the camera and the microphone for this page, then try again.",
-  NotFoundError: "No camera or microphone was found. Turn the camera off to record sound alone, or choose a file.",
-  NotReadableError: "Another program uses the camera. Close it, then try again.",
+const ERRORS = {
+  NotAllowedError: "The browser blocked the camera or microphone. Allow both for this page, then try again.",
+  NotFoundError: "No camera or microphone found. Turn the camera off to record only audio, or choose a file.",
+  NotReadableError: "Another program is using the camera. Close it, then try again.",
 };
 
-/** Whether this browser can record; pages that come over plain HTTP from another machine may not. */
+/** Whether this browser can record; pages from other computers need HTTPS. */
 export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && window.MediaRecorder);
 
-/** The dialog that records; `onclip` is given a File. */
+/** The recording dialog; `onclip` receives a File. */
 export class RecorderDialog {
   constructor(onclip) {
     this.onclip = onclip;
@@ -50,10 +50,10 @@ export class RecorderDialog {
       this.stream = stream;
       preview.srcObject = stream;
       if (video) await preview.play();
-      byId("recorder-says").textContent = `Ready. At most ${LONGEST_SECONDS} s.`;
+      byId("recorder-says").textContent = `Ready. Up to ${MAX_SECONDS} s.`;
       byId("recorder-go").disabled = false;
     } catch (error) {
-      byId("recorder-says").textContent = REFUSED[error.name] ?? "The camera and the microphone can’t be used here. Choose a file instead.";
+      byId("recorder-says").textContent = ERRORS[error.name] ?? "The camera and microphone can’t be used here. Choose a file instead.";
     }
   }
 
@@ -61,24 +61,24 @@ export class RecorderDialog {
     const kind = byId("camera").checked ? "video" : "audio";
     const mimeType = KINDS[kind].find((each) => MediaRecorder.isTypeSupported(each));
     const recorder = new MediaRecorder(this.stream, mimeType ? { mimeType } : {});
-    const pieces = [];
+    const chunks = [];
     const began = performance.now();
-    recorder.ondataavailable = (event) => pieces.push(event.data);
+    recorder.ondataavailable = (event) => chunks.push(event.data);
     recorder.onstop = () => {
       clearInterval(timer);
       if (this.recorder !== recorder) return; // cancelled
       const type = recorder.mimeType.split(";")[0];
       this.dialog.close();
-      this.onclip(new File(pieces, `recording.${type.split("/")[1]}`, { type }));
+      this.onclip(new File(chunks, `recording.${type.split("/")[1]}`, { type }));
     };
     const timer = setInterval(() => {
       const seconds = (performance.now() - began) / 1000;
       byId("recorder-says").textContent = `Recording: ${clock(seconds)}`;
-      if (seconds >= LONGEST_SECONDS && recorder.state === "recording") recorder.stop();
+      if (seconds >= MAX_SECONDS && recorder.state === "recording") recorder.stop();
     }, 200);
     this.recorder = recorder;
     byId("camera").disabled = true;
-    byId("recorder-go").textContent = "Stop and use it";
+    byId("recorder-go").textContent = "Stop and use";
     recorder.start();
   }
 

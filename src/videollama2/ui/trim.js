@@ -1,12 +1,12 @@
-// The strip under the clip: its pictures, its loudness, and two handles for the range that is asked about.
+// The strip under the clip: frames, loudness, and two handles that select the part to ask about.
 
 import { wavePaths } from "./clip.js";
 import { byId } from "./dom.js";
 import { clock, spoken } from "./words.js";
 
-const LEAST = 0.2; // seconds of a range
+const MIN_SECONDS = 0.2; // of the selected part
 
-/** Two handles over a film strip. `onchange` is called when a person moved one. */
+/** Two handles over a film strip. `onchange` is called when the user moves one. */
 export class Trim {
   constructor(onchange) {
     this.onchange = onchange;
@@ -20,7 +20,7 @@ export class Trim {
     byId("play").addEventListener("click", () => this.#play());
   }
 
-  /** Show a clip; one without a length has no range. */
+  /** Show a clip; without a known duration, no part can be selected. */
   async show(clip, player) {
     this.clip = clip;
     this.player = player;
@@ -45,25 +45,25 @@ export class Trim {
     const many = Math.max(4, Math.min(16, Math.round(strip.clientWidth / (strip.clientHeight * clip.aspect || 1))));
     for (let i = 0; i < many; i++) {
       const picture = await clip.pictureAt(((i + 0.5) / many) * clip.duration);
-      if (clip !== this.clip) return; // another clip was chosen meanwhile
+      if (clip !== this.clip) return; // another clip was chosen in the meantime
       if (picture) strip.append(picture);
     }
   }
 
-  /** The range in seconds; null where it is open: from the beginning, to the end. */
+  /** The selected part in seconds; null at an end that is not limited. */
   range() {
     if (!this.clip?.duration) return { start: null, end: null };
     const [from, to] = [Number(this.start.value), Number(this.end.value)];
     return { start: from > 0 ? from : null, end: this.#atEnd(to) ? null : to };
   }
 
-  /** All of the clip again. */
+  /** Select the whole clip. */
   reset() {
     this.#set(0, this.clip.duration);
     this.onchange();
   }
 
-  /** Draw the waveform, once the sound has been measured. */
+  /** Draw the waveform, once loudness has been measured. */
   wave() {
     const peaks = Boolean(this.clip?.peaks);
     byId("trim").classList.toggle("with-wave", peaks);
@@ -71,12 +71,12 @@ export class Trim {
   }
 
   #atEnd(seconds) {
-    return seconds > this.clip.duration - Number(this.end.step) + 1e-6; // the last step may be a short one
+    return seconds > this.clip.duration - Number(this.end.step) + 1e-6; // the last step may be shorter
   }
 
   #moved(handle) {
     let [from, to] = [Number(this.start.value), Number(this.end.value)];
-    const least = Math.min(LEAST, this.clip.duration);
+    const least = Math.min(MIN_SECONDS, this.clip.duration);
     if (handle === this.start) from = Math.max(0, Math.min(from, to - least));
     else to = Math.min(this.clip.duration, Math.max(to, from + least));
     this.#set(from, to);
@@ -94,9 +94,9 @@ export class Trim {
     this.start.setAttribute("aria-valuetext", spoken(from));
     this.end.setAttribute("aria-valuetext", spoken(to));
     const whole = from <= 0 && this.#atEnd(to);
-    byId("range").textContent = whole ? `All of it, ${clock(length)}` : `${clock(from)} to ${clock(to)}`;
+    byId("range").textContent = whole ? `Whole clip, ${clock(length)}` : `${clock(from)} to ${clock(to)}`;
     byId("whole").hidden = whole;
-    // where both handles meet at the end, the one that can still move must be on top
+    // when both handles meet at the end, the one that can still move must be on top
     this.start.classList.toggle("top", from > length / 2);
   }
 
