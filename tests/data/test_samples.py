@@ -128,7 +128,7 @@ def test_what_can_not_be_learned_from_is_an_error_even_where_media_are_skipped(
             samples_of([record(kind)], processor, max_length=12, on_unreadable="skip")[0]
     changing = tiny.processor(processor.config)
     changing.tokenizer.chat_template = "{{ messages | length }} " + tiny.CHATML
-    with pytest.raises(DataError, match=r"train.jsonl:text: under this chat template"):
+    with pytest.raises(DataError, match=r"train.jsonl:text: this chat template"):
         sample_of(record("text"), changing)
 
 

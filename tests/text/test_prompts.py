@@ -386,17 +386,17 @@ def test_captions_in_both_styles() -> None:
     templated = caption_example(caption, tokenizer, "image", "templated")
     assert tokenizer.decode([i for i in templated.labels if i != IGNORE]) == "the user<|im_end|>\n"
     assert "what is shown" not in tokenizer.decode([i for i in templated.ids if i >= 0])
-    with pytest.raises(PromptError, match="a caption sample"):
+    with pytest.raises(PromptError, match="expected a caption"):
         caption_example(caption * 2, tokenizer, "image", "joined")
 
 
 @pytest.mark.parametrize(
     "conversation, message",
     [
-        ([], "expected human and gpt in turn"),
-        (CONVERSATION[:1], "expected human and gpt in turn"),
-        (CONVERSATION[:3], "expected human and gpt in turn"),
-        ([CONVERSATION[0], CONVERSATION[2]], "expected human and gpt in turn"),
+        ([], "expected human and gpt alternating"),
+        (CONVERSATION[:1], "expected human and gpt alternating"),
+        (CONVERSATION[:3], "expected human and gpt alternating"),
+        ([CONVERSATION[0], CONVERSATION[2]], "expected human and gpt alternating"),
         ([CONVERSATION[0], {"from": "gpt", "value": "a <video>"}], "an answer holds the tag"),
     ],
 )
@@ -408,7 +408,7 @@ def test_conversations_that_can_not_be_trained_on(conversation: Any, message: st
 @pytest.mark.parametrize("template", [SYSTEM_MOVES, OTHER_OPENING, BARE])
 def test_templates_under_which_the_past_changes_are_refused(template: str) -> None:
     conversation = [{"from": "human", "value": "the us"}, {"from": "gpt", "value": "er asks"}] * 2
-    with pytest.raises(PromptError, match="changes with what follows"):
+    with pytest.raises(PromptError, match="renders earlier turns differently"):
         chat_example(conversation, byte_level(template))
 
 

@@ -1,8 +1,8 @@
 """Conversations of training data to ids and labels (spec §6.4, §6.5).
 
-Supervised: what the assistant says and the marker that ends its turn. Ids hold one negative id per medium;
-`Example.expand` replaces it by placeholders. Text is data here as in prompts.py: only the tag of the sample's own
-medium counts, and only where `move_tag_first` or the file put it.
+Supervised are the assistant's text and the marker that ends its turn. Ids hold one negative id per media item, which
+`Example.expand` replaces by placeholders. As in prompts.py, text is data, never control: only the tag of the sample's
+media item counts, and only where `move_tag_first` or the file put it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from ..text.prompts import Rendered, Role, SlotPrompt, Turn, render
 from ..text.tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
 
 IGNORE = -100
-"""Label of a position that is not trained on."""
+"""Label of an unsupervised position."""
 
 Conversation = Sequence[Mapping[str, str]]  # {"from": "human" | "gpt", "value": text}
 CaptionStyle = Literal["joined", "templated"]
@@ -25,7 +25,7 @@ _ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
 
 @dataclass(frozen=True)
 class Example:
-    """One training sample as text: ids with one negative id per medium, and a label (or IGNORE) for each."""
+    """The ids of a training sample, with one negative id per media item, and a label or IGNORE for each."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -34,11 +34,11 @@ class Example:
         if len(self.ids) != len(self.labels):
             raise PromptError(f"{len(self.ids)} ids and {len(self.labels)} labels; expected one label for each id")
         if all(label == IGNORE for label in self.labels):
-            raise PromptError("the sample has no token to learn from; give it an assistant turn, or leave it out")
+            raise PromptError("the sample has no token to learn from; add an assistant turn, or remove the sample")
 
     @property
     def slots(self) -> tuple[Modality, ...]:
-        """The media, in order."""
+        """The modalities of the media items, in order."""
         return SlotPrompt(self.ids).slots
 
     def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> "Example":
@@ -52,18 +52,17 @@ class Example:
 
 
 def characters_per_id(tokenizer: Tokenizer) -> int:
-    """The most characters that one id stands for."""
+    """The most characters that one id can stand for."""
     return max(map(len, tokenizer.get_vocab()))
 
 
 def fewest_ids(conversation: Conversation, most_characters: int) -> int:
-    """How many ids a conversation takes at least, if none stands for more characters: a text of many megabytes is
-    refused at once, where encoding it takes minutes."""
+    """A lower bound of a conversation's ids, so that texts of many megabytes can be rejected without encoding them."""
     return sum(len(sentence["value"]) for sentence in conversation) // most_characters
 
 
 def move_tag_first(conversation: Conversation, modality: Modality) -> list[dict[str, str]]:
-    """The conversation with the medium's tag, and a newline, at the front of every turn that has the tag."""
+    """Move the media item's tag, with a newline, to the front of every turn that has it."""
     tag = f"<{modality}>"
     moved = []
     for sentence in conversation:
@@ -77,14 +76,19 @@ def move_tag_first(conversation: Conversation, modality: Modality) -> list[dict[
 def chat_example(conversation: Conversation, tokenizer: Tokenizer, modality: Modality | None = None) -> Example:
     """Ids and labels of a conversation through the chat template (supervised fine-tuning).
 
-    `modality`: the sample's medium, whose tag in the text becomes its slot; None for a text-only sample. A first turn
-    of the assistant is dropped. Raises PromptError for turns that do not alternate or end with the user's, for media
-    in the assistant's text, and for a template under which what was said changes with what comes later.
+    Args:
+        conversation: turns; a first turn of the assistant is dropped.
+        tokenizer: of the model.
+        modality: of the sample's media item, whose tag in the text becomes its slot; None: text alone.
+
+    Raises:
+        PromptError: the turns do not alternate or end with the user's, the assistant's text has the tag, or the
+            template renders earlier turns differently once later ones follow.
     """
     turns = _turns(conversation, modality)
     whole = render(turns, tokenizer, add_generation_prompt=False)
     if whole.dropped:
-        raise PromptError("the chat template leaves out a turn of this conversation; it can't be trained on")
+        raise PromptError("the chat template drops a turn of this conversation, so it can't be trained on")
     ids = whole.encode(tokenizer)
     labels = [IGNORE] * len(ids)
     for k in range(1, len(turns), 2):
@@ -95,16 +99,16 @@ def chat_example(conversation: Conversation, tokenizer: Tokenizer, modality: Mod
 
 
 def caption_example(caption: Conversation, tokenizer: Tokenizer, modality: Modality, style: CaptionStyle) -> Example:
-    """Ids and labels of a medium and its caption (pre-training). The public branches differ, so the style has a name.
+    """Ids and labels of a media item and its caption (pre-training). The public branches differ, hence the styles.
 
     joined: vision branch. Instruction, a space and the caption, verbatim, without chat template or end marker;
-        everything but the medium is trained on, the instruction too.
-    templated: audio-visual branch. Chat template over the medium alone (the instruction is dropped) and the caption;
-        the caption and its end marker are trained on.
+        everything but the media item is supervised, including the instruction.
+    templated: audio-visual branch. Chat template over the media item alone (the instruction is dropped) and the
+        caption; the caption and its end marker are supervised.
     """
     tag = f"<{modality}>"
     if [sentence["from"] for sentence in caption] != ["human", "gpt"] or tag not in caption[0]["value"]:
-        raise PromptError(f"a caption sample is one human turn with {tag}, then one of gpt; found {caption!r:.120}")
+        raise PromptError(f"expected a caption as one human turn with {tag}, then one of gpt; got {caption!r:.120}")
     if style == "templated":
         return chat_example([{"from": "human", "value": tag}, caption[1]], tokenizer, modality)
     text = f"{caption[0]['value']} {caption[1]['value']}"
@@ -119,16 +123,16 @@ def _turns(conversation: Conversation, modality: Modality | None) -> list[Turn]:
     sentences, speakers = conversation[skip:], speakers[skip:]
     if not speakers or len(speakers) % 2 or speakers != ["human", "gpt"] * (len(speakers) // 2):
         raise PromptError(
-            f"the turns are from {speakers}; expected human and gpt in turn, gpt last. Repair or leave out the sample."
+            f"the turns are from {speakers}; expected human and gpt alternating, gpt last. Repair or remove the sample."
         )
     turns = [Turn(_ROLES[s["from"]], _parts(s["value"], modality)) for s in sentences]
     if any(isinstance(part, Slot) for turn in turns if turn.role == "assistant" for part in turn.parts):
-        raise PromptError(f"an answer holds the tag <{modality}>; media belong to the human's turns")
+        raise PromptError(f"an answer holds the tag <{modality}>; expected media in human turns only")
     return turns
 
 
 def _parts(text: str, modality: Modality | None) -> tuple[str | Slot, ...]:
-    """The text with its medium's tag turned into a slot."""
+    """The text, with the tag of the sample's media item as a slot."""
     if modality is None:
         return (text,)
     parts: list[str | Slot] = []
@@ -138,13 +142,13 @@ def _parts(text: str, modality: Modality | None) -> tuple[str | Slot, ...]:
 
 
 def _prefix_length(prefix: Rendered, whole: Rendered, ids: tuple[int, ...], tokenizer: Tokenizer) -> int:
-    """How many of `ids` belong to `prefix`. A last token that reaches beyond the prefix counts as the prefix's."""
+    """How many of `ids` belong to `prefix`; a token that spans its end counts as the prefix's."""
     found = prefix.encode(tokenizer)
     settled = max(len(found) - 1, 0)
     same = len(found) <= len(ids) and ids[:settled] == found[:settled]
     if not (same and whole.text.startswith(prefix.text)):
         raise PromptError(
-            "under this chat template the start of a conversation changes with what follows, so answers can't be told "
+            "this chat template renders earlier turns differently once later ones follow, so answers can't be told "
             "from prompts. Train on one question and answer per sample, or use a template that only appends."
         )
     return len(found)

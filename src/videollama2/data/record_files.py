@@ -1,11 +1,11 @@
-"""Files of training records, of any format, as mappings and the places where they stand.
+"""Records files of any format, as mappings with their places.
 
     .json     a list of records                 .jsonl   one record per line
     .parquet  one record per row                .csv     one question and its answer per row
     .tar      one record and its medium per WebDataset sample (shards.py)
 
-What one record is, records.py knows. A line, row or sample that can't be understood is yielded as a DataError in the
-place of its mapping, so that a caller can name all that are bad.
+records.py parses the mappings. A line, row or sample that can't be read is yielded as a DataError instead of its
+mapping, so that the caller can report all bad ones.
 """
 
 import codecs
@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from ..errors import DataError, MissingExtra
 from .shards import once, samples_of_shard
 
-Found = Any  # a mapping, a DataError that says what is wrong with the line, or what else a file may hold
-_ROWS = 4096  # of a Parquet file that are held at once
+Found = Any  # a mapping, a DataError, or any other value of the file
+_ROWS = 4096  # of a Parquet file, per batch
 _COLUMNS = ("question", "answer", "video", "image", "audio", "id", "start", "end", "sound")
 _YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 class Place(NamedTuple):
-    """Where a record stands: its number or name in the file, file and number, and the same in words."""
+    """A record's place: number or name in the file, file and number, and words for errors."""
 
     key: str
     origin: str
@@ -34,21 +34,22 @@ class Place(NamedTuple):
 
 
 def mappings(path: Path, name: str, cache: Path | None = None) -> Iterator[tuple[Place, Found]]:
-    """Every record of a file, unchecked, with its place. Media keys of a shard's samples are absolute paths.
+    """The records of a file, unparsed, with their places. Media paths of a shard's samples are absolute.
 
     Args:
-        name: what the file is called in origins.
-        cache: where media of shards are unpacked; None: beside the shard.
+        path: of the file.
+        name: of the file in origins.
+        cache: folder to unpack media of shards in; None: beside the shard.
 
     Raises:
-        DataError: the file is missing, of no known format, or broken as a whole.
+        DataError: the file is missing, of unknown format, or unreadable as a whole.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        sheet = ": save the sheet as CSV (UTF-8)" if suffix in (".xlsx", ".xls", ".ods") else ""
-        raise DataError(f"{path} is no file of records{sheet}; expected one of {', '.join(SUFFIXES)}")
+        sheet = ". Save the sheet as CSV (UTF-8)" if suffix in (".xlsx", ".xls", ".ods") else ""
+        raise DataError(f"{path} is not a records file; expected one of {', '.join(SUFFIXES)}{sheet}")
     if not path.is_file():
-        raise DataError(f"{path} is not a file; expected a file of records")
+        raise DataError(f"{path} is not a file; expected a records file")
     word = {".json": "record", ".parquet": "row", ".tar": "sample"}.get(suffix, "line")
     try:
         found: Iterator[tuple[Any, Found]]
@@ -64,15 +65,15 @@ def _json(path: Path) -> Iterator[tuple[int, Found]]:
     text = decoded(data, str(path))
     if text.lstrip()[:1] == "{":
         raise DataError(
-            f"{path} holds an object; expected a list of records, [{{…}}, …]. A file with one record per line is named "
-            ".jsonl"
+            f"{path} holds an object; expected a list of records, [{{…}}, …]. If it has one record per line, rename it "
+            "to .jsonl"
         )
     try:
         records = json.loads(text, object_pairs_hook=once) if text.strip() else []
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: it is no JSON: {error.msg}") from error
-    except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
-        raise DataError(f"{path} is no JSON that can be read: {error}") from error
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply; an integer of thousands of digits
+        raise DataError(f"{path}: invalid JSON: {error}") from error
     if not isinstance(records, list):
         raise DataError(f"{path} holds {records!r:.60}; expected a list of records, [{{…}}, …]")
     yield from enumerate(records, 1)
@@ -88,15 +89,15 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Found]]:
 
 
 def parsed(line: bytes | str) -> Found:
-    """The JSON of one line, or a DataError that says at which column it is none."""
+    """The JSON of one line, or a DataError with the column."""
     try:
         return json.loads(line if isinstance(line, str) else line.decode(), object_pairs_hook=once)
     except json.JSONDecodeError as error:
-        return DataError(f"column {error.colno}: it is no JSON: {error.msg}")
+        return DataError(f"column {error.colno}: invalid JSON: {error.msg}")
     except UnicodeDecodeError as error:
-        return DataError(f"byte {error.start + 1}: it is not UTF-8 text")
+        return DataError(f"byte {error.start + 1}: not UTF-8 text")
     except (RecursionError, ValueError) as error:
-        return DataError(f"it is no JSON that can be read: {error}")
+        return DataError(f"invalid JSON: {error}")
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
@@ -104,36 +105,40 @@ def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
 
 
 def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every row of a Parquet file, with its number from 1.
+    """The rows of a Parquet file, numbered from 1.
+
+    Args:
+        path: of the file.
+        extra: of this package that installs pyarrow, for the error.
 
     Raises:
-        MissingExtra: pyarrow is not installed; the message has the pip line of this extra.
-        DataError: it is no Parquet file, or a damaged one.
+        MissingExtra: pyarrow is not installed.
+        DataError: not a Parquet file, or a damaged one.
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtra(f"{path}: Parquet is read by pyarrow: pip install 'videollama2[{extra}]'") from error
+        raise MissingExtra(f"{path}: reading Parquet needs pyarrow; run: pip install 'videollama2[{extra}]'") from error
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
-                raise DataError(f"{path}: two columns have one name; expected each once: {', '.join(names):.200}")
+                raise DataError(f"{path}: two columns have the same name; expected each once: {', '.join(names):.200}")
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
     except DataError:
         raise
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # text that is none, dates beyond all
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # e.g. invalid text or dates
         words = " ".join(str(error).split())
-        raise DataError(f"{path}, after row {number}: it is no Parquet that can be read: {words:.300}") from error
+        raise DataError(f"{path}, after row {number}: unreadable Parquet: {words:.300}") from error
 
 
 def _unpacked(row: dict[str, Any]) -> Found:
-    """The row, with conversations that a column holds as JSON text read."""
+    """The row, with conversations parsed if the column holds JSON text."""
     for key in ("conversations", "messages"):
         value = row.get(key)
         if isinstance(value, str):
@@ -159,7 +164,7 @@ def _csv(path: Path) -> Iterator[tuple[int, Found]]:
             else:
                 yield rows.line_num, _question(header, row)
     except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: it is no CSV: {error}") from error
+        raise DataError(f"{path}, line {rows.line_num}: invalid CSV: {error}") from error
 
 
 def _header(path: Path, columns: list[str]) -> list[str]:
@@ -168,16 +173,16 @@ def _header(path: Path, columns: list[str]) -> list[str]:
     if unknown or twice or not {"question", "answer"} <= set(columns):
         what = f"unknown: {', '.join(map(repr, unknown))}" if unknown else f"twice: {', '.join(twice)}" if twice else ""
         raise DataError(
-            f"{path}: its first line is {', '.join(columns):.120}{f' ({what})' if what else ''}; expected the columns "
-            f"question, answer and video, image or audio, and if you like {', '.join(_COLUMNS[5:])}; a column of your "
-            "own begins with '_'"
+            f"{path}: the first line is {', '.join(columns):.120}{f' ({what})' if what else ''}; expected the columns "
+            f"question, answer, one of video, image and audio, and optionally {', '.join(_COLUMNS[5:])}; columns of "
+            "notes begin with '_'"
         )
     return columns
 
 
 def _question(header: list[str], row: list[str]) -> Found:
     if len(row) != len(header):
-        return DataError(f"it has {len(row)} cells; expected {len(header)}, as in the first line")
+        return DataError(f"expected {len(header)} cells, as in the first line, got {len(row)}")
     cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
     question, answer = cells.pop("question"), cells.pop("answer")
     if not question or not answer:
@@ -195,16 +200,16 @@ def _question(header: list[str], row: list[str]) -> Found:
 
 
 def decoded(data: bytes, name: str, hint: str = "") -> str:
-    """UTF-8 text, with or without its mark.
+    """Decode UTF-8 text, with or without a byte-order mark.
 
     Raises:
-        DataError: it is none; the message has the name, the line and the hint.
+        DataError: not UTF-8; the message has the name, the line and the hint.
     """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{name}, line {line}: it is not UTF-8 text.{hint}") from error
+        raise DataError(f"{name}, line {line}: not UTF-8 text.{hint}") from error
 
 
 _READERS = {
@@ -216,4 +221,4 @@ _READERS = {
     ".tsv": _csv,
 }
 SUFFIXES = (*_READERS, ".tar")
-"""Of files of records."""
+"""Suffixes of records files."""

@@ -1,17 +1,17 @@
-"""Training records: what was said about which medium, read from files of several formats (spec §6.4, §6.5).
+"""Training records: conversations about media, read from files of several formats (spec §6.4, §6.5).
 
     files ── record_files.py, shards.py ──► (place, mapping) ── of_mapping ──► Record
 
 A record is a mapping with
 
-    conversations   [{"from": "human" | "gpt", "value": text}, …]; `messages` with role and content is taken too
-    video | image | audio   one of them, or none: a path relative to the records file, or a list of frames as the video
-    sound           whether a video's sound is used too (true, false)
-    start, end      seconds of the medium
-    id              a text or a number
-    source, type, metadata, … and keys that begin with "_" are notes, and left alone
+    conversations   [{"from": "human" | "gpt", "value": text}, …], or `messages` with role and content
+    video | image | audio   at most one: a path relative to the records file; for video, also a list of frames
+    sound           whether a video's audio is used too (true, false)
+    start, end      time range of the media item, in seconds
+    id              text or integer
+    source, type, metadata, … and keys that begin with "_" are notes, and ignored
 
-Any other key is refused. Whether media exist is asked by `missing_media`, not on reading.
+Any other key is rejected. Reading does not check that media exist; `missing_media` does.
 """
 
 import re
@@ -27,7 +27,7 @@ from .labels import move_tag_first
 from .record_files import Place, mappings
 
 Kind = Literal["av", "video", "audio", "image", "text"]
-OnBad = Callable[[str, str], None]  # takes the record's origin and what is wrong with it
+OnBad = Callable[[str, str], None]  # (the record's origin, the error)
 
 MEDIA_KEYS: tuple[Modality, ...] = ("image", "video", "audio")
 KNOWN = (*MEDIA_KEYS, "id", "conversations", "messages", "sound", "start", "end")
@@ -35,7 +35,7 @@ NOTES = frozenset(
     "source type metadata meta dataset category task split license licence model duration url note notes comment "
     "comments tags language width height question_id question_type".split()
 )
-"""Keys that other people's files carry, and that change nothing here."""
+"""Common keys of other datasets, ignored here."""
 
 PICTURE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .ppm .pgm .avif".split())
 SOUND_SUFFIXES = frozenset(".wav .mp3 .flac .ogg .opus .m4a .aac .aif .aiff .wma .au .caf .amr".split())
@@ -49,20 +49,20 @@ _SPEAKERS = {"from": {"human": "human", "gpt": "gpt"}, "role": {"user": "human",
 _SAID = {"from": "value", "role": "content"}
 _TAG = {modality: f"<{modality}>" for modality in MEDIA_KEYS}
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
-_MOST_SECONDS = 1e15  # about thirty million years; the most that doubles tell apart by less than a second
+_MAX_SECONDS = 1e15  # doubles still resolve less than a second
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One sample of training data. In the text, its medium's tag stands at the front of one human turn.
+    """One sample of training data, with its media item's tag at the front of one human turn.
 
     Attributes:
-        id: the file's own id, else the record's place in the file.
-        origin: file and place ("train.jsonl:17"); unique among the records that were read together.
+        id: from the file, or the record's place in the file.
+        origin: file and place ("train.jsonl:17"), unique among records that are read together.
         conversation: turns {"from": "human" | "gpt", "value": text}.
-        media: its medium and what is wanted of it; None for text alone.
-        file: the path, as it was given, of the file that it was read from.
+        media: the media item and how it is used; None: text alone.
+        file: path of the records file, as given.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Record:
 
     @property
     def modality(self) -> Modality | None:
-        """The kind of its medium's place in the text: whose tag stands there; None for text alone."""
+        """The modality of its tag; None for text alone."""
         if self.media is None:
             return None
         if not self.media.video:
@@ -82,7 +82,7 @@ class Record:
 
     @property
     def kind(self) -> Kind:
-        """What is learned from: "av" is a video whose sound is used too."""
+        """The kind of sample; "av" is a video used with its audio."""
         modality = self.modality
         if modality is None:
             return "text"
@@ -90,7 +90,7 @@ class Record:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files of its medium: none, one, or one for each frame."""
+        """The files of its media item: none, one, or one per frame."""
         source = None if self.media is None else self.media.source
         return () if source is None else source if isinstance(source, tuple) else (str(source),)
 
@@ -106,14 +106,15 @@ def read_records(
     """All records of these files, in order: .json, .jsonl, .parquet, .csv (questions and answers), .tar (WebDataset).
 
     Args:
+        paths: of the files.
         media_root: what media paths are relative to; None: the folder of each records file.
-        sound: whether the sound of a video is used where its record doesn't say.
-        cache: where media of .tar shards are unpacked; None: in a folder beside each shard.
-        on_bad: called for each bad record, which is then left out; None: the first is an error. What is wrong with a
-            whole file is always an error.
+        sound: whether a video's audio is used if its record doesn't say.
+        cache: folder to unpack media of .tar shards in; None: a folder beside each shard.
+        on_bad: called for each bad record, which is then dropped; None: the first is an error. Errors of a whole file
+            are always raised.
 
     Raises:
-        DataError: a file or a record that can't be understood; file, place and what was expected are named.
+        DataError: a file or record can't be parsed; the message names file, place and what was expected.
     """
     named = _names([Path(path) for path in paths])
     records: list[Record] = []
@@ -123,7 +124,7 @@ def read_records(
 
 
 def missing_media(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """(origin, path) of every medium that is neither a file nor a folder."""
+    """(origin, path) of every media file that does not exist."""
     there: dict[str, bool] = {}
     missing = []
     for record in records:
@@ -136,10 +137,10 @@ def missing_media(records: Sequence[Record]) -> list[tuple[str, str]]:
 
 
 def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool, file: Path | None = None) -> Record:
-    """A record of a mapping, as the module's docstring describes it.
+    """Parse a mapping as described at the top of this file.
 
     Raises:
-        DataError: it can't be understood. The message doesn't name the place: the caller knows it.
+        DataError: it can't be parsed; the caller adds the place to the message.
     """
     given = raw
     if None in raw.values():  # columns of a table are often empty
@@ -151,15 +152,15 @@ def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool, file: 
     media = _media(given, modality, source, sound)
     id_ = given.get("id", place.key)
     if isinstance(id_, bool) or not isinstance(id_, str | int):
-        raise DataError(f"id is {id_!r:.60}; expected a text or a whole number")
+        raise DataError(f"id is {id_!r:.60}; expected text or an integer")
     turns = _tagged(conversation, modality)
     return Record(id=str(id_), origin=place.origin, conversation=turns, media=media, file=file)
 
 
 def as_mapping(record: Record, folder: Path) -> dict[str, Any]:
-    """The record as a line of a .jsonl in `folder`, which `read_records` reads as the same record again.
+    """The record as a line of a .jsonl file in `folder`, which `read_records` reads as the same record.
 
-    Paths are relative to the folder where they lead into it, else absolute. The origin is kept as a note.
+    Paths inside the folder are relative, others absolute. The origin is stored as a note.
     """
     line: dict[str, Any] = {"id": record.id, "_origin": record.origin}
     media, modality = record.media, record.modality
@@ -198,13 +199,13 @@ def _read(path: Path, name: str, root: str, sound: bool, cache: Path | None, on_
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Each file's shortest name that no other has."""
+    """Each file's shortest unique name."""
     resolved = [path.resolve() for path in paths]
     twice = next((path for path in resolved if resolved.count(path) > 1), None)
     if twice is not None:
         raise DataError(f"{twice} is given twice; to show its records more often, give it a larger weight")
     if not paths:
-        raise DataError("no file of records is given; expected at least one .json, .jsonl, .parquet, .csv or .tar")
+        raise DataError("no records file given; expected one or more .json, .jsonl, .parquet, .csv or .tar")
     names = {}
     for path, full in zip(paths, resolved, strict=True):
         parts = 1
@@ -217,7 +218,7 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
-    except (OSError, ValueError):  # a name too long or too odd for any file
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
@@ -231,9 +232,7 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
         if key in _KNOWN_KEYS or (isinstance(key, str) and key.startswith("_")):
             continue
         hint = did_you_mean(str(key).lower(), KNOWN) or "."
-        raise DataError(
-            f"no key is named {key!r:.60}{hint} Known: {', '.join(KNOWN)}. A note of your own begins with '_'."
-        )
+        raise DataError(f"unknown key {key!r:.60}{hint} Known: {', '.join(KNOWN)}. Keys of notes begin with '_'.")
 
 
 def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -243,7 +242,7 @@ def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
         raise DataError(f'it has {found}; expected "conversations": [{{"from": "human", "value": …}}, …]')
     turns = given.get("conversations", given.get("messages"))
     if not isinstance(turns, list | tuple) or not turns:
-        raise DataError(f"conversations is {turns!r:.60}; expected a list of turns that is not empty")
+        raise DataError(f"conversations is {turns!r:.60}; expected a list of one or more turns")
     style = "role" if isinstance(turns[0], dict) and "role" in turns[0] else "from"
     return [_turn(turn, k, style) for k, turn in enumerate(turns, 1)]
 
@@ -251,23 +250,21 @@ def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
 def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
     said, speakers = _SAID[style], _SPEAKERS[style]
     if not isinstance(turn, dict) or len(turn) != 2 or style not in turn or said not in turn:
-        if isinstance(turn, DataError):  # a key that comes twice
+        if isinstance(turn, DataError):  # a repeated key
             raise DataError(f"turn {k}: {turn}")
         found = ", ".join(map(str, turn)) if isinstance(turn, dict) else f"{turn!r:.60}"
-        raise DataError(
-            f"turn {k} has {found}; expected {style!r} and {said!r}, as in the first turn, and nothing else"
-        )
+        raise DataError(f"turn {k} has {found}; expected only {style!r} and {said!r}, as in the first turn")
     speaker, text = turn[style], turn[said]
     if not isinstance(text, str):
         raise DataError(f"turn {k}: {said!r} is {text!r:.60}; expected text")
     if not isinstance(speaker, str) or speaker not in speakers:
-        why = " (a system turn is the model's own matter)" if speaker == "system" else ""
+        why = " (system turns are set by the model)" if speaker == "system" else ""
         raise DataError(f"turn {k} is from {speaker!r:.60}{why}; expected {' or '.join(map(repr, speakers))}")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError(f"turn {k} holds half of a character (a lone surrogate): {error.reason}") from error
+            raise DataError(f"turn {k} holds half a character (a lone surrogate): {error.reason}") from error
     return {"from": speakers[speaker], "value": text}
 
 
@@ -277,13 +274,13 @@ def _medium(given: Mapping[str, Any], root: str) -> tuple[Modality | None, str |
         return None, None
     if len(named) > 1:
         raise DataError(
-            f'it has {" and ".join(named)}; expected one medium (of a video, its sound too, is "sound": true)'
+            f'it has {" and ".join(named)}; expected one of them (to use a video with its audio: "sound": true)'
         )
     key = named[0]
     value = given[key]
     if isinstance(value, list | tuple):
         if key != "video":
-            raise DataError(f"{key} is a list; expected one path (a list of pictures is the frames of a video)")
+            raise DataError(f"{key} is a list; expected one path (only video can be a list, of its frames)")
         if not value:
             raise DataError("video is an empty list; expected a path, or the paths of its frames")
         return key, tuple(_path(frame, key, root) for frame in value)
@@ -294,17 +291,17 @@ def _medium(given: Mapping[str, Any], root: str) -> tuple[Modality | None, str |
 
 def _path(value: Any, key: str, root: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise DataError(f"{key} is {value!r:.60}; expected the path of a file (media are not stored inside records)")
+        raise DataError(f"{key} is {value!r:.60}; expected the path of a file (records can't contain media)")
     if "://" in value and _URL.match(value):
-        raise DataError(f"{key} is the URL {value:.80}; only local files are read: download it and give the path")
-    return value if _ABSOLUTE.match(value) else f"{root}/{value}"  # a Path for each of a million is slow
+        raise DataError(f"{key} is the URL {value:.80}; expected a local file: download it and give its path")
+    return value if _ABSOLUTE.match(value) else f"{root}/{value}"  # a million Paths are slow
 
 
 def _check_suffix(path: str, key: Modality) -> None:
-    """Refuse a picture under "video", as the example of the public README has it, and the like."""
+    """Reject files under the wrong key, e.g. an image as "video", as in an example of the public README."""
     right = _SUFFIXES.get(path[path.rfind(".") :].lower(), key)
-    if right != key and (right, key) != ("video", "audio"):  # of a video, the sound alone may be wanted
-        raise DataError(f"{path[path.rfind('/') + 1 :]!r:.80} is given as {key}; expected the key {right!r} for it")
+    if right != key and (right, key) != ("video", "audio"):  # a video's audio may be used alone
+        raise DataError(f"{path[path.rfind('/') + 1 :]!r:.80} is given as {key}; expected the key {right!r}")
 
 
 def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sound: bool) -> Media | None:
@@ -314,7 +311,7 @@ def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sou
     start, end = _seconds(given, "start"), _seconds(given, "end")
     if (start is not None or end is not None) and (modality in (None, "image") or isinstance(source, tuple)):
         what = "a list of frames" if isinstance(source, tuple) else modality or "text"
-        raise DataError(f"start and end are seconds of a video or sound, and this is {what}; leave them out")
+        raise DataError(f"start and end are given for {what}; expected them for video or audio only")
     if end is not None and end <= (start or 0.0):
         raise DataError(f"the range from {start or 0.0:g} to {end:g} s is empty; expected start < end")
     if modality is None:
@@ -323,11 +320,11 @@ def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sou
         return None
     hears = modality == "audio"
     if hears and wanted is False:
-        raise DataError("sound is false, but it has nothing else: it is a sound")
+        raise DataError("sound is false for audio; expected true, or no such key")
     if modality == "video" and not isinstance(source, tuple):
         hears = sound if wanted is None else wanted
     elif wanted and not hears:
-        raise DataError(f"sound is true, but {'a list of frames' if modality == 'video' else 'a picture'} has none")
+        raise DataError(f"sound is true, but {'a list of frames' if modality == 'video' else 'an image'} has none")
     return Media(source=source, start=start, end=end, video=modality != "audio", audio=hears)
 
 
@@ -335,19 +332,19 @@ def _seconds(given: Mapping[str, Any], key: str) -> float | None:
     value = given.get(key)
     if value is None:
         return None
-    # compared, not asked whether it is finite: that is an error for a whole number of hundreds of digits
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_SECONDS:
-        raise DataError(f"{key} is {value!r:.60}; expected seconds from the beginning, 0 or more")
+    # a comparison, as math.isfinite raises for integers of hundreds of digits
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
+        raise DataError(f"{key} is {value!r:.60}; expected seconds, 0 or more")
     return float(value)
 
 
 def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tuple[dict[str, str], ...]:
-    """The conversation with its medium's tag in front of one human turn (the first, if the file has it nowhere)."""
+    """The conversation with its media item's tag at the front of a human turn: the first, if the file has no tag."""
     asked = [turn for turn in conversation if turn["from"] == "human"]
     others = [key for key, tag in _TAG.items() if key != modality and tag in "".join(turn["value"] for turn in asked)]
     for other in others:
         if any(_stands(_TAG[other], turn["value"]) for turn in asked):
-            found = "there is no medium" if modality is None else f"the medium is given as {modality!r}"
+            found = "the record has no media" if modality is None else f"the record has the key {modality!r}"
             raise DataError(f"the text has {_TAG[other]}, but {found}; expected the key {other!r}, or no such tag")
     if modality is None:
         return tuple(conversation)
@@ -355,8 +352,8 @@ def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tu
     holders = [turn for turn in conversation if tag in turn["value"]]
     if len(holders) > 1 or any(turn["from"] != "human" for turn in holders):
         raise DataError(
-            f"{tag} stands in the turns of {', '.join(turn['from'] for turn in holders)}; there is one medium, so "
-            "expected it in one turn of human, or in none"
+            f"{tag} is in the turns of {', '.join(turn['from'] for turn in holders)}; expected it in at most "
+            "one human turn"
         )
     if holders:
         return tuple(move_tag_first(conversation, modality))
@@ -367,5 +364,5 @@ def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tu
 
 
 def _stands(tag: str, text: str) -> bool:
-    """Whether the tag is at an end of the text, where data files put it; inside a text it is talk about tags."""
+    """Whether the tag is at an end of the text, where data files put it; elsewhere the text is about tags."""
     return tag in text and (text.strip().startswith(tag) or text.strip().endswith(tag))

@@ -1,8 +1,8 @@
-"""WebDataset shards: .tar files whose members of one stem are one sample, `000017.json` and `000017.mp4`.
+"""WebDataset shards: .tar files whose members of the same stem are one sample, e.g. `000017.json` and `000017.mp4`.
 
-The JSON is the record; its medium is unpacked once, into a folder beside the shard, and only by names that were
-checked. A tar can hold links, devices, names that leave the folder and sizes that are lies: a shard with any of them is
-refused as a whole. Only plain .tar is read, so what is unpacked is never larger than the shard; no pickle is.
+The JSON is the record; its media are unpacked once into a folder beside the shard, under validated names. A tar can
+hold links, devices, names that lead outside the folder and false sizes; a shard with any of them is rejected as a
+whole. Only uncompressed .tar is read, so nothing unpacked is larger than the shard, and pickles are never read.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from typing import Any
 
 from ..errors import DataError
 
-MOST_RECORD_BYTES = 16 << 20
-MOST_MEDIUM_BYTES = 16 << 30
+MAX_RECORD_BYTES = 16 << 20
+MAX_MEDIA_BYTES = 16 << 30
 _KEY_OF = {
     "video": "mp4 mkv webm avi mov m4v mpg mpeg wmv flv ts 3gp mxf gif".split(),
     "image": "jpg jpeg png webp bmp tif tiff ppm avif".split(),
@@ -28,8 +28,10 @@ _STAMP = "shard.json"
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | DataError:
-    """The object of JSON with these keys and values; a DataError in its place where a key comes twice, as JSON itself
-    would quietly keep the last: of two media or answers it can't be known which is meant."""
+    """`object_pairs_hook` for JSON: a repeated key gives a DataError instead of an object.
+
+    Python's default silently takes the last value, and which of two media or answers is meant can't be known.
+    """
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
@@ -38,13 +40,14 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | DataError:
 
 
 def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
-    """Every sample's stem and record; its media are unpacked, and their keys name them by absolute path.
+    """Stem and record of every sample; its media are unpacked and given by absolute paths.
 
     Args:
-        cache: the folder in which a folder for the shard is made; None: the shard's own.
+        shard: the .tar file.
+        cache: folder in which the shard's media folder is made; None: the shard's folder.
 
     Raises:
-        DataError: no readable tar, a member that no shard of data has, or no room to unpack.
+        DataError: an unreadable tar, an unsafe or unexpected member, or no space to unpack.
     """
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -53,20 +56,20 @@ def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[s
             for stem, members in samples.items():
                 yield stem, _sample(tar, stem, members, folder)
     except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{shard} is no tar that can be read ({error}); expected a plain, uncompressed .tar") from error
+        raise DataError(f"{shard} can't be read as a tar ({error}); expected an uncompressed .tar") from error
 
 
 def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
-    """Stem -> extension -> member, in the shard's order, after everything about the members was checked."""
+    """Stem → extension → member, in the shard's order; all members are validated."""
     size = shard.stat().st_size
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     for member in tar:
         if member.isdir():
             continue
         stem, extension = _checked_name(shard, member)
-        most = MOST_RECORD_BYTES if extension == "json" else MOST_MEDIUM_BYTES
-        if member.size > most or member.offset_data + member.size > size:
-            limit = f"at most {most:,}" if member.size > most else f"no more than the shard's own {size:,}"
+        largest = MAX_RECORD_BYTES if extension == "json" else MAX_MEDIA_BYTES
+        if member.size > largest or member.offset_data + member.size > size:
+            limit = f"at most {largest:,}" if member.size > largest else f"no more than the shard's {size:,}"
             raise DataError(f"{shard}: {member.name:.80} claims {member.size:,} bytes; expected {limit}")
         sample = samples.setdefault(stem, {})
         if extension in sample:
@@ -76,43 +79,43 @@ def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.T
 
 
 def _checked_name(shard: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    """Stem (with folders) and extension: what stands before and after the first dot of the name."""
+    """Stem (with folders) and extension: the parts before and after the first dot of the file name."""
     name = PurePosixPath(member.name)
     odd = any(part == ".." or not part.isprintable() or "\\" in part or ":" in part for part in name.parts)
     if not member.isreg() or member.issparse() or name.is_absolute() or odd:
-        what = "leads out of its folder, or is no name" if odd or name.is_absolute() else "is no plain file"
-        raise DataError(f"{shard}: member {member.name!r:.80} {what}; nothing of this shard is used")
+        what = "has an unsafe name" if odd or name.is_absolute() else "is not a regular file"
+        raise DataError(f"{shard}: member {member.name!r:.80} {what}; the whole shard is rejected")
     stem, dot, extension = name.name.partition(".")
     last = extension.lower().rpartition(".")[2]
     if not stem or not dot or (last != "json" and last not in _KEYS):
         raise DataError(
-            f"{shard}: member {member.name!r:.80} is neither a record (.json) nor a medium; expected samples such as "
+            f"{shard}: member {member.name!r:.80} is neither a record (.json) nor media; expected samples such as "
             "000017.json with 000017.mp4"
         )
     return str(name.parent / stem), extension.lower()
 
 
 @contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """While no other process is here with this file; where a system has no such locks, at any time."""
+def _locked(file: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file, where the system supports it."""
     with file.open("rb") as held:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(held, fcntl.LOCK_EX)  # until it is closed
+            fcntl.flock(held, fcntl.LOCK_EX)  # released when the file is closed
         yield
 
 
 def _folder(shard: Path, cache: Path | None) -> Path:
-    """The folder of the shard's media; emptied if the shard is no longer the one that was unpacked there."""
+    """The folder of the shard's media, emptied if the shard has changed since it was unpacked."""
     folder = (shard.parent if cache is None else cache).absolute() / f"{shard.name}.media"
     stat = shard.stat()
     stamp = json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
     try:
-        with _alone(shard):  # all processes of a run come here at once, and one must not empty what another fills
+        with _locked(shard):  # processes of a run arrive together; none may empty what another fills
             marker = folder / _STAMP
             if folder.is_symlink() or (folder.exists() and not marker.is_file() and any(folder.iterdir())):
-                raise DataError(f"{folder} is there, but was not made from this shard; move it away")
+                raise DataError(f"{folder} exists, but was not unpacked from this shard; move it away")
             if not marker.is_file() or marker.read_text(encoding="utf-8") != stamp:
                 if folder.exists():
                     shutil.rmtree(folder)
@@ -120,8 +123,8 @@ def _folder(shard: Path, cache: Path | None) -> Path:
                 marker.write_text(stamp, encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"{folder} can't be made for the media of {shard.name} ({error.strerror or error}); name another place "
-            "for unpacked media, or unpack the shard yourself"
+            f"can't make {folder} for the media of {shard.name} ({error.strerror or error}); give another folder for "
+            "unpacked media, or unpack the shard yourself"
         ) from error
     return folder
 
@@ -131,11 +134,11 @@ def _sample(
 ) -> dict[str, Any] | DataError:
     """The record of one sample."""
     if "json" not in members:
-        return DataError(f"it has {', '.join(m.name for m in members.values()):.120} and no .json; expected its record")
+        return DataError(f"expected a .json with {', '.join(m.name for m in members.values()):.120}, found none")
     try:
         record = json.loads(_bytes(tar, members["json"]).decode("utf-8-sig"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return DataError(f"{members['json'].name}: it is no JSON that can be read: {error}")
+        return DataError(f"{members['json'].name}: invalid JSON: {error}")
     if isinstance(record, DataError):
         return record
     if not isinstance(record, dict):
@@ -144,8 +147,8 @@ def _sample(
     named = [key for key in _KEY_OF if record.get(key) is not None]
     if not media or len(named) > 1:
         if named and not media:
-            return DataError(f"its record names a {named[0]}, but the shard has no member {stem}.… with it")
-        return record  # text alone, or for records.py to complain about
+            return DataError(f"its record has the key {named[0]}, but the shard has no media member {stem}.…")
+        return record  # text alone, or several media keys, which records.py rejects
     problem = _name_media(record, named, stem, media, folder)
     if problem is not None:
         return problem
@@ -157,7 +160,7 @@ def _sample(
 def _name_media(
     record: dict[str, Any], named: list[str], stem: str, media: dict[str, tarfile.TarInfo], folder: Path
 ) -> DataError | None:
-    """Let the record's media key name the files that will be unpacked."""
+    """Set the record's media key to the paths of the files that will be unpacked."""
     if len(media) == 1 and not (named and isinstance(record[named[0]], list)):
         extension = next(iter(media))
         record[named[0] if named else _KEYS[extension.rpartition(".")[2]]] = str(folder / f"{stem}.{extension}")
@@ -175,20 +178,20 @@ def _name_media(
 
 def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
-    assert file is not None, "only plain files are asked for"
+    assert file is not None, "members are regular files"
     with file:
         return file.read()
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write a member's bytes, unless they are there; all at once, so that several processes may do it together."""
+    """Write a member's bytes, unless it was unpacked already; atomically, as several processes may do so at once."""
     if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
         return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source = tar.extractfile(member)
-        assert source is not None, "only plain files are asked for"
+        assert source is not None, "members are regular files"
         with source, part.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
         part.replace(target)
@@ -196,5 +199,5 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None
         with contextlib.suppress(OSError):
             part.unlink()
         raise DataError(
-            f"{target} can't be written ({error.strerror or error}); {member.size:,} bytes are to be unpacked there"
+            f"{target} can't be written ({error.strerror or error}); unpacking it takes {member.size:,} bytes"
         ) from error
