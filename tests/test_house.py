@@ -293,3 +293,25 @@ def test_the_readme_matches_ci_and_the_tree() -> None:
     named = re.findall(r"[├└]── ([a-z_0-9]+(?:\.py|/))", readme) + re.findall(r"\]\(([^)#:]+)\)", readme)
     missing = [n for n in named if not (PACKAGE / n).exists() and not (root / n).exists()]
     assert not missing, f"the README names files that do not exist: {missing}"
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    """Its paths, and the functions, classes and tables that it says stand in a file."""
+    root = PACKAGE.parents[1]
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", page)
+    missing = [p for p in paths if not (PACKAGE / p).exists() and not (root / p).exists()]
+    assert len(paths) > 60 and not missing, f"docs/architecture.md names what is not there: {missing}"
+    listed = re.findall(r"`([a-z_0-9/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", page)
+    placed = [(file, name) for file, names in listed for name in re.findall(r"`([\w.]+)`", names)]
+    placed += [(file, name) for name, file in re.findall(r"`(\w+)` \(`([a-z_0-9/]+\.py)`\)", page)]
+    wrong = [
+        f"{file}: {name}"
+        for file, name in placed
+        if not re.search(
+            rf"^\s*(?:def|class) {name.split('.')[-1]}\b|^{name}\b.*=",
+            (PACKAGE / file).read_text("utf-8"),
+            re.MULTILINE,
+        )
+    ]
+    assert len(placed) > 15 and not wrong, f"docs/architecture.md places names where they are not: {wrong}"
