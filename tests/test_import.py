@@ -1,11 +1,10 @@
-"""Importing is quick and light, and the public names are true."""
+"""Importing is quick and light, and every public name is what it says."""
 
 import importlib
 import inspect
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -48,7 +47,8 @@ def test_protocols_and_errors_need_no_heavy_package() -> None:
 
 
 def test_public_names_are_sorted_true_and_documented() -> None:
-    assert sorted(videollama2.__all__, key=str.casefold) == sorted(videollama2.__all__, key=str.casefold)
+    kinds = [(not name.isupper(), not name[0].isupper(), name) for name in videollama2.__all__]
+    assert kinds == sorted(kinds), "constants, classes, functions"
     assert len(set(videollama2.__all__)) == len(videollama2.__all__)
     assert set(videollama2._HOMES) | {"__version__"} == set(videollama2.__all__) == set(dir(videollama2))
     for name in videollama2.__all__:
@@ -82,6 +82,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_the_version_is_the_installed_one() -> None:
     from importlib.metadata import version
 
-    started = time.perf_counter()
     assert videollama2.__version__ == version("videollama2")
-    assert time.perf_counter() - started < 5
