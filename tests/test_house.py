@@ -218,6 +218,17 @@ def test_no_import_circles() -> None:
     assert not graph, "move what both files need into a third, or pass it in"
 
 
+def test_class_names_are_unique() -> None:
+    """A class can be found by its name alone."""
+    places: dict[str, list[str]] = {}
+    for where, node in nodes():
+        if isinstance(node, ast.ClassDef):
+            places.setdefault(node.name, []).append(where)
+    assert not {name: files for name, files in places.items() if len(files) > 1}, (
+        "say in the name what distinguishes it"
+    )
+
+
 def test_little_is_written_twice() -> None:
     """At most 1 % of the lines belong to blocks of ten or more that occur elsewhere as well."""
     copied, count, seen = set(), 0, {}
