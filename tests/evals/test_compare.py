@@ -162,5 +162,5 @@ def test_what_the_commands_refuse(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a benchmark in both"):
         command("compare", str(tmp_path / "out" / "avsd"), str(tmp_path / "out" / "msvd-qa"))
     (tmp_path / "out" / "avsd" / FILE).write_text("{")
-    with pytest.raises(DataError, match="no manifest"):
+    with pytest.raises(DataError, match="not the manifest of a run"):
         command("report", str(tmp_path / "out"))

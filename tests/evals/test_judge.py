@@ -363,7 +363,7 @@ def test_paper_asks_as_published(tmp_path: Path, server: FakeJudge) -> None:
 
 def test_what_makes_no_sense_is_said(run: Path, server: FakeJudge, tmp_path: Path) -> None:
     for given, word in (
-        ({"kinds": ["beauty"]}, "expected match"), ({"workers": 0}, "expected 1 or more"), ({"limit": 0}, "1 or more"),
+        ({"kinds": ["beauty"]}, "expected one of match"), ({"workers": 0}, "expected 1 to 256 workers"), ({"limit": 0}, "1 or more"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=word):
             judged(run, judge(server), **given)

@@ -202,7 +202,7 @@ def test_prompts_of_a_user(tmp_path: Path, server: FakeJudge) -> None:
     content = [m["content"] for m in server.asked[0]["messages"]]
     assert content == ["S", "What is in a?|['a dog', 'a hound']|a dog|{'pred': 'yes'}"]
     assert done.manifest["judges"][0]["prompts_given"] == ["match"]
-    with pytest.raises(UsageError, match="lines of their own"):
+    with pytest.raises(UsageError, match="on separate lines of the judge's prompt"):
         judged(folder, judge(server), prompts=prompts, probes=["order"])
     for text, word in (
         ("[]", "expected {KIND"), ("{", "can't be read as JSON"), ('{"beauty": {}}', "'beauty': expected"),
@@ -304,7 +304,7 @@ def test_the_command(tmp_path: Path, server: FakeJudge, capsys: pytest.CaptureFi
     for flags, word in (
         (["--key-variable", "SOME_KEY"], "give the variable's name, not the key"),
         (["--parameter", "seed"], "is not NAME=JSON"), (["--parameter", 'model="x"'], "its own model"),
-        (["--max-money", "1"], "needs the prices"), (["--max-calls", "-1"], "expected 0 or more"),
+        (["--max-money", "1"], "needs both prices per million tokens"), (["--max-calls", "-1"], "budget: expected calls of 0 or more, got -1"),
         (["--endpoint", "http://x/v1", "--endpoint", "http://y/v1"], "3 endpoints for 1 judges"),
         (["--timeout", "0"], "is not possible"), (["--prompts", "none.json"], ""),
     ):  # fmt: skip
@@ -364,7 +364,7 @@ def test_addresses_and_limits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     assert "without encryption" in caplog.text
     with pytest.raises(UsageError, match="longest"):
         Patience(first_pause_s=5, longest_pause_s=1)
-    with pytest.raises(UsageError, match="money is nan"):
+    with pytest.raises(UsageError, match="budget: expected money of 0 or more, got nan"):
         Cap(money=float("nan"), price_in=1, price_out=1)
 
 

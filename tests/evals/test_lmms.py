@@ -38,7 +38,7 @@ def test_messages_become_a_request() -> None:
         ),
     ]
     kwargs = {"max_new_tokens": 7, "temperature": 0, "until": ["\n\n", ""], "do_sample": False, "top_p": 0.9}
-    asked = lmms.request(messages, kwargs, lmms.Preferences.of("full", "4", "False"))
+    asked = lmms.request(messages, kwargs, lmms.LmmsOptions.of("full", "4", "False"))
     media, said = asked.media_items(), asked.conversation(["video", "audio"])
     assert (media[0].source, media[0].start, media[0].num_frames, media[0].audio) == ("a.mp4", 1.5, 4, False)
     with wave.open(io.BytesIO(media[1].source)) as file:
@@ -46,12 +46,12 @@ def test_messages_become_a_request() -> None:
     assert said[0] == {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
     options = asked.options
     assert (options.max_new_tokens, options.temperature, options.stop) == (7, 0.0, ("\n\n",))
-    drawn = lmms.request(messages, {"temperature": 0.5, "top_p": 0.9, "until": "x"}, lmms.Preferences())
+    drawn = lmms.request(messages, {"temperature": 0.5, "top_p": 0.9, "until": "x"}, lmms.LmmsOptions())
     assert (drawn.options.temperature, drawn.options.top_p, drawn.options.stop) == (0.5, 0.9, ("x",))
     with pytest.raises(UsageError, match="'smell'"):
-        lmms.request([{"role": "user", "content": [{"type": "smell"}]}], {}, lmms.Preferences())
+        lmms.request([{"role": "user", "content": [{"type": "smell"}]}], {}, lmms.LmmsOptions())
     with pytest.raises(UsageError, match="whole number"):
-        lmms.Preferences.of(frames="many")
+        lmms.LmmsOptions.of(frames="many")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_the_model_replies_and_failures_are_said(model: Any, caplog: pytest.LogC
         asked_of(model(), "one", "broken")
     assert "errors=empty" in caught.value.__notes__[0]
     assert asked_of(model(errors="empty"), "broken", "two") == ["", "B"]
-    assert "1 of 2 items could not be asked" in caplog.text
+    assert "1 of 2 items failed; their replies are empty" in caplog.text
     for wrong in ({"errors": "ignore"}, {"colour": "red"}, {"model": "a", "pretrained": "b"}):
         with pytest.raises(UsageError, match="--model_args"):
             model(**wrong)

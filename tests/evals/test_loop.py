@@ -204,7 +204,7 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="weights_sha256"):
         run(tmp_path, other)
     (tmp_path / "out" / "letters" / "manifest.json").write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match="is no manifest"):
+    with pytest.raises(DataError, match="not the manifest of a run"):
         run(tmp_path, FakeEngine(KNOWN))
 
 

@@ -1,7 +1,7 @@
-"""When two answers say the same: yes and no, numbers, colours, and the same words. Rules, in words, no judge.
+"""Equivalence of answers by rules, without a judge: yes and no, numbers, colours, and equal words.
 
-Each reader finds one value in a text or None. A truth that is a yes or no, a number or a colour is compared by value:
-"2" answers "two", "Yes, he does." answers "yes", "grey" answers "gray".
+A truth that is a yes or no, a number or a colour is compared by value: "2" answers "two", "Yes, he does." answers
+"yes", "grey" answers "gray".
 """
 
 import re
@@ -32,12 +32,12 @@ _COLOURS = {
 }
 _BESIDE_COLOURS = frozenset("light dark bright pale deep colour color coloured colored colours colors and with".split())
 _DENIALS = frozenset("not no isnt arent wasnt werent doesnt dont didnt never without cannot cant neither nor".split())
-_LONGEST_MENTION = 4  # words of a reference that is looked for inside a reply
-_DENIAL_REACH = 3  # words between a denial and what it denies
+_LONGEST_MENTION = 4  # most words of a reference that is searched for inside a reply
+_DENIAL_REACH = 3  # most words between a negation and what it negates
 
 
 class Reading(NamedTuple):
-    """What a reply says against its references. `right` is None where no rule finds an answer of the truth's kind."""
+    """The answer read from a reply. `right` is None if no rule finds an answer of the truth's kind."""
 
     right: bool | None
     read: str | None
@@ -45,14 +45,14 @@ class Reading(NamedTuple):
 
 
 def polarity(text: str) -> str | None:
-    """ "yes" or "no", or None where the text says neither or both (`extract.yes_no`)."""
+    """ "yes" or "no", or None if the text says neither or both (`extract.yes_no`)."""
     return yes_no(text)[0]
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """The numbers of a text in order, written in digits or in English words up to ninety-nine, and "none" as 0."""
+    """The numbers of a text in order, in digits or English words up to ninety-nine; "none" is 0."""
     found: list[float] = []
-    tens = False  # whether the word before was "twenty" and its like, which a unit completes
+    tens = False  # whether the previous word was a multiple of ten, which a unit completes
     for word in words(text):
         value = _NUMBERS.get(word)
         if value is not None and tens and 0 < value < 10:
@@ -75,7 +75,7 @@ def is_number(text: str) -> bool:
 
 
 def colours(text: str) -> frozenset[str]:
-    """The colours of a text, by one name each ("grey" and "gray" are one). Shades don't count: "light blue" is blue."""
+    """The colours of a text, each by one name ("grey" is "gray"). Shades are ignored: "light blue" is blue."""
     return frozenset(_COLOURS[word] for word in words(text) if word in _COLOURS)
 
 
@@ -87,9 +87,9 @@ def is_colour(text: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def canonical(text: str) -> Hashable:
-    """What a short answer comes down to, equal for equivalent ones; None where it has no words.
+    """A canonical form of a short answer, equal for equivalent answers; None if it has no words.
 
-    A number's value, a set of colours, yes or no for one word that says it, else the words without articles.
+    A number's value, a set of colours, yes or no for a single word that says it, else the words without articles.
     """
     if is_number(text):
         return numbers(text)[0]
@@ -107,7 +107,7 @@ def same_answer(reply: str, reference: str) -> bool:
 
 
 def mentions(reply: str, reference: str) -> bool:
-    """Whether the reference stands in the reply as whole words in order, not denied just before ("not a car")."""
+    """Whether the reply contains the reference as whole words in order, not negated just before ("not a car")."""
     found, expected = answer_words(reply), answer_words(reference)
     return any(
         found[i : i + len(expected)] == expected and not denied(found, i)
@@ -117,17 +117,16 @@ def mentions(reply: str, reference: str) -> bool:
 
 
 def denied(found: Sequence[str], position: int) -> bool:
-    """Whether one of the words shortly before the position denies what stands there."""
+    """Whether one of the words shortly before the position negates it."""
     return any(word in _DENIALS for word in found[max(0, position - _DENIAL_REACH) : position])
 
 
 def read_against(reply: str, references: Sequence[str]) -> Reading:
-    """What a reply of any length says about short references, by the first rule that applies.
+    """Read a reply of any length against short references, by the first rule that applies.
 
-    1. the same answer as a whole; 2. where every reference is a yes or no, a number, a colour: the value of that kind
-    in the reply (exactly one number; None where there is no such value); 3. a reference of up to four words stands in
-    the reply, undenied. What none applies to is wrong. The rules can't see a synonym or an inflection: that takes a
-    judge.
+    1. The reply as a whole is the same answer. 2. If every reference is a yes or no, a number, or a colour: the value
+    of that kind in the reply (exactly one number; None without a value). 3. The reply contains a reference of up to
+    four words, not negated. Otherwise it is wrong. Rules don't recognise synonyms and inflections: that takes a judge.
     """
     if not words(reply):
         return Reading(None, None, "no words")

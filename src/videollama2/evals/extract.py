@@ -1,9 +1,9 @@
-"""Which option a reply chooses, strictly: one is read only where the reply says one, and says no other.
+"""Which option a reply chooses, strictly: an option is read only if the reply names it and no other.
 
     reply ── clean ──► text ── the first rule that finds letters ──► one letter, or none: "several letters"
 
-A capital letter is no answer by itself: "A man…" chooses nothing, nor does "Based on…". The rules as published, which
-read nearly everything as something, stand in paper_rules.py.
+A capital letter alone is not an answer: "A man…" chooses nothing, nor does "Based on…". The published rules, which read
+an answer out of almost anything, are in paper_rules.py.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Read = tuple[str | None, str]
-"""What was read, or None, and the name of the rule that found it, or why none does."""
+"""What was read and the name of the rule that found it; or None, and why nothing was found."""
 
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -23,14 +23,14 @@ NUMBER_WORDS = (
 _DIGITS = {word: str(number) for number, word in enumerate(NUMBER_WORDS)}
 _ARTICLES = frozenset(("a", "an", "the"))
 _DENIALS = frozenset("not no isn wasn aren weren doesn don didn can cannot never neither nor without".split())
-_LONGEST = 20_000  # characters of a reply that are looked at, from its end: no answer needs more
+_LONGEST = 20_000  # characters of a reply that are read, from its end
 
 _THOUGHT = re.compile(r"</?(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _TEX_TEXT = re.compile(r"\\(?:text|textbf|mathbf|mathrm)\{([^{}]*)\}")
 _NOISE = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|[\u200b-\u200f\ufeff*`#$~]|__")
-_NOT_SO = re.compile("不是|不对|没有")  # each is one word, and its last sign alone says the contrary
+_NOT_SO = re.compile("不是|不对|没有")  # each is one word whose last character alone means the opposite
 _WORD = re.compile(r"-?\d+(?:\.\d+)?|[\u3400-\u9fff\uf900-\ufaff]|[^\W\d_]+")
 
 _OPEN, _CLOSE = "([{<【〔「『\"'“‘", ")]}>】〕」』\"'”’"
@@ -68,16 +68,16 @@ _ENDS = re.compile(rf"\s*(?:[.,;:!?。，、；：！？/&{re.escape(_CLOSE)}]|\
 
 
 def strict(reply: str, choices: Sequence[str]) -> Read:
-    """The letter of the one option that a reply chooses, and the rule that found it; None, and why.
+    """The letter of the one option that a reply chooses, and the rule that found it; or None, and why.
 
-    The first rule that finds letters decides; where it finds several, nothing is read. In order: the reply is a letter;
+    The first rule that finds letters decides; if it finds several, nothing is read. In order: the reply is a letter;
     "final answer: B"; "the answer is B"; a letter with a mark at the beginning ("B. The cup"); an option named ("I
     choose B"); a letter in brackets; a letter alone on a line; a letter as the last word; the words of an option, alone
-    or somewhere in the reply (of options within each other the longest). What is denied ("not B", "(A) is wrong") is
-    not said. The article in "A man" is no letter. Thinking aloud, markdown and full-width forms are cleared away first.
+    or somewhere in the reply (of overlapping options the longest). Negated options ("not B", "(A) is wrong") are
+    ignored. The article in "A man" is not a letter. Reasoning, markdown and full-width forms are removed first.
 
     Args:
-        choices: the options, without letters; there are at most 26.
+        choices: the options, without letters; at most 26.
     """
     text = clean(reply)
     if text is None:
@@ -99,10 +99,10 @@ def strict(reply: str, choices: Sequence[str]) -> Read:
 
 
 def yes_no(reply: str) -> Read:
-    """ "yes" or "no", and the rule that found it; None where the reply says neither, or both.
+    """ "yes" or "no", and the rule that found it; None if the reply says neither, or both.
 
-    In order: the first word, unless it goes on as "no idea" or "yes or no"; "the answer is yes"; the last word, where
-    it isn't denied ("not yes"). "No" may be part of a sentence ("I see no cat. Yes."), "yes" says yes wherever it is.
+    In order: the first word, unless it continues as "no idea" or "yes or no"; "the answer is yes"; the last word,
+    unless negated ("not yes"). "No" may be part of a sentence ("I see no cat. Yes."); "yes" means yes anywhere.
     """
     text = clean(reply)
     if not text:
@@ -128,9 +128,9 @@ def yes_no(reply: str) -> Read:
 
 
 def clean(reply: str) -> str | None:
-    """The reply without thinking aloud, tags, markdown and TeX, full-width forms made plain.
+    """The reply without reasoning, tags, markdown and TeX, with full-width forms made plain.
 
-    None: the thinking never ends, so there is no answer yet.
+    None: the reasoning never ends, so there is no answer yet.
     """
     text = unicodedata.normalize("NFKC", reply[-_LONGEST:])
     marks = list(_THOUGHT.finditer(text))
@@ -145,7 +145,7 @@ def clean(reply: str) -> str | None:
 
 
 def _cued(cue: str) -> Callable[[str, str, Sequence[str]], Iterator[str]]:
-    """A rule: the letters that follow the cue, listed ones too ("B or C")."""
+    """A rule: the letters that follow the cue, including lists ("B or C")."""
 
     def find(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
         one = rf"{_BEFORE}([A-{letters[-1]}]){_AFTER}"
@@ -168,7 +168,7 @@ def _listed(text: str, position: int, letters: str) -> Iterator[str]:
 
 
 def _at_the_beginning(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
-    """ "B. The cup", "(b) the cup", "B because…"; with it, other options that are told after their letters."""
+    """ "B. The cup", "(b) the cup", "B because…"; and other options that follow their letters."""
     found = re.match(rf"{_FIRST}([A-{letters[-1]}]){_AFTER}", text, re.IGNORECASE)
     mark = _MARK.match(text, found.end()) if found else None
     if found is None or mark is None or _denied(text, found.start(1), found.end()):
@@ -200,7 +200,7 @@ def _on_a_line(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]
 
 
 def _at_the_end(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
-    """ "Clearly B.": every capital that stands, where the last of them ends the reply."""
+    """ "Clearly B.": every capital letter, if the last one ends the reply."""
     capitals = list(re.finditer(rf"{_BEFORE}[A-{letters[-1]}]{_AFTER}", text))
     if capitals and not any(character.isalnum() for character in text[capitals[-1].end() :]):
         standing = [c for c in capitals if _stands(text, *c.span()) and not _denied(text, *c.span())]
@@ -219,7 +219,7 @@ _RULES: tuple[tuple[str, Callable[[str, str, Sequence[str]], Iterator[str]]], ..
 
 
 def _stands(text: str, start: int, end: int) -> bool:
-    """Whether the letter is a letter, not a word: "a" before anything and "A" before prose are articles."""
+    """Whether it is a letter, not a word: "a" before anything and "A" before prose are articles."""
     bracketed = start > 0 and text[start - 1] in _OPEN and text[end : end + 1] in tuple(_CLOSE)
     if bracketed:
         return True
@@ -233,7 +233,7 @@ def _denied(text: str, start: int, end: int) -> bool:
 
 
 def _by_words(text: str, choices: Sequence[str]) -> Read:
-    """The option whose words the reply has: all of the reply, else a part of it."""
+    """The option whose words are the whole reply, else a part of it."""
     told, options = _words(text), [_words(choice) for choice in choices]
     for shape in (tuple, _bare):
         same = [i for i, option in enumerate(options) if option and shape(option) == shape(told)]
@@ -260,5 +260,5 @@ def _words(text: str) -> list[str]:
 
 
 def _bare(words: Sequence[str]) -> tuple[str, ...]:
-    """Without the article in front."""
+    """The words without a leading article."""
     return tuple(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)

@@ -1,9 +1,9 @@
-"""Our benchmarks as lmms-eval tasks: the same items, the same words, the same reading, the same figures.
+"""Our benchmarks as lmms-eval tasks: the same items, prompts, reading of replies and figures.
 
     export(benchmark, folder, out) ──► OUT/NAME.jsonl, OUT/NAME.yaml, OUT/videollama2_task.py
 
-lmms-eval finds them with `--include_path OUT`. The functions below are what the YAML names; they read the benchmark's
-own files again, where they are.
+lmms-eval finds them with `--include_path OUT`. The YAML names the functions below, which read the benchmark's files
+again, in their original place.
 """
 
 import json
@@ -18,7 +18,7 @@ from .benchmark import Benchmark
 from .items import Item, Outcome, Result, Setting
 from .registry import benchmark, benchmarks
 
-GLUE = "videollama2_task"  # module beside the YAML, where lmms-eval looks for functions
+GLUE = "videollama2_task"  # module beside the YAML, where lmms-eval imports functions from
 _GLUE = """# Written by `videollama2 eval export`: what the tasks beside it name.
 
 from videollama2.evals.lmms_tasks import figure, messages, process_results, target, text, visual
@@ -49,10 +49,10 @@ metadata:
 
 
 def export(chosen: Benchmark, folder: Path, out: Path, setting: Setting = "strict") -> tuple[str, int]:
-    """Write a benchmark as a task; items whose media are missing, or whose answers are withheld, are left out.
+    """Write a benchmark as a task; items with missing media or withheld answers are dropped.
 
     Returns:
-        The task's name, and how many items are left out.
+        The task's name, and the number of dropped items.
 
     Raises:
         DataError: the benchmark's files can't be read. StorageError: the task can't be written.
@@ -72,7 +72,7 @@ def export(chosen: Benchmark, folder: Path, out: Path, setting: Setting = "stric
 
 
 def _exported(out: Path) -> list[Benchmark]:
-    """The benchmarks that a folder holds already: their figures stay."""
+    """Benchmarks exported to the folder before: their figures are kept."""
     known = benchmarks()
     return [known[path.stem] for path in out.glob("*.jsonl") if path.stem in known]
 
@@ -91,12 +91,12 @@ def _items(name: str, data: str, setting: Setting) -> Mapping[str, Item]:
 
 
 def visual(doc: Mapping[str, Any]) -> list[Any]:
-    """The medium's path."""
+    """The media path."""
     return [] if doc["source"] is None else [doc["source"]]
 
 
 def text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
-    """The question, as we ask it."""
+    """Our wording of the question."""
     return str(doc["question"])
 
 
@@ -106,7 +106,7 @@ def target(doc: Mapping[str, Any]) -> str:
 
 
 def messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[dict[str, Any]]:
-    """One user turn: the medium, the question."""
+    """One user turn: media, then the question."""
     medium: list[dict[str, Any]] = []
     if doc["source"] is not None:
         medium = [{"type": doc["kind"], "url": doc["source"]}]
@@ -116,7 +116,7 @@ def messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> l
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the benchmark reads out of the reply, for its figure."""
+    """The benchmark's verdict on the reply, for its figure."""
     chosen = benchmark(doc["benchmark"])
     item = _items(doc["benchmark"], doc["data"], doc["setting"])[doc["id"]]
     verdict = chosen.read(item, results[0], doc["setting"])

@@ -1,7 +1,7 @@
-"""What a run is: everything that its numbers depend on, written before the first question.
+"""The manifest of a run: everything that its numbers depend on, written before the first question.
 
-What stands under "run" makes it this run and no other: a folder whose manifest differs there is not gone on with. What
-stands under "environment" may differ between two halves of a run; it then holds both, and the report says so.
+"run" identifies the run: a folder whose manifest differs there is not resumed. "environment" may differ between two
+parts of a run; the manifest then lists both, and the report says so.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from .loop import MediaOptions
 
 FILE = "manifest.json"
 _LIBRARIES = ("torch", "transformers", "numpy", "av", "pillow", "safetensors")
-_MISSING_NAMED = 20  # missing media whose names a manifest tells; results.jsonl has them all
+_MISSING_NAMED = 20  # missing media that a manifest names; results.jsonl has them all
 _digests: "weakref.WeakKeyDictionary[nn.Module, str]" = weakref.WeakKeyDictionary()
 
 
@@ -46,9 +46,9 @@ def manifest(
     """The manifest of a run.
 
     Args:
-        engine: an Engine, or what has its `name`, `model` and `protocol`.
-        loaded: everything the benchmark holds, of which `items` are asked.
-        folder: where the benchmark was read from.
+        engine: an Engine, or anything with its `name`, `model` and `protocol`.
+        loaded: the whole benchmark, of which `items` are asked.
+        folder: of the benchmark's files.
     """
     model = engine.model
     frames = media_options.frames if media_options.frames is not None else getattr(model.config, "num_frames", None)
@@ -78,7 +78,7 @@ def manifest(
 
 
 def environment(model: Any) -> dict[str, Any]:
-    """Where and with what: device, versions, the decoder, and the commit of a checkout."""
+    """Device, versions, decoder libraries, and the commit of a checkout."""
     device = torch.device(model.device)
     name = (
         torch.cuda.get_device_name(device) if device.type != "cpu" and torch.cuda.is_available() else platform.machine()
@@ -95,7 +95,7 @@ def environment(model: Any) -> dict[str, Any]:
 
 
 def coverage(loaded: Loaded, items: Sequence[Item]) -> dict[str, Any]:
-    """How much of the benchmark is asked, and whose media are missing."""
+    """How much of the benchmark is asked, and which media are missing."""
     missing = [item for item in items if item.missing is not None]
     return {
         "available": len(loaded.items),
@@ -109,11 +109,12 @@ def coverage(loaded: Loaded, items: Sequence[Item]) -> dict[str, Any]:
 
 
 def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a run's manifest, or find that the one that is there is of the same run; returns what holds.
+    """Write a run's manifest, or check that an existing one is of the same run; returns the manifest on disk.
 
     Raises:
-        UsageError: the folder holds another run; the message says where they differ.
-        DataError: the manifest that is there can't be read. StorageError: it can't be written.
+        UsageError: the folder holds a different run; the message lists the differences.
+        DataError: the existing manifest can't be read.
+        StorageError: the manifest can't be written.
     """
     if not path.exists():
         write_json(path, new)
@@ -126,7 +127,8 @@ def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if differ:
         raise UsageError(
-            f"{path.parent} holds another run: {'; '.join(differ)}. Ask for the same, or name another folder with --out"
+            f"{path.parent} holds a different run: {'; '.join(differ)}. Use the same settings, or name another folder "
+            "with --out"
         )
     known = [entry for entry in new["environment"] if entry not in old["environment"]]
     if known or old["coverage"] != new["coverage"]:
@@ -136,32 +138,32 @@ def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run.
+    """The manifest in a run's folder.
 
     Raises:
-        DataError: there is none, or it is none.
+        DataError: it is missing or malformed.
     """
     path = folder / FILE
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found["run"], dict) or not isinstance(found["environment"], list):
-            raise TypeError("'run' is no object or 'environment' no list")
+            raise TypeError("expected an object 'run' and a list 'environment'")
     except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no {FILE}; give the folder of a run (OUT/BENCHMARK)") from error
+        raise DataError(f"{folder}: no {FILE}; expected the folder of a run (OUT/BENCHMARK)") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no manifest of a run ({error}); restore it, or begin in another folder") from error
+        raise DataError(f"{path}: not the manifest of a run ({error}); restore it, or use another folder") from error
     return dict(found)
 
 
 def weights_sha256(model: nn.Module) -> str | None:
-    """Of the weights as they stand in memory, adapters merged: names, shapes, formats and bytes, in order of the names.
+    """Hash of the weights in memory, with merged adapters: names, shapes, dtypes and bytes, in order of the names.
 
-    The same weights in another number format have another hash. None where some are not in memory (offloaded to disk).
+    The same weights in another dtype have another hash. None if some are not in memory (offloaded to disk).
     """
     if model not in _digests:
         digest = hashlib.sha256()
         for name, tensor in sorted(model.state_dict().items()):
-            if not isinstance(tensor, torch.Tensor):  # a module's own remarks
+            if not isinstance(tensor, torch.Tensor):  # extra state of a module
                 digest.update(f"{name} {tensor}\n".encode())
                 continue
             if tensor.is_meta:
@@ -174,13 +176,13 @@ def weights_sha256(model: nn.Module) -> str | None:
 
 
 def prompts_sha256(items: Sequence[Item]) -> str:
-    """Of what is asked: ids, words, options and lengths of replies. Whether media are there does not matter."""
-    told = [[i.id, i.system, i.question, i.choices, i.max_new_tokens] for i in items]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    """Hash of the questions: ids, words, options and reply lengths. Missing media don't change it."""
+    asked = [[i.id, i.system, i.question, i.choices, i.max_new_tokens] for i in items]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, with + where files differ from it; None outside one."""
+    """The commit of the checkout that this package runs from, with + if files differ from it; None outside one."""
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(

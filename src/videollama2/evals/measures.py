@@ -1,8 +1,8 @@
 """Judge-free measures of a reply against its references: normalised match, token F1, ROUGE-L, CIDEr-D.
 
-All compare words, and mean the same by a word: case and punctuation don't count, "_" and "-" part words as blanks do
-("acoustic_guitar" is two), apostrophes join ("isn't" is one), and numbers keep their point ("3.5"). English articles
-count in sentences (ROUGE-L, CIDEr) and don't in answers (match, F1). Nothing is stemmed.
+All compare words, split alike: case and punctuation are ignored, "_" and "-" separate words as blanks do
+("acoustic_guitar" is two), apostrophes join ("isn't" is one), and numbers keep their decimal point ("3.5"). English
+articles count in sentences (ROUGE-L, CIDEr) but not in answers (match, F1). There is no stemming.
 """
 
 import math
@@ -30,13 +30,13 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def answer_words(text: str) -> tuple[str, ...]:
-    """The words of an answer: without articles, unless it has no others."""
+    """The words of an answer, without articles unless there are no others."""
     all_words = words(text)
     return tuple(word for word in all_words if word not in _ARTICLES) or all_words
 
 
 def matches(reply: str, reference: str) -> bool:
-    """Normalised match: both have the same words in the same order. What has no words matches nothing."""
+    """Normalised match: the same words in the same order. A reply without words matches nothing."""
     found = answer_words(reply)
     return bool(found) and found == answer_words(reference)
 
@@ -57,10 +57,10 @@ def token_f1(reply: str, references: Iterable[str]) -> float:
 
 
 def rouge_l(reply: str, references: Iterable[str]) -> float:
-    """ROUGE-L as COCO's caption evaluation has it: 0 to 1.
+    """ROUGE-L as in COCO's caption evaluation: 0 to 1.
 
-    From the longest common subsequences with each reference, the best precision and the best recall (they may come from
-    two references) are joined to an F-measure with beta = 1.2, which leans to recall.
+    An F-measure with beta = 1.2, which favours recall, of the best precision and the best recall over the longest
+    common subsequences with each reference; the two may come from different references.
 
     Source: Lin, 2004; Chen et al., 2015.
     """
@@ -77,7 +77,7 @@ def rouge_l(reply: str, references: Iterable[str]) -> float:
 
 
 def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many words the longest common subsequence has."""
+    """The length of the longest common subsequence, in words."""
     lengths = [0] * (len(b) + 1)
     for word in a:
         before = 0
@@ -90,20 +90,20 @@ def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
 class Cider:
     """CIDEr-D over a corpus of references: the variant that COCO's caption evaluation prints as "CIDEr".
 
-    A reply and a reference are vectors of n-grams, for n = 1 to 4: how often each stands in the text, times
-    log(clips / clips with it in any reference). A reply's value is their cosine, where no n-gram of the reply counts
-    for more than in the reference, times exp(-d² / 72) with d the difference in words; a mean over n, then over the
-    references, times 10. So 0 to 10, most systems near 1.
+    A text is a vector of n-grams, for n = 1 to 4: their counts, times log(clips / clips with the n-gram in any
+    reference). A reply's value is its cosine with a reference, where an n-gram counts at most as often as in the
+    reference, times exp(-d² / 72) with d the difference in words; averaged over n, then over the references, times 10.
+    The range is 0 to 10; most systems are near 1.
 
-    What differs from the COCO tool: words are this module's (the tool runs a Java tokeniser; hyphens and apostrophes
-    can differ), and the document frequencies are those of the whole benchmark, also where only some items are asked
-    (`--limit`, a category, a bootstrap sample), so that an item's value never depends on its company. With one clip
-    alone every weight is log(1) = 0, and so is every value.
+    Differences to the COCO tool: words are this module's (the tool runs a Java tokeniser; hyphens and apostrophes can
+    differ), and document frequencies are those of the whole benchmark, even if only some items are asked (`--limit`, a
+    category, a bootstrap sample), so that an item's value does not depend on the other items. With a single clip every
+    weight is log(1) = 0, and so is every value.
 
     Source: Vedantam et al., CVPR 2015, section 5.
 
     Attributes:
-        references: of every clip of the corpus, its references.
+        references: of each clip of the corpus.
     """
 
     references: tuple[tuple[str, ...], ...]
@@ -144,5 +144,5 @@ def _ngrams(text: str) -> Counter[_Ngram]:
 
 
 def _length(ngrams: Counter[_Ngram]) -> int:
-    """How many words the n-grams were made of."""
+    """The number of words that the n-grams were made of."""
     return sum(count for ngram, count in ngrams.items() if len(ngram) == 1)

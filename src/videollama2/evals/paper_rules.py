@@ -1,7 +1,7 @@
-"""How published scorers read a choice, with their flaws: the `paper` setting (spec §7).
+"""How published scorers read a choice, flaws included: the `paper` setting (spec §7).
 
-The first capital letter anywhere is the answer ("A man…" chooses A, "Based on…" B), and what none is found in counts as
-the third option. They exist to repeat published figures.
+The first capital letter anywhere is the answer ("A man…" chooses A, "Based on…" B), and a reply without one counts as
+the third option. These rules exist to reproduce published figures.
 """
 
 import re
@@ -17,17 +17,17 @@ _ENGLISH = {str(number): word for number, word in enumerate(NUMBER_WORDS)}
 
 
 def egoschema(reply: str, choices: Sequence[str]) -> Read:
-    """The first of A to E once the word "answer" is taken out; else the third."""
+    """The first of A to E after removing the word "answer"; else the third option."""
     return _first_capital(_without_answer(reply), "ABCDE") or _THIRD
 
 
 def mvbench(reply: str, choices: Sequence[str]) -> Read:
-    """The first of the item's own letters; else the first option whose text stands in the reply; else the third."""
+    """The first of the item's letters; else the first option whose text is in the reply; else the third option."""
     return _first_capital(reply, LETTERS[: len(choices)]) or _contained(reply, choices) or _THIRD
 
 
 def perception_test(reply: str, choices: Sequence[str]) -> Read:
-    """The first of A to C once "answer" is taken out of it; else the option that the reply equals; else the third."""
+    """The first of A to C after removing "answer"; else the option that equals the reply; else the third option."""
     left = _without_answer(reply)
     found = _first_capital(left, "ABC")
     if found is not None:
@@ -39,21 +39,21 @@ def perception_test(reply: str, choices: Sequence[str]) -> Read:
 
 
 def video_mme(reply: str, choices: Sequence[str]) -> Read:
-    """The first of A to D; else the first option whose text, its last character off, stands in the reply; else C.
+    """The first of A to D; else the first option whose text, without its last character, is in the reply; else C.
 
-    An option that is a number stands there as an English word too.
+    An option that is a number is also found as an English word.
     """
     return _first_capital(reply, "ABCD") or _contained(reply, [choice[:-1] for choice in choices]) or _THIRD
 
 
 def daily_omni(reply: str, choices: Sequence[str]) -> Read:
-    """The first character, made a capital, if it is one of A to D: "because" is B, and "(B)" nothing."""
+    """The first character as a capital, if it is one of A to D: "because" is B, and "(B)" nothing."""
     first = reply.strip()[:1].upper()
     return (first, "first character") if first and first in "ABCD" else (None, "first character is no letter")
 
 
 def worldsense(reply: str, choices: Sequence[str]) -> Read:
-    """The first capital of A to D; where there is none, the published evaluator asks a judge, which is not done."""
+    """The first capital of A to D; without one the published evaluator asks a judge, which is not done here."""
     return _first_capital(reply, "ABCD") or (None, "no capital letter")
 
 

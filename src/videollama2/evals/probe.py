@@ -1,8 +1,8 @@
-"""The probe: an offline benchmark that is made again, to the byte, from a seed.
+"""The probe: an offline benchmark that is regenerated, byte for byte, from a seed.
 
-    source (packs, or what this package draws and plays itself) + seed ── make ──► FOLDER/probe.jsonl, FOLDER/*.mp4
+    source (packs, or this package's own drawings and tones) + seed ── make ──► FOLDER/probe.jsonl, FOLDER/*.mp4
 
-Every clip is about one question, which is asked twice: with options (benchmark `probe`) and openly (`probe-open`).
+Every clip has one question, which is asked twice: with options (benchmark `probe`) and openly (`probe-open`).
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _SIDE, _FRAMES_PER_SECOND = 224, 6
 
 
 def built_in() -> ProbeSource:
-    """Drawn shapes and things, and sounds from formulas: small, entirely this package's own, the same everywhere."""
+    """Drawn shapes and objects, and sounds from formulas: small, made by this package, the same everywhere."""
     return ProbeSource(sketches(), tones(), "built in: drawn shapes and things, sounds from formulas")
 
 
@@ -38,7 +38,7 @@ def packs(folder: Path) -> ProbeSource:
     """The held-out split of the packs that recipes/nano makes: pictures.npz and sounds.npz.
 
     Raises:
-        MediaNotFound: one is not there.
+        MediaNotFound: one of them is missing.
     """
     pictures, sounds = (folder / name for name in ("pictures.npz", "sounds.npz"))
     read = PicturePack.load(pictures, "test"), SoundPack.load(sounds, "test")
@@ -52,27 +52,27 @@ def packs(folder: Path) -> ProbeSource:
 def make(
     folder: Path, source: ProbeSource, *, clips: int = CLIPS, seed: int = SEED, on_progress: OnProgress | None = None
 ) -> Path:
-    """Write the probe's questions and clips into a folder; what is there already stays.
+    """Write the probe's questions and clips into a folder; existing clips are kept.
 
     Args:
-        clips: of each task.
-        seed: another one gives another probe of the same kind.
+        clips: number per task.
+        seed: a different one gives a different probe of the same kind.
 
     Returns:
         The file of questions.
 
     Raises:
-        UsageError: the folder holds another probe, or there are no clips.
-        StorageError: it can't be written.
+        UsageError: the folder holds a different probe, or `clips` is below 1.
+        StorageError: the folder can't be written.
     """
     if clips < 1:
-        raise UsageError(f"clips={clips}; expected 1 or more for each task")
+        raise UsageError(f"expected 1 or more clips per task, got {clips}")
     made = list(questions(source, clips=clips, seed=seed))
     lines = "".join(dumps_line(_record(name, q, source, seed)) + "\n" for name, q in made).encode()
     path = folder / FILE
     try:
         if path.is_file() and path.read_bytes() != lines:
-            raise UsageError(f"{path} is another probe (packs, seed or clips differ); name another folder with --out")
+            raise UsageError(f"{path} differs from this probe in packs, seed or clips; name another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)
         for done, (name, question) in enumerate(made):
             if on_progress is not None:
@@ -96,7 +96,7 @@ def questions(source: ProbeSource, *, clips: int, seed: int) -> Iterator[tuple[s
 
 
 def _record(name: str, question: ProbeQuestion, source: ProbeSource, seed: int) -> dict[str, Any]:
-    """A line of the file: the questions, and the truth about the clip."""
+    """A line of the file: the question, and the truth about the clip."""
     told = asdict(question)
     scene = told.pop("scene")
     task = name.removesuffix(".mp4").rstrip("0123456789")
@@ -106,7 +106,7 @@ def _record(name: str, question: ProbeQuestion, source: ProbeSource, seed: int) 
 
 
 def _write(clip: Path, question: ProbeQuestion, source: ProbeSource) -> None:
-    """Write a clip whole: another process may make it, too, and a kill leaves no half of it."""
+    """Write a clip as a whole: another process may make it, too, and a kill leaves no partial file."""
     scene = question.scene
     frames = render_frames(scene, source.pictures, round(scene.seconds * _FRAMES_PER_SECOND), _SIDE)
     part = clip.with_name(f".{clip.stem}-{os.getpid()}.mp4")

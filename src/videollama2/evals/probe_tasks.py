@@ -1,9 +1,9 @@
-"""What the probe asks: nine tasks, each a plan of clips in which every answer is equally often right.
+"""The probe's questions: nine tasks, each a plan of clips in which every answer is right equally often.
 
     TASKS[name](maker, count) ──► Questions   scenes are composed until one fits the plan, so the truth is known
 
-No question gives its answer away: names are asked about as often rightly as wrongly, the right option stands at every
-place equally often, and wrong options come from the answers of other clips.
+No question gives its answer away: yes and no are equally frequent for every name, the right option is at every position
+equally often, and wrong options are the answers of other clips.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ from ..errors import UsageError
 
 T = TypeVar("T")
 
-_TRIES = 100_000  # scenes that are composed in search of one that fits
+_TRIES = 100_000  # most scenes composed in search of one that fits
 _SECONDS = (2.5, 4.5)
 _PLAIN = {
     "stamps": 0.0, "two": 0.0, "several": 0.0, "coloured": 0.0, "matched": 0.0, "late": 0.0, "still": 0.0, "close": 0.0,
 }  # fmt: skip
-_TINTED = {"drawings": 0.5, "shapes": 0.5}  # what takes any colour
-_BEGINNINGS = (0.0, 0.25, 0.5, 0.75)  # of the clip: where picture and sound can set in
+_TINTED = {"drawings": 0.5, "shapes": 0.5}  # things that take any colour
+_BEGINNINGS = (0.0, 0.25, 0.5, 0.75)  # of the clip: when picture and sound can start
 _OPTIONS = 4
 YES_NO = ("yes", "no")
 NUMBERS = ("one", "two", "three")
@@ -47,10 +47,10 @@ _QUESTIONS = {
 
 @dataclass(frozen=True)
 class ProbeSource:
-    """Labelled pictures and sounds, and what they are called in a report.
+    """Labelled pictures and sounds, and their name in a report.
 
     Attributes:
-        sha256: of the files they were read from; empty where they are made by this package.
+        sha256: of the files they were read from; empty if this package made them.
     """
 
     pictures: PicturePack
@@ -60,7 +60,7 @@ class ProbeSource:
 
     @cached_property
     def things(self) -> tuple[str, ...]:
-        """Names of what can be shown: photos and drawings; shapes where there are no photos."""
+        """Names of what can be shown: photos and drawings; shapes if there are no photos."""
         photos = tuple(name for name in PHOTO_CLASSES if self.pictures.by_label[name].size)
         return (*(photos or SHAPES), *self.pictures.by_drawing)
 
@@ -71,17 +71,17 @@ class ProbeSource:
 
     @cached_property
     def own(self) -> dict[str, str]:
-        """Thing → its sound, where there is one."""
+        """Thing → its sound, if it has one."""
         return {name: sound_of(name) for name in self.things if sound_of(name) in self.sounds.by_label}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeQuestion:
-    """A clip and what is asked about it.
+    """A clip and a question about it.
 
     Attributes:
-        answers: everything that could be right for such a question, `answer` among them.
-        options: those that are offered, in their order; the letter of `answer` follows from it.
+        answers: every possible answer to such a question, including `answer`.
+        options: those offered, in order; the letter of `answer` follows from it.
         categories: further columns of a report's tables.
     """
 
@@ -106,11 +106,11 @@ class Maker:
         """A scene that fits, of one thing and one sound unless the chances say more.
 
         Args:
-            chances: as `compose` has them, where not as in most clips.
-            labels: sounds to choose among; default: all.
+            chances: arguments of `compose` that differ from those of most clips.
+            labels: sounds to choose from; default: all.
 
         Raises:
-            UsageError: none does, of very many.
+            UsageError: none of very many scenes fits.
         """
         kinds = {"drawings": 0.6, "shapes": 0.0} if self.source.pictures.photos.size else _TINTED
         odds = {**_PLAIN, **kinds, **chances}
@@ -120,7 +120,7 @@ class Maker:
             found = compose(seed, self.source.pictures, self.source.sounds, labels=names, seconds=_SECONDS, **odds)
             if fits(found):
                 return found
-        raise UsageError(f"no clip of {self.source.name} fits the plan of the probe; it takes packs of more classes")
+        raise UsageError(f"no clip of {self.source.name} fits the plan of the probe; use packs with more classes")
 
     def cycled(self, values: Sequence[T], count: int) -> list[T]:
         """`count` of the values in random order, each as often as any other."""
@@ -128,19 +128,19 @@ class Maker:
         return [values[int(i)] for i in self.rng.permutation(np.concatenate(rounds)[:count])] if count else []
 
     def options(self, answer: str, answers: Sequence[str], place: int) -> tuple[str, ...]:
-        """The answer at its place among others; as many as there are, four at most."""
+        """The answer at its position among up to three others."""
         others = [other for other in answers if other != answer]
         chosen = [others[int(i)] for i in self.rng.permutation(len(others))[: _OPTIONS - 1]]
         return (*chosen[:place], answer, *chosen[place:])
 
     def among(self, answers: Sequence[str], count: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """`count` answers, each as often as any other, and their options, the right one at each place as often."""
+        """`count` answers, each equally often, and their options, the right one at each position equally often."""
         places = self.cycled(range(min(_OPTIONS, len(answers))), count)
         for answer, place in zip(self.cycled(answers, count), places, strict=True):
             yield answer, self.options(answer, answers, place)
 
     def verdicts(self, count: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """`count` times yes or no with both options, all four combinations as often."""
+        """`count` times yes or no with both options, all four combinations equally often."""
         for answer, place in self.cycled(tuple(product(YES_NO, (0, 1))), count):
             yield answer, self.options(answer, YES_NO, place)
 
@@ -175,7 +175,7 @@ def _motion(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
 
 
 def _order(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
-    """Half of them about two things, half about two sounds; what is named first is as often first as not."""
+    """Half are about two things, half about two sounds; the one named first is first equally often."""
     plans = tuple(product(("seen", "heard"), (0, 1), (0, 1)))
     for about, named, place in maker.cycled(plans, count):
         scene = maker.scene(lambda s: len(s.things) == 2 and len(s.sounds) == 2, {"two": 1.0})
@@ -196,7 +196,7 @@ def _sound(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
 
 
 def _match(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
-    """Things that have a sound, with their own or another thing's: neither alone tells which."""
+    """Things that have a sound, with their own or another's: neither picture nor sound alone tells which."""
     own = maker.source.own
     labels = tuple(dict.fromkeys(own.values()))
     for verdict, options in maker.verdicts(count):
@@ -210,9 +210,9 @@ def _match(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
 
 
 def _first(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
-    """Picture and sound set in at one of four times each, a quarter of the clip apart.
+    """Picture and sound start at one of four times each, a quarter of the clip apart.
 
-    Who knows only one of them is sure at the ends alone: 2 of 6 times, which makes 67 % with guessing.
+    Knowing only one of them is enough at the ends alone: 2 of 6 times, which gives 67 % with guessing.
     """
     steps = tuple(pairwise(_BEGINNINGS))
     for (early, late), who, place in maker.cycled(tuple(product(steps, FIRST, (0, 1))), count):
@@ -229,10 +229,10 @@ def _first(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
 
 
 def _absent(maker: Maker, count: int) -> Iterator[ProbeQuestion]:
-    """Yes and no about a name, once where it is and once where it isn't. Half of them are tricks.
+    """Yes and no about a name, once when it is present and once when it is absent. Half are tricks.
 
-    A trick's name is there for the other sense in both of its clips: the cow that is asked for as a sound is seen, with
-    a moo and without. So neither the name nor the other sense tells the answer.
+    In both clips of a trick, the other modality has the name: a question about the sound of a cow shows the cow, once
+    with a moo and once without. So neither the name nor the other modality gives the answer away.
     """
     source = maker.source
     belongs = {sound: thing for thing, sound in source.own.items()}

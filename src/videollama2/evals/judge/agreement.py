@@ -18,7 +18,7 @@ Pairs = Sequence[tuple[Judgement, Judgement]]
 
 
 def item_values(judgements: Sequence[Judgement]) -> dict[str, ItemValues]:
-    """What each item gives to the figures of one judge, kind and ablation; a figure is the mean of its values.
+    """Each item's values for the figures of one judge, kind and ablation; a figure is the mean of its values.
 
     Args:
         judgements: of one judge, kind and ablation.
@@ -44,7 +44,7 @@ def item_values(judgements: Sequence[Judgement]) -> dict[str, ItemValues]:
 
 
 def figures(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """Of each ablation, judge and kind: accuracy and score (`item_values`), and counts of the states."""
+    """By ablation, judge and kind: accuracy and score (`item_values`), and counts of the states."""
     found = []
     for (ablation, judge, kind), lines in _grouped(judgements).items():
         means = {}
@@ -61,10 +61,10 @@ def figures(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 
 def between_judges(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """How far each two judges agree about the questions that both judged, of all ablations.
+    """Agreement of every two judges on the questions that both judged, over all ablations.
 
-    `kappa`: Cohen's, of yes and no; `spearman`: of the scores; `same`: share of equal verdicts, or equal scores where
-    no verdict is asked for. None where it can't be told (`stats.cohen_kappa`, `stats.spearman`).
+    `kappa`: Cohen's, of yes and no; `spearman`: of the scores; `same`: share of equal verdicts, or of equal scores for
+    kinds without a verdict. None if undefined (`stats.cohen_kappa`, `stats.spearman`).
     """
     by_judge: defaultdict[tuple[str, str], dict[Any, Judgement]] = defaultdict(dict)
     for j in judgements:
@@ -80,7 +80,7 @@ def between_judges(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 
 def with_measures(judgements: Sequence[Judgement], results: Sequence[Result]) -> list[dict[str, Any]]:
-    """How far each judge agrees with what needs no judge, about the items that it judged.
+    """Agreement of each judge with the judge-free measures, on the items that it judged.
 
     For each score of the results (exact_match, token_f1, rouge_l…): `spearman` with the judge's score. For the outcome
     by rules ("rules"), and for scores that are 0 or 1: Cohen's `kappa` with the judge's yes and no.
@@ -107,11 +107,11 @@ def with_measures(judgements: Sequence[Judgement], results: Sequence[Result]) ->
 
 
 def bias(judgements: Sequence[Judgement], probed: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """How often a judge says something else when only the order or the length changes.
+    """How often a judge's rating changes if only the order or the length changes.
 
-    `changed`: share of verdicts (of scores, where no verdict is asked for) that differ from the plain question's;
-    `to_yes`, `to_no`: the two ways; `shift`: mean change of the score. Only questions that were judged both ways and
-    asked alike count.
+    `changed`: share of verdicts (or scores, for kinds without a verdict) that differ from the plain question's;
+    `to_yes`, `to_no`: by direction; `shift`: mean change of the score. Only questions judged in both forms and
+    otherwise equal count.
     """
     plain = {(*j.place[:-1], j.asked): j for j in judgements if j.state == "judged"}
     pairs: defaultdict[tuple[str, str, str], list[tuple[Judgement, Judgement]]] = defaultdict(list)
@@ -135,10 +135,10 @@ def bias(judgements: Sequence[Judgement], probed: Sequence[Judgement]) -> list[d
 
 
 def judge_summary(folder: Path, results: Sequence[Result] | None = None) -> dict[str, Any] | None:
-    """Everything that judges said of a run, as plain data for its report; None where it was not judged.
+    """All of a run's judgements summarised, as plain data; None if it was not judged.
 
-    Keys: figures, judges (agreement of each two), measures (agreement with what needs no judge), bias, and stale:
-    judgements that are left out because the run's replies have changed since; judging again replaces them.
+    Keys: figures, judges (agreement of every two), measures (agreement with judge-free measures), bias, and stale: the
+    number of judgements dropped because the run's replies have changed; judging again replaces them.
 
     Raises:
         UsageError, DataError: the run can't be read.

@@ -1,4 +1,4 @@
-"""What judging may cost at most: requests, tokens, money. Nothing is sent that could go beyond it."""
+"""Limits on what judging costs: requests, tokens, money. No request is sent that could exceed them."""
 
 import threading
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ...errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Cap:
-    """The most that one invocation may spend; None: no limit. Prices are per million tokens, in any currency."""
+    """Limits of one invocation; None: no limit. Prices are per million tokens, in any currency."""
 
     calls: int | None = None
     tokens: int | None = None
@@ -20,12 +20,12 @@ class Cap:
         for name in ("calls", "tokens", "money", "price_in", "price_out"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise UsageError(f"a budget's {name} is {value}; expected 0 or more")
+                raise UsageError(f"budget: expected {name} of 0 or more, got {value}")
         if self.money is not None and (self.price_in is None or self.price_out is None):
-            raise UsageError("a budget of money needs the prices of a million tokens, read and written")
+            raise UsageError("a budget of money needs both prices per million tokens (--price-in, --price-out)")
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """Money that so many tokens cost."""
+        """The price of these tokens."""
         return (tokens_in * (self.price_in or 0.0) + tokens_out * (self.price_out or 0.0)) / 1e6
 
 
@@ -34,10 +34,10 @@ class Spent(Exception):
 
 
 class Budget:
-    """What is spent and what is held for requests under way; used by many threads.
+    """Spent and reserved tokens; used by many threads.
 
-    A request is sent only when the most that it can cost fits, and what it did cost replaces that afterwards. So
-    the cap holds however many are under way.
+    A request is sent only if its highest possible cost fits, and its actual cost replaces that afterwards. So the cap
+    holds for any number of concurrent requests.
     """
 
     def __init__(self, cap: Cap) -> None:
@@ -48,14 +48,14 @@ class Budget:
 
     @property
     def money(self) -> float:
-        """What the spent tokens cost."""
+        """The price of the spent tokens."""
         return self.cap.cost(self.tokens_in, self.tokens_out)
 
     def hold(self, tokens_in: int, tokens_out: int) -> None:
-        """Keep room for one request of at most so many tokens.
+        """Reserve tokens for one request.
 
         Raises:
-            Spent: there is none.
+            Spent: they exceed the cap.
         """
         with self._lock:
             cap, read = self.cap, self.tokens_in + self._held_in + tokens_in
@@ -71,7 +71,7 @@ class Budget:
             self._held_out += tokens_out
 
     def settle(self, held: tuple[int, int], used: tuple[int, int]) -> None:
-        """Replace what was held for a request by what it used."""
+        """Replace a request's reserved tokens by the tokens it used."""
         with self._lock:
             self._held_in -= held[0]
             self._held_out -= held[1]

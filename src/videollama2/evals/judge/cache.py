@@ -1,7 +1,7 @@
-"""Judges' replies on disk, under a hash of everything that was asked: the same is never paid for twice.
+"""Judges' replies on disk, by a hash of the whole request: the same request is never paid for twice.
 
-One small file for each reply, written whole or not at all, so that several runs may share a folder and one that was
-killed has lost nothing. Prompts and keys are not in it. A file that can't be read counts as not there.
+One small file per reply, written as a whole, so that runs may share a folder and a killed run loses nothing. Files hold
+no prompts and no API keys. An unreadable file counts as missing.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ...errors import StorageError
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a judge said. `served`: the model by the server's own word; tokens are None where it does not say."""
+    """A judge's reply. `served`: the model according to the server; tokens are None if it does not say."""
 
     text: str
     served: str | None
@@ -27,9 +27,9 @@ class Reply:
 
 
 def key_of(endpoint: str, body: Mapping[str, Any], take: int) -> str:
-    """The name of a request's reply: of its endpoint, its model, parameters and messages, and how often it was asked.
+    """The key of a request's reply: a hash of endpoint, model, parameters, messages, and which take it is.
 
-    The endpoint counts because two servers may call different models by one name.
+    The endpoint is part of it because two servers may call different models by one name.
     """
     whole = {"endpoint": endpoint, "body": body, "take": take}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode("ascii")).hexdigest()
@@ -46,18 +46,18 @@ class Cache:
             raise self._unwritable(error) from error
 
     def get(self, key: str) -> Reply | None:
-        """The reply that was kept under a key."""
+        """The reply under a key; None if there is none."""
         try:
             data = json.loads(self._path(key).read_bytes())
             reply = Reply(**data)
-        except (OSError, ValueError, TypeError, RecursionError):  # not there, or not one of ours
+        except (OSError, ValueError, TypeError, RecursionError):  # missing, or not one of ours
             return None
         numbers = (reply.tokens_in, reply.tokens_out)
         whole = isinstance(reply.text, str) and all(n is None or type(n) is int for n in numbers)
         return reply if whole and isinstance(reply.served, str | None) else None
 
     def put(self, key: str, reply: Reply) -> None:
-        """Keep a reply.
+        """Store a reply.
 
         Raises:
             StorageError: it can't be written.

@@ -1,8 +1,8 @@
-"""What judges said of a run, line by line, and where it is kept.
+"""Judgements of a run, and their files.
 
-RUN/judgements.jsonl      one Judgement a line: item × ablation × judge × kind (× reference)
-RUN/judge_probes.jsonl    the same for the probes of bias (probes.py), which never count in a score
-RUN/judge_manifest.json   which judges, parameters, prompts and settings, and what was spent
+RUN/judgements.jsonl      one Judgement per line: item × ablation × judge × kind (× reference)
+RUN/judge_probes.jsonl    the same for probes of bias, which never count in a score
+RUN/judge_manifest.json   judges, parameters, prompts, settings, and cost
 """
 
 import json
@@ -28,18 +28,19 @@ class Judgement:
     Attributes:
         id, ablation: of the result that is judged; of a pair, the first of the two.
         judge: name of the judge's model.
-        kind: what was asked (prompts.KINDS).
-        reference: which of several references, where each is asked about alone; else None.
-        state: `judged`; `unparsable`: the judge replied, and there is no verdict in it; `failed`: there is no reply of
-            the judge, or none of the model to judge. Only `judged` has a score.
-        score: 0 to 5. verdict: "yes" or "no", of kinds that ask for one.
-        reply: the judge's, as it came.
-        error: why there is no verdict.
+        kind: of the question (prompts.KINDS).
+        reference: index of the reference, if each is judged alone; else None.
+        state: `judged`; `unparsable`: no rating in the judge's reply; `failed`: no reply of the judge, or no reply of
+            the model to judge. Only `judged` has a score.
+        score: 0 to 5.
+        verdict: "yes" or "no", for kinds that ask for one.
+        reply: of the judge, unchanged.
+        error: why there is no rating.
         tokens_in, tokens_out: as the server counts them.
-        asked: which settings, parameters and prompt it was asked with; lines that differ in it aren't compared.
-        about: which question, references and reply were judged (`questions.abouts`); a line whose result was made anew
-            since, with another reply, is stale.
-        request: the key of the reply in the cache.
+        asked: hash of setting, parameters and prompt; lines that differ in it aren't compared.
+        about: hash of the judged question, references and reply (`questions.abouts`); a line is stale once its result
+            has another reply.
+        request: the reply's key in the cache.
     """
 
     id: str
@@ -63,7 +64,7 @@ class Judgement:
 
     @property
     def place(self) -> tuple[str, Ablation, str, str, int | None, BiasProbe | None]:
-        """What there is one of in a file."""
+        """The key of a judgement: unique in a file."""
         return self.id, self.ablation, self.judge, self.kind, self.reference, self.probe
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,10 +73,10 @@ class Judgement:
 
 
 def read_judgements(folder: Path, name: str = FILE) -> list[Judgement]:
-    """The judgements of a run; none where it was not judged.
+    """The judgements of a run; none if it was not judged.
 
     Raises:
-        DataError: a line is no judgement.
+        DataError: a line is not a judgement.
     """
     path = folder / name
     if not path.is_file():
@@ -87,32 +88,32 @@ def read_judgements(folder: Path, name: str = FILE) -> list[Judgement]:
             if judgement.state not in get_args(State):
                 raise ValueError(f"its state is {judgement.state!r}")
         except (ValueError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}:{number} is no judgement ({error}); remove the line, or judge again") from error
+            raise DataError(f"{path}:{number}: not a judgement ({error}); remove the line, or judge again") from error
         found.append(judgement)
     return found
 
 
 def write_judgements(folder: Path, name: str, judgements: Iterable[Judgement]) -> None:
-    """Replace the file, all or nothing.
+    """Replace the file as a whole.
 
     Raises:
-        StorageError: it can't be written; the old one is whole.
+        StorageError: it can't be written; the old one is intact.
     """
     write_lines(folder / name, (j.to_dict() for j in judgements))
 
 
 def fresh(lines: Iterable[Judgement], abouts: Mapping[tuple[Ablation, str], str]) -> list[Judgement]:
-    """The lines about results that are there and have not changed since."""
+    """The judgements of results that exist and have not changed since."""
     return [j for j in lines if abouts.get((j.ablation, j.id)) == j.about]
 
 
 def merged(
     old: Sequence[Judgement], new: Sequence[Judgement], abouts: Mapping[tuple[Ablation, str], str]
 ) -> list[Judgement]:
-    """Old and new lines in the order of the results, then of judges, kinds and references.
+    """Old and new judgements in the order of the results, then of judges, kinds and references.
 
-    A new line replaces the old one of its place, but a failure replaces no verdict. Old lines of a judge and kind that
-    was now asked otherwise go, and so do stale ones.
+    A new judgement replaces the old one with its key, but a failure never replaces a rating. Dropped are stale ones,
+    and old ones of a judge and kind whose question has changed.
     """
     asked = {(j.judge, j.kind): j.asked for j in new}
     kept = {j.place: j for j in fresh(old, abouts) if asked.get((j.judge, j.kind), j.asked) == j.asked}

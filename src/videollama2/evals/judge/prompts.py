@@ -1,12 +1,12 @@
-"""What judges are asked, as data: one JudgePrompt for each kind of question, in two layouts.
+"""Judges' prompts, as data: one for each kind of question, in two layouts.
 
-    strict   every text of the data set and the model is one JSON string on a line of its own, said to be data, and so
-             escaped that it can't leave its line or hold a control token of the judge's chat template
+    strict   every text of the data set and the model is a JSON string on its own line, declared to be data, and escaped
+             so that it can't leave its line or form a control token of the judge's chat template
     paper    the layout of the published judges: plain lines, the reply as a Python dictionary
 
-The published judges' criteria are kept: meaningful match, correctness, detail, context, order in time, consistency,
-with synonyms accepted and scores of 0 to 5. The sentences are this project's own. Whoever has the published sentences
-and wants those gives them in a file (`read_prompts`); the manifest has the hash of what was asked.
+The criteria are those of the published judges: meaningful match, correctness, detail, context, order in time,
+consistency, with synonyms accepted and scores of 0 to 5. The sentences are written for this project. To use the
+published ones, pass them in a file (`read_prompts`); the manifest has a hash of the prompts.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ References = Literal["first", "all", "each"]
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionKind:
-    """One kind of question that a judge is asked.
+    """A kind of question to a judge.
 
     Attributes:
-        aim: what is compared, and how; goes into the system prompt.
-        verdict: whether a yes or no is asked for beside the score.
-        references: what of several references is given: all in one question, or each in one of its own (`paper`).
+        aim: what to compare, and how, for the system prompt.
+        verdict: whether the reply has a yes or no beside the score.
+        references: how several references are given: all in one question, or each in a separate one (`paper`).
         paired: two questions with one answer, and two predictions.
         verdict_key: of the yes or no in a reply, under `paper`.
         first_value: under `paper`, the score is the reply's first value, whatever its key.
-        cut_retry: under `paper`, asked again with the prediction cut to 50 characters where there is no verdict.
+        cut_retry: under `paper`, a reply without a verdict is retried with the prediction cut to 50 characters.
         all_count: under `paper`, items without a verdict stay in the denominator.
     """
 
@@ -98,7 +98,7 @@ _KINDS = (
 )
 KINDS: Mapping[str, QuestionKind] = {kind.name: kind for kind in _KINDS}
 
-# What each benchmark is judged for. A benchmark in parts has a category of this name ("part"), with these values.
+# Kinds of questions by benchmark, or by benchmark and the value of its category "part".
 JUDGED: Mapping[str, tuple[str, ...]] = {
     "msvc": ("caption_correctness", "caption_detail"),
     "msvd-qa": ("match",),
@@ -119,7 +119,7 @@ class JudgePrompt:
     """System and user text. `{name}` in `user` stands for question, answer, prediction (a pair's: question1…).
 
     Attributes:
-        quoted: texts are put in as JSON strings.
+        quoted: texts are inserted as JSON strings.
     """
 
     system: str
@@ -144,7 +144,7 @@ _PAIR_FIELDS = (
 
 
 def prompt_of(kind: QuestionKind, setting: Setting) -> JudgePrompt:
-    """How a kind of question is put under a setting."""
+    """The prompt of a kind of question under a setting."""
     fields = _PAIR_FIELDS if kind.paired else _FIELDS
     if setting == "strict":
         form = '{"pred": "yes" or "no", "score": N}' if kind.verdict else '{"score": N}'
@@ -173,10 +173,10 @@ def prompt_of(kind: QuestionKind, setting: Setting) -> JudgePrompt:
 
 
 def fill(prompt: JudgePrompt, values: Mapping[str, str | tuple[str, ...]]) -> list[dict[str, str]]:
-    """The messages of one question. What is put in is never looked through for further `{names}`.
+    """The messages of one question. `{names}` in the inserted texts mean nothing.
 
     Raises:
-        UsageError: the prompt has a name that is none of `values`.
+        UsageError: the prompt has a name that is not in `values`.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -190,33 +190,33 @@ def fill(prompt: JudgePrompt, values: Mapping[str, str | tuple[str, ...]]) -> li
 
 
 def _quoted(value: str | tuple[str, ...]) -> str:
-    """JSON in which nothing can be a control token: those of chat templates have `<` or `[` in them."""
+    """JSON in which nothing can be a control token: those of chat templates contain `<` or `[`."""
     if not isinstance(value, str):
         return "[" + ", ".join(_quoted(v) for v in value) + "]"
     text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("[", "\\u005b")
-    # what ends a line for some readers though not for JSON, and halves of surrogates
+    # line breaks that JSON does not escape, and lone surrogates
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def swapped(prompt: JudgePrompt) -> JudgePrompt:
-    """The same question with the correct answer after the prediction, where a judge may look at places.
+    """The same question with the correct answer after the prediction, to probe a judge's bias for order.
 
     Raises:
-        UsageError: answer and prediction don't have lines of their own.
+        UsageError: answer and prediction are not on separate lines.
     """
     lines = prompt.user.split("\n")
     answers = [i for i, line in enumerate(lines) if "{answer}" in line]
     predictions = [i for i, line in enumerate(lines) if "{prediction" in line]
     if len(answers) != 1 or not predictions or answers[0] >= max(predictions):
         raise UsageError(
-            "the order can't be probed: the judge's prompt doesn't have {answer} and {prediction} on lines of their own"
+            "the order can't be probed: expected {answer} and {prediction} on separate lines of the judge's prompt"
         )
     line = lines.pop(answers[0])
     lines.insert(max(predictions), line)
     return JudgePrompt(system=prompt.system, user="\n".join(lines), quoted=prompt.quoted)
 
 
-# Words that say nothing; they make an answer longer and not better.
+# Empty words: they make an answer longer, not better.
 PADDING = (
     "To answer the question that was asked, the answer that is given here is as follows: {prediction}\n"
     "This is the answer to the question as it was asked, and it has been stated above in full. It is given here as an "
@@ -230,12 +230,12 @@ def padded(prediction: str) -> str:
 
 
 def read_prompts(path: Path) -> dict[str, JudgePrompt]:
-    """Prompts of a user: JSON, `{"match": {"system": "…", "user": "… {question} … {answer} … {prediction} …"}}`.
+    """A user's prompts: JSON, `{"match": {"system": "…", "user": "… {question} … {answer} … {prediction} …"}}`.
 
-    Their texts are put in plainly, as the published ones have it.
+    Their texts are inserted plainly, as in the published ones.
 
     Raises:
-        DataError: the file can't be read, or is of another form.
+        DataError: the file can't be read, or has another form.
     """
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -243,7 +243,7 @@ def read_prompts(path: Path) -> dict[str, JudgePrompt]:
         raise DataError(f"{path} can't be read as JSON ({error}); expected judge prompts by kind") from error
     expected = f'expected {{KIND: {{"system": TEXT, "user": TEXT}}}} with KIND one of {", ".join(KINDS)}'
     if not isinstance(data, dict) or not data:
-        raise DataError(f"{path} holds {data!r:.60}; {expected}")
+        raise DataError(f"{path}: {expected}, got {data!r:.60}")
     found = {}
     for name, texts in data.items():
         whole = isinstance(texts, dict) and texts.keys() == {"system", "user"}
@@ -257,6 +257,6 @@ def read_prompts(path: Path) -> dict[str, JudgePrompt]:
 
 
 def prompts_hash(prompts: Mapping[str, JudgePrompt]) -> str:
-    """sha256 of what was asked, for the manifest."""
+    """sha256 of the prompts, for the manifest."""
     text = json.dumps({n: [p.system, p.user, p.quoted] for n, p in prompts.items()}, sort_keys=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

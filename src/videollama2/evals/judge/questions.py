@@ -10,17 +10,17 @@ from ..items import Ablation, Outcome, Result, Setting
 from .judgements import BiasProbe
 from .prompts import JUDGED, KINDS, JudgePrompt, QuestionKind, fill, padded, swapped
 
-CUT = 50  # characters of a prediction that the published judge is asked about again
+CUT = 50  # characters of a prediction that the published judge is shown when asked again
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeQuestion:
-    """What one judge is asked about one result.
+    """One question to a judge about one result.
 
     Attributes:
         about: hash of what is judged (`abouts`).
         second: of a pair, the result of the other question.
-        reference: place in `result.truth`, where each reference is asked about alone.
+        reference: index in `result.truth`, if each reference is judged alone.
     """
 
     result: Result
@@ -34,16 +34,16 @@ class JudgeQuestion:
 
     @property
     def unasked(self) -> str | None:
-        """Why there is nothing to judge; None where there is."""
+        """Why there is nothing to judge; None if there is."""
         for result in (self.result, self.second):
             if result is not None and (result.outcome is Outcome.FAILED or result.reply is None):
-                return f"the model gave no reply to {result.id}: {result.error or 'it is not there'}"
+                return f"the model gave no reply to {result.id}: {result.error or 'it is missing'}"
         if self.kind.paired and self.second is None:
             return f"{self.result.id} has no second question to be consistent with"
         return None
 
     def messages(self, take: int = 0) -> list[dict[str, str]]:
-        """What is sent; a further take may differ from the first."""
+        """The messages to send; a further take may differ from the first."""
         predictions = [r.reply or "" for r in (self.result, self.second) if r is not None]
         if self.probe == "verbosity":
             predictions = [padded(p) for p in predictions]
@@ -61,18 +61,18 @@ class JudgeQuestion:
 
 
 def is_judged(benchmark: str) -> bool:
-    """Whether a benchmark has kinds of questions of its own."""
+    """Whether a benchmark is judged by default."""
     return any(name.partition("/")[0] == benchmark.replace("_", "-") for name in JUDGED)
 
 
 def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[QuestionKind, ...]:
-    """What a result is judged for: what is asked, else what its benchmark is judged for.
+    """The kinds of questions about a result: the requested ones, else those of its benchmark.
 
     Raises:
         UsageError: an unknown kind, or a benchmark that is not judged unless a kind is named.
     """
     if unknown := [name for name in asked if name not in KINDS]:
-        raise UsageError(f"a judge has no kind of question named {unknown[0]!r}; expected {', '.join(KINDS)}")
+        raise UsageError(f"unknown kind of question {unknown[0]!r}; expected one of {', '.join(KINDS)}")
     names: Sequence[str] | None = asked
     if not names:
         name, part = result.benchmark.replace("_", "-"), result.categories.get("part")
@@ -89,7 +89,7 @@ def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[QuestionKind, .
 def questions_of(
     results: Sequence[Result], kinds: Sequence[str], setting: Setting, prompts: Mapping[str, JudgePrompt]
 ) -> list[JudgeQuestion]:
-    """Every question about these results, in their order. Results whose answers are withheld have none.
+    """Every question about these results, in their order. Results with withheld answers have none.
 
     Raises:
         UsageError: as `kinds_of`.
@@ -113,7 +113,7 @@ def questions_of(
 
 
 def abouts(results: Sequence[Result]) -> dict[tuple[Ablation, str], str]:
-    """Of each result, in their order, a hash of what judges see of it (and of the second of its pair)."""
+    """For each result, in order, a hash of what judges see of it (and of the second of its pair)."""
     seconds = _seconds(results)
     found = {}
     for r in results:

@@ -1,4 +1,4 @@
-"""What a judge's reply says. It is data: read as JSON or as a Python literal, never evaluated."""
+"""Reading ratings from judges' replies. A reply is data: parsed as JSON or a Python literal, never evaluated."""
 
 import ast
 import json
@@ -12,27 +12,27 @@ from ..items import Setting
 from .prompts import QuestionKind
 
 BEST = 5
-_LONGEST = 100_000  # characters of a reply that are looked at
+_LONGEST = 100_000  # characters of a reply that are read
 
 
 @dataclass(frozen=True)
 class Rating:
-    """A verdict: the score (0 to 5), and a yes or no where one is asked for."""
+    """A judge's score (0 to 5), and yes or no if the question asks for a verdict."""
 
     score: float
     verdict: Literal["yes", "no"] | None
 
 
 class Unclear(Exception):
-    """The reply holds no verdict; it says why."""
+    """The reply holds no rating; the message says why."""
 
 
 def read(reply: str, kind: QuestionKind, setting: Setting) -> Rating:
-    """The verdict of a reply.
+    """The rating in a reply.
 
-    `strict`: exactly one verdict must stand in it, alone, in a code block or among words; of two that differ none
-    is taken, since one may be quoted from the prediction. `paper`: the whole reply is a Python dictionary, scores are
-    cut to integers, and what is beyond 5 stays.
+    `strict`: the reply must contain exactly one rating, alone, in a code block or among words; of two different ones
+    neither counts, since one may be quoted from the prediction. `paper`: the whole reply is a Python dictionary, scores
+    are truncated to integers, and scores above 5 are kept.
 
     Raises:
         Unclear: there is none.
@@ -40,7 +40,7 @@ def read(reply: str, kind: QuestionKind, setting: Setting) -> Rating:
     reply = reply[:_LONGEST].strip()
     try:
         return _paper(reply, kind) if setting == "paper" else _strict(reply, kind)
-    except (ValueError, RecursionError) as error:  # values that can't even be shown: numbers without end, deep nests
+    except (ValueError, RecursionError) as error:  # values that can't even be shown: endless numbers, deep nesting
         raise Unclear(f"the reply holds values that can't be read ({type(error).__name__})") from error
 
 
@@ -53,7 +53,7 @@ def _strict(reply: str, kind: QuestionKind) -> Rating:
         raise Unclear("the reply holds no dictionary with a score")
     found = {_said(candidate, kind) for candidate in candidates}
     if len(found) > 1:
-        raise Unclear("the reply holds verdicts that differ")
+        raise Unclear("the reply holds different ratings")
     return found.pop()
 
 
@@ -66,7 +66,7 @@ def _said(found: Mapping[Any, Any], kind: QuestionKind) -> Rating:
     except (ValueError, OverflowError):
         score = math.nan
     if not 0 <= score <= BEST:
-        raise Unclear(f"the score is {value!r:.40}; expected a number from 0 to {BEST}")
+        raise Unclear(f"expected a score from 0 to {BEST}, got {value!r:.40}")
     if not kind.verdict:
         return Rating(score, None)
     pred = found.get("pred", found.get("binary_pred"))
@@ -75,26 +75,26 @@ def _said(found: Mapping[Any, Any], kind: QuestionKind) -> Rating:
         return Rating(score, "yes")
     if word == "no":
         return Rating(score, "no")
-    raise Unclear(f"the verdict is {pred!r:.40}; expected yes or no")
+    raise Unclear(f"expected a verdict of yes or no, got {pred!r:.40}")
 
 
 def _paper(reply: str, kind: QuestionKind) -> Rating:
     found = _literal(reply)
     if not isinstance(found, dict) or not found:
-        raise Unclear("the reply is no Python dictionary")
+        raise Unclear("the reply is not a Python dictionary")
     value = next(iter(found.values())) if kind.first_value else found.get("score")
     try:
-        score = int(value)  # type: ignore[arg-type]  # what else it may be is caught
+        score = int(value)  # type: ignore[arg-type]  # other types are caught below
     except (TypeError, ValueError, OverflowError) as error:
-        raise Unclear(f"the score is {value!r:.40}; expected a number") from error
+        raise Unclear(f"expected a number as the score, got {value!r:.40}") from error
     if not kind.verdict:
         return Rating(score, None)
     word = str(found.get(kind.verdict_key)).lower()
-    if kind.all_count:  # exactly yes counts, and anything else doesn't
+    if kind.all_count:  # only an exact yes counts
         return Rating(score, "yes" if word == "yes" else "no")
     if "yes" in word or "no" in word:
         return Rating(score, "yes" if "yes" in word else "no")
-    raise Unclear(f"the verdict is {word!r:.40}; expected yes or no")
+    raise Unclear(f"expected a verdict of yes or no, got {word!r:.40}")
 
 
 def _dictionary(text: str) -> dict[Any, Any] | None:
@@ -106,8 +106,8 @@ def _dictionary(text: str) -> dict[Any, Any] | None:
 
 
 def _literal(text: str) -> Any:
-    """A Python literal, None if it is none."""
-    # Python warns of escapes that it doesn't know, and takes them as they are; so written, there is nothing to warn of
+    """The value of a Python literal; None if the text is not one."""
+    # Python warns of unknown escapes and keeps their backslash; doubling it gives the same text without a warning
     known = re.sub(r"\\(?![\\'\"abfnrtvxuU\n])|(\\\\)", lambda m: m[1] or r"\\", text)
     try:
         return ast.literal_eval(known)

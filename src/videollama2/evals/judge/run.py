@@ -1,7 +1,7 @@
-"""Judge a run: every result × kind × judge, in threads, from the cache where it can be, and written in one order.
+"""Judge a run: every result × kind × judge, in threads, from the cache if possible, written in a fixed order.
 
-A judge that fails leaves a `failed` judgement of that item and nothing else; started again, what failed is asked again
-and what was answered is not. A run that is killed has all its replies in the cache and comes to the same files.
+A judge's failure concerns one judgement; the next call asks failed questions again, and no answered ones. A killed run
+has all its replies in the cache and arrives at the same files.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 
 from ...errors import DataError, UsageError
 from ...jobs import OnProgress, write_json
-from ..items import Setting
+from ..items import Setting, spread
 from ..journal import read_results
 from . import judgements as kept
 from .budget import Budget, Cap, Spent
@@ -31,18 +31,18 @@ from .replies import Rating, Unclear, read
 
 logger = logging.getLogger(__name__)
 
-# strict: greedy, since a score that changes from day to day can't be compared. paper: as published.
+# strict: greedy, because a score that varies from call to call can't be compared. paper: as published.
 PARAMETERS: Mapping[Setting, Mapping[str, Any]] = {
     "strict": {"temperature": 0, "max_tokens": 512},
     "paper": {"temperature": 0.7, "top_p": 0.95, "max_tokens": 800},
 }
-TAKES = 3  # under `paper`: the published judges ask without end until they can read the reply
-_AHEAD = 4  # questions per thread that are made before their turn
+TAKES = 3  # under `paper`; the published judges retry without end until they can read the reply
+_AHEAD = 4  # queued questions per thread
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What became of it: counts by state, and the manifest that was written."""
+    """The outcome of `judge_run`: counts by state, and the written manifest."""
 
     folder: Path
     states: Mapping[State, int]
@@ -51,7 +51,7 @@ class Judged:
 
 
 def setting_of(folder: Path) -> Setting:
-    """The setting that a run was made under, by its manifest; strict where it says nothing.
+    """The setting in a run's manifest; strict without a manifest.
 
     Raises:
         DataError: the manifest can't be read.
@@ -62,7 +62,7 @@ def setting_of(folder: Path) -> Setting:
     try:
         found = json.loads(path.read_bytes())["run"]["setting"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path} says no setting of the run ({type(error).__name__}); say it with --setting") from error
+        raise DataError(f"{path}: the run's setting can't be read ({type(error).__name__}); pass --setting") from error
     return "paper" if found == "paper" else "strict"
 
 
@@ -86,30 +86,31 @@ def judge_run(
 
     Args:
         folder: OUT/BENCHMARK, with results.jsonl.
-        judges: each is asked everything; what others said in earlier calls stays.
+        judges: each gets every question; other judges' judgements of earlier calls are kept.
         cache: folder of replies, which runs may share.
-        kinds: what is asked; none: what the benchmark is judged for.
-        prompts: that replace ours, by kind.
+        kinds: of questions; none: the benchmark's own.
+        prompts: replacements of the built-in ones, by kind.
         budget: of this call, and of others that share it; None: no limit.
-        workers: questions that are asked at once.
-        limit: judge so many only, spread evenly.
-        probes: ask again with the order swapped or the answer padded, of `probe_items` questions spread evenly.
+        workers: concurrent questions.
+        limit: number of questions, spread evenly; None: all.
+        probes: ask `probe_items` questions again, spread evenly, with the order swapped or the answer padded.
 
     Raises:
-        UsageError: nothing to judge, or arguments that make no sense.
+        UsageError: nothing to judge, or an argument is out of range.
         DataError: results or earlier judgements can't be read.
         StorageError: the folder or the cache can't be written.
     """
     _checked(judges, workers=workers, limit=limit, probe_items=probe_items)
     results = read_results(folder)
     used = {name: prompt_of(kind, setting) for name, kind in KINDS.items()} | dict(prompts or {})
-    questions = _spread(questions_of(results, kinds, setting, used), limit)
+    questions = spread(questions_of(results, kinds, setting, used), limit)
     if not questions:
-        raise UsageError(f"{folder} has nothing to judge: it has no results, or their answers are withheld")
+        raise UsageError(f"{folder}: nothing to judge; there are no results, or their answers are withheld")
     probing = _probing(questions, probes, probe_items)
     known = abouts(results)
     before = _judges_before(folder)
-    old = [kept.read_judgements(folder, name) for name in (kept.FILE, kept.PROBES)]  # broken lines are said first
+    # read first, so that a damaged line is reported before anything is asked
+    old = [kept.read_judgements(folder, name) for name in (kept.FILE, kept.PROBES)]
     budget = budget or Budget(Cap())
     clients = [Client(judge, Cache(cache), budget, patience or Patience()) for judge in judges]
     jobs = [(client, question) for client in clients for question in [*questions, *probing]]
@@ -132,24 +133,18 @@ def judge_run(
 
 def _checked(judges: Sequence[Judge], *, workers: int, limit: int | None, probe_items: int) -> None:
     if not judges:
-        raise UsageError("no judge is named; give an endpoint and the name of a model there")
+        raise UsageError("expected a judge: an endpoint and the name of a model there")
     twice = [name for name, count in Counter(j.label for j in judges).items() if count > 1]
     if twice:
-        raise UsageError(f"two judges are named {twice[0]!r}; judgements are told apart by the judge's name")
+        raise UsageError(f"expected judges with different names, got {twice[0]!r} twice")
     if not 1 <= workers <= 256 or (limit is not None and limit < 1) or probe_items < 1:
         raise UsageError(
-            f"{workers} workers, limit {limit}, {probe_items} probed items: expected 1 or more (256 workers)"
+            f"expected 1 to 256 workers, a limit and probed items of 1 or more; got {workers}, {limit}, {probe_items}"
         )
 
 
-def _spread(questions: Sequence[JudgeQuestion], limit: int | None) -> list[JudgeQuestion]:
-    if limit is None or limit >= len(questions):
-        return list(questions)
-    return [questions[i * len(questions) // limit] for i in range(limit)]
-
-
 def _probing(questions: Sequence[JudgeQuestion], probes: Sequence[BiasProbe], count: int) -> list[JudgeQuestion]:
-    chosen = _spread([q for q in questions if q.unasked is None], count)
+    chosen = spread([q for q in questions if q.unasked is None], count)
     return [replace(question, probe=probe) for probe in dict.fromkeys(probes) for question in chosen]
 
 
@@ -174,7 +169,7 @@ def _ask_all(
                     found[under_way.pop(future)] = future.result()
                 if on_progress is not None:
                     on_progress(len(found), len(jobs))
-        except BaseException:  # also an interrupt: what is not yet sent is not sent
+        except BaseException:  # also an interrupt: send nothing more
             for client in clients:
                 client.stop()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -182,10 +177,10 @@ def _ask_all(
 
 
 def _judged(client: Client, question: JudgeQuestion) -> Judgement:
-    """One judgement, whatever becomes of it."""
+    """One judgement, whatever happens."""
     if question.unasked is not None:
         return _line(client.judge, question, error=question.unasked)
-    # a greedy judge says the same again, unless it is asked something else
+    # a greedy judge repeats itself, unless the question changes
     again = question.setting == "paper" and (question.kind.cut_retry or client.judge.parameters.get("temperature"))
     unclear, key, reply = "", None, None
     for take in range(TAKES if again else 1):
@@ -225,7 +220,7 @@ def _asked(judge: Judge, question: JudgeQuestion) -> str:
 
 
 def _judges_before(folder: Path) -> dict[str, dict[str, Any]]:
-    """What earlier calls wrote about their judges, by name."""
+    """The judges of earlier calls, by name."""
     path = folder / kept.MANIFEST
     if not path.is_file():
         return {}
@@ -234,7 +229,7 @@ def _judges_before(folder: Path) -> dict[str, dict[str, Any]]:
         return {str(judge["model"]): dict(judge) for judge in found}
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(
-            f"{path} is no manifest of judges ({type(error).__name__}); remove it, and judge again"
+            f"{path}: not a manifest of judges ({type(error).__name__}); remove it, and judge again"
         ) from error
 
 
@@ -242,7 +237,7 @@ def _described(
     clients: Sequence[Client], questions: Sequence[JudgeQuestion], setting: Setting, used: Mapping[str, JudgePrompt],
     given: Mapping[str, JudgePrompt], before: Mapping[str, dict[str, Any]], lines: Sequence[Judgement],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Each judge with how it was asked, and what became of its questions."""
+    """Each judge with its settings and the outcomes of its questions."""
     names = sorted({q.kind.name for q in questions})
     now = {
         client.judge.label: {
@@ -266,7 +261,7 @@ def _described(
 
 
 def _spent(clients: Sequence[Client], budget: Budget) -> dict[str, Any]:
-    """Of the last call; with several runs in one call, of all up to this one."""
+    """The cost of this call; of several runs in one call, of all so far."""
     priced = budget.cap.price_in is not None and budget.cap.price_out is not None
     return {
         "requests": budget.calls,
