@@ -363,13 +363,14 @@ def test_paper_asks_as_published(tmp_path: Path, server: FakeJudge) -> None:
 
 def test_what_makes_no_sense_is_said(run: Path, server: FakeJudge, tmp_path: Path) -> None:
     for given, word in (
-        ({"kinds": ["beauty"]}, "expected one of match"), ({"workers": 0}, "expected 1 to 256 workers"), ({"limit": 0}, "1 or more"),
+        ({"kinds": ["beauty"]}, "expected one of match"),
+        ({"workers": 0}, "expected 1 to 256 workers"), ({"limit": 0}, "expected 1 to 256"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=word):
             judged(run, judge(server), **given)
-    with pytest.raises(UsageError, match="no judge"):
+    with pytest.raises(UsageError, match="expected a judge: an endpoint"):
         judged(run)
-    with pytest.raises(UsageError, match="two judges are named 'j'"):
+    with pytest.raises(UsageError, match="expected judges with different names, got 'j' twice"):
         judged(run, judge(server), judge(server, seed=1))
     with pytest.raises(UsageError, match="needs no judge; judged are msvc"):
         judged(write(tmp_path / "mvbench", [answered("a", "A", "A", benchmark="mvbench")]), judge(server))

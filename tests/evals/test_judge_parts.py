@@ -304,7 +304,8 @@ def test_the_command(tmp_path: Path, server: FakeJudge, capsys: pytest.CaptureFi
     for flags, word in (
         (["--key-variable", "SOME_KEY"], "give the variable's name, not the key"),
         (["--parameter", "seed"], "is not NAME=JSON"), (["--parameter", 'model="x"'], "its own model"),
-        (["--max-money", "1"], "needs both prices per million tokens"), (["--max-calls", "-1"], "budget: expected calls of 0 or more, got -1"),
+        (["--max-money", "1"], "needs both prices per million tokens"),
+        (["--max-calls", "-1"], "budget: expected calls of 0 or more, got -1"),
         (["--endpoint", "http://x/v1", "--endpoint", "http://y/v1"], "3 endpoints for 1 judges"),
         (["--timeout", "0"], "is not possible"), (["--prompts", "none.json"], ""),
     ):  # fmt: skip

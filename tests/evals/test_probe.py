@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_bytes_also_after_a_stop(made: Path, source
     with pytest.raises(UsageError, match="differs from this probe"):
         probe.make(made, source, clips=1, seed=4)
     with pytest.raises(UsageError, match="expected 1 or more clips per task, got 0"):
-        probe.make(made, source, expected 1 or more clips per task, got 0)
+        probe.make(made, source, clips=0)
 
 
 def test_both_ways_of_asking_are_scored_exactly(made: Path, tmp_path: Path) -> None:
