@@ -1,4 +1,4 @@
-"""Bad input through the faces: the Engine's error, and the command line's exit code, for each kind."""
+"""Bad input: the engine's error, and the command line's exit code, for each kind."""
 
 import json
 import struct
@@ -163,7 +163,7 @@ def test_media(
     assert engine.answer(media / "clip.mp4", Q, max_new_tokens=1).text, "and the next good request succeeds"
 
 
-def test_a_wrong_extension_is_no_matter(engine: Engine, media: Path, tmp_path: Path) -> None:
+def test_a_wrong_extension_does_not_matter(engine: Engine, media: Path, tmp_path: Path) -> None:
     for name, wrong in (("clip.mp4", "clip.png"), ("still.png", "still.mp4"), ("tone.wav", "tone.jpg")):
         (tmp_path / wrong).write_bytes((media / name).read_bytes())
         right = engine.answer(media / name, Q, max_new_tokens=8)
@@ -177,7 +177,7 @@ def test_a_video_of_one_frame(engine: Engine, tmp_path: Path) -> None:
         assert seen is not None and seen.frames_total == 1 and seen.frames_used == 4
 
 
-def test_nothing_wanted_of_a_medium(engine: Engine, media: Path) -> None:
+def test_neither_video_nor_audio_requested(engine: Engine, media: Path) -> None:
     with pytest.raises(UsageError, match="at least one"):
         engine.answer(media / "clip.mp4", Q, audio=False, video=False)
 
@@ -192,7 +192,7 @@ def test_sound_in_a_container_of_two_channels_and_another_rate(engine: Engine, t
     assert heard is not None and heard.used_seconds == pytest.approx(1.0, abs=0.01)
 
 
-def test_many_frames_asked_of_few(engine: Engine, media: Path) -> None:
+def test_more_frames_requested_than_available(engine: Engine, media: Path) -> None:
     for wanted in (2**31, 10**18):
         with pytest.raises(UsageError, match="num_frames"):
             engine.answer(media / "clip.mp4", Q, num_frames=wanted)
@@ -201,7 +201,7 @@ def test_many_frames_asked_of_few(engine: Engine, media: Path) -> None:
         assert seen is not None and seen.frames_used <= 32 and seen.notes
 
 
-def test_arrays_that_are_no_pictures(engine: Engine) -> None:
+def test_arrays_that_are_not_images(engine: Engine) -> None:
     frames = np.zeros((4, 48, 64, 3), np.uint8)
     for wrong in (
         frames[:0],
@@ -217,7 +217,7 @@ def test_arrays_that_are_no_pictures(engine: Engine) -> None:
     assert engine.answer(frames, Q, max_new_tokens=1).receipt.video is not None
 
 
-def test_lists_of_videos_are_told_how_to_be_given(engine: Engine, media: Path) -> None:
+def test_the_error_for_a_list_of_videos_names_the_way(engine: Engine, media: Path) -> None:
     with pytest.raises(UnreadableMedia) as caught:
         engine.answer([media / "clip.mp4", media / "long.mp4"], Q)
     assert "list of Media" in caught.value.__notes__[0]
@@ -314,7 +314,7 @@ def test_a_prompt_longer_than_the_context(tmp_path: Path, media: Path, capsys: p
     assert "shorter range" in capsys.readouterr().err
 
 
-def test_a_picture_of_every_mode(engine: Engine, tmp_path: Path) -> None:
+def test_an_image_of_every_mode(engine: Engine, tmp_path: Path) -> None:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "CMYK"):
         file = tmp_path / f"{mode.replace(';', '')}.{'tiff' if mode in ('F', 'CMYK', 'I;16') else 'png'}"
         Image.new(mode, (40, 30)).save(file)
@@ -322,7 +322,7 @@ def test_a_picture_of_every_mode(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_av_is_not_noisy(engine: Engine, media: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """FFmpeg would write about damage to the process's standard error by itself."""
+    """By itself, FFmpeg writes about damage to standard error."""
     with pytest.raises(VideoLlama2Error):
         engine.answer(cut(tmp_path, media), Q)
     assert capfd.readouterr().err == "" and av.logging.get_level() is None

@@ -44,13 +44,13 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
 # ── ask ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_ask_prints_the_engines_answer_and_nothing_else(run: Any, engine: Engine, media: Path) -> None:
+def test_ask_prints_only_the_engines_answer(run: Any, engine: Engine, media: Path) -> None:
     code, out, err = run("ask", media / "clip.mp4", Q, "--max-new-tokens", 12)
     assert (code, err) == (0, "")
     assert out == engine.answer(media / "clip.mp4", Q, max_new_tokens=12).text + "\n"
 
 
-def test_json_is_one_object_of_the_answers_fields(run: Any, engine: Engine, media: Path) -> None:
+def test_json_is_one_object_with_the_answers_fields(run: Any, engine: Engine, media: Path) -> None:
     code, out, _ = run("ask", media / "clip.mp4", media / "still.png", Q, "--max-new-tokens", 4, "--json")
     assert code == 0 and out.count("\n") == 1 and out.isascii()
     found = json.loads(out)
@@ -82,7 +82,7 @@ def test_flags_reach_the_engine(run: Any, engine: Engine, media: Path) -> None:
     assert len(draws) == 2
 
 
-def test_the_receipt_is_told_on_standard_error(run: Any, media: Path) -> None:
+def test_the_receipt_goes_to_standard_error(run: Any, media: Path) -> None:
     code, out, err = run("ask", media / "mute.mp4", Q, "--max-new-tokens", 2, "--receipt")
     assert code == 0 and "4 of 20 frames" in err and "absent" in err and "new tokens" in err
     assert "warning: " in err and "has no sound" in err and "frames" not in out
@@ -96,7 +96,7 @@ def test_text_only(run: Any, engine: Engine) -> None:
 # ── chat ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_chat_remembers_and_forgets(run: Any, engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_keeps_a_conversation(run: Any, engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, f"{Q}\n\nleft or right?\n/receipt\n/new\n{Q}\n")
     code, out, err = run("chat", media / "clip.mp4", "--max-new-tokens", 6, "--json")
     assert code == 0
@@ -119,7 +119,7 @@ def test_chat_reads_anything(run: Any, monkeypatch: pytest.MonkeyPatch, text: An
     assert run("chat", "--max-new-tokens", 2)[0] == 0
 
 
-def test_a_turn_that_does_not_fit_ends_a_script_with_its_code(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_that_does_not_fit_ends_a_script(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, "fox " * 5000)
     code, out, err = run("chat")
     assert (code, out) == (5, "") and "shorten" in err
@@ -192,7 +192,7 @@ def test_exit_codes_are_those_of_the_error_tree() -> None:
         assert f"{kind.exit_code} {words}" in told
 
 
-def test_a_wrong_name_costs_no_loading(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_invalid_arguments_fail_before_loading(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(videollama2.loading, "load", lambda *a, **k: pytest.fail("a model was loaded"))
     monkeypatch.setattr(videollama2, "load", lambda *a, **k: pytest.fail("a model was loaded"), raising=False)
     assert run("ask", tmp_path / "nope.mp4", Q)[0] == 3
@@ -209,7 +209,7 @@ def test_a_model_folder_with_garbage(run: Any, tiny_folder: Path, tmp_path: Path
     assert (code, out) == (4, ""), err
 
 
-def test_a_file_that_may_not_be_read(run: Any, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file(run: Any, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Path.open
 
     def forbidden(self: Path, *args: Any, **kwargs: Any) -> Any:
@@ -244,7 +244,7 @@ def test_odd_names(run: Any, media: Path, tmp_path: Path, name: str, shown: str)
     assert "\x1b" not in err and "\x9b" not in err
 
 
-def test_an_unexpected_error_is_said_in_a_line_and_in_full_on_request(
+def test_an_unexpected_error_is_one_line_and_a_traceback_with_verbose(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -295,7 +295,7 @@ def test_help_fits_on_a_screen_and_a_half(run: Any, monkeypatch: pytest.MonkeyPa
         (["data", "doctor", "a.jsonl", "--sound"], "--sound is deprecated; use --audio", {"audio": True}),
     ],
 )
-def test_a_former_flag_works_and_says_its_new_name(
+def test_a_former_flag_works_and_prints_its_new_name(
     capsys: pytest.CaptureFixture[str], words: list[str], note: str, found: dict[str, Any]
 ) -> None:
     parsed = vars(cli.build_parser().parse_args(words))
@@ -307,7 +307,7 @@ def test_a_former_flag_works_and_says_its_new_name(
     assert f"{former} " not in capsys.readouterr().out
 
 
-def test_a_mistyped_flag_is_never_answered_with_a_former_name(run: Any) -> None:
+def test_hints_never_name_a_former_flag(run: Any) -> None:
     code, _, err = run("serve", "--togethr", "3")
     assert code == 2 and "--together" not in err.replace("--togethr", "")
 
@@ -323,7 +323,7 @@ def test_colours_only_on_a_terminal() -> None:
         assert ("\x1b[" in stream.getvalue()) is (coloured and "NO_COLOR" not in os.environ and console.is_terminal)
 
 
-def test_answers_cant_drive_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Screen(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -335,7 +335,7 @@ def test_answers_cant_drive_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_as_a_process(tiny_folder: Path, engine: Engine, media: Path) -> None:
-    """Once for real, with its own interpreter: nobody's warning or log gets between us and our reader."""
+    """Once as a real process: no library's warning or log appears in the output."""
     words = ["ask", str(media / "clip.mp4"), Q, "--max-new-tokens", "5", "--json", "--model", str(tiny_folder)]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "videollama2", *words, "--device", "cpu", "--dtype", "float32"],
@@ -345,7 +345,7 @@ def test_as_a_process(tiny_folder: Path, engine: Engine, media: Path) -> None:
     assert json.loads(done.stdout)["text"] == engine.answer(media / "clip.mp4", Q, max_new_tokens=5).text
 
 
-def test_a_reader_that_goes_away_is_no_error(tiny_folder: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tiny_folder: Path) -> None:
     words = ["-m", "videollama2", "ask", Q, "--max-new-tokens", "400", "--model", str(tiny_folder), "--device", "cpu"]
     done = subprocess.run(
         ["bash", "-c", 'set -o pipefail; "$@" | head -c 1 > /dev/null', "-", sys.executable, *words],

@@ -1,4 +1,4 @@
-"""Media that attack whoever opens them: made here, small, each with what must come of it."""
+"""Malicious media, small, generated here, each with the error that it must cause."""
 
 import io
 import struct
@@ -13,19 +13,19 @@ from ..media.make import tone, write
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG."""
+    """A PNG chunk."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(width: int, height: int, *chunks: bytes, pixels: bytes = b"\0" * 200) -> bytes:
-    """A PNG that claims a size and holds what it is given."""
+    """A PNG with a false size and the given data."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + body
 
 
 def gif(frames: int, size: tuple[int, int] = (1, 1)) -> bytes:
-    """An animation of so many frames of 23 bytes each."""
+    """An animation with 23 bytes per frame."""
     head = b"GIF89a" + struct.pack("<HHBBB", *size, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     return head + b"\x21\xf9\x04\0\x0a\0\0\0\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" * frames + b";"
 
@@ -37,7 +37,7 @@ def patched(data: bytes, tag: bytes, offset: int, value: bytes) -> bytes:
 
 
 def big_numbers() -> dict[str, bytes]:
-    """Pictures whose headers or packed parts claim to be gigantic."""
+    """Images whose headers or compressed parts claim to be gigantic."""
     zeros = zlib.compress(b"\0" * 60_000_000)
     many = chunk(b"acTL", struct.pack(">II", 10**9, 0))
     first = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 8, 8, 0, 0, 1, 10, 0, 0))
@@ -53,7 +53,7 @@ def big_numbers() -> dict[str, bytes]:
 
 
 def lying_mp4(folder: Path) -> dict[str, bytes]:
-    """Films whose tables promise what is not there."""
+    """Videos whose tables list data that does not exist."""
     good = write(folder / "good.mp4", 12, sound=tone(1.2, 16000), rate=16000).read_bytes()
     huge = struct.pack(">I", 10**9)
     return {
@@ -69,7 +69,7 @@ def lying_mp4(folder: Path) -> dict[str, bytes]:
 
 
 def long_silence(path: Path, seconds: int) -> bytes:
-    """A picture and silence, in few bytes a second."""
+    """An image and silence, in a few bytes per second."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libvpx", rate=1)
         video.width = video.height = 16
@@ -88,7 +88,7 @@ def long_silence(path: Path, seconds: int) -> bytes:
 
 
 def other_formats(folder: Path) -> dict[str, bytes]:
-    """What a server does not open, though this machine could: the fewer decoders, the fewer of their bugs."""
+    """Formats that a server does not open, to expose fewer decoders and their bugs."""
     found = {}
     for kind in ("TIFF", "BMP", "JPEG2000", "PPM", "ICO", "PCX", "TGA"):
         held = io.BytesIO()

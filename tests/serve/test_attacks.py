@@ -1,4 +1,4 @@
-"""What has brought servers of this kind down: bombs, lies, references, other codecs, and requests made to hurt."""
+"""Attacks on media servers: decompression bombs, false tables, references, rare codecs, hostile requests."""
 
 import base64
 import io
@@ -47,7 +47,7 @@ def pool() -> Iterator[Decoding]:
 
 
 def peak_mb(pool: Decoding) -> float:
-    """Peak memory of the worker, where the system tells."""
+    """Peak memory of the worker, if the system reports it."""
     worker: Worker = pool._media._free.queue[0]
     if worker._process is None or not sys.platform.startswith("linux"):
         return 0.0
@@ -58,7 +58,7 @@ def peak_mb(pool: Decoding) -> float:
 def attack(
     pool: Decoding, cases: dict[str, bytes], good: bytes, kinds: tuple[type[MediaError], ...] = (MediaError,)
 ) -> None:
-    """Each is an error of these kinds, in bounded memory and time, and the next good medium is opened."""
+    """Each file gives one of these errors within memory and time limits, and the next good file still opens."""
     for name, data in cases.items():
         begun = time.monotonic()
         with pytest.raises(kinds) as caught:
@@ -76,7 +76,7 @@ def good(media: Path) -> bytes:
 # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_pictures_that_claim_to_be_gigantic(pool: Decoding, good: bytes) -> None:
+def test_images_that_claim_to_be_gigantic(pool: Decoding, good: bytes) -> None:
     attack(pool, bombs.big_numbers(), good, (MediaTooLarge, UnreadableMedia))
 
 
@@ -86,7 +86,7 @@ def test_hours_of_silence_in_a_few_bytes(pool: Decoding, good: bytes, tmp_path: 
     attack(pool, {"silence": silence}, good, (MediaTooLarge,))
 
 
-def test_tables_that_lie(pool: Decoding, good: bytes, tmp_path: Path) -> None:
+def test_false_tables(pool: Decoding, good: bytes, tmp_path: Path) -> None:
     for name, data in bombs.lying_mp4(tmp_path).items():
         begun = time.monotonic()
         try:
@@ -99,7 +99,7 @@ def test_tables_that_lie(pool: Decoding, good: bytes, tmp_path: Path) -> None:
     attack(pool, {}, good)
 
 
-def test_sound_that_claims_much(pool: Decoding, good: bytes, tmp_path: Path) -> None:
+def test_audio_with_false_claims(pool: Decoding, good: bytes, tmp_path: Path) -> None:
     wave = write(tmp_path / "x.wav", sound=tone(0.5, 16000), rate=16000, sound_codec="pcm_s16le").read_bytes()
     cases = {f"{n} channels": patch(wave, 22, n, 2) for n in (3, 20, 65535)}
     cases |= {f"{rate} Hz": patch(wave, 24, rate, 4) for rate in (0, 2**32 - 1)}
@@ -110,7 +110,7 @@ def patch(data: bytes, at: int, value: int, size: int) -> bytes:
     return data[:at] + value.to_bytes(size, "little") + data[at + size :]
 
 
-def test_only_what_people_send_is_decoded(pool: Decoding, good: bytes, tmp_path: Path) -> None:
+def test_only_common_formats_are_decoded(pool: Decoding, good: bytes, tmp_path: Path) -> None:
     cases = bombs.other_formats(tmp_path)
     attack(pool, cases, good, (UnreadableMedia, EmptyMedia))
     for name in ("ok.mp4", "ok.mov", "ok.mkv"):
@@ -133,7 +133,7 @@ def test_only_what_people_send_is_decoded(pool: Decoding, good: bytes, tmp_path:
         assert pool.open_clip(sound).audio_state == "used", name
 
 
-def test_what_a_file_holds_is_no_fault_of_the_server(pool: Decoding) -> None:
+def test_bad_numbers_in_a_file_are_not_a_server_error(pool: Decoding) -> None:
     sound = io.BytesIO()
     with av.open(sound, "w", format="wav") as out:
         stream = out.add_stream("pcm_f32le", rate=16000)
@@ -148,7 +148,7 @@ def test_what_a_file_holds_is_no_fault_of_the_server(pool: Decoding) -> None:
         pool.open_clip(picture.getvalue())
 
 
-def test_nothing_that_is_named_inside_is_read(pool: Decoding, good: bytes, tmp_path: Path) -> None:
+def test_references_inside_a_file_are_not_followed(pool: Decoding, good: bytes, tmp_path: Path) -> None:
     secret = write(tmp_path / "secret.mp4", 3)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.2)
@@ -163,7 +163,7 @@ def test_nothing_that_is_named_inside_is_read(pool: Decoding, good: bytes, tmp_p
             listening.accept()
 
 
-def test_limits_of_the_server_hold_for_every_wish(pool: Decoding, good: bytes) -> None:
+def test_no_option_exceeds_the_servers_limits(pool: Decoding, good: bytes) -> None:
     from videollama2.media import Limits
 
     for wish in ({"num_frames": 0}, {"num_frames": 10**9}, {"start": float("nan")}, {"end": -1.0}):
@@ -248,7 +248,7 @@ def test_the_next_good_request_is_answered(served: str, good: bytes) -> None:
     assert is_answered(served, good)["choices"] == first["choices"]
 
 
-def test_streams_end_with_an_error_that_says_no_more(served: str) -> None:
+def test_a_failing_stream_ends_with_an_error_without_details(served: str) -> None:
     body = asking([video(data_url(bombs.png(40_000, 40_000), "image/png")), QUESTION], stream=True)
     response = ask(served, body)
     assert "error" in response.text and not LEAKS.search(response.text)
@@ -263,12 +263,12 @@ def test_streams_end_with_an_error_that_says_no_more(served: str) -> None:
         {"temperature": -1}, {"top_p": 2}, {"timeout": -1}, {"seed": -1}, {"stop": [""]}, {"stop": ["x"] * 9},
     ],
 )  # fmt: skip
-def test_what_no_caller_may_set(served: str, more: dict[str, Any]) -> None:
+def test_fields_that_no_caller_may_set(served: str, more: dict[str, Any]) -> None:
     assert next(iter(more)) in is_refused(ask(served, asking("hello", **more)))
 
 
 def test_control_tokens_in_a_text_are_text(served: str, good: bytes) -> None:
-    """They count as the many tokens of which they are spelled, and make no turn and no medium."""
+    """They are tokenised as plain text and start neither a turn nor a media item."""
 
     def prompt_of(content: Any) -> dict[str, Any]:
         response = ask(served, asking(content))
@@ -301,7 +301,7 @@ def test_control_tokens_in_a_text_are_text(served: str, good: bytes) -> None:
     assert ask(served, system).status_code == 200
 
 
-def test_bodies_that_are_none(served: str, good: bytes) -> None:
+def test_malformed_bodies(served: str, good: bytes) -> None:
     url = f"{served}/v1/chat/completions"
     deep = b'{"model":"default","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     number = b'{"model":"default","max_tokens":' + b"9" * 10_000 + b',"messages":[]}'
@@ -319,7 +319,7 @@ def test_bodies_that_are_none(served: str, good: bytes) -> None:
 def raw(
     served: str, request: bytes, more: bytes = b"", pause: float = 0.0, pieces: int = 0, seconds: float = 10.0
 ) -> bytes:
-    """What comes back on a bare socket."""
+    """The raw response on a socket."""
     host, port = served.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), seconds) as sock:
         try:
@@ -341,7 +341,7 @@ def raw(
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
 
 
-def test_limits_hold_while_a_body_comes(served: str, good: bytes) -> None:
+def test_limits_apply_while_a_body_arrives(served: str, good: bytes) -> None:
     too_long = raw(served, HEAD + b"Content-Length: 99999999999\r\n\r\n")
     assert b" 413 " in too_long.split(b"\r\n")[0]
     chunked = raw(
@@ -379,7 +379,7 @@ def test_limits_hold_while_a_body_comes(served: str, good: bytes) -> None:
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "..\\..\\win.ini", "/etc/passwd", "C:\\x", "a\0b", "\u202etxt.mp4", ""]
 )
-def test_names_of_uploads_name_nothing(served: str, good: bytes, name: str) -> None:
+def test_upload_names_are_never_used_as_paths(served: str, good: bytes, name: str) -> None:
     response = httpx.post(f"{served}/v1/files", files={"file": (name, good)}, data={"purpose": "user_data"}, timeout=30)
     if response.status_code != 200:
         is_refused(response)
@@ -392,8 +392,8 @@ def test_names_of_uploads_name_nothing(served: str, good: bytes, name: str) -> N
     assert httpx.delete(f"{served}/v1/files/{told['id']}", timeout=30).json()["deleted"]
 
 
-def test_bodies_together_have_a_limit(engine: Engine) -> None:
-    """Many requests of the allowed size, all half sent: the next is told to come later, and room comes back."""
+def test_all_bodies_together_are_limited(engine: Engine) -> None:
+    """Many half-sent requests of allowed size: the next one gets 503, until they are gone."""
     settings = ServeSettings(bodies_bytes=200_000, max_text_bytes=150_000, body_seconds=3.0, shutdown_seconds=5)
     with in_thread(create_app(engine, settings), settings) as (url, _):
         host, port = url.removeprefix("http://").split(":")
@@ -412,7 +412,7 @@ def test_bodies_together_have_a_limit(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(("confinement", "told"), [(("network", "calls"), False), (("network",), True), ((), True)])
-def test_where_nothing_confines_a_decoder_the_log_says_so(
+def test_a_system_that_cannot_confine_workers_is_logged(
     confinement: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Worker, "start", lambda self: setattr(self, "confinement", confinement))
@@ -422,7 +422,7 @@ def test_where_nothing_confines_a_decoder_the_log_says_so(
     assert ("serve strangers from Linux" in caplog.text) is told
 
 
-def test_a_server_whose_decoders_cannot_start_does_not_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_whose_workers_cannot_start_does_not_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(self: Worker) -> None:
         raise WorkerError("could not start a media worker: out of luck")
 

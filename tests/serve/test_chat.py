@@ -1,4 +1,4 @@
-"""Questions over real HTTP, with OpenAI's own client."""
+"""Chat requests over real HTTP, with OpenAI's client."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def ask(client: Any, messages: Any, **more: Any) -> Any:
     return client.chat.completions.create(**{"model": "tiny", "messages": messages, "max_tokens": 8, **more})
 
 
-def test_an_answer_is_the_engines_with_usage_and_receipt(client: Any, engine: Engine, media: Path) -> None:
+def test_an_answer_equals_the_engines_and_has_usage_and_receipt(client: Any, engine: Engine, media: Path) -> None:
     found = ask(client, asking(video(media / "clip.mp4", start=0.5)))
     alone = engine.answer(media / "clip.mp4", Q, start=0.5, max_new_tokens=8)
     assert found.choices[0].message.content == alone.text
@@ -51,7 +51,7 @@ def test_an_answer_is_the_engines_with_usage_and_receipt(client: Any, engine: En
     assert found.timings["total_seconds"] > 0
 
 
-def test_streams_join_to_the_same_answer(client: Any, media: Path) -> None:
+def test_a_stream_gives_the_same_answer(client: Any, media: Path) -> None:
     messages = asking(video(media / "clip.mp4"))
     options = {"logprobs": True, "top_logprobs": 3, "max_tokens": 12}
     whole = ask(client, messages, **options)
@@ -74,7 +74,7 @@ LINE_BREAKS = "a\u2028b\u0085c\x0bd\x0ce\x1cf\x1dg\x1eh\u2029i\r\nj"
 
 @pytest.fixture
 def line_breaks(app: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """Every question is answered with text that holds every line break there is."""
+    """Every answer is text with all kinds of line breaks."""
     answer = replace(engine.answer(None, Q, max_new_tokens=2), text=LINE_BREAKS)
 
     def submit(job: Any) -> None:
@@ -86,7 +86,7 @@ def line_breaks(app: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> An
     return answer
 
 
-def test_no_text_breaks_a_line_of_a_stream(client: Any, url: str, line_breaks: Answer) -> None:
+def test_line_breaks_in_an_answer_do_not_split_events(client: Any, url: str, line_breaks: Answer) -> None:
     """Clients that split lines as Python does, httpx and OpenAI's among them, read whole JSON objects."""
     body = {"model": "tiny", "messages": asking(), "stream": True}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
@@ -118,7 +118,7 @@ def test_every_kind_of_part_and_several_turns(client: Any, engine: Engine, media
     assert second.receipt["reused"] == [f"medium {n}" for n in range(1, 6)]
 
 
-def test_sampling_is_repeatable_and_stop_texts_stop(client: Any) -> None:
+def test_sampling_is_reproducible_and_stop_texts_stop(client: Any) -> None:
     asked = {"temperature": 1.2, "top_p": 0.95, "seed": 5, "max_tokens": 24}
     one, two = (ask(client, asking(), **asked).choices[0].message.content for _ in range(2))
     assert one == two
@@ -155,21 +155,21 @@ def test_sampling_is_repeatable_and_stop_texts_stop(client: Any) -> None:
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, "context_overflow", None),
     ],
 )
-def test_what_is_wrong_is_named(client: Any, change: dict[str, Any], code: str, param: str | None) -> None:
+def test_invalid_parameters_are_named(client: Any, change: dict[str, Any], code: str, param: str | None) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, asking(), **change) if "messages" not in change else ask(client, **change)
     assert (caught.value.code, caught.value.param) == (code, param)
     assert caught.value.type == "invalid_request_error" and caught.value.request_id
 
 
-def test_an_unknown_model_and_a_file_that_is_not_there(client: Any) -> None:
+def test_an_unknown_model_and_an_unknown_file(client: Any) -> None:
     with pytest.raises(openai.NotFoundError, match="tiny"):
         ask(client, asking(), model="gpt-5")
     with pytest.raises(openai.NotFoundError, match="upload"):
         ask(client, asking({"type": "file", "file": {"file_id": "file-" + "0" * 32}}))
 
 
-def test_broken_media_are_told_before_a_stream_begins(client: Any) -> None:
+def test_broken_media_are_an_error_before_the_stream_starts(client: Any) -> None:
     broken = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "QUJD" * 50}}
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError) as caught:
@@ -177,7 +177,7 @@ def test_broken_media_are_told_before_a_stream_begins(client: Any) -> None:
         assert caught.value.code == "unreadable_media"
 
 
-def test_strict_mode_refuses_what_would_be_lost(client: Any, media: Path) -> None:
+def test_strict_mode_rejects_inputs_that_would_be_dropped(client: Any, media: Path) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, asking(video(media / "mute.mp4")), extra_body={"strict": True})
     assert caught.value.code == "media_lost"
@@ -186,12 +186,12 @@ def test_strict_mode_refuses_what_would_be_lost(client: Any, media: Path) -> Non
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[" * 100_000, b'{"model": NaN}', b"\xff\xfe", b'"x"', b'{"messages": "\\ud800"}', b"null"]
 )
-def test_bodies_that_are_no_request(url: str, body: bytes) -> None:
+def test_bodies_that_are_not_requests(url: str, body: bytes) -> None:
     answer = httpx.post(f"{url}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400 and set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_lone_surrogates_are_refused(url: str) -> None:
+def test_lone_surrogates_are_rejected(url: str) -> None:
     body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "\ud800"}]})
     answer = httpx.post(f"{url}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
@@ -207,12 +207,12 @@ def test_models(client: Any) -> None:
 
 @pytest.fixture
 def endless(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers that end at their limit only."""
+    """Answers end only at their length limit."""
     monkeypatch.setattr(engine.runner, "stop_ids", [])
 
 
 @pytest.mark.usefixtures("endless")
-def test_a_client_that_leaves_frees_its_place(url: str, app: Any) -> None:
+def test_a_client_that_disconnects_cancels_its_request(url: str, app: Any) -> None:
     scheduler = app.state.server.scheduler
     body = {"model": "tiny", "messages": asking(text="Go on."), "max_tokens": 2000, "stream": True}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
@@ -236,7 +236,7 @@ def test_a_deadline_ends_an_answer(client: Any, app: Any) -> None:
     until(lambda: app.state.server.scheduler.running == 0)
 
 
-def test_many_at_once_say_what_each_says_alone(client: Any, media: Path) -> None:
+def test_concurrent_answers_equal_those_alone(client: Any, media: Path) -> None:
     questions = [
         (asking(video(media / name), text=f"{Q} {n}"), {"max_tokens": 6 + n, "temperature": n % 2, "seed": n})
         for n, name in enumerate(["clip.mp4", "long.mp4", "mute.mp4", "clip.mp4", "silent.mp4", "long.mp4"])
@@ -259,7 +259,7 @@ def test_many_at_once_say_what_each_says_alone(client: Any, media: Path) -> None
 def until(true: Any, seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.01)
 
 

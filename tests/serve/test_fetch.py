@@ -1,4 +1,4 @@
-"""Media by URL: every trick that has worked against servers of this kind, and that one module alone can fetch."""
+"""Media by URL: known SSRF tricks, and a check that no other module can fetch."""
 
 import ast
 import gzip
@@ -37,7 +37,7 @@ OK = answering("HTTP/1.1 200 OK\nContent-Length: 5\n", b"hello")
 
 
 class World:
-    """A name service and a network of one server: what was looked up, what was connected to, what was asked."""
+    """A fake name service and network with one server; records lookups, connections and requests."""
 
     def __init__(self) -> None:
         self.hosts: dict[str, list[str]] = {"media.example.org": [PUBLIC]}
@@ -131,12 +131,12 @@ def test_off_by_default(world: World) -> None:
         "http://media.example.org /", "http://media_example.org/", "http://-media.example.org/", "http://media.example.org\0/",
     ],
 )  # fmt: skip
-def test_addresses_that_are_not_taken(world: World, url: str) -> None:
+def test_rejected_urls(world: World, url: str) -> None:
     refused(world.fetcher(), url)
     assert not world.looked_up and not world.connected
 
 
-def test_an_address_on_the_list_is_read_in_one_way() -> None:
+def test_an_allowed_url_is_parsed_in_one_way() -> None:
     allowed: Any = {"schemes": ("http", "https"), "ports": (80, 443, 8080), "hosts": ("media.example.org", "1.2.3.4")}
     target = read_url("HTTP://Media.Example.ORG:8080/a%20b/../c?x=@y&z#t=3", **allowed)
     assert (target.scheme, target.host, target.port, target.path) == (
@@ -156,7 +156,7 @@ def test_an_address_on_the_list_is_read_in_one_way() -> None:
     "64:ff9b:1::1 fe80::1 fe80::1%eth0 fec0::1 fc00::1 fd12::1 ff02::1 2002:7f00:1:: 2002:808:808:: 2001::1 "
     "2001:db8::1 3fff::1 100::1 5f00::1 2606:4700::1%eth0 localhost 1 0x7f000001 127.1".split(),
 )
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_private_addresses(address: str) -> None:
     assert not is_public(address)
 
 
@@ -172,8 +172,8 @@ def test_one_private_record_among_public_ones(world: World) -> None:
     assert "not of the public Internet" in said and not world.connected
 
 
-def test_the_address_is_looked_up_once_and_kept(world: World) -> None:
-    """A name that is public when it is checked and private when it is connected to changes nothing."""
+def test_the_host_is_looked_up_once(world: World) -> None:
+    """DNS rebinding: public when checked, private at the next lookup."""
     lookup = world.lookup
 
     def rebinding(host: str, port: int) -> list[tuple[Any, ...]]:
@@ -193,7 +193,7 @@ def test_the_address_is_looked_up_once_and_kept(world: World) -> None:
     refused(fetcher, "http://media.example.org/a", UnreadableMedia)
 
 
-def test_no_proxy_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     world.hosts["a.b.cdn.example.org"] = [PUBLIC]
@@ -234,7 +234,7 @@ def to(where: str, status: int = 302) -> Reply:
     return answering(f"HTTP/1.1 {status} Found\nLocation: {where}\nContent-Length: 0\n")
 
 
-def test_redirects_are_followed_on_the_list(world: World) -> None:
+def test_redirects_to_allowed_hosts_are_followed(world: World) -> None:
     world.hosts["x.cdn.example.org"] = ["8.8.8.8"]
     world.replies = [to("/other?a=b", 301), to("http://x.cdn.example.org/c", 307), OK]
     assert world.fetcher().fetch("http://media.example.org/") == b"hello"
@@ -252,7 +252,7 @@ def test_redirects_are_followed_on_the_list(world: World) -> None:
         "gopher://media.example.org/", "data:text/plain,x", "///127.0.0.1/", "/\\127.0.0.1/x",
     ],
 )  # fmt: skip
-def test_redirects_are_checked_like_the_first_address(world: World, where: str) -> None:
+def test_redirects_are_checked_like_the_url(world: World, where: str) -> None:
     world.replies = [to(where), OK]
     try:
         world.fetcher().fetch("http://media.example.org/")
@@ -261,14 +261,14 @@ def test_redirects_are_checked_like_the_first_address(world: World, where: str) 
     assert all(one == (PUBLIC, 80) for one in world.connected), "nobody else was asked"
 
 
-def test_a_redirect_to_a_name_of_a_private_address(world: World) -> None:
+def test_a_redirect_to_a_host_with_a_private_address(world: World) -> None:
     world.hosts["in.cdn.example.org"] = ["192.168.0.10"]
     world.replies = [to("http://in.cdn.example.org/")]
     refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
     assert len(world.connected) == 1
 
 
-def test_redirects_without_end(world: World) -> None:
+def test_endless_redirects(world: World) -> None:
     world.replies = [to("/again") for _ in range(10)]
     assert "more than 3 times" in refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
     assert len(world.connected) == 4
@@ -330,14 +330,14 @@ def test_sizes_are_counted_while_reading(world: World) -> None:
         lambda sock, _: None,
     ],
 )
-def test_answers_that_are_none(world: World, reply: Reply) -> None:
+def test_invalid_responses(world: World, reply: Reply) -> None:
     world.replies = [reply, OK]
     fetcher = world.fetcher(url_max_bytes=100_000)
     refused(fetcher, "http://media.example.org/", UnreadableMedia)
     assert fetcher.fetch("http://media.example.org/") == b"hello", "and the next one comes"
 
 
-def test_one_deadline_for_all(world: World) -> None:
+def test_one_deadline_covers_everything(world: World) -> None:
     def drip(sock: socket.socket, _: bytes) -> None:
         for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1000:
             sock.sendall(bytes([byte]))
@@ -350,7 +350,7 @@ def test_one_deadline_for_all(world: World) -> None:
         assert time.monotonic() - begun < 2
 
 
-def test_only_so_many_at_once(world: World) -> None:
+def test_concurrent_downloads_are_limited(world: World) -> None:
     release = threading.Event()
 
     def late(sock: socket.socket, asked: bytes) -> None:
@@ -371,7 +371,7 @@ def test_only_so_many_at_once(world: World) -> None:
     assert found == [b"hello"]
 
 
-def test_tls_is_for_the_name_and_goes_to_the_address(world: World, tmp_path: Path) -> None:
+def test_tls_verifies_the_name_and_connects_to_the_address(world: World, tmp_path: Path) -> None:
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
@@ -411,7 +411,7 @@ def test_tls_is_for_the_name_and_goes_to_the_address(world: World, tmp_path: Pat
     assert "certificate" in refused(strict, "https://media.example.org/", UnreadableMedia)
 
 
-def test_settings_that_make_no_sense() -> None:
+def test_invalid_settings() -> None:
     for wrong in ({"url_hosts": ("*.example.org",)}, {"url_hosts": ("http://a.org",)}, {"url_hosts": (".",)},
                   {"url_schemes": ("file",)}, {"url_seconds": 0.0}, {"url_seconds": float("nan")}, {"max_media": 0},
                   {"max_data_bytes": -1}, {"url_hosts": ("A.org",)}, {"decode_seconds": float("inf")}):  # fmt: skip
@@ -434,7 +434,7 @@ NETWORK = {
 }  # fmt: skip
 
 
-def test_nothing_else_in_the_package_fetches() -> None:
+def test_no_other_module_fetches() -> None:
     found: dict[str, set[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -453,7 +453,7 @@ def test_nothing_else_in_the_package_fetches() -> None:
     assert {"bounded_http.py", "serve/fetch.py", "serve/addresses.py", "evals/judge/http.py"} <= set(found)
 
 
-def test_ffmpeg_is_opened_in_one_place_and_may_read_files_only() -> None:
+def test_ffmpeg_is_opened_in_one_place_and_only_reads_files() -> None:
     """av.open knows dozens of protocols; of media it is called in media/source.py, with `file` as the only one.
 
     (live/reader.py opens the cameras and streams that the user of this machine names; a server does not import it.)

@@ -1,4 +1,4 @@
-"""Uploads: kept, listed, asked about, expired, and limited while they arrive."""
+"""Uploads: stored, listed, used, expired, and limited while they arrive."""
 
 import io
 import json
@@ -13,14 +13,14 @@ import pytest
 from videollama2.engine import Engine
 from videollama2.serve.app import create_app
 from videollama2.serve.errors import ApiError
-from videollama2.serve.files import FileStore, plain_name
+from videollama2.serve.files import FileStore, display_name
 from videollama2.serve.running import in_thread
 from videollama2.serve.settings import ServeSettings
 
 from .test_chat import ask, asking
 
 
-def test_a_file_is_kept_asked_about_and_deleted(client: Any, media: Path) -> None:
+def test_a_file_is_stored_used_and_deleted(client: Any, media: Path) -> None:
     with (media / "clip.mp4").open("rb") as file:
         kept = client.files.create(
             file=file, purpose="user_data", expires_after={"anchor": "created_at", "seconds": 90}
@@ -61,14 +61,14 @@ def test_pages_of_files(client: Any) -> None:
         ({"files": [("file", ("a", b"x")), ("file", ("b", b"y"))]}, "invalid_value"),
     ],
 )
-def test_uploads_that_are_none(url: str, form: dict[str, Any], code: str) -> None:
+def test_invalid_uploads(url: str, form: dict[str, Any], code: str) -> None:
     answer = httpx.post(f"{url}/v1/files", **form)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
-def test_names_are_only_shown() -> None:
-    assert plain_name("../../etc/passwd") == "passwd" and plain_name("C:\\a\\b.mp4") == "b.mp4"
-    assert plain_name("a\nb\x00.mp4") == "ab.mp4" and plain_name(None) == plain_name("/") == "upload"
+def test_names_are_only_displayed() -> None:
+    assert display_name("../../etc/passwd") == "passwd" and display_name("C:\\a\\b.mp4") == "b.mp4"
+    assert display_name("a\nb\x00.mp4") == "ab.mp4" and display_name(None) == display_name("/") == "upload"
 
 
 def test_the_store_has_limits_expires_and_outlives_the_server(tmp_path: Path) -> None:
@@ -96,15 +96,15 @@ def test_the_store_has_limits_expires_and_outlives_the_server(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("change", [{"expires_at": "soon"}, {"filename": 7}, {"bytes": True}, {"created_at": None}])
-def test_what_is_known_of_a_file_is_not_believed_blindly(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_metadata_of_a_file_are_verified(tmp_path: Path, change: dict[str, Any]) -> None:
     settings = ServeSettings(files_folder=tmp_path)
     one = FileStore(settings).add(io.BytesIO(b"x"), 1, "one", "user_data")
     (tmp_path / f"{one.id}.json").write_text(json.dumps({**vars(one), **change}))
     assert FileStore(settings).list() == []
 
 
-def test_a_temporary_folder_goes_when_the_server_stops(engine: Engine) -> None:
-    """By the lifespan's end: a process that is ended by SIGTERM runs nothing that waits for the interpreter's end."""
+def test_a_temporary_folder_is_deleted_when_the_server_stops(engine: Engine) -> None:
+    """By the lifespan: a process ended by SIGTERM runs no finalizers."""
     settings = ServeSettings(shutdown_seconds=5)
     app = create_app(engine, settings)
     with in_thread(app, settings) as (url, _):
@@ -115,7 +115,7 @@ def test_a_temporary_folder_goes_when_the_server_stops(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("folder", ["uploads", "spool"])
-def test_a_full_disk_is_told_as_such(url: str, app: Any, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(url: str, app: Any, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -131,7 +131,7 @@ def test_a_full_disk_is_told_as_such(url: str, app: Any, folder: str, monkeypatc
     assert httpx.post(f"{url}/v1/files", files={"file": ("a", b"x")}).status_code == 200
 
 
-def test_a_wrong_field_is_told_by_its_name(url: str) -> None:
+def test_an_unknown_field_is_named(url: str) -> None:
     sent: dict[str, Any] = {"files": {"file": ("a", b"x")}, "data": {"expires_after[seconds]": "0"}}
     for form, name in ((sent, "expires_after[seconds]"), ({"files": {"file": (None, "x")}}, "file")):
         error = httpx.post(f"{url}/v1/files", **form).json()["error"]

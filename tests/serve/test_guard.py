@@ -1,4 +1,4 @@
-"""Who may ask, and how much: on every route."""
+"""Authentication, origins, sizes and pace, on every route."""
 
 import base64
 import socket
@@ -37,7 +37,7 @@ def strict(strict_app: Any) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_every_route_asks_for_a_key(strict: httpx.Client, strict_app: Any) -> None:
+def test_every_route_needs_a_key(strict: httpx.Client, strict_app: Any) -> None:
     routes = [r for r in strict_app.routes if isinstance(r, Route)]
     places = {(method, r.path.replace("{", "").replace("}", "")) for r in routes for method in r.methods or ()}
     assert {path for _, path in places} >= {
@@ -64,7 +64,7 @@ def allowed(strict: httpx.Client) -> httpx.Client:
     return strict
 
 
-def test_names_and_origins(allowed: httpx.Client) -> None:
+def test_hosts_and_origins(allowed: httpx.Client) -> None:
     assert allowed.get("/health", headers={"Host": "evil.example"}).status_code == 421
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://["):
         assert allowed.get("/health", headers={"Origin": origin}).status_code == 403
@@ -77,14 +77,14 @@ def test_names_and_origins(allowed: httpx.Client) -> None:
     assert allowed.options("/v1/files", headers={"Origin": "https://evil.example", **ask}).status_code == 400
 
 
-def test_without_leave_no_page_of_others_may_call(url: str) -> None:
+def test_pages_of_other_origins_are_rejected_by_default(url: str) -> None:
     answer = httpx.options(
         f"{url}/v1/files", headers={"Origin": "https://x.example", "Access-Control-Request-Method": "POST"}
     )
     assert answer.status_code == 403 and "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_requests_have_numbers(allowed: httpx.Client) -> None:
+def test_requests_have_ids(allowed: httpx.Client) -> None:
     assert allowed.get("/health", headers={"X-Request-ID": "my-own-id-1"}).headers["X-Request-ID"] == "my-own-id-1"
     made = allowed.get("/health", headers={"X-Request-ID": "bad id!"}).headers["X-Request-ID"]
     assert made.startswith("req-")
@@ -96,7 +96,7 @@ def pieces(total: int, size: int = 4096) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize(("path", "most"), [("/v1/chat/completions", 70_000), ("/v1/files", 120_000)])
-def test_a_body_is_counted_while_it_comes(allowed: httpx.Client, path: str, most: int) -> None:
+def test_a_body_is_counted_while_it_arrives(allowed: httpx.Client, path: str, most: int) -> None:
     kind = {"Content-Type": "multipart/form-data; boundary=b" if path == "/v1/files" else "application/json"}
     declared = allowed.post(path, content=b"x" * (most + 1), headers=kind)
     assert declared.status_code == 413
@@ -114,7 +114,7 @@ def test_a_body_is_counted_while_it_comes(allowed: httpx.Client, path: str, most
     assert allowed.get("/health").status_code == 200
 
 
-def test_a_lying_length_and_packed_bodies(allowed: httpx.Client) -> None:
+def test_false_lengths_and_compressed_bodies(allowed: httpx.Client) -> None:
     packed = allowed.post("/v1/chat/completions", content=b"{}", headers={"Content-Encoding": "gzip"})
     assert packed.status_code == 415
     host, port = allowed.base_url.host, allowed.base_url.port
@@ -127,7 +127,7 @@ def test_a_lying_length_and_packed_bodies(allowed: httpx.Client) -> None:
             assert liar.recv(100).split()[1] in (b"400", b"413")
 
 
-def test_two_lengths_are_refused_and_nothing_after_them_is_read(allowed: httpx.Client) -> None:
+def test_two_lengths_are_rejected_and_the_rest_is_not_read(allowed: httpx.Client) -> None:
     host, port = allowed.base_url.host, allowed.base_url.port
     with socket.create_connection((host, port or 80), timeout=5) as liar:
         liar.sendall(
@@ -141,7 +141,7 @@ def test_two_lengths_are_refused_and_nothing_after_them_is_read(allowed: httpx.C
         assert said.count(b"HTTP/1.1") == 1 and b"two_lengths" in said
 
 
-def test_a_body_that_drips_is_given_up(allowed: httpx.Client) -> None:
+def test_a_slow_body_times_out(allowed: httpx.Client) -> None:
     host, port = allowed.base_url.host, allowed.base_url.port
     with socket.create_connection((host, port or 80), timeout=5) as slow:
         slow.sendall(
@@ -153,7 +153,7 @@ def test_a_body_that_drips_is_given_up(allowed: httpx.Client) -> None:
         assert time.monotonic() - started < 3
 
 
-def test_headers_that_drip_are_given_up(allowed: httpx.Client) -> None:
+def test_slow_headers_time_out(allowed: httpx.Client) -> None:
     host, port = allowed.base_url.host, allowed.base_url.port
     used = f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {KEYS[0]}\r\n\r\n"
     for before in ("", used):
@@ -182,12 +182,12 @@ def test_too_many_media(allowed: httpx.Client) -> None:
         {"file_seconds": float("inf")},
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
+def test_invalid_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         replace(ServeSettings(), **wrong)
 
 
-def test_what_the_guard_says_has_no_paths(allowed: httpx.Client, tmp_path: Path) -> None:
+def test_the_guards_errors_have_no_paths(allowed: httpx.Client, tmp_path: Path) -> None:
     for path in ("/v1/files/../../etc/passwd", "/v1/files/%2e%2e%2fx", "/v1/files/file-" + "0" * 32):
         answer = allowed.get(path)
         assert answer.status_code == 404 and "/" not in answer.json()["error"]["message"]

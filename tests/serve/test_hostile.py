@@ -1,4 +1,4 @@
-"""The attack of benchmarks/hostile.py, small: a server holds, and what it is made of would notice if it did not."""
+"""A small run of benchmarks/hostile.py: the server survives, and the script would notice if it did not."""
 
 import importlib.util
 import random
@@ -27,7 +27,7 @@ def hostile() -> Any:
     return module
 
 
-def test_forty_media_and_forty_requests(hostile: Any, engine: Engine) -> None:
+def test_forty_files_and_forty_requests(hostile: Any, engine: Engine) -> None:
     settings = ServeSettings(
         limits=RequestLimits(media_workers=2, decode_seconds=20), cache_bytes=0, shutdown_seconds=5
     )
@@ -40,7 +40,7 @@ def test_forty_media_and_forty_requests(hostile: Any, engine: Engine) -> None:
     assert not [one for one in processes if one is not None and one.poll() is None], "none is left behind"
 
 
-def test_what_would_be_noticed(hostile: Any) -> None:
+def test_failures_would_be_noticed(hostile: Any) -> None:
     report = hostile.Report(good=3)
     assert report.passed()
     for name, what in (("wrong", ["x"]), ("failures", ["x"]), ("leaks", ["x"]), ("left", 1), ("good", 0)):
@@ -59,7 +59,7 @@ def test_what_would_be_noticed(hostile: Any) -> None:
     assert attack.report.statuses["media"] == Counter({400: 3, 500: 1})
 
 
-def test_mutations_come_from_the_seed_alone(hostile: Any) -> None:
+def test_mutations_depend_only_on_the_seed(hostile: Any) -> None:
     data, other = bytes(range(256)) * 8, b"other" * 100
     found = [hostile.mutated(data, random.Random(i), other) for i in range(200)]
     assert found == [hostile.mutated(data, random.Random(i), other) for i in range(200)]

@@ -1,4 +1,4 @@
-"""Media parts of requests: what is taken, what is refused, and that a refusal costs nothing."""
+"""Media parts of requests: what is accepted, what is rejected, and that rejecting is cheap."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from videollama2.text.conversations import Media
 
 
 class Store:
-    """Files of one folder, by their names."""
+    """Files of a folder by name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked = folder, list[str]()
@@ -31,7 +31,7 @@ class Store:
 
 
 class OneAddress:
-    """A fetcher of which only the call is of interest."""
+    """A fetcher that records its calls."""
 
     def __init__(self) -> None:
         self.fetched: list[tuple[str, int]] = []
@@ -117,14 +117,14 @@ def test_urls_are_off_without_a_fetcher_and_go_through_it(intake: MediaIntake, m
         "data:video/mp4;base64,%59%51",
     ],
 )  # fmt: skip
-def test_data_urls_that_are_none(intake: MediaIntake, value: str) -> None:
+def test_invalid_data_urls(intake: MediaIntake, value: str) -> None:
     with pytest.raises(UsageError) as caught:
         intake.media(part("video_url", value))
     assert "YQ==" not in str(caught.value)
 
 
-def test_padding_between_pieces_is_seen(media: Path) -> None:
-    """Base64 is decoded in pieces; each on its own would be valid here."""
+def test_padding_between_chunks_is_detected(media: Path) -> None:
+    """Base64 is decoded in chunks; each chunk alone would be valid here."""
     intake = MediaIntake(RequestLimits(), None)
     whole = base64.b64encode(bytes(range(256)) * 12288).decode()  # 4 MiB of text: four pieces
     assert intake.media(part("video_url", "data:video/mp4;base64," + whole)).source == bytes(range(256)) * 12288
@@ -133,7 +133,7 @@ def test_padding_between_pieces_is_seen(media: Path) -> None:
         intake.media(part("video_url", "data:video/mp4;base64," + joined))
 
 
-def test_sizes_are_refused_before_memory_grows() -> None:
+def test_sizes_are_rejected_before_memory_grows() -> None:
     intake = MediaIntake(RequestLimits(max_data_bytes=1 << 20), None)
     text = "data:video/mp4;base64," + "A" * (64 << 20)
     tracemalloc.start()
@@ -173,7 +173,7 @@ def test_number_and_sum_of_media(intake: MediaIntake) -> None:
         {"mm_processor_kwargs": {"fps": 9}},
     ],
 )  # fmt: skip
-def test_wishes_only_lower_what_the_server_allows(intake: MediaIntake, wish: dict[str, Any]) -> None:
+def test_options_only_lower_the_servers_limits(intake: MediaIntake, wish: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         intake.media(part("video_url", url(b"abc"), **wish))
     assert len(str(caught.value)) < 300
@@ -204,14 +204,14 @@ def test_wishes_only_lower_what_the_server_allows(intake: MediaIntake, wish: dic
         {"type": "file", "file": {"file_data": "/etc/passwd"}},
     ],
 )  # fmt: skip
-def test_parts_that_are_none(intake: MediaIntake, given: Any) -> None:
+def test_invalid_parts(intake: MediaIntake, given: Any) -> None:
     with pytest.raises(UsageError) as caught:
         intake.media(given)
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
     assert not intake._files.asked  # type: ignore[union-attr]
 
 
-def test_files_that_are_not_there(intake: MediaIntake) -> None:
+def test_missing_files(intake: MediaIntake) -> None:
     with pytest.raises(MediaNotFound):
         intake.media({"type": "file", "file": {"file_id": "file-other"}})
     with pytest.raises(UsageError, match="stores no files"):
@@ -228,7 +228,7 @@ def decoding() -> Iterator[Decoding]:
     made.close()
 
 
-def test_no_path_in_what_the_pool_says(decoding: Decoding, media: Path, tmp_path: Path) -> None:
+def test_the_pools_errors_have_no_paths(decoding: Decoding, media: Path, tmp_path: Path) -> None:
     clip = decoding.open_clip(UploadedFile(media / "clip.mp4", "file-abc"))
     assert clip.source == "file-abc" and str(media) not in json.dumps([clip.notes, clip.losses])
     assert decoding.open_clip((media / "still.png").read_bytes()).source == "the medium"
@@ -245,7 +245,7 @@ def test_no_path_in_what_the_pool_says(decoding: Decoding, media: Path, tmp_path
 
 
 @pytest.mark.parametrize("medium", ["clip.mp4", Path("clip.mp4"), ["a.png"], None, 3])
-def test_the_pool_opens_nothing_but_what_came_in(decoding: Decoding, medium: Any) -> None:
+def test_the_pool_opens_only_uploads_and_bytes(decoding: Decoding, medium: Any) -> None:
     with pytest.raises(UsageError, match="an uploaded file or bytes"):
         decoding.open_clip(medium)
 

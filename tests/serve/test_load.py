@@ -1,4 +1,4 @@
-"""The loads of benchmarks/serving.py, short: all are answered or refused at once, and memory stays flat."""
+"""Short loads of benchmarks/serving.py: every request is answered or rejected at once, and memory stays flat."""
 
 import argparse
 import asyncio

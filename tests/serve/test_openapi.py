@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the server does: schemathesis asks by it, right and wrong, and reads the replies."""
+"""The OpenAPI document matches the server: schemathesis sends valid and invalid requests and checks the responses."""
 
 import json
 import warnings
@@ -42,7 +42,7 @@ def document(url: str) -> dict[str, Any]:
     return found
 
 
-def test_every_route_is_in_it(document: dict[str, Any]) -> None:
+def test_every_route_is_documented(document: dict[str, Any]) -> None:
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert listed == set(PLACES)
 
@@ -52,7 +52,7 @@ WRONG = [("POST", "/v1/chat/completions"), ("POST", "/v1/files"), ("GET", "/v1/f
 
 
 @pytest.mark.parametrize(("mode", "place"), [*((GOOD, p) for p in PLACES), *((BAD, p) for p in WRONG)], ids=str)
-def test_replies_are_as_it_says(url: str, document: dict[str, Any], mode: Any, place: tuple[str, str]) -> None:
+def test_responses_match_the_document(url: str, document: dict[str, Any], mode: Any, place: tuple[str, str]) -> None:
     method, path = place
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
@@ -69,7 +69,7 @@ def test_replies_are_as_it_says(url: str, document: dict[str, Any], mode: Any, p
     check()
 
 
-def test_it_names_what_is_taken(document: dict[str, Any]) -> None:
+def test_it_lists_the_parameters(document: dict[str, Any]) -> None:
     asked = document["components"]["schemas"]["ChatRequest"]
     assert asked["additionalProperties"] is False and {"model", "messages"} == set(asked["required"])
     assert {"temperature", "top_p", "seed", "stop", "logprobs", "stream", "protocol", "strict"} <= set(

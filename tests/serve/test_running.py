@@ -1,4 +1,4 @@
-"""A server's life: starting, figures, stopping with grace, TLS, the command line."""
+"""The life of a server: start, metrics, graceful shutdown, TLS, the command line."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from videollama2.serve.settings import RequestLimits, ServeSettings
 from .test_chat import ask, asking, until, video
 
 
-def test_figures(client: Any, url: str, media: Path) -> None:
+def test_metrics(client: Any, url: str, media: Path) -> None:
     for _ in range(2):
         ask(client, asking(video(media / "clip.mp4", end=0.9)))
     text = httpx.get(f"{url}/metrics")
@@ -39,14 +39,14 @@ def test_figures(client: Any, url: str, media: Path) -> None:
     assert values[f"videollama2_http_requests_total{{{route}}}"] >= 2
     assert values["process_resident_memory_bytes"] > 1e6
     httpx.get(f"{url}/no/such/{'x' * 50}")
-    assert "xxx" not in httpx.get(f"{url}/metrics").text  # no figure per address that somebody makes up
+    assert "xxx" not in httpx.get(f"{url}/metrics").text  # no metric per made-up route
 
 
 @pytest.mark.parametrize(("grace", "tokens", "whole"), [(30.0, 200, True), (0.2, 3000, False)])
-def test_a_server_that_stops_ends_its_streams(
+def test_shutdown_ends_streams(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, grace: float, tokens: int, whole: bool
 ) -> None:
-    """Those that are complete in time end as always, the others with an error event; each with [DONE]."""
+    """Those that finish in time end normally, the others with an error event; all with [DONE]."""
     monkeypatch.setattr(engine.runner, "stop_ids", [])
     settings = ServeSettings(shutdown_seconds=grace, max_tokens=3000, limits=RequestLimits(media_workers=1))
     app = create_app(engine, settings)
@@ -88,7 +88,7 @@ def test_health_while_stopping_and_broken(engine: Engine) -> None:
         assert (client.get("/health").status_code, client.get("/ready").status_code) == (503, 503)
 
 
-def test_logs_have_no_content_unless_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_have_no_content_by_default(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     from starlette.testclient import TestClient
 
     secret = "the heron is at the window"

@@ -1,4 +1,4 @@
-"""A browser, and our server with a tiny model in it; both start once."""
+"""A browser, and our server with a tiny model; both start once."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ SWITCHES = [
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium without a window; where there is none, what needs it is skipped, and says so."""
+    """Headless Chromium; if it is not installed, these tests are skipped with a reason."""
     if find_spec("playwright") is None:
         pytest.skip("the page is tested in a browser: pip install playwright")
     if BROWSER is None:
@@ -63,7 +63,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tiny_folder: Path) -> Iterator[Server]:
-    """Our own server over real HTTP. Its model is real; what it says is WORD, over and over."""
+    """Our server over real HTTP. Its model is real, but repeats WORD."""
     engine = videollama2.load(tiny_folder, device="cpu", dtype="float32")
     word = engine.processor.tokenizer(WORD)["input_ids"]
     assert len(word) == 1
@@ -77,7 +77,7 @@ def server(tiny_folder: Path) -> Iterator[Server]:
 
 @dataclass
 class Visit:
-    """A page that is open, and what happened on it.
+    """An open page, and a record of what happened on it.
 
     Attributes:
         asked: bodies of the questions that were sent. uploads: how many files were. requests: every address.
@@ -92,7 +92,7 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Load the page, and forget what happened before."""
+        """Load the page, and clear the record."""
         for kept in (self.asked, self.requests, self.complaints):
             kept.clear()
         self.uploads = 0
@@ -100,7 +100,7 @@ class Visit:
         self.page.wait_for_selector('#server[data-state="well"]')
 
     def choose(self, *files: Any) -> None:
-        """Choose a clip, and wait until it can be asked about."""
+        """Choose a clip, and wait until it is uploaded."""
         self.page.set_input_files("#file", files)
         self.page.wait_for_selector("#ask:not([disabled])")
 
@@ -114,7 +114,7 @@ class Visit:
         return turn
 
     def pictures(self, turn: Any, number: int) -> Any:
-        """The pictures of a receipt, once that many are painted."""
+        """The frames of a receipt, once `number` of them are painted."""
         turn.locator(f".frames li:nth-child({number}) canvas").wait_for()
         return turn.locator(".frames canvas")
 
@@ -124,7 +124,7 @@ DESK = {"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce"}
 
 @contextlib.contextmanager
 def visiting(browser: Any, server: Server, **context: Any) -> Iterator[Visit]:
-    """A page in a window of its own, which remembers what happens on it."""
+    """A page in its own window, with a record of what happens on it."""
     opened = browser.new_context(**{**DESK, **context})
     opened.set_default_timeout(30_000)
     visit = Visit(opened.new_page(), server.url)
@@ -153,7 +153,7 @@ def window(browser: Any, server: Server) -> Iterator[Visit]:
 
 @pytest.fixture
 def visit(window: Visit, server: Server) -> Iterator[Visit]:
-    """The page as it is when one comes to it; a new window for every test would take longer than the tests."""
+    """The page, freshly loaded; a new window per test would be slow."""
     window.begin()
     yield window
     window.page.unroute_all()

@@ -16,7 +16,7 @@ FILES = {file.path: file for file in page_files()}
 SCRIPTS = sorted(path for path in FILES if path.endswith(".js"))
 
 
-def test_every_file_is_served_under_the_policy() -> None:
+def test_every_file_is_served_with_the_policy() -> None:
     app = FastAPI()
     add_page(app)
     client = TestClient(app)
@@ -29,7 +29,7 @@ def test_every_file_is_served_under_the_policy() -> None:
     assert client.post("/").status_code == 405
 
 
-def test_the_page_names_only_what_is_served() -> None:
+def test_the_page_refers_only_to_served_files() -> None:
     page = FILES["/"].content.decode()
     named = re.findall(r'(?:src|href)="(ui/[^"]+)"', page)
     named += [
@@ -40,21 +40,21 @@ def test_the_page_names_only_what_is_served() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS)
-def test_scripts_make_no_html_of_text(path: str) -> None:
+def test_scripts_never_parse_html(path: str) -> None:
     text = FILES[path].content.decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), "everything comes from our own server"
     assert len(text.splitlines()) <= 420
 
 
-def test_every_id_that_a_script_asks_for_is_on_the_page() -> None:
+def test_every_id_in_the_scripts_is_on_the_page() -> None:
     ids = set(re.findall(r'\sid="([^"]+)"', FILES["/"].content.decode()))
     asked = {name for path in SCRIPTS for name in re.findall(r'byId\("([^"]+)"\)', FILES[path].content.decode())}
     assert asked <= ids
 
 
-def test_every_error_of_ours_that_a_clip_can_cause_is_explained() -> None:
-    """A new error in the tree must get its words on the page."""
+def test_every_error_that_a_clip_can_cause_is_explained() -> None:
+    """A new error in the tree needs an explanation on the page."""
     from videollama2 import errors
 
     words = FILES["/ui/words.js"].content.decode()

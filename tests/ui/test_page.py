@@ -1,4 +1,4 @@
-"""The page in a browser, with our own server behind it: what a person does, and what is then on the screen."""
+"""The page in a browser with our own server: what a user does, and what the page then shows."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_upload_ask_receipt_follow_up(visit: Visit, clip: Path) -> None:
     assert not visit.complaints
 
 
-def test_the_answer_comes_in_pieces_and_can_be_stopped(visit: Visit, server: Server, clip: Path) -> None:
+def test_the_answer_streams_and_can_be_stopped(visit: Visit, server: Server, clip: Path) -> None:
     page = visit.page
     visit.choose(clip)
     server.pause[0] = 0.5
@@ -63,7 +63,7 @@ def test_the_answer_comes_in_pieces_and_can_be_stopped(visit: Visit, server: Ser
     assert visit.asked[1]["messages"][1]["content"], "what was said until then is part of the conversation"
 
 
-def test_range_and_sound_are_asked_for(visit: Visit, clip: Path) -> None:
+def test_range_and_audio_settings_are_sent(visit: Visit, clip: Path) -> None:
     page = visit.page
     visit.choose(clip)
     page.wait_for_selector(".with-wave")
@@ -100,7 +100,7 @@ def test_a_broken_file_is_explained(visit: Visit) -> None:
     assert visit.page.input_value("#question") == "What is this?", "the question can be asked again"
 
 
-def test_errors_are_words_and_the_page_goes_on(visit: Visit, clip: Path) -> None:
+def test_errors_are_explained_and_the_page_still_works(visit: Visit, clip: Path) -> None:
     page = visit.page
     visit.choose(clip)
 
@@ -125,7 +125,7 @@ def test_errors_are_words_and_the_page_goes_on(visit: Visit, clip: Path) -> None
     assert visit.ask("Again?").locator(".words").count() == 1
 
 
-def test_whatever_is_said_stays_text(visit: Visit, clip: Path) -> None:
+def test_all_text_stays_text(visit: Visit, clip: Path) -> None:
     page = visit.page
     receipt = {
         "model": HOSTILE, "protocol": HOSTILE, "device": HOSTILE, "dtype": HOSTILE, "prompt_tokens": 1,
@@ -160,7 +160,7 @@ def test_a_recording_is_a_clip(visit: Visit) -> None:
     assert turn.locator(".error").count() == 0 and visit.pictures(turn, 4).count() == 4
 
 
-def test_pictures_and_sounds_are_clips_too(visit: Visit, media: Path) -> None:
+def test_images_and_audio_files_are_clips_too(visit: Visit, media: Path) -> None:
     visit.choose(media / "still.png")
     still = visit.ask("What is this?")
     assert "Saw the image" in still.inner_text() and visit.pictures(still, 1).count() == 1
@@ -178,7 +178,7 @@ def test_the_example_needs_no_file(visit: Visit) -> None:
     visit.page.wait_for_selector(".receipt")
 
 
-def test_nothing_comes_from_elsewhere(visit: Visit, server: Server, clip: Path) -> None:
+def test_nothing_is_loaded_from_elsewhere(visit: Visit, server: Server, clip: Path) -> None:
     visit.choose(clip)
     visit.ask("What is this?")
     assert all(each.startswith((server.url, f"blob:{server.url}")) for each in visit.requests)

@@ -159,7 +159,7 @@ def add_generation_flags(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="make sampling reproducible")
 
 
-def request(paths: Sequence[str], question: str, args: argparse.Namespace) -> "Request":
+def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) -> "Request":
     """The request that the flags describe, validated before a model is loaded for it.
 
     Raises:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         )
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
-        request = arguments.request(paths, question, args)
+        request = arguments.request_from(paths, question, args)
         subtitles = None if args.subtitles is None else read_subtitles(Path(args.subtitles))
         engine = arguments.load_engine(args, on_stage)
         notes: list[str] = []
@@ -63,15 +63,15 @@ def run(args: argparse.Namespace) -> int:
                 terminal.write(text)
     answer = with_notes(stream.answer, *notes)
     if args.json:
-        terminal.write_json(answer.to_dict())
+        terminal.print_json(answer.to_dict())
         return 0
     terminal.write("\n")
     if args.receipt:
-        terminal.say(summary(answer), style="dim")
+        terminal.say(receipt_text(answer), style="dim")
     return 0
 
 
-def summary(answer: Any) -> str:
+def receipt_text(answer: Any) -> str:
     """The receipt in a few lines."""
     receipt = answer.receipt
     lines = [f"{receipt.model} · protocol {receipt.protocol} · {receipt.device} {receipt.dtype}"]

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose)
     paths, question = split(args.words, QUESTION)
     listed = find_files(paths)
-    request = arguments.request([str(listed[0].path)], question, args)
+    request = arguments.request_from([str(listed[0].path)], question, args)
     suffixes = formats(args.format)
     limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     quiet, out = args.quiet or args.json, Path(args.out)
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
     counted = {status: done.counted(status) for status in (DONE, PARTLY, FAILED)}
     if args.json:
-        terminal.write_json({**counted, "reused": done.reused, "folder": str(done.folder)})
+        terminal.print_json({**counted, "reused": done.reused, "folder": str(done.folder)})
     else:
         for line in done.lines:
             if line["status"] != DONE:

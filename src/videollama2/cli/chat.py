@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
 from . import arguments, terminal
-from .ask import summary
+from .ask import receipt_text
 
 if TYPE_CHECKING:
     from ..generation.session import Session
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Read turns from standard input, stream answers to standard output."""
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
-        request = arguments.request(args.media, "", args)
+        request = arguments.request_from(args.media, "", args)
         session = arguments.load_engine(args, on_stage).open(request, on_stage=on_stage)
         on_stage("thinking")  # from here on the terminal is the user's
     interactive = sys.stdin.isatty() and not args.json
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if line == "/new":
             session.forget()
         elif line == "/receipt":
-            terminal.say(summary(answer) if answer else "no question yet", style="dim")
+            terminal.say(receipt_text(answer) if answer else "no question yet", style="dim")
         else:
             try:
                 answer = _answer(session, line, args.json)
@@ -83,7 +83,7 @@ def _answer(session: "Session", line: str, as_json: bool) -> "Answer":
         if not as_json:
             terminal.write(text)
     if as_json:
-        terminal.write_json(stream.answer.to_dict())
+        terminal.print_json(stream.answer.to_dict())
     else:
         terminal.write("\n")
     return stream.answer

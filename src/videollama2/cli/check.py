@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
             args.model, args.clip, frames=args.frames, dtype=args.dtype, device=args.device, base=args.base,
             protocol=args.protocol, new_tokens=args.max_new_tokens,
         )  # fmt: skip
-    terminal.write_json(made.to_dict()) if args.json else print(render(made))
+    terminal.print_json(made.to_dict()) if args.json else print(report_text(made))
     if made.problems:
         return WeightsError.exit_code
     return 0 if made.fits else 1
 
 
-def render(plan: "ModelCheck") -> str:
+def report_text(plan: "ModelCheck") -> str:
     """The report as text."""
     units = {"num_frames": "{:,} frames", "vocabulary": "{:,} token ids"}
     parts = [units.get(key, "{}").format(value) for key, value in plan.summary.items()]

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     with _bar(args.json) as progress:
         result = convert(args.source, args.target, layout=args.to, progress=progress)
     if args.json:
-        terminal.write_json(result.to_dict())
+        terminal.print_json(result.to_dict())
         return 0
     if result.already_done:
         print(f"{args.target} already holds the result of this conversion; nothing to do")

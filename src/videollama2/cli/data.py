@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         paths = write_report(found, folder, args.records)
     if args.json:
-        terminal.write_json(as_json(found))
+        terminal.print_json(as_json(found))
     else:
         print(terminal.harmless(table(found)))
         clean = ", ".join(str(path) for name, path in paths.items() if name.startswith("clean"))

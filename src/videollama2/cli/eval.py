@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
             print(terminal.harmless(brief(done.summary)))
             terminal.say(f"results: {done.folder}")
     if args.json:
-        terminal.write_json(summaries)
+        terminal.print_json(summaries)
     return 0
 
 
@@ -219,9 +219,9 @@ def run_list(args: argparse.Namespace) -> int:
     from ..evals.registry import benchmark, benchmarks
 
     chosen = [benchmark(name) for name in args.benchmarks] or list(benchmarks().values())
-    listed = [described(each, None if args.data is None else Path(args.data)) for each in chosen]
+    listed = [benchmark_files(each, None if args.data is None else Path(args.data)) for each in chosen]
     if args.json:
-        terminal.write_json(listed)
+        terminal.print_json(listed)
         return 0
     for each in listed:
         print(terminal.harmless(f"{each['name']:<16} {each['title']} · {each['kind']} · {each['metric']}"))
@@ -233,7 +233,7 @@ def run_list(args: argparse.Namespace) -> int:
     return 0
 
 
-def described(benchmark: Any, data: Path | None) -> dict[str, Any]:
+def benchmark_files(benchmark: Any, data: Path | None) -> dict[str, Any]:
     """A benchmark as plain data; `there` says whether each file exists in `data`."""
     folder = None if data is None else data_folder(data, benchmark.name, alone=True)
     needs = [

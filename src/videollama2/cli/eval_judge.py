@@ -99,11 +99,11 @@ def run(args: argparse.Namespace) -> int:
         judged += done.states.get("judged", 0)
         summaries[str(folder)] = {**summary, "states": dict(done.states), "spent": done.manifest["spent"]}
         if not args.json:
-            print(terminal.harmless(table(folder.name, summaries[str(folder)])))
+            print(terminal.harmless(verdict_table(folder.name, summaries[str(folder)])))
             if done.first_error is not None:
                 terminal.say(f"{folder.name}: some have no verdict; first error: {done.first_error}", "yellow")
     if args.json:
-        terminal.write_json(summaries)
+        terminal.print_json(summaries)
     return 0 if judged else VideoLlama2Error.exit_code  # no verdict at all is a failure
 
 
@@ -111,7 +111,7 @@ def _named(name: str, update: terminal.Update) -> Callable[[int, int], None]:
     return lambda done, total: update(done, total, name)
 
 
-def table(name: str, summary: Mapping[str, Any]) -> str:
+def verdict_table(name: str, summary: Mapping[str, Any]) -> str:
     """Figures, agreement and bias as lines of text."""
     lines = [name]
     for f in summary["figures"]:

@@ -111,7 +111,7 @@ def run_report(args: argparse.Namespace) -> int:
         if not args.json:
             print(terminal.harmless(text), end="")
     if args.json:
-        terminal.write_json(next(iter(summaries.values())) if len(summaries) == 1 else summaries)
+        terminal.print_json(next(iter(summaries.values())) if len(summaries) == 1 else summaries)
     return 0
 
 
@@ -168,7 +168,7 @@ def run_compare(args: argparse.Namespace) -> int:
         terminal.say(f"skipped, because only one side has it: {', '.join(alone)}")
     found = [compare(ComparedRun.read(first[name]), ComparedRun.read(second[name]), benchmark(name)) for name in shared]
     if args.json:
-        terminal.write_json(found[0] if len(found) == 1 else found)
+        terminal.print_json(found[0] if len(found) == 1 else found)
     else:
         print(terminal.harmless("\n".join(map(compared_markdown, found))), end="")
     return 0

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the card."""
     terminal.log_to_terminal(False)
     found = overview() if args.model is None else about(args.model)
-    terminal.write_json(found) if args.json else print(_text(found))
+    terminal.print_json(found) if args.json else print(_text(found))
     return 0
 
 

@@ -124,6 +124,6 @@ def _show(answer: "Answer", second: float, as_json: bool, times: dict[str, Any])
     from ..live.windows import clock_time
 
     if as_json:
-        terminal.write_json({**times, **answer.to_dict()})
+        terminal.print_json({**times, **answer.to_dict()})
     else:
         terminal.write(f"[{clock_time(second)}] {' '.join(answer.text.split())}\n")

@@ -41,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
 
         dtype = "auto" if args.dtype == "auto" else choose("cpu", args.dtype).dtype
         made = stages.merge(args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype)
-    terminal.write_json({"folder": str(made)}) if args.json else print(f"{made} is a complete model")
+    terminal.print_json({"folder": str(made)}) if args.json else print(f"{made} is a complete model")
     return 0

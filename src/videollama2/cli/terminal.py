@@ -53,7 +53,7 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def write_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One line of JSON on standard output, in ASCII, which every reader and terminal can take."""
     sys.stdout.write(dumps_line(value) + "\n")
     sys.stdout.flush()

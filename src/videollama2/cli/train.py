@@ -105,12 +105,12 @@ def run(args: argparse.Namespace) -> int:
         from ..preflight.dry_run import dry_run
 
         found = dry_run(sources, phase, settings, args.output)
-        terminal.write_json(found.to_dict()) if args.json else terminal.write(found.text() + "\n")
+        terminal.print_json(found.to_dict()) if args.json else terminal.write(found.text() + "\n")
         return 0
     with _resumable(args.phase, args.output):
         summary = train(sources, phase, settings, args.output, resume=args.resume, device=args.device, quiet=args.json)
     if os.environ.get("RANK", "0") == "0":
-        terminal.write_json(summary) if args.json else terminal.write(_summary(summary))
+        terminal.print_json(summary) if args.json else terminal.write(_summary(summary))
     return 0
 
 

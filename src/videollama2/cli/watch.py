@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import MediaError, UsageError
 from . import arguments, terminal
-from .ask import summary
+from .ask import receipt_text
 
 _EPILOG = """examples:
   videollama2 watch lecture.mp4 "What happens here?"                      an answer per 30 s, then a summary
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from ..subtitles import FORMATS, read_subtitles, render_subtitles, write_subtitles
 
     terminal.log_to_terminal(args.verbose)
-    request = arguments.request([args.medium], args.question, args)
+    request = arguments.request_from([args.medium], args.question, args)
     out = None if args.out is None else Path(args.out)
     if out is not None and out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
@@ -76,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
         write_subtitles(out, found.subtitles)
         terminal.say(f"subtitles: {out}")
     if args.json:
-        terminal.write_json(found.to_dict())
+        terminal.print_json(found.to_dict())
     elif found.summary is not None and len(found.windows) > 1:
         terminal.write(f"\n{found.summary.text}\n")
     if args.receipt and not args.json:
         if found.summary is not None:
-            terminal.say(summary(found.summary), style="dim")
+            terminal.say(receipt_text(found.summary), style="dim")
         else:
             answers = [window.answer for window in found.windows if window.answer is not None]
-            terminal.say("\n".join(map(summary, answers)), style="dim")
+            terminal.say("\n".join(map(receipt_text, answers)), style="dim")
     return 0 if all(window.answer is not None for window in found.windows) else MediaError.exit_code

@@ -1,7 +1,7 @@
 """Which URLs media may be downloaded from: one parser, and one table of networks that are never contacted.
 
-text ── read_url ──► Target (scheme, host, port, path)    one strict grammar, which no other parser reads differently
-host ── resolve ──► IP addresses, all of them public      connected to directly, never looked up again
+text ── read_url ──► Target (scheme, host, port, path)      one strict grammar, which no other parser reads differently
+host ── public_addresses ──► IP addresses, all public        connected to directly, never looked up again
 """
 
 import ipaddress
@@ -117,7 +117,7 @@ def is_public(address: str) -> bool:
     return found.scope_id is None and found in _PUBLIC_6 and not any(found in net for net in _NOT_PUBLIC_6)
 
 
-def resolve(target: Target, deadline: float, lookup: Lookup | None = None) -> list[str]:
+def public_addresses(target: Target, deadline: float, lookup: Lookup | None = None) -> list[str]:
     """The addresses of a host, in the order to try them. If one is not public, all are rejected.
 
     Args:

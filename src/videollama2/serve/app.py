@@ -26,7 +26,7 @@ from .completions import PendingAnswer, job_for
 from .decoding import Decoding
 from .errors import ApiError, api_error, validation_error
 from .fetch import Fetcher
-from .files import FileStore, StoredFile, no_room, plain_name
+from .files import FileStore, StoredFile, display_name, no_room
 from .guard import RequestGuard
 from .intake import MediaIntake
 from .scheduler import Scheduler
@@ -279,7 +279,7 @@ def _file_routes(app: FastAPI, server: ServerState) -> None:
             raise ApiError(400, "invalid_value", "a form field is repeated; send files one by one", param="file")
         if anchor is None and seconds is not None:
             raise UsageError("expires_after needs the anchor created_at")
-        name = plain_name(file.filename)
+        name = display_name(file.filename)
         stored = await asyncio.to_thread(files.add, file.file, file.size or 0, name, purpose, seconds)
         return _file(stored)
 

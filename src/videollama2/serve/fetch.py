@@ -1,6 +1,6 @@
 """Downloads media by URL, for a server that allows it: the only code in the package that fetches what a stranger named.
 
-    url ─► read_url ─► resolve, every address public ─► connect to that address ─► headers ─► bytes, counted
+    url ─► read_url ─► public_addresses, every address public ─► connect to that address ─► headers ─► bytes, counted
              ▲                                                                        │
              └───────────────────────── a redirect's target is checked like the URL ◄─┘
 
@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 
 from ..bounded_http import Exchange, connect_to_address, seconds_left, start_tls
 from ..errors import MediaTooLarge, UnreadableMedia, UsageError
-from .addresses import Lookup, Target, read_url, resolve
+from .addresses import Lookup, Target, public_addresses, read_url
 from .settings import RequestLimits
 
 _CHUNK_BYTES = 1 << 16
@@ -121,7 +121,7 @@ class Fetcher:
     def _socket(self, target: Target, deadline: float) -> socket.socket:
         """A connection to an address of the host that has just been looked up and checked."""
         failure: OSError | None = None
-        for address in resolve(target, deadline, self._lookup)[:_MAX_ADDRESSES]:
+        for address in public_addresses(target, deadline, self._lookup)[:_MAX_ADDRESSES]:
             try:
                 sock = self._connect(address, target.port, seconds_left(deadline))
             except OSError as error:

@@ -185,7 +185,7 @@ def no_room(error: OSError) -> ApiError:
     return ApiError(507, "storage_full", "the server could not store the file; try again later, or tell its operator")
 
 
-def plain_name(filename: str | None) -> str:
+def display_name(filename: str | None) -> str:
     """The uploaded file's name, without folders and control characters; it is only displayed.
 
     Raises:
