@@ -1,5 +1,6 @@
 """What the guides tell a user to type can be typed, and what they tell him to run runs."""
 
+import ast
 import json
 import pkgutil
 import re
@@ -118,6 +119,19 @@ def test_every_page_has_its_place() -> None:
     nav += [f"decisions/{name}" for name in decisions]
     here = {str(page.relative_to(guides.DOCS)) for page in guides.DOCS.rglob("*.md")}
     assert len(nav) == len(set(nav)) and set(nav) == here, "mkdocs.yml and docs/decisions/index.md name every page"
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_messages_that_a_page_quotes_are_in_the_code(name: str) -> None:
+    package = guides.DOCS.parent / "src" / "videollama2"
+    trees = [ast.parse(path.read_text("utf-8")) for path in package.rglob("*.py")]
+    texts = [
+        n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+    table = (guides.DOCS / f"{name}.md").read_text("utf-8").split("## Troubleshooting")[1]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+    quoted = [part.strip(" ,") for row in rows for quote in re.findall(r'"(.*?)"', row) for part in quote.split("…")]
+    assert quoted and not [part for part in quoted if not any(part in text for text in texts)]
 
 
 @pytest.mark.parametrize("page", sorted((guides.DOCS / "reference").glob("*.md")), ids=lambda page: page.stem)
