@@ -377,7 +377,7 @@ def test_what_makes_no_sense_is_said(run: Path, server: FakeJudge, tmp_path: Pat
     with pytest.raises(UsageError, match="nothing to judge"):
         judged(write(tmp_path / "withheld", [answered("a", "b")]), judge(server))
     (run / "judgements.jsonl").write_text('{"id": "a"}\n')
-    with pytest.raises(DataError, match=r"judgements.jsonl:1 is no judgement"):
+    with pytest.raises(DataError, match=r"judgements.jsonl:1: not a judgement"):
         judged(run, judge(server))
     assert not server.asked
     assert setting_of(run) == "strict"

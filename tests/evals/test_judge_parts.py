@@ -355,7 +355,7 @@ def test_addresses_and_limits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     monkeypatch.setenv("K", "a\nb")
     with pytest.raises(UsageError, match="no key has"):
         judge_at("http://h/v1", "j", {}, "K")
-    with pytest.raises(UsageError, match="has no name"):
+    with pytest.raises(UsageError, match="expected the name of a model of the endpoint"):
         judge_at("http://h/v1", " ", {})
     with pytest.raises(UsageError, match="not the key") as hidden:
         judge_at("http://h/v1", "j", {}, "sk-given-by-mistake")

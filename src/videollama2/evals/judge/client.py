@@ -1,7 +1,7 @@
-"""A judge: a model behind an OpenAI-compatible endpoint that is asked for verdicts, from a cache where it can be.
+"""A judge: a model behind an OpenAI-compatible endpoint, with a cache, retries and a budget.
 
-Whatever goes wrong with one question is `Unanswered`, after a bounded number of tries with growing pauses; a judge
-that refuses everybody, or fails again and again, is given up, so that a dead server costs minutes and not days.
+A question that fails is `Unanswered`, after a bounded number of retries with growing pauses. A judge that rejects every
+request, or keeps failing, is given up, so that a dead server costs minutes and not days.
 """
 
 import json
@@ -28,7 +28,7 @@ Messages = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """Who judges.
+    """A judge's address and parameters.
 
     Attributes:
         endpoint: base URL ("https://api.example.org/v1").
@@ -44,20 +44,20 @@ class Judge:
 
     @property
     def label(self) -> str:
-        """What it is called in judgements; the host is told apart by the manifest."""
+        """Its name in judgements; the manifest has the endpoint."""
         return self.model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a judge is waited for.
+    """Timeouts and retries.
 
     Attributes:
         timeout_s: for one request, from connecting to the last byte.
-        retries: further tries of a request that may go well later.
-        first_pause_s: before the second try; it doubles with each.
-        longest_pause_s: a server that asks for a longer one (Retry-After) is not asked again.
-        give_up_after: questions in a row that stayed without a reply.
+        retries: of a request that may succeed later.
+        first_pause_s: before the first retry; doubled with each.
+        longest_pause_s: a request whose server wants a longer one (Retry-After) is not retried.
+        give_up_after: consecutive questions without a reply.
     """
 
     timeout_s: float = 60.0
@@ -77,18 +77,18 @@ class Patience:
 
 
 def judge_at(endpoint: str, model: str, parameters: Mapping[str, Any], key_variable: str | None = None) -> Judge:
-    """A judge whose key is taken from an environment variable.
+    """A judge whose API key is taken from an environment variable.
 
     Args:
-        parameters: of each request; a None leaves the field out of it.
-        key_variable: name of the variable. None: no key is sent, so that none goes where it was not meant for.
+        parameters: of each request; None drops the field.
+        key_variable: name of the variable. None: no key is sent, so that none goes to an endpoint it isn't for.
 
     Raises:
-        UsageError: no endpoint or model, a parameter that is ours to set, a variable that is not set or holds no key.
+        UsageError: bad endpoint or model, a reserved parameter, a variable that is not set or not a key.
     """
     to = read_endpoint(endpoint)
     if not model.strip():
-        raise UsageError("the judge has no name; --judge-model says which model of the endpoint is asked")
+        raise UsageError("expected the name of a model of the endpoint (--judge-model)")
     if taken := sorted(OURS & parameters.keys()):
         raise UsageError(f"a judge's request has its own {', '.join(taken)}; leave it out of the parameters")
     key = None if key_variable is None else _key(key_variable)
@@ -111,7 +111,7 @@ def _key(variable: str) -> str:
 
 
 class Client:
-    """Asks one judge; used by many threads."""
+    """A client of one judge; used by many threads."""
 
     def __init__(self, judge: Judge, cache: Cache, budget: Budget, patience: Patience) -> None:
         self.judge = judge
@@ -124,14 +124,14 @@ class Client:
         self._given_up: str | None = None
 
     def ask(self, messages: Messages, take: int = 0) -> tuple[str, Reply]:
-        """The judge's reply, and the key that it is kept under.
+        """The judge's reply, and its key in the cache.
 
         Args:
-            take: how often these messages were asked before; a further take of a sampling judge is another reply.
+            take: number of earlier requests with these messages; a sampling judge replies differently to each.
 
         Raises:
-            Unanswered: there is none; it says why.
-            Spent: it was not asked, because the budget is used up.
+            Unanswered: there is no reply; the message says why.
+            Spent: the budget is used up.
             StorageError: the cache can't be written.
         """
         body = {"model": self.judge.model, **self.judge.parameters, "messages": [dict(m) for m in messages]}
@@ -151,7 +151,7 @@ class Client:
         return key, reply
 
     def stop(self) -> None:
-        """Ask nothing more; threads that wait return at once."""
+        """Send nothing more; waiting threads return at once."""
         self._given_up = self._given_up or "judging was stopped"
         self._stopped.set()
 
@@ -186,7 +186,7 @@ class Client:
         """One request, within the budget."""
         held = _most_tokens(body)
         self._budget.hold(*held)
-        used = held  # of a request that went out and came to nothing, the worst is assumed
+        used = held  # a request that was sent and failed is assumed to cost the most
         try:
             headers = {} if self.judge.key is None else {"Authorization": f"Bearer {self.judge.key}"}
             value = post(self.judge.endpoint, body, headers, self._patience.timeout_s)
@@ -223,17 +223,17 @@ class Client:
         return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
     def _harmless(self, text: str) -> str:
-        """Text of the server without what it may have echoed of our secrets."""
+        """Text of the server, without our secrets that it may echo."""
         for secret in (self.judge.key, self.judge.endpoint.query):
             text = text.replace(secret, "[hidden]") if secret else text
         return text
 
 
 def _most_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
-    """The most tokens that a request reads and writes: no tokenizer makes more of a text than it has bytes."""
+    """The most tokens that a request reads and writes: a text has at most as many tokens as bytes."""
     read = sum(len(m["content"].encode("utf-8", "surrogatepass")) + 16 for m in body["messages"])
     limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
-    # without a limit of ours there is none to know; most servers have one below this
+    # without our own limit it is unknown; most servers have one below this
     return read, max((n for n in limits if type(n) is int), default=4096)
 
 
@@ -243,10 +243,10 @@ def _count(usage: Any, name: str) -> int | None:
 
 
 def _text(value: Mapping[str, Any]) -> str:
-    """What the first choice says.
+    """The text of the first choice.
 
     Raises:
-        Unanswered: it says nothing.
+        Unanswered: there is none.
     """
     if value.get("error"):  # some gateways report failures with status 200
         raise Unanswered(f"the reply is an error: {_written(value['error'])}", again=True)
@@ -266,7 +266,7 @@ def _text(value: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Something of a reply in words, however odd."""
+    """A value of a reply as text, however odd."""
     try:
         return value if isinstance(value, str) else json.dumps(value)
     except (ValueError, RecursionError):
