@@ -1,15 +1,15 @@
-"""Train nano: BEATs on labelled sounds, then the five phases. Can be stopped at any time and started again.
+"""Train nano: BEATs on labelled sounds, then the five phases. Can be interrupted and restarted at any time.
 
     python recipes/nano/train.py --gguf SmolLM2….gguf --vision DINOV2_FOLDER --tokenizer FOLDER \
         --pictures pictures.npz --sounds sounds.npz --out RUN [--size cpu|gpu] [--from PARTS --only av_joint]
 
-The phases are the package's (`phases.PHASES`) with this model's numbers: a small language model on little data wants
-higher rates than the published ones, and its language model learns through adapters. Each stage has a folder in RUN
-with its checkpoints, its metrics, and parts.safetensors once it is finished; a stage that is finished is not trained
-again, an unfinished one goes on from its last checkpoint to the same weights.
+The phases are the package's (`phases.PHASES`) with this model's numbers: a small language model on little data needs
+higher rates than published, and learns through adapters. Each stage has a folder in RUN with its checkpoints, metrics,
+and, once finished, parts.safetensors. A finished stage is not trained again; an unfinished one resumes from its last
+checkpoint, to the same weights.
 
-Sizes: `cpu` is made for two cores: about a day when they are idle, by the step times measured there (half of it
-av_joint); it has not been run in full. `gpu` made the shipped weights on one H100 in 25 minutes.
+Sizes: `cpu` is for two cores and takes about a day by step times measured there (half of it av_joint); it has not been
+run in full. `gpu` made the shipped weights on one H100 in 25 minutes.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 from adapters import add_adapters, load_parts, save_parts
+from audio_only import SoundClassifier, SoundPrototypes
 from batches import ComposedBatches, ComposedSteps
 from chat import distil, questions
-from listening import SoundClassifier, SoundPrototypes
+from kl_to_base import KLToBase
 from model import LORA_ALPHA, LORA_RANK, SIDE, match_scale, sound_classes, starting_model
-from preserve import Preserving
 from rendering import to_inputs
 from shared_clips import exact_match
 from torch import nn
@@ -46,26 +46,26 @@ logger = logging.getLogger("nano")
 
 NEW_PARTS = {"connector", "audio_encoder", "audio_projector"}
 SAVE_EVERY = {"cpu": 25, "gpu": 50}  # steps: some minutes on two cores, half a minute on a GPU
-DRAWN_ANSWERS = 2  # per text-only question, beside the likeliest: what people write is rarely the likeliest
+SAMPLED_ANSWERS = 2  # per text-only question, besides the greedy one
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A phase and how much of it. Clips are per step; `sizes` are (steps, clips) by the machine."""
+    """A phase, and its (steps, clips per step) on each kind of machine."""
 
     phase: Phase
     cpu: tuple[int, int]
     gpu: tuple[int, int]
     asks: int = 10
-    favoured: tuple[str, ...] = ()  # sounds that are heard four times as often as others, where it listens
+    favoured: tuple[str, ...] = ()  # classes of sound drawn four times as often, in audio-only stages
 
     @property
     def name(self) -> str:
         return self.phase.name
 
     @property
-    def listens(self) -> bool:
-        """To sound alone, without the language model."""
+    def audio_only(self) -> bool:
+        """Whether it trains without the language model (audio_only.py)."""
         return self.name in ("sound_classes", "more_sounds")
 
 
@@ -103,8 +103,8 @@ STAGES = (
     ),
 )  # fmt: skip
 
-# Not part of a whole run: what finished weights learn when recordings are added (`--from PARTS --only more_sounds`), on
-# two cores in under an hour. The classes that had the fewest are heard more often.
+# Not part of a whole run: adds recordings to finished weights (`--from PARTS --only more_sounds`), in under an hour on
+# two cores. The classes with the fewest recordings are drawn more often.
 RARE = ("a cow", "a helicopter", "a lion", "a sheep", "a ship", "a train", "a truck", "an airplane")
 MORE_SOUNDS = Stage(
     SOUND_CLASSES.but(
@@ -116,7 +116,7 @@ MORE_SOUNDS = Stage(
 
 
 class Trainer:
-    """The model, the data, and the folder of a run."""
+    """Model, data and folder of a run."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.out = args, args.out
@@ -133,14 +133,14 @@ class Trainer:
         return SingleProcess.on(self.model.device)
 
     def _text(self) -> list[tuple[str, str]]:
-        """Text-only samples: the base model's own answers, asked once per run."""
+        """Text-only samples: the base model's answers, generated once per run."""
         path = self.out / "chat.json"
         if not path.is_file():
             torch.manual_seed(self.args.seed)
             asked = questions()[: self.args.questions]
-            how = {"model": self.model.eval(), "tokenizer": self.tokenizer, "asked": asked}
-            drawn = [distil(**how, sampled=n > 0) for n in range(1 + DRAWN_ANSWERS)]
-            path.write_text(json.dumps([pair for pairs in drawn for pair in pairs], indent=0), encoding="utf-8")
+            options = {"model": self.model.eval(), "tokenizer": self.tokenizer, "asked": asked}
+            answers = [distil(**options, sampled=n > 0) for n in range(1 + SAMPLED_ANSWERS)]
+            path.write_text(json.dumps([pair for pairs in answers for pair in pairs], indent=0), encoding="utf-8")
         return [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
 
     def data(self, stage: Stage, split: str, steps: int, batch: int, **options: Any) -> ComposedBatches:
@@ -152,7 +152,7 @@ class Trainer:
         )  # fmt: skip
 
     def stage(self, number: int, stage: Stage, before: Path | None) -> Path:
-        """Train a stage, or what is left of it; returns its parts."""
+        """Train the remaining steps of a stage; returns its parts."""
         folder = self.out / f"{number}-{stage.name}"
         finished = folder / "parts.safetensors"
         if finished.is_file():
@@ -165,10 +165,10 @@ class Trainer:
         steps, batch = getattr(stage, self.args.size)
         steps, batch = self.args.steps or steps, self.args.batch or batch
         options: dict[str, Any] = {"seed": self.args.seed + number, "asks": stage.asks}
-        if stage.listens:
+        if stage.audio_only:
             labels = {name: 4.0 if name in stage.favoured else 1.0 for name in self.classes}
             options |= {"sound_classes": self.classes, "compose_options": {"late": 0.0, "labels": labels}}
-        if stage.favoured:  # few recordings say nothing of how high a horn or an engine can sound
+        if stage.favoured:  # few recordings don't cover the range of pitches of a horn or an engine
             options["speeds"] = (0.7, 1.45)
         source = ComposedSteps(
             self.data(stage, "train", steps, batch, **options), SIDE, self.model.device, self.args.seed + number,
@@ -185,13 +185,13 @@ class Trainer:
         return finished
 
     def _network(self, stage: Stage, source: ComposedSteps) -> nn.Module:
-        """What the stage optimises."""
+        """The module that the stage trains, with its loss."""
         if stage.name == "sound_classes":
             return SoundClassifier(self.model)
         if stage.name == "more_sounds":
             batches = (step.micro[0].inputs for step in source.steps(0, len(source.data)) if step.micro[0])
             return SoundPrototypes.of(self.model, batches, len(self.classes))
-        return Preserving(self.model)
+        return KLToBase(self.model)
 
     def _steps(
         self, folder: Path, stage: Stage, network: Any, optimizer: torch.optim.Optimizer, source: ComposedSteps,
@@ -210,7 +210,7 @@ class Trainer:
                 if (report.step + 1) % SAVE_EVERY[self.args.size] == 0:
                     checkpoint.save(folder, network, optimizer, state | {"step": report.step + 1}, self.strategy)
                     checkpoint.prune(folder, 1, None)
-            for name, found in ({} if stage.listens else self._measure(stage)).items():
+            for name, found in ({} if stage.audio_only else self._measure(stage)).items():
                 metrics.evaluation(steps, **{f"exact, {name}": found})
 
     def _adapt(self, wanted: bool) -> None:
@@ -218,7 +218,7 @@ class Trainer:
             add_adapters(self.model.model.language_model, LORA_RANK, LORA_ALPHA)
 
     def _measure(self, stage: Stage) -> dict[str, float]:
-        """Share of exactly right answers on held-out scenes, in memory, not augmented, per kind of question."""
+        """Share of exactly right answers per kind of question, on held-out scenes without augmentation."""
         counts: dict[str, list[bool]] = {}
         self.model.eval()
         mixture = {k: v for k, v in stage.phase.mixture.items() if k != "text"}
@@ -233,7 +233,7 @@ class Trainer:
 
     @torch.no_grad()
     def _match_scale(self, stage: Stage, source: ComposedSteps) -> None:
-        """What a new part hands to the language model starts as large as token embeddings are."""
+        """Scale a new part's output to the magnitude of token embeddings."""
         inner, batch = self.model.model, next(source.steps(0, 1)).micro[0]
         assert batch is not None
         if stage.name == "audio_align":
@@ -267,18 +267,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--from", dest="start", type=Path, help="parts.safetensors of an earlier run")
     parser.add_argument(
-        "--only", nargs="+", choices=[s.name for s in (*STAGES, MORE_SOUNDS)], help="these stages alone"
+        "--only", nargs="+", choices=[s.name for s in (*STAGES, MORE_SOUNDS)], help="train only these stages"
     )
-    parser.add_argument("--steps", type=int, help="of every stage, instead of the size's (to try things out)")
+    parser.add_argument("--steps", type=int, help="per stage, instead of the size's (for a trial run)")
     parser.add_argument("--batch", type=int, help="clips per step, instead of the size's")
-    parser.add_argument("--questions", type=int, help="that text-only samples are made of, instead of all")
-    parser.add_argument("--measure", type=int, default=8, help="batches of four held-out clips after each stage")
+    parser.add_argument("--questions", type=int, help="number of text-only questions (default: all)")
+    parser.add_argument("--measure", type=int, default=8, help="batches of four held-out clips per evaluation")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if args.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        videollama2.vision.FRAMES_PER_PASS = 1024  # small passes leave a large GPU waiting
+        videollama2.vision.FRAMES_PER_PASS = 1024  # the default underuses a large GPU
     trainer, parts = Trainer(args), args.start
     for number, stage in enumerate((*STAGES, MORE_SOUNDS)):
         if stage.name in (args.only or [s.name for s in STAGES]):

@@ -71,13 +71,13 @@ def test_every_answer_of_a_set_is_equally_often_right(evaluate: ModuleType, tmp_
         assert all(normalise(a["answer"]) for a in item["asks"].values())
 
 
-def test_clips_are_harmed_in_the_way_that_is_named() -> None:
-    harm = script("harm")
-    clip = harm.Clip(np.full((12, 40, 40, 3), 90, np.uint8), Fraction(6), np.full(32_000, 0.1, np.float32))
-    shapes = {name: how(clip).frames.shape for name, how in harm.HARMS.items()}
+def test_clips_are_degraded_in_the_way_that_is_named() -> None:
+    degrade = script("degrade")
+    clip = degrade.Clip(np.full((12, 40, 40, 3), 90, np.uint8), Fraction(6), np.full(32_000, 0.1, np.float32))
+    shapes = {name: how(clip).frames.shape for name, how in degrade.DEGRADATIONS.items()}
     assert shapes["crop80"] == (12, 32, 32, 3) and shapes["scale112"] == (12, 112, 112, 3)
     assert shapes["rate3"][0] == 6 and shapes["rate25"][0] == 50 and shapes["crf40"] == clip.frames.shape
-    noise = harm.HARMS["noise20"](clip).wave - clip.wave
+    noise = degrade.DEGRADATIONS["noise20"](clip).wave - clip.wave
     assert float(np.sqrt((noise**2).mean())) == pytest.approx(0.01, rel=0.05)
 
 
@@ -95,10 +95,10 @@ def evaluation_packs(evaluate: ModuleType) -> tuple[PicturePack, SoundPack]:
 
 
 def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
-    preserve = script("preserve")
+    kl_to_base = script("kl_to_base")
     model = small_model()
     add_adapters(model.model.language_model, rank=2, alpha=4.0)
-    whole = preserve.Preserving(model)
+    whole = kl_to_base.KLToBase(model)
     assert [n for n, _ in whole.named_parameters()] == [n for n, _ in model.named_parameters()]
     ids = torch.tensor([[1, 5, 9, 7, 3]])
     inputs = {"input_ids": ids, "labels": ids, "num_items_in_batch": 4}
@@ -121,24 +121,24 @@ def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
 
 
 def test_sounds_are_added_at_the_means_of_what_the_model_hands_over() -> None:
-    listening = script("listening")
+    audio_only = script("audio_only")
     config = small_config()
     config.audio_config.finetuned_model, config.audio_config.predictor_class = True, 3
     torch.manual_seed(0)
     model = VideoLlama2ForConditionalGeneration(config)
     features = torch.randn(6, 64, 128)
     with torch.no_grad():
-        listener = listening.SoundClassifier(model)
-        model.model.audio_encoder.predictor.bias -= listener.heard(features)[1].mean((0, 1))  # each class is heard
-        tokens, logits = listener.heard(features)
+        classifier = audio_only.SoundClassifier(model)
+        model.model.audio_encoder.predictor.bias -= classifier.classify(features)[1].mean((0, 1))  # each class is heard
+        tokens, logits = classifier.classify(features)
         handed = torch.stack(model.model.get_audio_features(features))
     targets = logits.argmax(-1)
     targets[0, 0] = (targets[0, 0] + 1) % 3  # one that is not recognised, and does not count
     clips = [{"input_features": features, "sound_targets": targets}]
     assert torch.allclose(model.model.audio_projector(tokens), handed, atol=1e-6)
     with pytest.raises(SystemExit, match="never recognised"):
-        listening.SoundPrototypes.of(model, clips, 4)
-    network = listening.SoundPrototypes.of(model, clips, 3)
+        audio_only.SoundPrototypes.of(model, clips, 4)
+    network = audio_only.SoundPrototypes.of(model, clips, 3)
     right = targets == logits.argmax(-1)
     for c in range(3):
         assert torch.allclose(network.prototypes[c], handed[right & (targets == c)].mean(0), atol=1e-6)

@@ -1,7 +1,7 @@
-"""Clips of the evaluation made worse in one way, with the same truth, to see what nano's answers withstand.
+"""Degrade the evaluation's clips in one way (compression, scale, crop, frame rate, noise), to measure robustness.
 
-python recipes/nano/harm.py CLIPS OUT --how crf40 [--set ten] [--most 50]
-python recipes/nano/evaluate.py run OUT --out harmed.jsonl --settings all
+python recipes/nano/degrade.py CLIPS OUT --how crf40 [--set ten] [--most 50]
+python recipes/nano/evaluate.py run OUT --out degraded.jsonl --settings all
 """
 
 import argparse
@@ -21,7 +21,7 @@ RATE = 16_000
 
 @dataclass(frozen=True)
 class Clip:
-    """frames u8[T, H, W, 3] at `rate` per second, wave f32[S] at 16 kHz, and options of the video encoder."""
+    """Frames u8[T, H, W, 3] at `rate` per second, wave f32[S] at 16 kHz, and options of the video encoder."""
 
     frames: NDArray[np.uint8]
     rate: Fraction
@@ -72,13 +72,13 @@ def at_rate(clip: Clip, rate: int) -> Clip:
 
 
 def noisy(clip: Clip, decibels: float) -> Clip:
-    """White noise so many decibels below the sound's own power."""
+    """Add white noise at this signal-to-noise ratio."""
     rng = np.random.default_rng(0)
     level = float(np.sqrt((clip.wave**2).mean())) * 10 ** (-decibels / 20)
     return replace(clip, wave=clip.wave + level * rng.standard_normal(clip.wave.size, dtype=np.float32))
 
 
-HARMS: dict[str, Callable[[Clip], Clip]] = {
+DEGRADATIONS: dict[str, Callable[[Clip], Clip]] = {
     "crf40": lambda c: replace(c, options={"crf": "40"}),
     "scale112": lambda c: scaled(c, 112),
     "scale448": lambda c: scaled(c, 448),
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--how", choices=HARMS, required=True)
+    parser.add_argument("--how", choices=DEGRADATIONS, required=True)
     parser.add_argument("--set", default="ten")
     parser.add_argument("--most", type=int, default=50)
     args = parser.parse_args()
@@ -102,7 +102,7 @@ def main() -> None:
     truth = json.loads((args.clips / "truth.json").read_text(encoding="utf-8"))
     chosen = [t for t in truth if t["set"] == args.set][: args.most]
     for item in chosen:
-        write(args.out / item["clip"], HARMS[args.how](read(args.clips / item["clip"])))
+        write(args.out / item["clip"], DEGRADATIONS[args.how](read(args.clips / item["clip"])))
     (args.out / "truth.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Training of the audio side alone: what sounds, by BEATs' own predictor, and in the words that the model knows."""
+"""Training of audio encoder and projector without the language model."""
 
 import argparse
 from collections.abc import Iterable
@@ -8,22 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-AUDIO_TOKENS = 4000  # that prototypes are the means of, all classes together, at least
+AUDIO_TOKENS = 4000  # minimum number that prototypes are averaged over, all classes together
 
 
 class SoundClassifier(nn.Module):
-    """BEATs and its own predictor, with the loss of the class heard at each audio token; names as in the whole."""
+    """BEATs with its classifier, trained on the class heard at each audio token; parameter names as in the model."""
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
         self.model, self.config = whole.model, whole.config
 
     def forward(self, input_features: Tensor, sound_targets: Tensor, **_: Any) -> Any:
-        _, logits = self.heard(input_features)
+        _, logits = self.classify(input_features)
         return argparse.Namespace(loss=self.class_loss(logits, sound_targets))
 
-    def heard(self, input_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features [B, tokens, width] and the predictor's logits [B, tokens, classes]."""
+    def classify(self, input_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features [B, tokens, width] and the classifier's logits [B, tokens, classes]."""
         encoder = self.model.audio_encoder
         out = encoder(input_features)
         grid = out.features.unflatten(1, out.grid).permute(0, 3, 1, 2)
@@ -37,11 +37,11 @@ class SoundClassifier(nn.Module):
 
 
 class SoundPrototypes(SoundClassifier):
-    """The same, and the projector too: it is to hand over, for every sound of a class, what it does on average.
+    """Also trains the projector: its tokens for every sound of a class should be the class's mean tokens.
 
-    A trained projector hands over nearly the same for all that the model takes for one class, and the language model
-    reads that: the mean of a class is named right, of each of nano's 41 classes. So sounds can be added without the
-    language model, at a fortieth of the cost.
+    A trained projector gives nearly the same tokens for all sounds of a class, and the language model reads those: it
+    names the mean of each of nano's 41 classes correctly. So sounds can be added without the language model, at a
+    fortieth of the cost.
     """
 
     prototypes: Tensor
@@ -51,18 +51,18 @@ class SoundPrototypes(SoundClassifier):
         self.register_buffer("prototypes", prototypes, persistent=False)
 
     def forward(self, input_features: Tensor, sound_targets: Tensor, **_: Any) -> Any:
-        tokens, logits = self.heard(input_features)
-        wanted = self.prototypes[sound_targets]
-        distance = F.mse_loss(self.model.audio_projector(tokens).float(), wanted) / self.prototypes.var(0).mean()
+        tokens, logits = self.classify(input_features)
+        target = self.prototypes[sound_targets]
+        distance = F.mse_loss(self.model.audio_projector(tokens).float(), target) / self.prototypes.var(0).mean()
         return argparse.Namespace(loss=self.class_loss(logits, sound_targets) + distance)
 
     @classmethod
     @torch.no_grad()
     def of(cls, whole: Any, batches: Iterable[dict[str, Tensor]], classes: int) -> "SoundPrototypes":
-        """With the means of what the model hands over now, where its predictor is right."""
-        listener, sums, counts = SoundClassifier(whole).eval(), 0.0, torch.zeros(classes)
+        """Average the model's current audio tokens per class, where its classifier is right."""
+        classifier, sums, counts = SoundClassifier(whole).eval(), 0.0, torch.zeros(classes)
         for inputs in batches:
-            tokens, logits = listener.heard(inputs["input_features"])
+            tokens, logits = classifier.classify(inputs["input_features"])
             right = logits.argmax(-1) == inputs["sound_targets"]
             member = F.one_hot(inputs["sound_targets"][right], classes).T.float()
             sums = sums + member @ whole.model.audio_projector(tokens)[right].float()
@@ -70,5 +70,5 @@ class SoundPrototypes(SoundClassifier):
             if counts.sum() > AUDIO_TOKENS and counts.min() > 0:
                 break
         if counts.min() == 0:
-            raise SystemExit("a class of sounds is never recognised: train these weights from their start")
+            raise SystemExit("a class of sounds is never recognised: run the whole training instead of more_sounds")
         return cls(whole, sums / counts[:, None].to(sums.device))

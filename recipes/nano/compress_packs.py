@@ -1,10 +1,10 @@
-"""Packs in little space, to take along to another machine; a round trip through JPEG and Vorbis.
+"""Compress the packs to about 50 MB, for a machine that can't fetch the packages; lossy (JPEG and Vorbis).
 
-    python recipes/nano/carry.py pack pictures.npz sounds.npz FOLDER [--photos 40000]
-    python recipes/nano/carry.py unpack FOLDER pictures.npz sounds.npz
+    python recipes/nano/compress_packs.py pack pictures.npz sounds.npz FOLDER [--photos 40000]
+    python recipes/nano/compress_packs.py unpack FOLDER pictures.npz sounds.npz
 
-Needs the package `soundfile`. Only what training needs goes along: 2,000 test photos, at most a minute of test sound
-per class. Photos are stored as JPEG 4:4:4, quality 85, each 32 × 32 tile on block boundaries of its own.
+Needs the package `soundfile`. Of the test split, only what training uses is kept: 2,000 photos, and up to a minute of
+sound per class. Photos are stored as JPEG 4:4:4, quality 85, each 32 × 32 tile aligned to block boundaries.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def pack(pictures: Path, sounds: Path, folder: Path, photos: int) -> None:
         folder / "sounds.ogg", "w", RATE, 1, format="OGG", subtype="VORBIS", compression_level=0.85
     ) as out:
         joined = np.concatenate(pieces)
-        for i in range(0, joined.size, RATE * 10):  # the encoder's stack overflows on one long write
+        for i in range(0, joined.size, RATE * 10):  # one long write overflows the encoder's stack
             out.write(joined[i : i + RATE * 10])
     (folder / "sounds.json").write_text(json.dumps(kept))
 

@@ -1,7 +1,7 @@
-"""Text-only samples teach the adapters to change nothing: the loss is the divergence from the same model without them.
+"""Loss of text-only samples: the KL divergence from the same model without adapters.
 
-A hundred or so answers of the base model are soon learned by heart, and then say nothing about other talk. The base
-model's whole distribution at every position says more than the one word that it chose, and costs one more pass forward.
+It keeps the adapters from changing conversation without media. Cross-entropy on some hundred answers of the base model
+would only be memorised; its whole distribution at every position says more, for one extra forward pass.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from videollama2.modeling import MEDIA_INPUTS
 
 @contextlib.contextmanager
 def adapters_off(model: nn.Module) -> Iterator[None]:
-    """The model as it was before it had adapters."""
+    """Disable all adapters."""
     layers = [m for m in model.modules() if isinstance(m, LoraLinear)]
     scales = [layer.scale for layer in layers]
     for layer in layers:
@@ -32,16 +32,16 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
             layer.scale = scale
 
 
-class Preserving(nn.Module):
-    """The whole model; its loss on text alone is the mean KL divergence from itself without adapters.
+class KLToBase(nn.Module):
+    """A model whose loss on text alone is the mean KL divergence from itself without adapters.
 
-    Parameters have the same names as in the whole model.
+    Parameters have the same names as in the wrapped model.
     """
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
         self.model, self.lm_head, self.config = whole.model, whole.lm_head, whole.config
-        self._whole = (whole,)  # in a tuple it is no second name of the same parameters
+        self._whole = (whole,)  # in a tuple, so that its parameters are not registered twice
 
     def forward(self, **inputs: Any) -> Any:
         if any(inputs.get(name) is not None for name in MEDIA_INPUTS):
@@ -49,9 +49,9 @@ class Preserving(nn.Module):
         labels, count = inputs.pop("labels"), inputs.pop("num_items_in_batch")
         target = F.pad(labels[:, 1:], (0, 1), value=IGNORE) != IGNORE
         with torch.no_grad(), adapters_off(self.model):
-            wanted = self._logits(inputs, target).log_softmax(-1)
-        found = self._logits(inputs, target).log_softmax(-1)
-        return argparse.Namespace(loss=F.kl_div(found, wanted, reduction="sum", log_target=True) / count)
+            base = self._logits(inputs, target).log_softmax(-1)
+        adapted = self._logits(inputs, target).log_softmax(-1)
+        return argparse.Namespace(loss=F.kl_div(adapted, base, reduction="sum", log_target=True) / count)
 
     def _logits(self, inputs: dict[str, Any], target: Tensor) -> Tensor:
         hidden = self.model(**inputs).last_hidden_state[target]
