@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from videollama2.device import Placement
 from videollama2.engine import Engine
 from videollama2.errors import NumericsError
 from videollama2.generation.request import Request
 from videollama2.generation.sampling import GenerateOptions
 from videollama2.generation.sequence import ActiveSequence
 from videollama2.receipt import Answer
+
+from .. import tiny
 
 
 def started(engine: Engine, question: str, source: object = None, **options: Any) -> ActiveSequence:
@@ -83,6 +86,29 @@ def test_places_of_finished_sequences_are_freed_once_half_are_free(engine: Engin
     assert rows == [4] * 4 + [2] * 4 + [1] * 5
     assert [s.output.generated for s in sequences] == lengths
     assert not batch._places and batch._cache is None, "nothing is held once all have left"
+
+
+def test_a_sliding_window_is_decoded_together_but_not_joined() -> None:
+    """It keeps the last positions, whatever they are: padded on the left, and nobody joins later."""
+    text = {
+        "model_type": "mistral", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 512,
+        "sliding_window": 8, "eos_token_id": 2, "bos_token_id": None, "pad_token_id": 0,
+    }  # fmt: skip
+    model = tiny.model(text_config=text, vision_config=None, audio_config=None)
+    placement = Placement(torch.device("cpu"), torch.float32, "a test")
+    engine = Engine(model, tiny.processor(model.config), name="tiny", placement=placement)
+    questions = ["One?", "the quick brown fox jumps over the lazy dog", "What is it, then?"]
+    limits = [4, 12, 9]
+    sequences = [started(engine, q, max_new_tokens=n) for q, n in zip(questions, limits, strict=True)]
+    batch = engine.runner.batch()
+    assert not batch.closed_to_newcomers
+    batch.join(*sequences)
+    assert batch.closed_to_newcomers
+    while batch.sequences:
+        batch.step()
+    alone = [engine.answer(None, q, max_new_tokens=n).text for q, n in zip(questions, limits, strict=True)]
+    assert [answer(engine, s).text for s in sequences] == alone
 
 
 def test_a_cancelled_sequence_leaves_and_the_others_continue(engine: Engine) -> None:
