@@ -22,7 +22,7 @@ from videollama2.media.fbank import fbank
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor
 from videollama2.stc import build_connector
-from videollama2.text.prompts import build_prompt
+from videollama2.text.prompts import build_prompt, released_messages
 from videollama2.text.prompts_legacy import CONVERSATION_TEMPLATES, conversation_template
 
 from .. import tiny
@@ -39,12 +39,14 @@ QUESTION = "what do you see and hear in this clip?"
 
 @torch.no_grad()
 def connectors() -> dict[str, Tensor]:
-    """Every connector on four frames of 6 × 6 patches: tokens [1, n, 32]."""
+    """Every connector on four frames of 6 × 6 patches: tokens [1, n, 32]. `quiet` shows the norms' eps."""
     found = {}
     for kind, width in CONNECTORS.items():
         module = build_connector(kind, width, 32)
         formulas.fill(module)
-        found[kind] = module(formulas.wave((1, 4, 36, width), 0.013).float())
+        patches = formulas.wave((1, 4, 36, width), 0.013).float()
+        found[kind] = module(patches)
+        found[f"{kind}.quiet"] = module(patches * 0.01)
     return found
 
 
@@ -189,6 +191,9 @@ def prompts() -> dict[str, Any]:
                 f"{name}.{key}.{system}": list(build_prompt(messages, tokenizer, system_prompt=system).ids)
                 for key, messages in conversations.items()
             }
+        for modality in (None, "video", "audio"):
+            released = released_messages(QUESTION, modality)
+            found[f"{name}.released.{modality}"] = list(build_prompt(released, tokenizer).ids)
         example = chat_example(sample, tokenizer, "video")
         found[f"{name}.sample"] = [list(example.ids), list(example.labels)]
     turns = [QUESTION, "a bell", "how many?", None]
