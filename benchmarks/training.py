@@ -93,7 +93,7 @@ class Step:
 
     def cached(self) -> list[Tensor]:
         """Our step, from features of the frozen encoder, as the feature cache returns them."""
-        loss = self.model(input_ids=self.ids, video_patches=self.features, labels=self.labels).loss
+        loss = self.model(input_ids=self.ids, video_features=self.features, labels=self.labels).loss
         return self._finish(loss, self.optimizer)
 
     def plain(self) -> list[Tensor]:

@@ -98,7 +98,7 @@ def to_micro_batch(clips: list[Clip], encoded: Encoded, config: VideoLlama2Confi
     batch = collate(rows, _tokenizer().pad_token_id)
     which, frame = frame_index(clips)
     inputs = {
-        "video_patches": encoded.patches[torch.from_numpy(which), torch.from_numpy(frame)],
+        "video_features": encoded.patches[torch.from_numpy(which), torch.from_numpy(frame)],
         "input_ids": batch["input_ids"],
         "labels": batch["labels"],
         "position_ids": batch["position_ids"],
@@ -151,7 +151,7 @@ def run(row: int, seed: int, budget: Budget, encoded: dict[str, Encoded]) -> dic
     model = small_model(name, budget, seed)
     source = ClipSteps(encoded["train"], model.config, seed, budget.batch)
     first, _ = to_micro_batch(training_batch(0, seed, budget.batch, source.encoded.told), source.encoded, model.config)
-    match_scale(model, first.inputs["video_patches"])
+    match_scale(model, first.inputs["video_features"])
     with torch.no_grad(), FlopCounterMode(display=False) as forward:
         model(**first.inputs)
 

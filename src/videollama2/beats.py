@@ -117,11 +117,11 @@ class BeatsConfig(AudioEncoderConfig):
 
 @dataclass
 class BeatsOutput:
-    """What BEATs heard.
+    """BEATs' output.
 
     Attributes:
         features: [B, patches, D].
-        padding: bool [B, patches], True where a patch is padding; None without padding.
+        padding: bool [B, patches], True where a patch is padding; None: no padding.
         grid: patches along (time, frequency); their product is `patches`.
     """
 
@@ -132,7 +132,7 @@ class BeatsOutput:
 
 @register_audio_encoder
 class BeatsModel(AudioEncoder):
-    """BEATs with its (optional) sound-event predictor; all tensors of the original checkpoint have a place."""
+    """BEATs with its (optional) sound-event predictor, so that every tensor of the original checkpoint has a place."""
 
     config_class = BeatsConfig
     _supports_sdpa = True
@@ -157,14 +157,14 @@ class BeatsModel(AudioEncoder):
             padding_mask: bool [B, frames], True where a frame is padding.
 
         Raises:
-            EmptyMedia: fewer frames than one patch needs.
+            EmptyMedia: fewer frames than one patch.
         """
         patch = self.config.input_patch_size
         frames = input_features.shape[1]
         grid = (frames // patch, self.config.rows)
         if grid[0] < 1:
             raise EmptyMedia(
-                f"the sound is {frames} filterbank frames long; BEATs needs at least {patch} "
+                f"the audio has {frames} filterbank frames; BEATs expects at least {patch} "
                 f"({(25 + 10 * (patch - 1)) / 1000:.3f} s)"
             )
         dtype = self.patch_embedding.weight.dtype
@@ -199,8 +199,8 @@ class BeatsModel(AudioEncoder):
         logits = self.predictor(F.dropout(out.features, self.config.predictor_dropout, self.training))
         if out.padding is None:
             return logits.mean(1).sigmoid()
-        heard = (~out.padding).to(logits.dtype)[..., None]
-        return ((logits * heard).sum(1) / heard.sum(1).clamp(min=1)).sigmoid()
+        real = (~out.padding).to(logits.dtype)[..., None]
+        return ((logits * real).sum(1) / real.sum(1).clamp(min=1)).sigmoid()
 
     def _init_weights(self, module: nn.Module) -> None:
         """BEATs' own initialisation is not known from its checkpoints; this one trains (docs/log.md)."""
@@ -230,7 +230,7 @@ def _mask_of_patches(padding_mask: Tensor, patches: int) -> Tensor:
 
 
 class BeatsEncoder(nn.Module):
-    """Position embedding, norm, then layers that share one relative-position table."""
+    """Position embedding and norm, then layers that share one table of relative positions."""
 
     def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class BeatsEncoder(nn.Module):
         self.layers = nn.ModuleList(BeatsLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """[B, N, D] → [B, N, D]; positions where `padding` (bool [B, N]) is True are neither heard nor meaningful."""
+        """[B, N, D] → [B, N, D]; positions where `padding` (bool [B, N]) is True are not attended to."""
         if padding is not None:
             x = x.masked_fill(padding[..., None], 0)
         x = x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2)

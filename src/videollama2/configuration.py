@@ -55,7 +55,7 @@ class VideoLlama2Config(PreTrainedConfig):
         image_token_id, video_token_id, audio_token_id: placeholder ids, one per feature in a prompt. By default the
             three ids after the vocabulary, so that no text can contain them and no embedding row is added.
         system_prompt: put before the conversation when the user gives none (spec §5.2).
-        protocol: how media are prepared where the caller names no other (protocols.py).
+        protocol: how media are prepared by default (protocols.py).
     """
 
     model_type = "videollama2"
@@ -65,7 +65,7 @@ class VideoLlama2Config(PreTrainedConfig):
         "text_config": AutoConfig,
     }
 
-    # Each is given as a dict or a config and is a config from then on; Any, because transformers is untyped.
+    # Each may be given as a dict and becomes a config; Any, because transformers is untyped.
     vision_config: Any = None
     audio_config: Any = None
     text_config: Any = None
@@ -103,7 +103,7 @@ class VideoLlama2Config(PreTrainedConfig):
             raise ConfigError(f"num_frames is {self.num_frames!r}; expected a whole number, at least 1")
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The language model's configuration, which is what generation and caches ask for."""
+        """The language model's configuration, which generation and caches use."""
         return self.text_config
 
     @property
@@ -124,7 +124,7 @@ class VideoLlama2Config(PreTrainedConfig):
         ignored = kwargs.pop("ignored_keys", ())
         local = Path(pretrained_model_name_or_path) / "config.json"
         if local.is_file():
-            read_json(local)  # for an error that says where the mistake is
+            read_json(local)  # its error names the file and the place
         values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         values = {k: v for k, v in values.items() if k not in ignored}
         return _translated(values, Path(pretrained_model_name_or_path)), unused

@@ -16,9 +16,9 @@ from .errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-# glibc keeps freed blocks of up to 32 MiB for reuse and gives the top of its heap back only beyond twice that
+# glibc keeps freed blocks of up to 32 MiB for reuse and trims its heap only beyond twice that
 ALLOCATOR_SLACK = 64 << 20
-# CUDA's context and libraries on one GPU; they are there before the first tensor
+# CUDA's context and libraries on one GPU, allocated before the first tensor
 CUDA_CONTEXT = 600 << 20
 
 DTYPES = {
@@ -33,7 +33,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs, in which number format, and why."""
+    """The device and dtype that a model runs in, and the reason."""
 
     device: torch.device
     dtype: torch.dtype
@@ -41,7 +41,7 @@ class Placement:
 
 
 def choose(device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Placement:
-    """A placement for this machine; what is given is taken.
+    """The placement on this machine; an explicit choice is taken as given.
 
     Raises:
         UsageError: an unknown name, or a device that this machine does not have.
@@ -54,7 +54,7 @@ def choose(device: str | torch.device | None = None, dtype: str | torch.dtype | 
 
 
 def find(device: str | torch.device | None = None) -> torch.device:
-    """The device of `choose`, without a choice of number format and without a word.
+    """The device that `choose` would choose, without logging it.
 
     Raises:
         UsageError: an unknown name, or a device that this machine does not have.
@@ -63,42 +63,42 @@ def find(device: str | torch.device | None = None) -> torch.device:
 
 
 def own(device: torch.device) -> torch.device:
-    """Of several GPUs, the one of this process where torchrun started it (LOCAL_RANK); other devices as they are."""
+    """This process's own GPU under torchrun (LOCAL_RANK); any other device is returned unchanged."""
     return torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
 
 
-def _device(asked: str | torch.device | None) -> tuple[torch.device, str]:
-    if asked is None or asked == "auto":
+def _device(requested: str | torch.device | None) -> tuple[torch.device, str]:
+    if requested is None or requested == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda"), f"{torch.cuda.get_device_name()} found"
         if torch.backends.mps.is_available():
             return torch.device("mps"), "Apple GPU found"
         return torch.device("cpu"), "no GPU found"
     try:
-        device = torch.device(asked)
+        device = torch.device(requested)
     except RuntimeError:
-        raise UsageError(f"no device {asked!r}; expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'") from None
+        raise UsageError(f"unknown device {requested!r}; expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {asked!r} was asked for, but this torch sees no CUDA GPU; leave it out, or say 'cpu'")
+        raise UsageError(f"device {requested!r} was requested, but torch finds no CUDA GPU; use 'auto' or 'cpu'")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device 'mps' was asked for, but this machine has no Apple GPU; leave it out, or say 'cpu'")
-    return device, "device as asked"
+        raise UsageError("device 'mps' was requested, but this machine has no Apple GPU; use 'auto' or 'cpu'")
+    return device, "device as requested"
 
 
-def _dtype(asked: str | torch.dtype | None, device: torch.device) -> tuple[torch.dtype, str]:
-    if isinstance(asked, torch.dtype):
-        return asked, "dtype as asked"
-    if asked is not None and asked != "auto":
-        if asked not in DTYPES:
-            raise UsageError(f"no dtype {asked!r}; expected one of auto, {', '.join(DTYPES)}")
-        return DTYPES[asked], "dtype as asked"
+def _dtype(requested: str | torch.dtype | None, device: torch.device) -> tuple[torch.dtype, str]:
+    if isinstance(requested, torch.dtype):
+        return requested, "dtype as requested"
+    if requested is not None and requested != "auto":
+        if requested not in DTYPES:
+            raise UsageError(f"unknown dtype {requested!r}; expected one of auto, {', '.join(DTYPES)}")
+        return DTYPES[requested], "dtype as requested"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "bfloat16 in hardware"
         return torch.float16, "a GPU without bfloat16"
     if device.type == "mps":
         return torch.float16, "float16 on Apple GPUs"
-    # without these instructions bfloat16 products run some sixty times slower than float32 (docs/log.md)
+    # without these instructions bfloat16 products are about sixty times slower than float32 (docs/log.md)
     flags = _cpu_flags()
     if flags & {"avx512_bf16", "amx_bf16", "amx_tile", "bf16"}:
         return torch.bfloat16, "a CPU with bfloat16 instructions"
@@ -106,7 +106,7 @@ def _dtype(asked: str | torch.dtype | None, device: torch.device) -> tuple[torch
 
 
 def _cpu_flags() -> set[str]:
-    """The processor's feature names, where the system lists them."""
+    """The CPU's feature flags, if the system lists them."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - not a user's path
             for line in file:
@@ -123,8 +123,8 @@ class Memory:
 
     Attributes:
         name: `RAM`, or the GPU's.
-        total: that could be used at most.
-        available: that can be used now without pushing anything out.
+        total: usable at most.
+        available: usable now without evicting anything.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Memory:
 
 
 def ram() -> Memory:
-    """This machine's memory, within the limit that a container may set."""
+    """This machine's memory, within a container's limit if there is one."""
     total, available = _meminfo()
     limit, used = _container_limit()
     if limit is not None:
@@ -142,7 +142,7 @@ def ram() -> Memory:
 
 
 def gpu() -> Memory | None:
-    """The current CUDA device's memory; None where there is none."""
+    """The current CUDA device's memory; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
@@ -150,7 +150,7 @@ def gpu() -> Memory | None:
 
 
 def resident_bytes() -> int:
-    """Memory that this process occupies now (its resident set); on macOS the most that it ever was, on Windows 0."""
+    """This process's resident memory; on macOS its peak, on Windows 0."""
     status = _fields(Path("/proc/self/status"))
     if "VmRSS" in status:
         return status["VmRSS"]
@@ -187,7 +187,7 @@ def _windows_memory() -> tuple[int, int]:
 
 
 def _container_limit() -> tuple[int | None, int]:
-    """Limit and use of the control group, in either of its two versions; file pages that can go don't count as use."""
+    """Limit and use of the control group, version 1 or 2; reclaimable file pages don't count as use."""
     for limit, used, stat, cache in (
         ("memory.max", "memory.current", "memory.stat", "file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_cache"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .errors import PromptError
 
-Features = Mapping[int, Sequence[Tensor]]  # placeholder id -> one [tokens, D] per medium, in the order of the prompt
+Features = Mapping[int, Sequence[Tensor]]  # placeholder id → one [tokens, D] per medium, in prompt order
 
 
 def splice(input_ids: Tensor, embedding: nn.Module, features: Features) -> Tensor:
@@ -32,14 +32,14 @@ def splice(input_ids: Tensor, embedding: nn.Module, features: Features) -> Tenso
     placeholders = torch.tensor(list(features), device=input_ids.device)
     is_media = torch.isin(input_ids, placeholders)
     embeds: Tensor = embedding(input_ids.masked_fill(is_media, 0))
-    # Gemma 2 scales its whole input by √width; transformers does it inside the embedding, where media never pass
+    # Gemma 2 scales its whole input by √width; transformers does so inside the embedding, which media bypass
     scale = getattr(embedding, "scalar_embed_scale", 1.0)
     for token_id, media in features.items():
         mask = input_ids == token_id
         found, expected = int(mask.sum()), sum(len(m) for m in media)
         if found != expected:
             raise PromptError(
-                f"the prompt has {found} placeholders {token_id} but its {len(media)} media have {expected} features; "
+                f"the prompt has {found} placeholders {token_id}, but its {len(media)} media have {expected} tokens; "
                 "expand the prompt with the processor that prepared the media"
             )
         if media:

@@ -4,12 +4,12 @@
                                              ├─ fusion ─ language model ─ logits
     sound ── BEATs ─ audio projector ────────┘
 
-Shapes: B prompts of L ids, D language width. Media of all prompts come in one tensor (or list) per kind, in prompt
+Shapes: B prompts of L ids, D language width. The media of all prompts come in one tensor (or list) per kind, in prompt
 order: `pixel_values` [images, 3, S, S], `pixel_values_videos` [videos, T, 3, S, S], `input_features`
-[sounds, frames, 128] with `input_features_mask` [sounds, frames], 1 where a frame is sound and 0 where it is padding.
+[audios, frames, bins] with `input_features_mask` [audios, frames], 1 where a frame is audio and 0 where it is padding.
 
-What the encoders made of media before can stand in their place: `image_patches` (per image [1, P, C]) and
-`video_patches` (per video [T, P, C]) from `encode_frames`, `sound_patches` (per sound [n, C]) from `encode_sounds`.
+Encoder features can take the place of media: `image_features` (per image [1, P, C]) and `video_features` (per video
+[T, P, C]) from `encode_frames`, `audio_features` (per audio [n, C]) from `encode_audio`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ from .stc import build_connector, build_mlp
 from .vision import encode_frames, is_frozen, vision_family
 
 MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
-PATCH_INPUTS = ("image_patches", "video_patches", "sound_patches")
+FEATURE_INPUTS = ("image_features", "video_features", "audio_features")
 
 
 class VideoLlama2PreTrainedModel(PreTrainedModel):
-    """What both model classes share."""
+    """Base of both model classes."""
 
     config_class = VideoLlama2Config
     base_model_prefix = "model"
@@ -49,7 +49,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """A model from a folder or hub id in our layout or the original's, with every tensor accounted for.
+        """A model from a folder or hub id, in our layout or the original's, with every tensor accounted for.
 
         Args:
             pretrained_model_name_or_path: a checkpoint folder, or a hub id.
@@ -82,9 +82,9 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 class VideoLlama2Model(VideoLlama2PreTrainedModel):
     """Encoders, connector, projector and the language model's trunk.
 
-    1. `get_image_features`, `get_video_features`, `get_audio_features`: media → [tokens, D] each, which are
-       `encode_frames`, `encode_sounds`: media → patches, then `connect_…`: patches → [tokens, D]
-    2. `embed`: prompt ids and features → embeddings [B, L, D]
+    1. `encode_frames`, `encode_audio`: media → features, then `connect_…`: features → tokens [n, D] of each medium
+       (together `get_image_features`, `get_video_features`, `get_audio_features`, as transformers names them)
+    2. `embed`: prompt ids and tokens → embeddings [B, L, D]
     3. `language_model`: embeddings → hidden states [B, L, D]
     """
 
@@ -117,7 +117,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         self.language_model.set_input_embeddings(value)
 
     def train(self, mode: bool = True) -> "VideoLlama2Model":
-        """Training mode, in which an encoder that learns nothing stays as it is for answering, without dropout."""
+        """Training mode; a frozen encoder stays in evaluation mode, without dropout."""
         super().train(mode)
         for encoder in (self.vision_encoder, self.audio_encoder):
             if encoder is not None and is_frozen(encoder):
@@ -136,39 +136,39 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         return self.connect_videos([self.encode_frames(video) for video in pixel_values_videos])
 
     def get_audio_features(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
-        """[sounds, frames, 128] → per sound [tokens, D], without the patches that are padding."""
-        return self.connect_sounds(self.encode_sounds(input_features, input_features_mask))
+        """[audios, frames, bins] → per audio [tokens, D], padding removed."""
+        return self.connect_audio(self.encode_audio(input_features, input_features_mask))
 
     def encode_frames(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] → [N, P, C]: what the vision encoder sees, before the connector."""
+        """[N, 3, S, S] → features [N, P, C] of the vision encoder."""
         config = self.config
-        self._must_see()
+        self._require_vision()
         return encode_frames(self.vision_encoder, pixels, config.vision_feature_layer, config.vision_feature_select)
 
-    def encode_sounds(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
-        """[sounds, frames, bins] → per sound [n, C], the encoder's features; no gradient where it is frozen."""
-        encoder = self._must_hear()
+    def encode_audio(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
+        """[audios, frames, bins] → per audio [n, C], the encoder's features; no gradient if it is frozen."""
+        encoder = self._require_audio()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
             return encoder.encode(input_features, input_features_mask)
 
-    def connect_images(self, patches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    def connect_images(self, features: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Per image [1, P, C] → [tokens, D]."""
-        self._must_see()
-        frames = patches.flatten(0, 1) if isinstance(patches, Tensor) else torch.cat(list(patches))
+        self._require_vision()
+        frames = features.flatten(0, 1) if isinstance(features, Tensor) else torch.cat(list(features))
         return list(self.connector.forward_still(frames, self.config.num_frames))
 
-    def connect_videos(self, patches: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Per video [T, P, C] → [tokens, D]; all at once where they are equally long."""
-        self._must_see()
-        if len({len(video) for video in patches}) > 1:
-            return [self.connector(video[None])[0] for video in patches]
-        return list(self.connector(patches if isinstance(patches, Tensor) else torch.stack(list(patches))))
+    def connect_videos(self, features: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Per video [T, P, C] → [tokens, D]; in one batch if all have the same length."""
+        self._require_vision()
+        if len({len(video) for video in features}) > 1:
+            return [self.connector(video[None])[0] for video in features]
+        return list(self.connector(features if isinstance(features, Tensor) else torch.stack(list(features))))
 
-    def connect_sounds(self, patches: Sequence[Tensor]) -> list[Tensor]:
-        """Per sound [n, C] → [tokens, D]."""
-        rows = self._must_hear().config.rows
-        pooled = [pool_features(sound, rows, self.config.audio_pool) for sound in patches]
-        return list(self.audio_projector(torch.cat(pooled)).split([len(sound) for sound in pooled]))
+    def connect_audio(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Per audio [n, C] → [tokens, D]."""
+        rows = self._require_audio().config.rows
+        pooled = [pool_features(audio, rows, self.config.audio_pool) for audio in features]
+        return list(self.audio_projector(torch.cat(pooled)).split([len(audio) for audio in pooled]))
 
     def embed(
         self,
@@ -177,19 +177,19 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
-        image_patches: Sequence[Tensor] | None = None,
-        video_patches: Sequence[Tensor] | None = None,
-        sound_patches: Sequence[Tensor] | None = None,
+        image_features: Sequence[Tensor] | None = None,
+        video_features: Sequence[Tensor] | None = None,
+        audio_features: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Prompt ids [B, L] and their media, or patches of these → embeddings [B, L, D].
+        """Prompt ids [B, L] and their media, or features of these → embeddings [B, L, D].
 
         Raises:
-            UsageError: media of one kind and patches of the same, whose order nobody could know.
+            UsageError: both media and features of one kind, whose order would be unknown.
         """
-        hear = partial(self.get_audio_features, input_features_mask=input_features_mask)
-        images = _either(pixel_values, self.get_image_features, image_patches, self.connect_images)
-        videos = _either(pixel_values_videos, self.get_video_features, video_patches, self.connect_videos)
-        sounds = _either(input_features, hear, sound_patches, self.connect_sounds)
+        get_audio = partial(self.get_audio_features, input_features_mask=input_features_mask)
+        images = _either(pixel_values, self.get_image_features, image_features, self.connect_images)
+        videos = _either(pixel_values_videos, self.get_video_features, video_features, self.connect_videos)
+        sounds = _either(input_features, get_audio, audio_features, self.connect_audio)
         return self.embed_features(input_ids, images, videos, sounds)
 
     def embed_features(
@@ -199,7 +199,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         videos: Sequence[Tensor] = (),
         sounds: Sequence[Tensor] = (),
     ) -> Tensor:
-        """As `embed`, from features that were computed before ([tokens, D] each)."""
+        """As `embed`, from tokens that were computed before ([n, D] each)."""
         config = self.config
         features = {config.image_token_id: images, config.video_token_id: videos, config.audio_token_id: sounds}
         return splice(input_ids, self.get_input_embeddings(), features)
@@ -215,18 +215,18 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
-        image_patches: Sequence[Tensor] | None = None,
-        video_patches: Sequence[Tensor] | None = None,
-        sound_patches: Sequence[Tensor] | None = None,
+        image_features: Sequence[Tensor] | None = None,
+        video_features: Sequence[Tensor] | None = None,
+        audio_features: Sequence[Tensor] | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states of the prompt. Right padding for training, left padding for generation; both give the same."""
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
+            raise ValueError("expected exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             media = (pixel_values, pixel_values_videos, input_features, input_features_mask)
-            inputs_embeds = self.embed(input_ids, *media, image_patches, video_patches, sound_patches)
+            inputs_embeds = self.embed(input_ids, *media, image_features, video_features, audio_features)
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -236,27 +236,27 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
             **kwargs,
         )
 
-    def _must_see(self) -> None:
+    def _require_vision(self) -> None:
         if self.vision_encoder is None or self.connector is None:
-            raise UnsupportedModality("this model has no vision encoder; it can be asked about text and sound only")
+            raise UnsupportedModality("this model has no vision encoder; ask about text and audio only")
 
-    def _must_hear(self) -> AudioEncoder:
+    def _require_audio(self) -> AudioEncoder:
         if self.audio_encoder is None or self.audio_projector is None:
-            raise UnsupportedModality("this model has no audio encoder; leave the sound out, or load one that hears")
+            raise UnsupportedModality("this model has no audio encoder; drop the audio, or load an audio-visual model")
         return self.audio_encoder
 
 
-def _either(media: Any, get: Callable[..., Any], patches: Any, connect: Callable[..., Any]) -> list[Tensor]:
-    """Features of media, or of their patches; none where there is neither."""
-    if media is not None and patches is not None:
-        raise UsageError("media were given both as they are and as patches; expected one or the other for each kind")
-    if patches is not None:
-        return list(connect(patches))
+def _either(media: Any, get: Callable[..., Any], features: Any, connect: Callable[..., Any]) -> list[Tensor]:
+    """Tokens of media, or of their features; empty without either."""
+    if media is not None and features is not None:
+        raise UsageError("got both media and features of one kind; expected one or the other")
+    if features is not None:
+        return list(connect(features))
     return [] if media is None else list(get(media))
 
 
 class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, GenerationMixin):
-    """The model with its head: `forward` for losses and logits, `generate` for answers."""
+    """The model with its head: `forward` for logits and losses, `generate` for answers."""
 
     _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan: ClassVar[dict[str, str]] = {"lm_head": "colwise_gather_output"}
@@ -292,23 +292,23 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
-        image_patches: Sequence[Tensor] | None = None,
-        video_patches: Sequence[Tensor] | None = None,
-        sound_patches: Sequence[Tensor] | None = None,
+        image_features: Sequence[Tensor] | None = None,
+        video_features: Sequence[Tensor] | None = None,
+        audio_features: Sequence[Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits, and the loss where `labels` are given.
+        """Logits, and the loss if `labels` are given.
 
         Args:
             input_ids: int64 [B, L] with one placeholder per media feature.
-            labels: int64 [B, L], -100 where nothing is learned; shifted inside.
+            labels: int64 [B, L], -100 at unsupervised positions; shifted inside.
             logits_to_keep: compute the logits of the last n positions only (0: all), or of these positions.
 
         Returns:
-            `logits` float [B, L, V]. While training with labels the head runs on supervised positions only, which is
-            most of its cost, and `logits` is None.
+            `logits` float [B, L, V]. In training with labels the head runs on supervised positions only, since it would
+            otherwise dominate the cost, and `logits` is None.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -320,9 +320,9 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             pixel_values_videos=pixel_values_videos,
             input_features=input_features,
             input_features_mask=input_features_mask,
-            image_patches=image_patches,
-            video_patches=video_patches,
-            sound_patches=sound_patches,
+            image_features=image_features,
+            video_features=video_features,
+            audio_features=audio_features,
             use_cache=use_cache,
             **{k: v for k, v in kwargs.items() if k != "num_items_in_batch"},
         )
@@ -351,21 +351,21 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         target = F.pad(labels[:, 1:], (0, 1), value=-100)
         supervised = target != -100
         if not bool(supervised.any()):
-            raise ConfigError("no position of this batch is supervised (all labels are -100); its loss would be empty")
+            raise ConfigError("expected at least one supervised position in the batch, got none (all labels are -100)")
         logits = self._head(hidden[supervised]).float()
         total = F.cross_entropy(logits, target[supervised].to(logits.device), reduction="sum")
         return total / (supervised.sum() if num_items is None else num_items)
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """As transformers', and media are encoded once, before the first token.
+        """As transformers', with media encoded once, before the first token.
 
         The prompt enters as embeddings, as in the public implementation, so a repetition penalty counts new tokens
-        only (spec §5.2). What comes back holds the prompt's ids and the new ones, as transformers' users expect; with
-        `inputs_embeds` only the new ones.
+        only (spec §5.2). The result holds the prompt's ids and the new ones, as in transformers; with `inputs_embeds`
+        only the new ones.
         """
         input_ids = kwargs.pop("input_ids", inputs)
-        media = {name: kwargs.pop(name) for name in (*MEDIA_INPUTS, *PATCH_INPUTS) if name in kwargs}
+        media = {name: kwargs.pop(name) for name in (*MEDIA_INPUTS, *FEATURE_INPUTS) if name in kwargs}
         if input_ids is None or all(value is None for value in media.values()):
             return super().generate(input_ids, **kwargs)
         embeds = self.model.embed(input_ids, **media)

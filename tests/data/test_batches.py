@@ -160,7 +160,7 @@ def test_the_cache_is_filled_before_batches_are_made(
     order = MixtureOrder({"all": range(8)}, batch=8, seed=0)
     made = source(records, processor, cache=cache, order=order, encode=encode, micro_batch=8, workers=1)
     first, second = made.steps(0, 2)
-    assert asked[0] == 5 and {"image_patches", "video_patches", "sound_patches"} < set(micros(first)[0].inputs)
+    assert asked[0] == 5 and {"image_features", "video_features", "audio_features"} < set(micros(first)[0].inputs)
     assert sorted(micros(first)[0].records) == sorted(micros(second)[0].records)
     asked.clear()
     (again,) = made.steps(0, 1)

@@ -95,7 +95,7 @@ def test_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     stage = tiny.write(tmp_path / "stage-of-qwen2", values, mm_projector=connector)
     with pytest.raises(ConfigError, match=r"names no base.*--base"):
         stages.load(stage)
-    with pytest.raises(CheckpointNotFound, match=r"vision tower's weights are neither.*--vision"):
+    with pytest.raises(CheckpointNotFound, match=r"vision encoder's weights are neither.*--vision"):
         stages.load(stage, base=llm)
     with pytest.raises(CheckpointNotFound, match="the base 'gone' of"):
         stages.load(stage, base="gone")
@@ -308,7 +308,7 @@ def test_merging_makes_one_complete_folder(tmp_path: Path) -> None:
     tiny.same_model(again, stages.load(lora, base))
     assert again.generation_config.eos_token_id == 9
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "merged", "run"]
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="exists and is not an empty folder"):
         stages.merge(lora, merged, base)
     with pytest.raises(UsageError, match="nothing to merge"):
         stages.merge(merged, tmp_path / "again")
@@ -330,5 +330,5 @@ def test_a_complete_folder_needs_no_base(tmp_path: Path) -> None:
     whole = tiny.model()
     folder = tiny.write(tmp_path / "whole", tiny.original_config(), model=tiny.original_tensors(whole))
     tiny.same_model(stages.load(folder), whole)
-    with pytest.raises(UsageError, match="needs no base"):
+    with pytest.raises(UsageError, match="takes no base"):
         stages.load(folder, base=folder)

@@ -111,9 +111,9 @@ def collate(
 
 
 _FEATURES_OF = {
-    "pixel_values": "image_patches",
-    "pixel_values_videos": "video_patches",
-    "input_features": "sound_patches",
+    "pixel_values": "image_features",
+    "pixel_values_videos": "video_features",
+    "input_features": "audio_features",
 }
 
 
@@ -122,8 +122,8 @@ def collate_samples(samples: Sequence[Sample], pad_token_id: int) -> dict[str, A
 
     Returns:
         `input_ids`, `labels`, `attention_mask` int64 [B, L]; `pixel_values`, `pixel_values_videos`, `input_features`
-        with `input_features_mask`, as `processing.media_tensors` makes them; or lists of features `image_patches`,
-        `video_patches`, `sound_patches`. Kinds of media that no sample has are missing.
+        with `input_features_mask`, as `processing.media_tensors` makes them; or lists of features `image_features`,
+        `video_features`, `audio_features`. Kinds of media that no sample has are missing.
 
     Raises:
         UsageError: some samples hold media of a kind as features, others as encoder inputs.
@@ -132,10 +132,10 @@ def collate_samples(samples: Sequence[Sample], pad_token_id: int) -> dict[str, A
     features: dict[str, list[Tensor]] = {}
     for sample in samples:
         if sample.vision_features is not None:
-            name = "image_patches" if sample.still else "video_patches"
+            name = "image_features" if sample.still else "video_features"
             features.setdefault(name, []).append(sample.vision_features)
         if sample.audio_features is not None:
-            features.setdefault("sound_patches", []).append(sample.audio_features)
+            features.setdefault("audio_features", []).append(sample.audio_features)
     media = media_tensors([MediaInputs(pixels=s.pixels, still=s.still, fbank=s.fbank) for s in samples])
     for inputs, encoded in _FEATURES_OF.items():
         if inputs in media and encoded in features:

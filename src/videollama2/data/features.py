@@ -154,7 +154,7 @@ class FeatureCache:
             sample = replace(sample, pixels=None, vision_features=features)
         if self._audio is not None and sample.fbank is not None:
             device = next(inner.audio_encoder.parameters()).device
-            features = self._stored(keys.audio, inner.encode_sounds(sample.fbank[None].to(device))[0])
+            features = self._stored(keys.audio, inner.encode_audio(sample.fbank[None].to(device))[0])
             sample = replace(sample, fbank=None, audio_features=features)
         return sample
 

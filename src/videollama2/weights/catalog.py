@@ -27,11 +27,11 @@ TERMS = (
 
 @dataclass(frozen=True)
 class Part:
-    """A network that somebody else trained and a checkpoint contains.
+    """A pretrained network inside a checkpoint.
 
     Attributes:
-        source: its hub id, or the name its authors gave it.
-        licence: under which its authors published it.
+        source: its hub id, or its authors' name for it.
+        licence: its authors' licence.
         config: its transformers configuration, with `model_type`.
     """
 
@@ -107,9 +107,9 @@ class Release:
 
     Attributes:
         name: of its repository.
-        language, vision, audio: the networks it was made of; `audio` is None without sound.
+        language, vision, audio: the networks it was made of; `audio` is None without audio.
         connector: spec §1.4.
-        num_frames: it was trained with, and samples a video to.
+        num_frames: that it was trained with, and that a video is sampled to.
         chat: instruction-tuned. Otherwise the repository holds a pre-trained connector only (`mm_projector.bin`), to
             be put on top of `language` and `vision`.
         published: date, year-month-day.
@@ -131,18 +131,18 @@ class Release:
 
     @property
     def short_name(self) -> str:
-        """What one types: `2.1-7b-av`."""
+        """The short form: `2.1-7b-av`."""
         return self.name.removeprefix("VideoLLaMA").lower()
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The networks that others trained, by role."""
+        """The pretrained networks, by role."""
         parts = {"language model": self.language, "vision encoder": self.vision}
         return parts if self.audio is None else {**parts, "audio encoder": self.audio}
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """All names that mean this release, in lower case."""
+        """All names of this release, in lower case."""
         name = self.name.lower()
         first_generation = (name.removeprefix("videollama2-"),) if name.startswith("videollama2-") else ()
         return (self.hub_id.lower(), name, self.short_name, *first_generation)
@@ -197,7 +197,7 @@ def find(name: str) -> Release:
     """The release of that name, in any of its spellings.
 
     Raises:
-        CheckpointNotFound: there is none; the nearest is named.
+        CheckpointNotFound: unknown; the nearest name is suggested.
     """
     known = _by_alias()
     wanted = name.strip().strip("/").lower()

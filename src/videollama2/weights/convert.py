@@ -5,9 +5,9 @@
     mm_projector.bin, adapter_model.bin, …              the same name with .safetensors
     BEATs .pt ({'cfg', 'model'})                        audio_tower.safetensors + beats_config.json
     configurations, tokenizers, safetensors, licences   copied
-    optimizer.pt, training_args.bin, code               left out
+    optimizer.pt, training_args.bin, code               skipped
 
-The result appears under its name only when it is whole, SRC is never written to, and doing it twice does nothing.
+The result takes its name only once it is complete, SRC is never written to, and a second conversion does nothing.
 """
 
 import json
@@ -43,7 +43,7 @@ _TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "training_args", "scal
 
 @dataclass
 class Conversion:
-    """What a conversion did: paths relative to SRC and DST, and why files were left out."""
+    """What a conversion did: paths relative to SRC and DST, and why files were skipped."""
 
     converted: dict[str, str] = field(default_factory=dict)
     copied: list[str] = field(default_factory=list)
@@ -66,14 +66,14 @@ def convert(
     Args:
         source: a `.bin` or `.pt` file, or a folder with such files.
         target: the folder to make. An older result in its place is replaced when `source` has changed.
-        layout: for folders of a complete model: also rewrite it with our names (`native`) or the original's.
+        layout: of a complete model: also rename its tensors to ours (`native`) or the original's (`original`).
         progress: called before each file.
 
     Raises:
         CheckpointNotFound: `source` does not exist, or holds nothing to convert.
-        UsageError: `target` is in `source` or is a folder of something else.
-        UnsafeFile: a file is more than tensors; it was not run.
-        WeightsError: a file is corrupt, or two become the same.
+        UsageError: `target` is inside `source`, or a folder that `convert` did not make.
+        UnsafeFile: a file holds more than tensors; it was not run.
+        WeightsError: a file is corrupt, or two would become the same file.
     """
     source, target = Path(source), Path(target)
     files = _files(source)
@@ -82,13 +82,13 @@ def convert(
     if (done := _earlier(target, stamp)) is not None:
         logger.info("%s is already the result of this conversion", target)
         return done
-    with _appearing_whole(target) as folder:
+    with _atomic_folder(target) as folder:
         result = _convert_files(files, folder, progress)
         if layout is not None:
             result.layout = layout
             _rewrite(folder, layout)
         for file in folder.rglob("*.safetensors"):
-            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
+            file.chmod(0o644)  # safetensors creates files that only their owner can read
         made = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
         receipt = {"made_by": "videollama2 convert", **stamp, "files": made, "result": result.to_dict()}
         _write_json(folder / RECEIPT, receipt)
@@ -97,7 +97,7 @@ def convert(
 
 
 def _files(source: Path) -> dict[Path, Path]:
-    """Relative path → file, for everything in SRC that is not hidden; links to files are followed, to folders not."""
+    """Relative path → file, of everything not hidden in SRC; links to files are followed, links to folders are not."""
     if source.is_file():
         return {Path(source.name): source}
     if not source.is_dir():
@@ -109,15 +109,15 @@ def _files(source: Path) -> dict[Path, Path]:
 def _check_target(source: Path, target: Path) -> None:
     src, dst = source.resolve(), target.resolve()
     if dst == src or src in dst.parents:
-        raise UsageError(f"{target} lies in {source}, which is never written to; choose a folder elsewhere")
+        raise UsageError(f"{target} is inside {source}, which is never written to; choose another folder")
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; expected a folder to make")
+        raise UsageError(f"{target} is a file; expected a folder to create")
     if target.is_dir() and any(target.iterdir()) and not (target / RECEIPT).is_file():
         raise UsageError(f"{target} is not empty and not an earlier result of `convert`; choose another folder")
 
 
 def _earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
-    """The earlier result, if it was made of the same files and is whole."""
+    """The earlier result, if it was made from the same files and is complete."""
     try:
         receipt = json.loads((target / RECEIPT).read_text(encoding="utf-8"))
         done = Conversion(**receipt["result"])
@@ -130,8 +130,8 @@ def _earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
 
 
 @contextmanager
-def _appearing_whole(target: Path) -> Iterator[Path]:
-    """A folder that takes the place of `target` when the block ends well, and is removed otherwise."""
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """A folder that replaces `target` if the block succeeds, and is removed otherwise."""
     parent = target.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=parent) as work:
@@ -179,7 +179,7 @@ def _convert_one(name: Path, file: Path, folder: Path, result: Conversion) -> No
 
 
 def _safetensors_name(name: Path) -> Path | None:
-    """What a pickle or its index becomes, going by its name."""
+    """The name that a pickle or its index is converted to."""
     if name.name.endswith(".bin.index.json"):
         return name.with_name("model.safetensors.index.json")
     return name.with_name(_new_name(name.name)) if name.suffix in PICKLES else None
@@ -235,7 +235,7 @@ def _tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors, each with a storage of its own, as safetensors needs them."""
+    """Contiguous tensors, no two of which share a storage, as safetensors requires."""
     owners: set[int] = set()
     out = {}
     for name, tensor in tensors.items():
@@ -265,7 +265,7 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
 
 
 def _rewrite(folder: Path, layout: Layout) -> None:
-    """Replace a complete model in `folder` by the same under our names, or under the original's."""
+    """Rewrite a complete model in `folder` under our names or the original's."""
     from ..modeling import VideoLlama2ForConditionalGeneration
     from .files import weight_files
     from .original.export import export_original

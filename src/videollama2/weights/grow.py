@@ -1,10 +1,10 @@
-"""A model as a first phase starts it: pretrained encoders and language model, and fresh parts between them.
+"""The model that a first phase starts from: pretrained encoders and language model, and fresh parts between them.
 
     language model + vision encoder          ──► + a fresh connector           (video_align)
-    VideoLLaMA 2 without ears + BEATs        ──► + a fresh audio projector     (audio_align)
+    VideoLLaMA 2 without audio + BEATs       ──► + a fresh audio projector     (audio_align)
 
-Only the connector and the audio projector are ever initialised here; an encoder or language model that is in no folder
-is an error, as in `stages.load`.
+Only the connector and the audio projector are ever initialised; an encoder or language model that is in no folder is an
+error, as in `stages.load`.
 """
 
 import logging
@@ -41,22 +41,23 @@ def grow(
     dtype: Any = "auto",
     **kwargs: Any,
 ) -> VideoLlama2ForConditionalGeneration:
-    """The model of `folder` with the encoders that are given, and fresh parts to join them to the language model.
+    """The model of `folder` with the given encoders, and fresh parts that join them to the language model.
 
     Args:
         folder: folder or hub id of a language model, or of a VideoLLaMA 2.
-        base: of `folder`, where it is a training stage.
-        vision: folder or hub id of a CLIP, SigLIP or DINOv2, for a model that has no vision encoder.
-        audio: folder of a converted BEATs (`videollama2 convert`), for a model that has no audio encoder. A stage may
-            describe an encoder whose weights are not in its folder nor in its base: those are taken, nothing is fresh.
-        connector, num_frames: of a model that gets a vision encoder.
+        base: of `folder`, if it is a training stage.
+        vision: folder or hub id of a vision encoder (vision.VISION_FAMILIES), for a model without one.
+        audio: folder of an audio encoder (audio.AUDIO_ENCODERS, or BEATs as `videollama2 convert` writes it), for a
+            model without one. If a stage describes an encoder whose weights are neither in its folder nor in its base,
+            those weights are loaded and nothing is fresh.
+        connector, num_frames: of a model that is given a vision encoder.
         seed: of the fresh parts.
-        dtype: of the model; "auto": as the files are.
+        dtype: of the model; "auto": that of the files.
         kwargs: as for `from_pretrained`.
 
     Raises:
-        UsageError: the model has such an encoder already, or neither is given.
-        WeightsError: files are missing, or do not fit.
+        UsageError: the model has such an encoder already, or neither was given.
+        WeightsError: files are missing or do not fit.
     """
     folder, _ = locate(folder)
     collected = stages.collect(folder, base)
@@ -66,7 +67,7 @@ def grow(
     width = config.text_config.hidden_size
     torch.manual_seed(seed)
     if vision is not None:
-        tensors |= stages.tower_tensors(locate(vision)[0])
+        tensors |= stages.vision_encoder_tensors(locate(vision)[0])
         if before is None or before.vision_config is None:
             made = build_connector(connector, config.vision_config.hidden_size, width)
             tensors |= _fresh("model.connector.", made, config)
@@ -102,16 +103,16 @@ def _grown(
     num_frames: int,
 ) -> VideoLlama2Config:
     if vision is None and audio is None:
-        raise UsageError("nothing to add to the model; give a vision encoder, an audio encoder, or both")
+        raise UsageError("nothing to add to the model; expected a vision encoder, an audio encoder, or both")
     config = collected.config or _bare(folder)
     if vision is not None:
         if any(name.startswith(PARTS["vision_encoder"]) for name in collected.tensors):
-            raise UsageError(f"{folder} has a vision encoder already; leave --vision out")
+            raise UsageError(f"{folder} has a vision encoder already; drop --vision")
         if config.vision_config is None:
             config = _with_vision(config, locate(vision)[0], connector, num_frames)
     if audio is not None:
         if any(name.startswith(PARTS["audio_encoder"]) for name in collected.tensors):
-            raise UsageError(f"{folder} has an audio encoder already; leave --audio out")
+            raise UsageError(f"{folder} has an audio encoder already; drop --audio")
         if config.audio_config is None:
             config = _with_audio(config, Path(audio))
     return config
@@ -136,7 +137,7 @@ def _bare(folder: Path) -> VideoLlama2Config:
 
 def _with_vision(config: VideoLlama2Config, place: Path, connector: str, num_frames: int) -> VideoLlama2Config:
     found = AutoConfig.from_pretrained(place)
-    vision = getattr(found, "vision_config", found)  # a CLIP of both halves, or a tower alone
+    vision = getattr(found, "vision_config", found)  # a whole CLIP, or its vision encoder alone
     values = {**config.to_dict(), "vision_config": vision.to_dict(), "connector_type": connector}
     return VideoLlama2Config.from_dict(values | {"num_frames": num_frames, "vision_feature_layer": -2})
 
@@ -147,7 +148,7 @@ def _with_audio(config: VideoLlama2Config, place: Path) -> VideoLlama2Config:
 
 
 def _fresh(prefix: str, part: nn.Module, config: VideoLlama2Config) -> dict[str, Tensor]:
-    """A part's tensors as training starts them: linear layers N(0, initializer_range), the rest as torch does it."""
+    """A part's initial tensors: linear layers N(0, initializer_range), the rest as torch initialises them."""
     for module in part.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=config.initializer_range)

