@@ -244,10 +244,10 @@ def _buckets(distance: Tensor, count: int, furthest: int) -> Tensor:
 
 
 @torch.inference_mode()
-def vision(tower: Any, pixels: Tensor) -> Tensor:
+def vision(encoder: Any, pixels: Tensor) -> Tensor:
     """Patch features of the second to last block; computes all blocks and keeps all outputs."""
-    states = tower(pixels, output_hidden_states=True).hidden_states
-    return states[-2][:, 1:] if hasattr(tower.embeddings, "class_embedding") else states[-2]
+    states = encoder(pixels, output_hidden_states=True).hidden_states
+    return states[-2][:, 1:] if hasattr(encoder.embeddings, "class_embedding") else states[-2]
 
 
 @torch.inference_mode()

@@ -56,7 +56,7 @@ class Pair:
             vision_config=CLIP_L, text_config=QWEN2_05B, connector_type="stc_connector", num_frames=FRAMES
         )
         self.ours = ours = random_model(config)
-        self.tower = with_attention(ours.model.vision_encoder, "eager")
+        self.encoder = with_attention(ours.model.vision_encoder, "eager")
         self.connector = plain.Connector(1024, 896, 1).requires_grad_(False)
         self.connector.load_state_dict(ours.model.connector.state_dict(), assign=True)
         values = {k: v for k, v in QWEN2_05B.items() if k != "model_type"}
@@ -88,7 +88,7 @@ class Pair:
     @torch.inference_mode()
     def plain_embeds(self) -> Tensor:
         """The same, by the plain implementation."""
-        video = self.connector(plain.vision(self.tower, self.pixels[0])[None])
+        video = self.connector(plain.vision(self.encoder, self.pixels[0])[None])
         return torch.cat([video, self.text.get_input_embeddings()(self.words)], 1)
 
 
@@ -200,7 +200,7 @@ def _image() -> Case:
 
     def copies() -> Tensor:
         with torch.inference_mode():
-            return p.connector(plain.vision(p.tower, image.expand(FRAMES, -1, -1, -1))[None])[0]
+            return p.connector(plain.vision(p.encoder, image.expand(FRAMES, -1, -1, -1))[None])[0]
 
     def once() -> Tensor:
         with torch.inference_mode():

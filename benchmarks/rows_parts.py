@@ -151,13 +151,13 @@ def _vision(frames: int) -> Case:
     torch.manual_seed(3)
     config = CLIPVisionConfig(**{k: v for k, v in CLIP_L.items() if k != "model_type"})
     config._attn_implementation = "sdpa"
-    tower = seeded(CLIPVisionModel(config))
-    theirs = with_attention(tower, "eager")
+    encoder = seeded(CLIPVisionModel(config))
+    theirs = with_attention(encoder, "eager")
     pixels = torch.randn(frames, 3, 336, 336)
 
     def ours() -> Tensor:
         with torch.inference_mode():
-            return encode_frames(tower, pixels, -2)
+            return encode_frames(encoder, pixels, -2)
 
     return Case(
         {"ours": ours, "plain": partial(plain.vision, theirs, pixels)},

@@ -70,7 +70,7 @@ class Step:
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learning, lr=0.0)  # a full step that leaves the weights unchanged
         inner = self.model.model
-        self.tower = with_attention(inner.vision_encoder, "eager")  # as the public implementation runs it
+        self.encoder = with_attention(inner.vision_encoder, "eager")  # as the public implementation runs it
         self.connector = plain.Connector(vision["hidden_size"], text["hidden_size"], 0)
         self.connector.load_state_dict(inner.connector.state_dict(), assign=True)
         self.plain_learning = [*self.connector.parameters(), *(p for p in self.learning if _adapter(p, self.model))]
@@ -98,7 +98,7 @@ class Step:
 
     def plain(self) -> list[Tensor]:
         """The plain step, from pixels."""
-        states = self.tower(self.pixels[0], output_hidden_states=True).hidden_states
+        states = self.encoder(self.pixels[0], output_hidden_states=True).hidden_states
         video = self.connector(states[-2][None, :, 1:])
         inner = self.model.model
         words = inner.get_input_embeddings()(self.ids[:, -TEXT:])
