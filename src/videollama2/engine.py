@@ -93,9 +93,9 @@ class Engine:
     def batch(self, requests: Sequence[Request | tuple[Any, str]], **kwargs: Any) -> list[Answer]:
         """Answers to several requests, decoded together.
 
-        In float32 each answer is what `answer` alone gives, but for ties within rounding. In bfloat16 and float16, matrix
-        products of another shape round so differently that near ties between two tokens go the other way: 8 of 200
-        answers of nano differed in bfloat16 with batches of 8 (docs/log.md).
+        In float32 each answer is what `answer` alone gives, but for ties within rounding. In bfloat16 and float16,
+        matrix products of another shape round so differently that near ties between two tokens can go the other way:
+        8 of 200 answers of nano differed in bfloat16 with batches of 8 (docs/log.md).
 
         Args:
             requests: `Request` objects, or (media, question) pairs.

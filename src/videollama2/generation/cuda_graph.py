@@ -1,8 +1,8 @@
 """Decoding steps as a CUDA graph: one launch per token instead of a thousand.
 
 A 7B model reads its weights in 5 ms on a data-centre GPU, but Python needs 25 ms to launch a step's kernels one by one.
-Recorded once, they are replayed as one. A recording always reads and writes the same memory, so the cache becomes
-tensors of a fixed length, of which a mask hides what is not filled yet.
+Recorded once, they are replayed as one. A recorded graph always reads and writes the same memory, so the cache becomes
+tensors of fixed length, with a mask over the part that is not filled yet.
 """
 
 import logging
@@ -13,13 +13,13 @@ from torch import Tensor
 from transformers import DynamicCache
 
 logger = logging.getLogger(__name__)
-EAGER_STEPS = 8  # recording takes the time of about so many: an answer that ends before needs none
-_STEPS = 1024  # room of one recording; a longer answer makes another
-_WARM_UP = 2  # steps run before recording, on positions that are then overwritten
+EAGER_STEPS = 8  # recording takes about as long as this many: shorter answers skip it
+_STEPS = 1024  # room of one recording; a longer answer records another
+_WARM_UP = 2  # steps run before recording; their positions are then overwritten
 
 
 class FixedCache:
-    """Keys and values of at most `length` positions, all layers; what transformers' attention modules ask of a cache.
+    """Keys and values of at most `length` positions, all layers, as transformers' attention modules use a cache.
 
     `keys[layer]` and `values[layer]` are [B, heads, length, d]; new ones are written at `position`, int64 [1].
     """
@@ -32,13 +32,13 @@ class FixedCache:
         self.position = torch.tensor([grown.get_seq_length()], device=self.keys[0].device)
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write one position's [B, heads, 1, d] of a layer; all of the layer's come back."""
+        """Write one position's [B, heads, 1, d] of a layer; returns all of the layer's."""
         self.keys[layer_idx].index_copy_(2, self.position, keys)
         self.values[layer_idx].index_copy_(2, self.position, values)
         return self.keys[layer_idx], self.values[layer_idx]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Transformers asks for positions' sake; ours are given."""
+        """0: transformers derives positions from it, and ours are passed explicitly."""
         return 0
 
 
@@ -55,7 +55,7 @@ class FixedStep:
         model: VideoLlama2ForConditionalGeneration.
         cache: filled by the prompt; `close` adds what was processed since.
         mask: int64 [B, positions in `cache`], 1 where a position is real.
-        positions: int64 [B, 1] of the next token of each row.
+        positions: int64 [B, 1] of the next token of each sequence.
         steps: how many calls there is room for.
     """
 
@@ -73,7 +73,7 @@ class FixedStep:
         self._done = 0
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """The token of each row, int64 [B] → logits [B, V], valid until the next call."""
+        """The token of each sequence, int64 [B] → logits [B, V], valid until the next call."""
         self._ids.copy_(ids[:, None])
         if self._graph is None:
             self._run()
@@ -88,7 +88,7 @@ class FixedStep:
         start = [t.clone() for t in self.state]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate at first use, which a recording can't
+        with torch.cuda.stream(side):  # libraries allocate on first use, which can't be recorded
             for _ in range(_WARM_UP):
                 self._run()
         torch.cuda.current_stream().wait_stream(side)
@@ -101,7 +101,7 @@ class FixedStep:
         return self
 
     def close(self) -> None:
-        """Hand what was processed over to the cache that grows."""
+        """Copy what was computed back into the growing cache."""
         length = self._filled + self._done
         for i, layer in enumerate(self._grown.layers):
             layer.keys, layer.values = self._cache.keys[i][:, :, :length], self._cache.values[i][:, :, :length]
@@ -109,11 +109,11 @@ class FixedStep:
 
     @property
     def state(self) -> list[Tensor]:
-        """What a step advances besides the cache: positions seen, the next one of each row, and where it is written."""
+        """What a step advances besides the cache: mask, next position of each sequence, and where it is written."""
         return [self._seen, self._positions, self._cache.position]
 
     def rewind(self, start: list[Tensor]) -> None:
-        """Back to a copy of an earlier `state`."""
+        """Restore a copy of an earlier `state`."""
         for tensor, before in zip(self.state, start, strict=True):
             tensor.copy_(before)
 
@@ -133,26 +133,26 @@ class FixedStep:
 
 
 def record(model: Any, cache: DynamicCache, mask: Tensor, positions: Tensor, steps: int) -> FixedStep | None:
-    """A recorded step for as many tokens as there is room for, or None where that is not possible.
+    """A recorded step with room for that many tokens (1024 at most), or None if it can't be recorded.
 
-    It needs CUDA, the whole model on one device, and attention to all positions.
+    Requires CUDA, the whole model on one device, and attention to all positions.
 
     Args:
-        steps: tokens that may follow. Others as for `FixedStep`.
+        steps: tokens that may follow. The others are those of `FixedStep`.
     """
     if steps < EAGER_STEPS or model.device.type != "cuda" or not _recordable(model, cache):
         return None
     step = FixedStep(model, cache, mask, positions, min(steps, _STEPS))
     try:
         return step.record()
-    except RuntimeError as error:  # a model that asks the GPU for an answer within its step, as some rotary embeddings
+    except RuntimeError as error:  # the model synchronises with the GPU within a step, as some rotary embeddings do
         logger.info("decoding without a CUDA graph: %s", error)
         return None
 
 
 def _recordable(model: Any, cache: DynamicCache) -> bool:
     text = model.config.text_config
-    dense = getattr(text, "num_local_experts", None) is None  # which experts run is decided on the host
+    dense = getattr(text, "num_local_experts", None) is None  # the host decides which experts run
     whole = len({p.device for p in model.parameters()}) == 1
     sliding = any(getattr(layer, "is_sliding", False) for layer in cache.layers)
     return dense and whole and not sliding and text._attn_implementation == "sdpa"
