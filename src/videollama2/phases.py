@@ -45,31 +45,29 @@ class Phase:
     model that does stays as it is, as PEFT leaves it in the original (spec §6.3).
     """
 
-    name: Annotated[str, "of the phase"]
-    learns: Annotated[frozenset[str], "the parts that learn; all others are frozen"]
+    name: Annotated[str, "name of the phase"]
+    learns: Annotated[frozenset[str], "parts to train; all others are frozen"]
     starts_from: Annotated[str, "what the published phase starts from (a note; --model decides)"] = ""
     mixture: Annotated[
         dict[str, float],
-        "share of each pool (av, video, audio, image, text, or a name given to --data); none: all once an epoch",
+        "share of each pool (av, video, audio, image, text, or a name from --data); none: each record once",
     ] = field(default_factory=dict)
-    sound: Annotated[bool, "whether a video's sound is used where its record does not say"] = False
-    style: Annotated[Style, "prompt: chat template, or the plain one of pre-training (joined, templated)"] = "chat"
-    frames: Annotated[int | None, "per video; none: the model's own number"] = None
-    protocol: Annotated[str | None, "how media are prepared (released, paper, full); none: the model's own"] = None
-    max_length: Annotated[int | None, "most positions of a sample, media included; none: the model's context"] = None
-    learning_rate: Annotated[float, "peak, of every part that `rates` does not name"]
+    sound: Annotated[bool, "use the audio of videos whose records don't say"] = False
+    style: Annotated[Style, "prompt: chat template, or plain as in pre-training (joined, templated)"] = "chat"
+    frames: Annotated[int | None, "frames per video; none: the model's own number"] = None
+    protocol: Annotated[str | None, "media preprocessing: released, paper, full; none: the model's own"] = None
+    max_length: Annotated[int | None, "longest sample, in tokens with media; none: the model's context"] = None
+    learning_rate: Annotated[float, "peak learning rate; `rates` overrides it per part"]
     rates: Annotated[dict[str, float], "peak learning rate per part"] = field(default_factory=dict)
     batch: Annotated[int, "samples per step, over all processes"]
     epochs: Annotated[float, "passes over the data"] = 1.0
-    steps: Annotated[int | None, "of the optimiser; overrides epochs"] = None
-    schedule: Annotated[Schedule, "of the learning rate after the warm-up"] = "cosine"
-    warmup: Annotated[float, "share of the steps in which the rate rises"] = 0.03
-    weight_decay: Annotated[float, "on matrices only"] = 0.0
-    beta2: Annotated[float, "of AdamW"] = 0.999
-    clip: Annotated[float, "largest norm of all gradients together"] = 1.0
-    precision: Annotated[
-        Precision, "of the arithmetic; what learns is kept in fp32 (auto: bf16 on GPUs that have it)"
-    ] = "auto"
+    steps: Annotated[int | None, "optimiser steps; overrides epochs"] = None
+    schedule: Annotated[Schedule, "learning rate schedule after the warm-up"] = "cosine"
+    warmup: Annotated[float, "share of the steps spent on warm-up"] = 0.03
+    weight_decay: Annotated[float, "weight decay, on matrices only"] = 0.0
+    beta2: Annotated[float, "AdamW's beta2"] = 0.999
+    clip: Annotated[float, "clip the gradient norm to this"] = 1.0
+    precision: Annotated[Precision, "of computation; trained weights stay fp32 (auto: bf16 if the GPU has it)"] = "auto"
 
     def __post_init__(self) -> None:
         unknown = (set(self.learns) | set(self.rates)) - set(PARTS)

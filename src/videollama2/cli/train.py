@@ -24,8 +24,8 @@ _EPILOG = """examples:
   torchrun --nproc-per-node 8 -m videollama2 train video_tune --model 2.1-7b-16f-base --data … --output …
   videollama2 train plot tuned/
 
-Records are .json, .jsonl, .parquet, .csv or .tar files (docs/training.md). `videollama2 train PHASE --help` lists every
-setting with its default for that phase.
+Records are .json, .jsonl, .parquet, .csv or .tar files (docs/training.md). `videollama2 train PHASE --help-all`
+lists every setting with its default for that phase.
 """
 
 _ADAPTERS = ("lora_", "quantise")
@@ -52,7 +52,7 @@ def _add_phase(commands: Any, phase: Phase) -> None:
         phase.name, help=f"trains {', '.join(sorted(phase.learns))}",
         usage=f"videollama2 train {phase.name} [OPTION ...]",
         description=f"Train {phase.name}, which starts from {phase.starts_from}.",
-        epilog="Values in brackets are the defaults of this phase. Examples: videollama2 train --help",
+        epilog="Values in brackets are the defaults of this phase; --help-all lists all settings.",
     )  # fmt: skip
     add = parser.add_argument_group("common").add_argument
     add("--model", "-m", metavar="M", help="model to start from: nano, a released name, a folder or a language model")
