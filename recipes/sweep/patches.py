@@ -1,4 +1,4 @@
-"""Frozen DINOv2's view of the sweep's clips, computed once: pieces on disk, then fewer channels for all rows alike."""
+"""Frozen DINOv2 features of the sweep's clips: encoded once, stored in pieces, and reduced to fewer channels."""
 
 import logging
 from dataclasses import dataclass
@@ -26,21 +26,21 @@ FIRST_SEED = {"train": 1_000_000, "test": 2_000_000}
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded clips: `patches` float32 [clips, FRAMES, h·w, width], and what each shows."""
+    """Encoded clips: `patches` float32 [clips, FRAMES, h·w, width], and what each clip shows (`told`)."""
 
     patches: Tensor
     told: list[Happening]
 
 
 def encode_split(vision: Path, pictures: Path, split: str, count: int, folder: Path) -> list[Path]:
-    """Encode `count` clips of a split; pieces that lie in `folder` already are kept. Returns the pieces."""
+    """Encode `count` clips of a split, except pieces that exist in `folder`; returns the pieces' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces = [folder / f"{split}-{i:04d}.safetensors" for i in range(-(-count // PIECE))]
     missing = [p for p in pieces if not p.is_file()]
     if not missing:
         return pieces
-    tower = Dinov2Model.from_pretrained(vision, dtype=torch.float32).eval().requires_grad_(False)
-    layer = min(11, tower.config.num_hidden_layers)  # as nano: all but the last of 12 blocks
+    encoder = Dinov2Model.from_pretrained(vision, dtype=torch.float32).eval().requires_grad_(False)
+    layer = min(11, encoder.config.num_hidden_layers)  # as in nano: all but the last of 12 blocks
     photos = PicturePack.load(pictures, split)
     for path in missing:
         first = FIRST_SEED[split] + int(path.stem[-4:]) * PIECE
@@ -50,7 +50,7 @@ def encode_split(vision: Path, pictures: Path, split: str, count: int, folder: P
         encoded = []
         for clip in torch.from_numpy(frames).split(4):
             pixels = frames_to_pixels(clip.permute(0, 1, 4, 2, 3).float(), SIDE)
-            encoded.append(encode_frames(tower, pixels.flatten(0, 1), layer).unflatten(0, (-1, FRAMES)))
+            encoded.append(encode_frames(encoder, pixels.flatten(0, 1), layer).unflatten(0, (-1, FRAMES)))
         unfinished = path.with_suffix(".part")
         save_file({"patches": torch.cat(encoded).half()}, unfinished)
         unfinished.replace(path)
@@ -59,9 +59,10 @@ def encode_split(vision: Path, pictures: Path, split: str, count: int, folder: P
 
 
 def reduction(pieces: list[Path], width: int) -> tuple[Tensor, Tensor]:
-    """A linear map to `width` channels: principal components of standardised channels, of unit variance on average.
+    """A linear map to `width` channels: principal components of the standardised channels, of unit mean variance.
 
-    The rows without a RegStage join equal widths only, as in the original; so every row gets the same narrow features.
+    Rows without a RegStage require features as wide as the language model, as in the original, so all rows get the same
+    narrow features.
 
     Returns:
         (matrix [384, width], offset [width]): features · matrix + offset.
@@ -80,7 +81,7 @@ def reduction(pieces: list[Path], width: int) -> tuple[Tensor, Tensor]:
 
 
 def encoded_clips(vision: Path, pictures: Path, counts: dict[str, int], width: int, folder: Path) -> dict[str, Encoded]:
-    """Both splits with `width` channels, encoded where they are not yet."""
+    """Both splits with `width` channels, encoding what is missing."""
     pieces = {s: encode_split(vision, pictures, s, n, folder) for s, n in counts.items()}
     reduced = folder / f"reduce-{width}.safetensors"
     if not reduced.is_file():

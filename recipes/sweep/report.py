@@ -1,4 +1,4 @@
-"""results.jsonl → docs: the table beside the paper's, a plot, and which of the paper's conclusions hold."""
+"""results.jsonl → docs: the table beside the paper's, a plot, and a check of the paper's conclusions."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {"needs time": NEEDS_TIME, "needs no time":
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and half the width of its 95 % interval (nan of a single seed)."""
+    """A mean over seeds and half the width of its 95 % interval; NaN for a single seed."""
 
     mean: float
     half: float
@@ -46,13 +46,13 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def scores(result: dict[str, Any]) -> dict[str, float]:
-    """Per cent per task, and the mean of each group of tasks."""
+    """Percent right per task, and the mean of each group of tasks."""
     each = {task: 100 * right / asked for task, (right, asked) in result["right"].items()}
     return each | {name: sum(each[t] for t in tasks) / len(tasks) for name, tasks in GROUPS.items()}
 
 
 def paired(results: list[dict[str, Any]], left: Sequence[int], right: Sequence[int], group: str) -> Estimate:
-    """Mean difference of two sets of rows, seed by seed: what a seed does to all rows alike drops out."""
+    """Mean difference between two sets of rows, paired by seed, which cancels effects of the seed on all rows."""
     by_seed: dict[int, dict[int, float]] = {}
     for r in results:
         by_seed.setdefault(r["seed"], {})[r["row"]] = scores(r)[group]
@@ -65,9 +65,9 @@ def paired(results: list[dict[str, Any]], left: Sequence[int], right: Sequence[i
 
 
 def better_rate(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each row the runs with the learning rate whose training loss ended lower; the test has no say in it.
+    """Each row's runs with the learning rate of the lower final training loss; test results are not used.
 
-    Only rates count with which every row has all seeds, so that no row is given a choice that another was not.
+    Only rates for which every row has all seeds count, so that all rows have the same choice.
     """
     losses: dict[tuple[int, float], list[float]] = {}
     for r in results:
@@ -86,7 +86,7 @@ def better_rate(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def results_table(results: list[dict[str, Any]]) -> str:
-    """Rows as in the paper, its numbers beside ours."""
+    """The rows of Table 1, with our results and the paper's."""
     head = ["#", "RegStage", "down-sampling", "(T,H,W)", "tokens", "learning rate", *GROUPS, "all, minus row 9",
             "paper: MV / Ego / ANet", "paper: avg"]  # fmt: skip
     lines = []
@@ -102,7 +102,7 @@ def results_table(results: list[dict[str, Any]]) -> str:
 
 
 def tasks_table(results: list[dict[str, Any]]) -> str:
-    """Every task of every row."""
+    """Percent right per row and task."""
     lines = []
     for row in _rows(results):
         mine = [scores(r) for r in results if r["row"] == row]
@@ -111,7 +111,7 @@ def tasks_table(results: list[dict[str, Any]]) -> str:
 
 
 def rates_table(results: list[dict[str, Any]]) -> str:
-    """Training loss and right answers of all tasks with each learning rate."""
+    """Training loss and percent right per row and learning rate."""
     rates = sorted({r["budget"]["learning_rate"] for r in results}, reverse=True)
     lines = []
     for row in _rows(results):
@@ -128,7 +128,7 @@ def rates_table(results: list[dict[str, Any]]) -> str:
 
 
 def costs_table(results: list[dict[str, Any]]) -> str:
-    """What a row costs apart from the budget that all have."""
+    """The cost of each row within the common budget."""
     lines = []
     for row in _rows(results):
         mine = [r for r in results if r["row"] == row]
@@ -166,7 +166,7 @@ CLAIMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], str]] = {
 
 
 def claims_table(results: list[dict[str, Any]]) -> str:
-    """Differences in points, paired by seed."""
+    """The paper's claims as differences in points, paired by seed."""
     lines = [[name, str(paired(results, *claim))] for name, claim in CLAIMS.items()]
     return _markdown(["difference, paired by seed", "points"], lines)
 
@@ -186,10 +186,10 @@ BEGIN, END = "<!-- tables: written by recipes/sweep -->", "<!-- end of tables --
 
 
 def write_report(results: list[dict[str, Any]], path: Path) -> None:
-    """Put the tables between the document's two marks (a new document has nothing else), and the plot beside it."""
+    """Write the tables between the document's two marks, and the plot beside it; a new document has only those."""
     text = path.read_text(encoding="utf-8") if path.is_file() else f"{BEGIN}\n{END}\n"
     if BEGIN not in text or END not in text:
-        raise SystemExit(f"{path} lacks the marks {BEGIN!r} and {END!r}, between which the tables go")
+        raise SystemExit(f"{path} lacks the marks {BEGIN!r} and {END!r}; add them where the tables should go")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     seeds, best = len({r["seed"] for r in results}), better_rate(results)

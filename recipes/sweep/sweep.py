@@ -2,8 +2,8 @@
 
     python recipes/sweep/sweep.py --vision DINOV2_FOLDER --pictures pictures.npz --work FOLDER
 
-What is done already is kept: encoded clips in FOLDER, finished runs as lines of results.jsonl. Stop it at any time and
-start it again with the same line. The packs come from recipes/nano (vision.py, pictures.py).
+Finished work is kept (encoded clips in FOLDER, finished runs as lines of results.jsonl), so the command can be
+interrupted at any time and repeated. The packs come from recipes/nano (vision.py, pictures.py).
 """
 
 import argparse
@@ -36,26 +36,26 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--vision", type=Path, required=True, help="a Dinov2Model folder")
     made.add_argument("--pictures", type=Path, required=True, help="pack of recipes/nano/pictures.py")
-    made.add_argument("--work", type=Path, required=True, help="encoded clips are kept here")
+    made.add_argument("--work", type=Path, required=True, help="folder for encoded clips")
     made.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     made.add_argument(
         "--report", type=Path, default=HERE.parents[1] / "docs" / "architecture-sweep.md",
-        help="where the tables go, between its two marks; the plot lies beside it",
+        help="document with two marks, between which the tables go; the plot is saved beside it",
     )  # fmt: skip
     made.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of Table 1")
     made.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     made.add_argument("--steps", type=int, default=Budget.steps)
-    made.add_argument("--learning-rates", type=float, nargs="+", default=RATES, help="every row is trained with each")
+    made.add_argument("--learning-rates", type=float, nargs="+", default=RATES, help="each row is trained with each")
     made.add_argument("--train-clips", type=int, default=2000)
     made.add_argument("--test-clips", type=int, default=360)
-    made.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each; 0: in this process")
+    made.add_argument("--jobs", type=int, default=2, help="parallel runs of one thread each; 0: in this process")
     return made
 
 
 def finished(results: Path, budget: Budget) -> list[dict[str, Any]]:
-    """Results of earlier starts, with any learning rate.
+    """Results of earlier invocations, with any learning rate; lines cut off by a crash are ignored.
 
-    A line that a crash cut off is not counted; another budget stops the sweep.
+    Raises SystemExit if a result has another budget.
     """
     found = []
     lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
@@ -63,20 +63,20 @@ def finished(results: Path, budget: Budget) -> list[dict[str, Any]]:
         try:
             result = json.loads(line)
         except ValueError:
-            logger.warning("%s:%d is not whole; its run is done again", results, number)
+            logger.warning("%s:%d is incomplete; repeating its run", results, number)
             continue
         asked = {**vars(budget), "learning_rate": result["budget"]["learning_rate"]}
         if result["budget"] != asked:
             raise SystemExit(
-                f"{results}:{number} was made with {result['budget']}, asked for is {asked}; rows are "
-                "compared at equal budgets only: give another --results file"
+                f"{results}:{number} has the budget {result['budget']}, this sweep has {asked}; rows are only "
+                "compared at equal budgets: give another --results file"
             )
         found.append(result)
     return found
 
 
 def append(results: Path, result: dict[str, Any]) -> None:
-    """Add a line for good; a line that was cut off before is ended first."""
+    """Append a line durably, after ending a line that was cut off."""
     results.parent.mkdir(parents=True, exist_ok=True)
     cut = results.is_file() and results.stat().st_size > 0 and not results.read_bytes().endswith(b"\n")
     with results.open("a", encoding="utf-8") as file:
@@ -97,11 +97,11 @@ def _run(row: int, seed: int, budget: Budget) -> dict[str, Any]:
     return run(row, seed, budget, _encoded)
 
 
-Run = tuple[int, int, Budget]  # row, seed, and what it gets
+Run = tuple[int, int, Budget]  # row, seed, budget
 
 
 def run_all(wanted: Sequence[Run], encoded: dict[str, Encoded], jobs: int) -> Iterator[dict[str, Any]]:
-    """Train and measure run after run, `jobs` at a time (0: in this process); results as they come."""
+    """Execute runs, `jobs` in parallel (0: in this process); yields results as they complete."""
     if jobs == 0:
         yield from (run(*one, encoded) for one in wanted)
         return
@@ -110,7 +110,7 @@ def run_all(wanted: Sequence[Run], encoded: dict[str, Encoded], jobs: int) -> It
         try:
             for done in as_completed(runs):
                 yield done.result()
-        finally:  # after an error the runs that wait are not begun
+        finally:  # after an error, pending runs are cancelled
             pool.shutdown(cancel_futures=True)
 
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     budget = Budget(steps=args.steps, train_clips=args.train_clips)
     done = {(r["row"], r["seed"], r["budget"]["learning_rate"]) for r in finished(args.results, budget)}
-    # seed by seed, so that a sweep that is stopped early still compares all rows
+    # seed by seed, so that an interrupted sweep still compares all rows
     wanted = [
         (row, seed, replace(budget, learning_rate=rate))
         for seed in args.seeds

@@ -1,4 +1,4 @@
-"""One run of the sweep: a row of Table 1, a seed; a small model trained from nothing and asked about held-out clips."""
+"""One run of the sweep, a row of Table 1 and a seed: train a small model from scratch and evaluate it."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ from videollama2.data.batches import MicroBatch, StepBatch, StepSource
 from videollama2.data.labels import IGNORE
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.phases import PHASES, Phase
-from videollama2.stc import CONNECTORS, TABLE_1
+from videollama2.stc import TABLE_1, connector_settings
 from videollama2.train.loop import build_optimizer, optimise
 
 logger = logging.getLogger("sweep")
@@ -29,7 +29,7 @@ GRID = 6  # rows and columns of patches in a frame
 
 @dataclass(frozen=True)
 class Budget:
-    """What every run gets alike."""
+    """The budget that all runs share."""
 
     steps: int = 600
     batch: int = 8
@@ -39,7 +39,7 @@ class Budget:
     learning_rate: float = 2e-3
 
     def phase(self) -> Phase:
-        """The package's `video_tune`, with a rate for a model that starts from nothing."""
+        """The package's `video_tune`, with a learning rate for training from scratch."""
         return PHASES["video_tune"].but(
             name="sweep", learns={"connector", "language_model"}, learning_rate=self.learning_rate, batch=self.batch,
             steps=self.steps, warmup=0.1, weight_decay=0.05, beta2=0.98,
@@ -47,7 +47,7 @@ class Budget:
 
 
 def small_model(connector_type: str, budget: Budget, seed: int) -> VideoLlama2ForConditionalGeneration:
-    """Fresh weights; the vision encoder has no blocks, because its output is what the clips are kept as."""
+    """A model with new weights; its vision encoder has no blocks, as clips are stored as encoder features."""
     torch.manual_seed(seed)
     vision = {"model_type": "dinov2", "hidden_size": budget.width, "num_hidden_layers": 0, "num_attention_heads": 1,
               "patch_size": 1, "image_size": GRID}  # fmt: skip
@@ -63,9 +63,8 @@ def small_model(connector_type: str, budget: Budget, seed: int) -> VideoLlama2Fo
 
 
 def num_tokens(connector_type: str) -> int:
-    """Language-model positions that a clip takes."""
-    T, H, W = CONNECTORS[connector_type].grid(FRAMES, GRID, GRID)
-    return T * H * W
+    """Tokens of a clip."""
+    return connector_settings(connector_type).num_tokens(FRAMES, GRID, GRID)
 
 
 # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +81,7 @@ def _tokenizer() -> Any:
 
 
 def _sequence(clip: Clip, tokens: int, video_token_id: int) -> Sequenced:
-    """All questions about a clip in one row; they don't see each other."""
+    """All questions about a clip in one sequence; they don't attend to each other."""
     tokenizer = _tokenizer()
     samples = []
     for asked in clip.questions:
@@ -93,7 +92,7 @@ def _sequence(clip: Clip, tokens: int, video_token_id: int) -> Sequenced:
 
 
 def to_micro_batch(clips: list[Clip], encoded: Encoded, config: VideoLlama2Config) -> tuple[MicroBatch, Tensor]:
-    """A batch for the model, and `segments` (which question a position belongs to; `shared_clips.collate`)."""
+    """A batch for the model, and its `segments`: the question that each position belongs to."""
     rows = [_sequence(c, num_tokens(config.connector_type), config.video_token_id) for c in clips]
     batch = collate(rows, _tokenizer().pad_token_id)
     which, frame = frame_index(clips)
@@ -117,7 +116,7 @@ def to_micro_batch(clips: list[Clip], encoded: Encoded, config: VideoLlama2Confi
 
 @dataclass(frozen=True)
 class ClipSteps(StepSource):
-    """Steps of random training clips, asked by the package's loop."""
+    """Training steps of random clips, for the package's loop."""
 
     encoded: Encoded
     config: VideoLlama2Config
@@ -133,7 +132,7 @@ class ClipSteps(StepSource):
 
 @torch.no_grad()
 def match_scale(model: Any, patches: Tensor) -> None:
-    """Make the connector's tokens as large as the embeddings of words, for every row alike."""
+    """Scale the connector's tokens to the magnitude of word embeddings."""
     tokens = model.model.connector(patches)
     model.model.connector.readout[-1].weight *= model.get_input_embeddings().weight.std() / tokens.std()
 
@@ -142,10 +141,16 @@ def match_scale(model: Any, patches: Tensor) -> None:
 
 
 def run(row: int, seed: int, budget: Budget, encoded: dict[str, Encoded]) -> dict[str, Any]:
-    """Train row `row` (1 … 9) with `seed` (initialisation and order of the data) and measure it.
+    """Train and evaluate a row of Table 1.
+
+    Args:
+        row: 1 … 9.
+        seed: of initialisation and data order.
+        budget: of all runs.
+        encoded: split → encoded clips.
 
     Returns:
-        What goes into a line of results.jsonl: right and asked answers per task, the last losses, what the row costs.
+        A line of results.jsonl: (right, asked) per task, the last losses, the row's cost.
     """
     name = TABLE_1[row - 1]
     model = small_model(name, budget, seed)
@@ -171,7 +176,7 @@ def run(row: int, seed: int, budget: Budget, encoded: dict[str, Encoded]) -> dic
         "tokens": num_tokens(name),
         "parameters": sum(p.numel() for p in model.model.connector.parameters()),
         "mflop": round(forward.get_total_flops() / budget.batch / 1e6, 1),
-        "cpu_seconds": round(seconds, 1),  # of this machine as busy as it was
+        "cpu_seconds": round(seconds, 1),  # on this machine, under its load at the time
         "loss": round(sum(last) / len(last), 4),
         "right": answers(model, encoded["test"]),
         "budget": vars(budget),
@@ -179,7 +184,7 @@ def run(row: int, seed: int, budget: Budget, encoded: dict[str, Encoded]) -> dic
 
 
 def answers(model: Any, encoded: Encoded, at_once: int = 32) -> dict[str, list[int]]:
-    """Task → [right, asked] over the held-out clips. Right: greedy decoding gives exactly the answer."""
+    """Task → [right, asked] over the held-out clips; right: greedy decoding gives exactly the answer."""
     model.eval()
     counts = {task: [0, 0] for task in TASKS}
     clips = held_out(encoded.told)

@@ -1,4 +1,4 @@
-"""A scene as sound, and frames and sound as an mp4."""
+"""Scenes to sound, and frames and sound to mp4."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SOUND_RATE_HZ = 16_000
 
 
 def render_sound(scene: Scene, sounds: SoundPack) -> NDArray[np.float32]:
-    """f32[seconds · 16000] in ±1: the scene's sounds, each faded in and out over 20 ms."""
+    """f32[seconds · 16000] in ±1: the scene's sounds, each with 20 ms fades."""
     total = round(scene.seconds * SOUND_RATE_HZ)
     wave = np.zeros(total, np.float32)
     for sound in scene.sounds:
@@ -35,12 +35,12 @@ def write_clip(
     seconds: float,
     rate_hz: int = SOUND_RATE_HZ,
 ) -> None:
-    """Write frames u8[T, H, W, 3] (H and W even) and a mono wave f32[S] as one mp4 (H.264 where the build has it, AAC).
+    """Write frames u8[T, H, W, 3] (H and W even) and a mono wave f32[S] as mp4: AAC, and H.264 if PyAV's build has it.
 
-    The same input gives the same bytes, with the same encoders on the same kind of machine.
+    The same input gives the same bytes on machines of the same kind with the same encoders.
 
     Raises:
-        EmptyMedia: neither frames nor sound.
+        EmptyMedia: neither frames nor sound is given.
     """
     import av
 
@@ -52,8 +52,8 @@ def write_clip(
             video = out.add_stream(codec, rate=max(1, round(len(frames) / seconds)))
             video.height, video.width, video.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
             video.bit_rate = 600_000
-            video.codec_context.thread_count = 1  # with more, the rate control depends on which of them is quicker
-            if codec == "libx264":  # with AVX-512 its bytes differ from call to call; with SSE2 they are plain C's
+            video.codec_context.thread_count = 1  # rate control with several threads is not deterministic
+            if codec == "libx264":  # its AVX-512 code is not deterministic; SSE2 gives the same bytes as plain C
                 video.options = {"x264-params": "asm=SSE2"}
         if wave is not None:
             audio = out.add_stream("aac", rate=rate_hz, layout="mono")

@@ -1,4 +1,4 @@
-"""Labelled pictures and recordings, as the packs of recipes/nano hold them, and the textures made from them.
+"""Labelled pictures and recordings (the packs of recipes/nano), and textures made from them.
 
 PicturePack ── texture(thing) ──► u8[96, 96, 4]   a photo, a cut-out, a drawing or a shape; tinted; one to three of it
 SoundPack   ── cut ──► f32[S]                     a stretch of a recording
@@ -47,13 +47,13 @@ def _no_pictures() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class PicturePack:
-    """Labelled pictures: small square photos of ten classes, and pictures on transparent ground of many more.
+    """Labelled pictures: small square photos of ten classes, and many more things on transparent background.
 
     Attributes:
         photos: u8[N, 32, 32, 3]; `photo_labels` i64[N] index `PHOTO_CLASSES`.
-        stamps: u8[M, 96, 96, 4] with transparency; `stamp_names` M texts such as "a green pepper". One picture of
-            each, so a test can only show them differently.
-        drawings: u8[D, 96, 96, 4], several of each name; the test split's are by another artist than training's.
+        stamps: u8[M, 96, 96, 4] with transparency; `stamp_names` M texts such as "a green pepper". There is one picture
+            per name, in both splits.
+        drawings: u8[D, 96, 96, 4], several per name; those of the test split are by another artist.
     """
 
     photos: NDArray[np.uint8]
@@ -68,7 +68,7 @@ class PicturePack:
         """The `split` ("train" or "test") of a pack that recipes/nano/pictures.py wrote."""
         with _open_pack(path) as pack:
             drawn: tuple[Any, ...] = ()
-            if "drawings" in pack:  # packs of the first nano have none
+            if "drawings" in pack:  # missing in packs of the first nano
                 chosen = pack["drawing_splits"] == split
                 drawn = pack["drawings"][chosen], tuple(pack["drawing_names"][chosen].tolist())
             photos = pack[f"photos_{split}"], pack[f"labels_{split}"]
@@ -76,12 +76,12 @@ class PicturePack:
 
     @cached_property
     def by_label(self) -> dict[str, NDArray[np.int64]]:
-        """Class of photo → indices of its photos."""
+        """Photo class → indices of its photos."""
         return {name: np.flatnonzero(self.photo_labels == i) for i, name in enumerate(PHOTO_CLASSES)}
 
     @cached_property
     def by_drawing(self) -> dict[str, list[int]]:
-        """Name of a drawn thing → indices of its drawings."""
+        """Name → indices of its drawings."""
         out: dict[str, list[int]] = {}
         for i, name in enumerate(self.drawing_names):
             out.setdefault(name, []).append(i)
@@ -104,7 +104,7 @@ class PicturePack:
 
 def shape(name: str) -> NDArray[np.uint8]:
     """u8[96, 96, 4]: a white shape of `SHAPES`."""
-    big = TEXTURE_SIDE * 4  # drawn large and scaled down, for smooth edges
+    big = TEXTURE_SIDE * 4  # downscaled for smooth edges
     mask = Image.new("L", (big, big))
     corners = [(x * big, y * big) for x, y in SHAPES[name]]
     if corners:
@@ -116,7 +116,7 @@ def shape(name: str) -> NDArray[np.uint8]:
 
 
 def tint(texture: NDArray[np.uint8], colour: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture in shades of one of `COLOURS`, each time a slightly different one."""
+    """The picture in shades of one of `COLOURS`, randomly varied."""
     base = np.clip(np.array(COLOURS[colour], np.float32) + rng.normal(0, 8, 3), 0, 255)
     light = texture[..., :3].astype(np.float32).mean(-1, keepdims=True) / 255
     shaded = base * (0.55 + 0.45 * light)
@@ -124,7 +124,7 @@ def tint(texture: NDArray[np.uint8], colour: str, rng: np.random.Generator) -> N
 
 
 def repeat(texture: NDArray[np.uint8], count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """`count` (1 to 4) copies of a picture in one texture, apart from each other."""
+    """`count` (1 to 4) copies of a picture in one texture, without overlap."""
     if count == 1:
         return texture
     half = TEXTURE_SIDE // 2
@@ -139,7 +139,7 @@ def repeat(texture: NDArray[np.uint8], count: int, rng: np.random.Generator) -> 
 
 @dataclass(frozen=True)
 class SoundPack:
-    """Labelled recordings: one long int16 wave at 16 kHz, and where each recording lies in it."""
+    """Labelled recordings: one long int16 wave at 16 kHz, and each recording's span in it."""
 
     wave: NDArray[np.int16]
     labels: tuple[str, ...]
@@ -162,7 +162,7 @@ class SoundPack:
         return cls(wave, tuple(i[0] for i in index), tuple((i[1], i[2]) for i in index), by_label)
 
     def cut(self, recording: int, offset: float, samples: int) -> NDArray[np.float32]:
-        """f32[samples] of a recording from `offset` (a fraction of what can be skipped), repeated if too short.
+        """f32[samples] of a recording from `offset` (a fraction of its spare length), repeated if too short.
 
         Raises:
             EmptyMedia: the recording has no samples.
@@ -177,5 +177,5 @@ class SoundPack:
 
 def _open_pack(path: Path) -> Any:
     if not path.is_file():
-        raise MediaNotFound(f"no pack at {path}; recipes/nano builds it (see recipes/nano/README.md)")
+        raise MediaNotFound(f"no pack at {path}; build it with recipes/nano (see its README.md)")
     return np.load(path, allow_pickle=False)

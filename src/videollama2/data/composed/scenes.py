@@ -1,4 +1,4 @@
-"""What happens in a composed clip: which things are seen where and when, and what is heard. One seed, one scene."""
+"""The content of a composed clip: which things are seen where and when, and which sounds are heard. One seed each."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,19 +14,19 @@ DIRECTIONS = ("left", "right", "up", "down")
 MAX_THINGS = 2
 MOST_OF_A_KIND = 3
 
-# A picture's sound, where it is not called as the picture is.
+# Names of pictures whose sound has another name.
 SOUND_OF = {"a bird": "birds", "a drum": "drums", "a bell": "bells", "a fire truck": "a siren"}
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A picture and its path. Places and sizes are fractions of the frame, times fractions of the clip.
+    """A picture and its path. Positions and sizes are fractions of the frame, times fractions of the clip.
 
     Attributes:
         picture: "photo:17", "stamp:3", "drawing:5" or "shape:a star".
-        size: side of the square that holds it, at the start and at the end.
-        count: how many of it there are, side by side; they move together.
-        colour: it is drawn in shades of this one of `COLOURS`; None leaves it as it is.
+        size: side of its square, at the start and at the end.
+        count: copies, side by side, that move together.
+        colour: one of `COLOURS` to tint it with; None: its own colours.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class SceneSound:
-    """A stretch of a recording. `at` and `length` are fractions of the clip, `offset` a fraction of the recording."""
+    """Part of a recording. `at` and `length` are fractions of the clip, `offset` a fraction of the recording."""
 
     name: str
     recording: int
@@ -54,12 +54,12 @@ class SceneSound:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that happens in a clip, which is also its ground truth.
+    """The content of a clip, and its ground truth.
 
     Attributes:
         things, sounds: in order of appearance.
         backdrop: seed of the background's colours.
-        drift: how far the background slides in the clip, in frame widths (it says nothing about the things).
+        drift: how far the background slides during the clip, in frame widths; independent of the things.
     """
 
     seed: int
@@ -75,18 +75,18 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Chances:
-    """How often what happens.
+    """Probabilities of what happens in a clip.
 
     Attributes:
-        stamps, drawings, shapes: a thing is a cut-out, a drawing or a shape; a photo otherwise, and where a pack has
-            none of these.
-        two: of two things one after the other; likewise, apart from that, of two sounds.
-        several: of two or three of one thing instead of one.
-        coloured: a drawing is tinted. Shapes always are; cut-outs, whose names may hold a colour, never.
-        matched: the sound is the thing's own, where it has one.
-        late: one of picture and sound begins halfway.
+        stamps, drawings, shapes: a thing is a cut-out, a drawing or a shape; otherwise, or if the pack has none, a
+            photo.
+        two: two things in turn; independently, two sounds in turn.
+        several: two or three copies of a thing.
+        coloured: a drawing is tinted. Shapes always are; cut-outs, whose names may include a colour, never.
+        matched: the sound is the thing's, if it has one.
+        late: picture or sound begins halfway.
         still: a thing does not move.
-        close: a thing is so near that it fills the frame.
+        close: a thing fills the frame.
     """
 
     stamps: float = 0.1
@@ -113,11 +113,11 @@ def compose(
     """A random scene; the same seed gives the same scene.
 
     Args:
-        pictures, sounds: what to draw from; None leaves that modality out.
-        labels: sounds to choose among (default: all that `sounds` has), each as likely as any other; or what there is
-            to choose among, with weights.
+        seed: of everything.
+        pictures, sounds: packs to draw from; None: without that modality.
+        labels: classes of sound, equally likely or with weights; None: all of `sounds`.
         seconds: shortest and longest clip.
-        chances: fields of `Chances` with other values.
+        chances: fields of `Chances` to override.
     """
     rng = np.random.default_rng(seed)
     odds = Chances(**chances)
@@ -147,7 +147,7 @@ def compose(
 
 
 def sound_of(name: str) -> str:
-    """What a thing of that name sounds like, if any recording of it exists."""
+    """The name of the sound that a thing makes, if there are recordings of it."""
     return SOUND_OF.get(name, name)
 
 
@@ -170,7 +170,7 @@ def _thing(
     direction = "still" if rng.random() < odds.still else DIRECTIONS[int(rng.integers(4))]
     size = float(rng.uniform(1.0, 1.5) if rng.random() < odds.close else rng.uniform(0.5, 0.85))
     if count > 1:
-        size = float(rng.uniform(0.75, 1.05))  # each of them is half as large
+        size = float(rng.uniform(0.75, 1.05))  # each copy is half as large
     travel = float(rng.uniform(0.22, 0.5))
     step = np.array(STEPS[direction], float)
     centre = 0.5 + rng.uniform(-0.08, 0.08, 2)
@@ -200,7 +200,7 @@ def _choose(rng: np.random.Generator, pictures: PicturePack, odds: Chances) -> t
 
 
 def countable(name: str) -> bool:
-    """Does the name have a plural that `plural` can make?"""
+    """Whether `plural` can make the name's plural."""
     words = name.split()
     return words[0] in ("a", "an") and len(words) <= 3 and not {"of", "in", "with", "at"} & set(words)
 
@@ -220,7 +220,7 @@ def plural(name: str) -> str:
 
 
 def poses(scene: Scene, times: NDArray[np.float64]) -> NDArray[np.float32]:
-    """f32[K, T, 4]: x, y and side of every thing at times 0..1, and 1.0 where it is in the picture."""
+    """f32[K, T, 4]: x, y, side and visibility (0 or 1) of every thing at times in 0..1."""
     out = np.zeros((MAX_THINGS, times.size, 4), np.float32)
     for k, thing in enumerate(scene.things):
         begin, stop = thing.seconds

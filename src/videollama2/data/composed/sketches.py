@@ -1,4 +1,4 @@
-"""PicturePack from a few lines of numbers: things that have a sound, as a child might draw them, and the shapes.
+"""A picture pack from a few lines of numbers: simple drawings of things that have a sound, and the shapes.
 
 SKETCHES[name] ──► strokes in a unit square ──► PicturePack with u8[6, 96, 96, 4] drawings
 """
@@ -16,7 +16,7 @@ _FINER = 4  # drawn so many times larger, and scaled down for smooth edges
 
 
 class Stroke(NamedTuple):
-    """A filled form: corners of a polygon, or the opposite corners of an ellipse's box, in a unit square."""
+    """A filled shape in a unit square: corners of a polygon, or opposite corners of an ellipse's box."""
 
     form: Literal["polygon", "ellipse"]
     colour: tuple[int, int, int]
@@ -85,7 +85,7 @@ SKETCHES: dict[str, tuple[Stroke, ...]] = {
         *(_box(_GREY, x, 0.28, x + 0.07, 0.72) for x in (0.31, 0.4, 0.49)),
     ),
 }
-"""Name → what is drawn, the hindmost first. Each has a sound in `tones.NOISES`."""
+"""Name → strokes, back to front. Each thing has a sound in `tones.NOISES`."""
 
 
 @cache
@@ -97,7 +97,7 @@ def sketches() -> PicturePack:
 
 
 def sketch(strokes: tuple[Stroke, ...]) -> NDArray[np.uint8]:
-    """u8[96, 96, 4] of some strokes, transparent where there are none."""
+    """Strokes as u8[96, 96, 4] on transparent background."""
     side = TEXTURE_SIDE * _FINER
     image = Image.new("RGBA", (side, side))
     pen = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""SoundPack from formulas: thirteen of nano's classes as anybody can make them, without a recording.
+"""A sound pack from formulas: thirteen of nano's classes, synthesised without recordings.
 
     NOISES[name](rng, seconds) ──► wave f32[S], 16 kHz;  tones() ──► SoundPack, several different ones of each
 
@@ -49,7 +49,7 @@ def _melody(
     lengths: tuple[float, float] = (0.25, 0.6),
     rings: float = 0.0,
 ) -> Wave:
-    """Notes of a major scale in turn, each `voice(rng, hz, seconds)`; `rings` lets a note outlast itself."""
+    """Notes of a major scale in turn, each `voice(rng, hz, seconds)`; with `rings`, notes ring on."""
     out = np.zeros(round((seconds + rings + 2 * lengths[1]) * SOUND_RATE_HZ))
     at, key = 0.0, lowest_hz * 2 ** (float(rng.integers(12)) / 12)
     while at < seconds:
@@ -62,14 +62,14 @@ def _melody(
 
 
 def _partials(hz: float, clock: Wave, partials: dict[float, float], phase: Wave | float = 0.0) -> Wave:
-    """A sum of sines at multiples of `hz` below half the rate; `phase` in turns of the lowest bends them all."""
+    """A sum of sines at multiples of `hz` below half the rate; `phase`, in cycles of the lowest, modulates all."""
     heard = {n: level for n, level in partials.items() if n * hz < 0.45 * SOUND_RATE_HZ}
     turns = 2 * np.pi * (hz * clock + phase)
     return np.asarray(sum(level * np.sin(n * turns) for n, level in heard.items()), dtype=np.float64)
 
 
 def _held(clock: Wave, attack: float, release: float) -> Wave:
-    """Rises for `attack` seconds, holds, falls for the last `release` seconds."""
+    """An envelope that rises for `attack` seconds, holds, and falls for the last `release` seconds."""
     return np.clip(np.minimum(clock / attack, (clock[-1] - clock) / release), 0, 1)
 
 
@@ -126,7 +126,7 @@ def _violin_note(rng: Random, hz: float, seconds: float) -> Wave:
 
 
 def _guitar_note(rng: Random, hz: float, seconds: float) -> Wave:
-    """A plucked string: noise goes round a loop of one period, a little duller each time (Karplus, Strong 1983)."""
+    """A plucked string: noise in a loop of one period, low-pass filtered at each turn (Karplus, Strong 1983)."""
     period = round(SOUND_RATE_HZ / hz)
     turn = _band(rng, period, 0, 5000)
     turns = [turn]
@@ -174,7 +174,7 @@ def _drums(rng: Random, seconds: float) -> Wave:
 
 
 def _telephone(rng: Random, seconds: float) -> Wave:
-    """A bell that is struck twenty times a second, a second long."""
+    """A bell struck twenty times a second, for a second at a time."""
     clock = _clock(seconds)
     first, second = rng.uniform(1200, 1500), rng.uniform(1600, 1900)
     struck = (clock * 20) % 1
@@ -209,4 +209,4 @@ NOISES: dict[str, Callable[[Random, float], Wave]] = {
     "rain": _rain,
     "waves": _waves,
 }
-"""Name of a class, as nano's are (nano/sound_classes.json) → what it sounds like."""
+"""Name of a class (nano/sound_classes.json) → function that synthesises it."""
