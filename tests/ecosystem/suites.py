@@ -1,0 +1,85 @@
+"""transformers' common test suites, from the source distribution of the version that is installed.
+
+    python tests/ecosystem/suites.py        # download, check against the pinned sha256, unpack; prints the folder
+
+The source distribution holds the suites' top-level files only. Three modules that they import live in folders that it
+leaves out: the configuration's common keyword arguments, the exporters and the generation suite. `exporting.py` and
+`generating.py` beside this file check what those document, and take their place.
+"""
+
+import hashlib
+import importlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import types
+from importlib.metadata import version
+from pathlib import Path
+
+SHA256 = {
+    "5.16.1": "",
+    "5.23.0": "19d647a4d5d903a7c644ca5cde2d86efc3dde7d8c687ae7988806ff2205efa71",
+}
+FILES = ("test_modeling_common", "test_configuration_common", "test_processing_common", "test_pipeline_mixin")
+PACKAGE = "transformers_suites"
+
+
+def folder() -> Path:
+    """Where the suites of the installed version are kept (VIDEOLLAMA2_SUITES, or the user's cache)."""
+    root = os.environ.get("VIDEOLLAMA2_SUITES") or Path.home() / ".cache" / "videollama2" / "suites"
+    return Path(root) / f"transformers-{version('transformers')}"
+
+
+def fetch() -> Path:
+    """Download and unpack the suites, unless they are there.
+
+    Raises:
+        SystemExit: no sha256 is pinned for the installed version, or the download does not match it.
+    """
+    target, number = folder(), version("transformers")
+    if all((target / f"{name}.py").is_file() for name in FILES):
+        (target / "__init__.py").touch()  # the configuration suite imports it by its path
+    return target
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
+        subprocess.run([*command, "--no-binary", ":all:", "--dest", place, f"transformers=={number}"], check=True)
+        archive = Path(place) / f"transformers-{number}.tar.gz"
+        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if SHA256.get(number) != found:
+            expected = SHA256.get(number) or "none: add it to SHA256 once you trust this download"
+            sys.exit(f"{archive.name} has the sha256 {found}; expected {expected}")
+        target.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive) as files:
+            for name in FILES:
+                member = files.extractfile(f"transformers-{number}/tests/{name}.py")
+                assert member is not None
+                (target / f"{name}.py").write_bytes(member.read())
+    (target / "__init__.py").touch()  # the configuration suite imports it by its path
+    return target
+
+
+def load(name: str) -> types.ModuleType:
+    """A module of the suites, such as `test_modeling_common`.
+
+    Raises:
+        ModuleNotFoundError: `fetch` has not run.
+    """
+    if PACKAGE not in sys.modules:
+        package = types.ModuleType(PACKAGE)
+        package.__path__ = [str(folder())]
+        sys.modules[PACKAGE] = package
+        for inner, ours in (("exporters.test_export", "exporting"), ("generation.test_utils", "generating")):
+            parent = f"{PACKAGE}.{inner.partition('.')[0]}"
+            sys.modules[parent] = types.ModuleType(parent)
+            sys.modules[f"{PACKAGE}.{inner}"] = importlib.import_module(f"{__package__}.{ours}")
+        utils = f"{PACKAGE}.utils"
+        common = types.ModuleType(f"{utils}.test_configuration_utils")
+        common.config_common_kwargs = {"return_dict": False, "output_hidden_states": True, "output_attentions": True}
+        sys.modules[utils], sys.modules[common.__name__] = types.ModuleType(utils), common
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+if __name__ == "__main__":
+    print(fetch())
