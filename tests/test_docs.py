@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from videollama2 import cli
+from videollama2.audio import AUDIO_ENCODERS
 from videollama2.engine import Engine
 from videollama2.generation.sampling import GenerateOptions
 from videollama2.phases import PHASES
@@ -62,6 +63,15 @@ def address(engine: Engine) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Forget the encoders that a page registers."""
+    before = dict(AUDIO_ENCODERS)
+    yield
+    AUDIO_ENCODERS.clear()
+    AUDIO_ENCODERS.update(before)
+
+
 @pytest.mark.parametrize(("page", "line", "words"), EVERY, ids=[f"{page.stem}: {line}" for page, line, _ in EVERY])
 def test_a_command_of_a_page_is_understood(page: Path, line: str, words: list[str]) -> None:
     cli.build_parser().parse_args(words)
@@ -69,6 +79,7 @@ def test_a_command_of_a_page_is_understood(page: Path, line: str, words: list[st
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's
 @pytest.mark.parametrize("name", RUN)
+@pytest.mark.usefixtures("registry")
 def test_a_page_runs_from_its_top_to_its_end(
     name: str, things: Path, tiny_folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
