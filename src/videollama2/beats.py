@@ -41,7 +41,6 @@ class BeatsConfig(AudioEncoderConfig):
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "encoder_embed_dim",
         "num_hidden_layers": "encoder_layers",
-        "num_attention_heads": "encoder_attention_heads",
     }
 
     input_patch_size: int = 16
@@ -82,10 +81,9 @@ class BeatsConfig(AudioEncoderConfig):
         for name, (found, expected) in unsupported.items():
             if found != expected:
                 raise ConfigError(f"BEATs with {name}={found!r} is not supported; released ones have {expected!r}")
-        if self.encoder_embed_dim % self.encoder_attention_heads:
-            raise ConfigError(
-                f"BEATs width {self.encoder_embed_dim} does not divide into {self.encoder_attention_heads} heads"
-            )
+        D, heads = self.encoder_embed_dim, self.encoder_attention_heads
+        if D % heads:
+            raise ConfigError(f"BEATs width {D} does not divide into {heads} heads")
 
     @property
     def bins(self) -> int:

@@ -32,15 +32,15 @@ def load(
     isolate: bool | WorkerPool = False,
     **kwargs: Any,
 ) -> Engine:
-    """A model, ready to answer.
+    """An engine, ready to answer.
 
     Args:
         model: `nano` (the default, small and built in), a released model's name (`2.1-7b-av`), a hub id, or a folder
             in our layout or the original's; also a folder of a training stage (a projector or LoRA adapter).
         device: `cpu`, `cuda`, `mps`; None: the best one here.
-        dtype: `float32`, `bfloat16`, `float16`; None: what is fast here. Both choices are logged with their reason.
+        dtype: `float32`, `bfloat16`, `float16`; None: the fastest here. Both choices are logged with their reason.
         protocol: how media are prepared (protocols.py); None: the model's own.
-        base: the base language model of a training stage's folder, or of nano, where not the recorded one.
+        base: the base language model of a training stage or of nano, if not the recorded one.
         fp16_weights: on a CPU, store 16-bit weights as float16 and compute in float32 (generation/fp16_linear.py):
             half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer by
             about the time of two hundred tokens.
@@ -51,7 +51,7 @@ def load(
     Raises:
         CheckpointNotFound: no such model.
         WeightsError: files that do not hold the model that they describe.
-        MissingExtra: an argument asks for a package that is not installed.
+        MissingExtra: an argument needs a package that is not installed.
     """
     if "pack" in kwargs:
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
@@ -84,6 +84,6 @@ def load_network(
         network = stages.load(folder, base, dtype=dtype, **kwargs)
     except VideoLlama2Error:
         raise
-    except ImportError as error:  # of what an argument asks for: flash attention, a quantisation
-        raise MissingExtra(f"{error} Install that package, or load without what needs it") from error
+    except ImportError as error:  # of a package that an argument needs: flash attention, a quantisation
+        raise MissingExtra(f"{error} Install that package, or drop the argument that needs it") from error
     return network, folder if stages.kind(folder) == "complete" else stages.tokenizer_folder(folder, base)

@@ -4,8 +4,8 @@
     connector      + language     projector      + BEATs       all but the vision encoder
 
 A phase says which parts learn, from what, and how fast; nothing else in the package decides that. The numbers of
-`PHASES` are those of the released scripts. recipes/ has the printed ones beside them for each released model, with what
-else belongs to that (protocol, frames). A recipe of your own is these with other numbers: `PHASES["av_joint"].but(…)`.
+`PHASES` are those of the released scripts; recipes/ has the printed ones beside them for each released model, with
+protocol and frames. Your own recipe is a phase with other numbers: `PHASES["av_joint"].but(…)`.
 """
 
 import logging
@@ -135,7 +135,7 @@ class Phase:
 
 
 def within(owner: object, least: float, most: float, *names: str) -> None:
-    """Raise UsageError for a number of `owner` that lies outside; None lies nowhere."""
+    """Raise UsageError for an attribute of `owner` out of range; None is in range."""
     for name in names:
         value = getattr(owner, name)
         if value is not None and not least <= value <= most:
@@ -147,7 +147,7 @@ def part_of(name: str) -> str:
     """The part that a parameter of that name belongs to.
 
     Raises:
-        UsageError: it belongs to none.
+        UsageError: the name has no known prefix.
     """
     for part, prefix in PARTS.items():
         if name.startswith(prefix):

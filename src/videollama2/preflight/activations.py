@@ -1,7 +1,7 @@
-"""What one micro-batch keeps while it goes forward and backward, found by tracing the step on the meta device.
+"""The activations of one micro-batch, forward and backward, found by tracing the step on the meta device.
 
-A language model's layers are alike, so the step is traced with two and with three of them and each stretch of it is
-drawn out as a straight line to as many as there are:
+A language model's layers are alike, so the step is traced with two and with three of them, and each stretch of it is
+extrapolated linearly to all of them:
 
     media → (layers → head → layers backward) → media backward
 """
@@ -25,12 +25,12 @@ from ..train.settings import Settings
 from .trace import Fused, Live
 
 SOUND_SECONDS = 30.0  # of a released model (spec §5.6)
-SHORT = (2, 3)  # layers that are traced
+SHORT = (2, 3)  # numbers of layers to trace
 
 
 @dataclass
 class Stretch:
-    """A part of a step: most bytes alive in it, and elements of finished gradients before and after it."""
+    """A part of a step: its peak in bytes, and elements of finished gradients before and after it."""
 
     most: float = 0
     before: float = 0
@@ -75,7 +75,7 @@ def activations(
     Args:
         build: the model of a configuration, on the meta device, with what learns in it set.
         length: positions of each sample, media included.
-        supervised: of them; None: all that are no media.
+        supervised: of them; None: all but the media.
 
     Raises:
         UsageError: the media alone are longer than `length`.
@@ -100,7 +100,7 @@ def activations(
 
 
 def _with_layers(config: VideoLlama2Config, phase: Phase, layers: int) -> VideoLlama2Config:
-    """The configuration with that many layers in its language model, and in encoders that keep nothing of theirs."""
+    """The configuration with that many layers in its language model, and in encoders that are frozen."""
     short = copy.deepcopy(config)
     if short.vision_config is not None and "vision_encoder" not in phase.learns:
         short.vision_config.num_hidden_layers = min(short.vision_config.num_hidden_layers, SHORT[1])
@@ -123,13 +123,13 @@ class _Step(Live):
         self.stretches: dict[str, Stretch] = {}
 
     def enter(self, name: str) -> None:
-        """From here on it is another stretch."""
+        """Begin another stretch."""
         self.stretch.after = self.grown
         self.stretch = self.stretches.setdefault(name, Stretch(before=self.grown))
         self.stretch.most = max(self.stretch.most, self.now)
 
     def enter_after(self, tensor: Any, name: str) -> None:
-        """From the moment when a tensor's gradient is there."""
+        """Begin it once a tensor's gradient is computed."""
         if isinstance(tensor, Tensor) and tensor.requires_grad:
             tensor.register_hook(lambda grad: self.enter(name))
 
@@ -138,7 +138,7 @@ class _Step(Live):
         self.stretch.most = max(self.stretch.most, self.now)
 
     def finished(self, parameter: Tensor) -> None:
-        """A parameter's gradient is there."""
+        """A parameter's gradient is complete."""
         self.grown += parameter.numel()
         parameter.grad = None
 
@@ -148,7 +148,7 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
     inner = network.model
     network.train()
     if settings.gradient_checkpointing:
-        # `Fused` is off while backward works, so what is computed again enters it anew
+        # `Fused` is off during backward, so recomputation enters it again
         recompute_activations(network, context_fn=lambda: (nullcontext(), Fused()))
     step = _Step({int(p.untyped_storage()._cdata): n for n, p in network.named_parameters()})
     for parameter in network.parameters():
@@ -170,12 +170,12 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
         embeds = torch.stack([torch.cat([*f, embed(words)[0]]) for f in features])
         step.enter("layers")
         step.enter_after(embeds, "media backward")
-        # rows of different lengths have a mask of their own, which is made of their padding's
+        # rows of different lengths have a mask, made of their padding
         mask = torch.empty(rows, 1, length, length, dtype=torch.bool, device="meta")
         hidden = inner.language_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
         step.enter("head")
         step.enter_after(hidden, "layers backward")
-        # the loss of modeling._loss, whose masks need data
+        # the loss of modeling._loss, without the masks, which need data
         places = torch.empty(rows * targets, dtype=torch.long, device="meta")
         logits = network._head(hidden.flatten(0, 1)[places]).float()
         loss = F.cross_entropy(logits, places, reduction="sum") / (rows * targets)
@@ -186,7 +186,7 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
 
 
 def _features(network: Any, phase: Phase, rows: int) -> list[list[Tensor]]:
-    """Each sample's features [tokens, D]: sound where the audio branch learns, a video where anything else does."""
+    """Each sample's tokens [n, D]: audio if the audio branch learns, a video if anything else does."""
     config, inner = network.config, network.model
     audio = {"audio_encoder", "audio_projector"}
     found: list[list[Tensor]] = []

@@ -1,9 +1,9 @@
-"""What a model would need, before a single weight is read: `videollama2 check`.
+"""What a model needs, before a weight is read: `videollama2 check`.
 
 configuration ──► the model on the meta device ──► parameters per part
 safetensors headers ──► the loader itself, on the meta device ──► missing, unexpected, misshapen tensors
 frames, sound, text ──► the stages, traced on the meta device ──► tokens, activations, KV cache
-all of it ──► peak memory of loading and of answering, and whether it fits here
+all of these ──► peak memory of loading and of answering, and whether it fits here
 """
 
 from dataclasses import asdict, dataclass, field
@@ -22,13 +22,13 @@ from .describe import Subject, describe
 from .memory import MemoryNeed, memory_needs
 from .trace import Stage, on_meta, trace
 
-TEXT_TOKENS = 64  # a question with its chat template, where none is given
-SOUND_SECONDS = 30.0  # of sound, where no clip is given: what every released model is given
+TEXT_TOKENS = 64  # of a question with its chat template
+SOUND_SECONDS = 30.0  # of audio without a clip, as for every released model
 
 
 @dataclass
 class ModelCheck:
-    """Everything that `check` says. Sizes in bytes, lengths in tokens unless named otherwise."""
+    """Everything that `check` reports. Sizes in bytes, lengths in tokens unless named otherwise."""
 
     model: str
     source: str
@@ -65,20 +65,20 @@ def check_model(
     protocol: str | None = None,
     new_tokens: int = 512,
 ) -> ModelCheck:
-    """Predict what answering one question about `clip` (or about a clip of usual length) needs.
+    """Predict the memory of answering one question about `clip`, or about a clip of usual length.
 
     Args:
-        model: folder of any kind, released name, or hub id.
-        clip: a medium; it is decoded, so that its frames and its sound are counted as they are.
+        model: any name that `weights.locate` takes.
+        clip: a media file; it is decoded, so that its real frames and audio are counted.
         frames: of the video; None: the model's own number.
-        dtype, device: None: what `load` would choose here.
+        dtype, device: None: those that `load` would choose here.
         base: of a training stage's folder.
         protocol: how the clip is prepared; None: the model's own.
         new_tokens: length of the answer.
 
     Raises:
-        CheckpointNotFound, ConfigError: no such model, or an impossible configuration.
-        MediaError: the clip can't be used, or `frames` are too few for the connector.
+        CheckpointNotFound, ConfigError: no such model, or an invalid configuration.
+        MediaError: the clip is not usable, or `frames` are too few for the connector.
     """
     placement = choose(device, dtype)
     subject = describe(model, base)
@@ -120,7 +120,7 @@ def check_model(
 
 
 def parameters(network: VideoLlama2ForConditionalGeneration) -> dict[str, int]:
-    """Parameters per part and in all; a head that shares the embedding counts once."""
+    """Parameters per part and in total; a head tied to the embedding counts once."""
     model = network.model
     parts = {
         "vision encoder": model.vision_encoder,
@@ -136,7 +136,7 @@ def parameters(network: VideoLlama2ForConditionalGeneration) -> dict[str, int]:
 
 
 def _account(subject: Subject, dtype: torch.dtype) -> dict[str, Any]:
-    """The differences between files and model, by the loader's own rules, on the meta device."""
+    """The differences between files and model, by the loader itself, on the meta device."""
     if subject.collected is None:
         return {}
     tensors = subject.collected.tensors
@@ -159,7 +159,7 @@ def _files(subject: Subject) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Medium:
-    """What the stages are traced with: keywords of `trace`, bytes of decoded frames, and words about the clip."""
+    """Keywords of `trace`, bytes of decoded frames, and facts about the clip."""
 
     extent: dict[str, Any]
     decoded: int = 0
@@ -210,7 +210,7 @@ def _tokens(config: Any, stages: list[Stage], frames: int | None, new_tokens: in
 
 
 def summary(config: Any) -> dict[str, Any]:
-    """A model's make, in a few words per part."""
+    """A few words per part of a model."""
     text, vision, audio = config.text_config, config.vision_config, config.audio_config
     parts: dict[str, Any] = {
         "language_model": f"{text.model_type}, {text.num_hidden_layers} layers of {text.hidden_size}",

@@ -1,4 +1,4 @@
-"""A run that is looked at and not carried out: data, labels, memory, steps. No weight is read, no medium decoded."""
+"""`train --dry-run`: data, labels, memory and steps of a run. No weight is read, no media file decoded."""
 
 import shutil
 from collections import Counter
@@ -22,15 +22,15 @@ from ..weights.grow import grown_config
 from .describe import describe
 from .training import MemoryPlan, memory_plan
 
-MOST_FAULTS = 20  # that are listed; all are counted
+MOST_FAULTS = 20  # listed; all are counted
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the records are.
+class RecordsSummary:
+    """The records of a run.
 
-    `kinds`: records of each kind. `ids`, `supervised`: text ids (a medium counts as one) of all records, and those
-    that are learned from. `longest`: the record with most ids, and how many. `positions`: most that a sample can take.
+    `kinds`: records of each kind. `ids`, `supervised`: text ids of all records (a medium counts as one), and those that
+    are supervised. `longest`: the record with the most ids, and their number. `positions`: the longest possible sample.
     """
 
     kinds: dict[str, int]
@@ -42,7 +42,7 @@ class Looked:
     positions: int
 
     def text(self) -> str:
-        """For a reader."""
+        """As text."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
         return (
             f"records: {kinds}\n{self.mixture}\ntext: {self.ids:,} ids, {self.supervised:,} of them supervised "
@@ -52,11 +52,11 @@ class Looked:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would be; `data` is None where none was given."""
+    """A run before it starts; `data` is None without records."""
 
     phase: str
     accumulated: int
-    data: Looked | None
+    data: RecordsSummary | None
     memory: MemoryPlan
     free_bytes: int
 
@@ -65,36 +65,36 @@ class DryRun:
         return asdict(self)
 
     def text(self) -> str:
-        """For a reader."""
+        """As text."""
         steps = "" if self.data is None else f"{self.data.steps} steps, "
         lines = [f"{self.phase}: {steps}{self.accumulated} micro-batch(es) each per process"]
         lines += [] if self.data is None else [self.data.text()]
         return "\n".join([
-            *lines, "", self.memory.table(), "", f"free where the output goes: {self.free_bytes / 2**30:.1f} GiB"
+            *lines, "", self.memory.table(), "", f"free at the output folder: {self.free_bytes / 2**30:.1f} GiB"
         ])  # fmt: skip
 
 
 def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) -> DryRun:
-    """Look at everything that can be known before the first step; without data, at the memory alone.
+    """Examine everything that is known before the first step; without data, the memory alone.
 
     Raises:
-        DataError: records that can't be learned from; the first of them are listed.
-        VideoLlama2Error: what `train` would raise before its first step.
+        DataError: records that are not trainable; the first of them are listed.
+        VideoLlama2Error: any error that `train` would raise before its first step.
     """
     processes = Processes.planned()
     check_save(phase, settings)
     accumulated = accumulation_steps(phase.batch, settings.micro_batch, processes)
     config = _config(sources)
-    looked = _look(sources, phase, settings, config) if sources.data else None
+    summary = _look(sources, phase, settings, config) if sources.data else None
     memory = memory_plan(
         config,
         phase,
         settings,
-        length=None if looked is None else looked.positions,
-        supervised=None if looked is None else looked.longest[1],
+        length=None if summary is None else summary.positions,
+        supervised=None if summary is None else summary.longest[1],
         gpus=sorted({processes.world_size, 8, 16, 64}),
     )
-    return DryRun(phase.name, accumulated, looked, memory, _free(output))
+    return DryRun(phase.name, accumulated, summary, memory, _free(output))
 
 
 def _config(sources: Sources) -> VideoLlama2Config:
@@ -103,7 +103,7 @@ def _config(sources: Sources) -> VideoLlama2Config:
     return grown_config(sources.model, base=sources.base, vision=sources.vision, audio=sources.audio)
 
 
-def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama2Config) -> Looked:
+def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama2Config) -> RecordsSummary:
     """Ids and labels of every record."""
     data = read_data(sources, phase, settings)
     processor = processor_of(sources, config)
@@ -124,9 +124,9 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
         longest = max(longest, (record.origin, len(example.ids)), key=lambda found: found[1])
     if faults:
         listed = "\n".join(faults[:MOST_FAULTS] + ["…"] * (len(faults) > MOST_FAULTS))
-        raise DataError(f"{len(faults)} of {len(data.records)} records can't be learned from:\n{listed}")
+        raise DataError(f"{len(faults)} of {len(data.records)} records are not trainable:\n{listed}")
     kinds: Counter[str] = Counter(record.kind for record in data.records)
-    return Looked(
+    return RecordsSummary(
         kinds=dict(kinds),
         mixture=data.order.describe(),
         steps=data.steps,
@@ -138,7 +138,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
 
 
 def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Counter[str]) -> int:
-    """Positions of the longest medium that these records can have: a video of all its frames, all the sound allowed."""
+    """Tokens of the longest medium of these records: a video of all its frames, and as much audio as is allowed."""
     config = processor.config
     sees = config.vision_config is not None and set(kinds) & {"av", "video", "image"}
     hears = config.audio_config is not None and set(kinds) & {"av", "audio"}
@@ -149,7 +149,7 @@ def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Count
 
 
 def _free(folder: Path) -> int:
-    """Bytes that may be written where the folder is, or will be."""
+    """Free bytes on the disk of a folder that may not exist yet."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

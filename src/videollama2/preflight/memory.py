@@ -1,4 +1,4 @@
-"""Peak memory of loading and answering, predicted from sizes (docs/log.md says how far off it was)."""
+"""Peak memory of loading and answering, predicted from sizes (docs/log.md has the measured error)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class MemoryNeed:
 
     Attributes:
         kind: `RAM`, or the GPU's name.
-        baseline: what the process occupies before loading.
+        baseline: occupied by the process before loading.
         weights: of the model in its dtype.
-        loading: most that is occupied while loading; `reclaimable` of it are file pages that the system can take back.
-        stages: most that is occupied in each stage of answering.
-        answering: the most of them.
+        loading: peak while loading, of which `reclaimable` are file pages that the system can evict.
+        stages: peak in each stage of answering.
+        answering: the highest of them.
         available, total: of this machine.
-        fits: whether the most that can't be taken back is available.
+        fits: whether the peak without reclaimable pages is available.
     """
 
     kind: str
@@ -52,13 +52,13 @@ def memory_needs(
     decoded: int,
     answer_cache: int,
 ) -> list[MemoryNeed]:
-    """RAM, and the GPU before it where the model runs on one.
+    """The needs of RAM, after those of the GPU if the model runs on one.
 
     Args:
         placement: where the model will run.
-        network: on the meta device, in the dtype to be used.
+        network: on the meta device, in the dtype that it will run in.
         stages: of answering, traced.
-        baseline: bytes that this process occupies before loading.
+        baseline: bytes of this process before loading.
         decoded: bytes of decoded frames.
         answer_cache: bytes of keys and values of the answer's tokens.
     """
@@ -68,7 +68,7 @@ def memory_needs(
     ram = device.ram()
     if placement.device.type == "cuda":
         gpu = device.gpu()
-        assert gpu is not None  # a device that is not there is refused when it is chosen
+        assert gpu is not None  # choosing a missing device raises
         held = sum(weights.values())
         peaks = _peaks(stages, device.CUDA_CONTEXT + held, weights, frozenset(), answer_cache)
         host = baseline + sum(stored.values())
@@ -86,7 +86,7 @@ def memory_needs(
 def _peaks(
     stages: list[Stage], floor: int, weights: Mapping[str, int], mapped: frozenset[str], answer_cache: int
 ) -> dict[str, int]:
-    """Occupied at most in each stage: the floor, mapped weights that were touched so far, what earlier stages left."""
+    """Peak of each stage: the floor, mapped weights touched so far, and what earlier stages keep."""
     touched: set[str] = set()
     kept, peaks = 0, {}
     for stage in stages:
@@ -101,10 +101,10 @@ def _peaks(
 def _stored_bytes(
     network: VideoLlama2ForConditionalGeneration, subject: Subject, dtype: torch.dtype
 ) -> tuple[dict[str, int], frozenset[str]]:
-    """Bytes on disk of each parameter, and those that are used from the file as they lie.
+    """Bytes on disk of each parameter, and the parameters that are mapped from the file unchanged.
 
-    A tensor of the asked dtype is not copied but mapped: its pages are read when they are first touched. What is
-    converted, or put together of several tensors (Mixtral's experts), needs memory of its own beside its pages.
+    A tensor in the requested dtype is mapped, not copied: its pages are read when first touched. A tensor that is
+    converted, or joined from several (Mixtral's experts), occupies memory besides its pages.
     """
     names = dict(network.named_parameters())
     if subject.collected is None:
@@ -115,7 +115,7 @@ def _stored_bytes(
     stored = {n: STORED.get(t.dtype, 4) * torch.Size(t.shape).numel() for n, t in tensors.items()}
     as_they_lie = {n for n, t in tensors.items() if isinstance(t, OnDisk) and TORCH_NAMES.get(t.dtype) == dtype}
     mapped = as_they_lie & set(names)
-    # transformers gives some tensors (DINOv2's) other names as it loads them: as many as are left, of equal shapes
+    # transformers renames some tensors (DINOv2's) while loading: those left over, if their shapes are equal
     renamed, left = as_they_lie - mapped, set(names) - set(tensors)
     if sorted(tuple(tensors[n].shape) for n in renamed) == sorted(tuple(names[n].shape) for n in left):
         stored |= {new: names[new].numel() * dtype.itemsize for new in left}

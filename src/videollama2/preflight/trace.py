@@ -1,8 +1,8 @@
-"""How much memory a model's stages need, found by running them on the meta device, where tensors have no data.
+"""The memory of a model's stages, found by running them on the meta device, where tensors have no data.
 
-Each operation's outputs are counted while they live, so the peak is that of the code as it is, for any size, without a
-formula that could fall behind it. What an operation allocates inside itself is not seen; attention is taken for the
-fused kernel, which keeps no scores. A training step is traced with the same two modes (preflight/training.py).
+Each operation's outputs are counted while they live, so the peak follows the code, for any size, without a formula that
+could drift from it. Memory that an operation allocates internally is not seen; attention is assumed to be the fused
+kernel, which keeps no scores. A training step is traced with the same two modes (preflight/training.py).
 """
 
 import weakref
@@ -22,7 +22,7 @@ from ..modeling import VideoLlama2ForConditionalGeneration
 
 
 def on_meta(config: VideoLlama2Config, dtype: torch.dtype) -> VideoLlama2ForConditionalGeneration:
-    """The model without data."""
+    """The model on the meta device, in evaluation mode."""
     with torch.device("meta"):
         network = VideoLlama2ForConditionalGeneration(config)
     return network.to(dtype).eval().requires_grad_(False)
@@ -34,10 +34,10 @@ class Stage:
 
     Attributes:
         name: `vision`, `audio` or `prefill`.
-        peak: most bytes of activations alive at once, inputs included, weights not.
-        kept: bytes that stay for the next stages: features, or the KV cache.
-        touched: names of the parameters that were read whole.
-        tokens: positions that its output takes in the prompt; for `prefill` all of them.
+        peak: most bytes of activations alive at once, with inputs, without weights.
+        kept: bytes that the next stages use: tokens, or the KV cache.
+        touched: names of the parameters that were read completely.
+        tokens: of its output in the prompt; for `prefill`, of the whole prompt.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Stage:
 
 
 class Live(TorchDispatchMode):
-    """Counts the bytes of storages that operations made and nothing has freed yet."""
+    """Counts the bytes of storages that operations allocated and nothing has freed yet."""
 
     def __init__(self, parameters: Mapping[int, str]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Live(TorchDispatchMode):
         self.touched: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not torch.ops.aten.embedding.default:  # which reads a few rows only
+        if func is not torch.ops.aten.embedding.default:  # it reads a few rows only
             for tensor in tree_leaves((args, kwargs)):
                 if isinstance(tensor, Tensor) and (name := self.parameters.get(_address(tensor))):
                     self.touched.add(name)
@@ -69,7 +69,7 @@ class Live(TorchDispatchMode):
         return out
 
     def count(self, tensor: Tensor) -> None:
-        """A tensor that lives from now on."""
+        """Count a tensor from now on."""
         storage, address = tensor.untyped_storage(), _address(tensor)
         if address in self.parameters or address in self.alive:
             return
@@ -86,7 +86,7 @@ _GROUPED = tuple(f for f in (getattr(F, "grouped_mm", None), getattr(torch, "_gr
 
 
 class _Kernel(torch.autograd.Function):
-    """An operation whose only memory is its output, and what it keeps for its gradients: its inputs, perhaps that."""
+    """An operation that allocates its output alone and keeps, for its gradients, its inputs and perhaps its output."""
 
     @staticmethod
     def forward(ctx: Any, shape: tuple[int, ...], keeps_output: bool, *inputs: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class _Kernel(torch.autograd.Function):
 
 
 class Fused(TorchFunctionMode):
-    """Attention, and products with a mixture's experts, as one kernel each."""
+    """Run attention, and products with a mixture's experts, as one kernel each."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -112,7 +112,7 @@ class Fused(TorchFunctionMode):
             return _Kernel.apply((*query.shape[:-1], value.shape[-1]), True, query, key, value)
         if func in _GROUPED:
             rows, experts = args[0], args[1]
-            experts.detach()  # seen as read
+            experts.detach()  # counted as read
             return _Kernel.apply((rows.shape[0], experts.shape[-1]), False, rows, experts)
         return func(*args, **kwargs)
 
@@ -132,11 +132,11 @@ def trace(
     """The stages of answering about one medium, in order.
 
     Args:
-        model: on the meta device, in the dtype to be used.
+        model: on the meta device, in the dtype that it will run in.
         frames: of the video; None: no video.
-        still: the medium is a picture (`frames` is 1).
-        fbank_frames: of the sound (100 a second); None: no sound.
-        text_tokens: positions of the prompt that are text.
+        still: the medium is an image (`frames` is 1).
+        fbank_frames: frames of the audio's input features; None: no audio.
+        text_tokens: text tokens of the prompt.
     """
     names = {_address(p): n for n, p in (*model.named_parameters(), *model.named_buffers())}
     stages: list[Stage] = []

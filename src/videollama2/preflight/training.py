@@ -1,7 +1,7 @@
-"""What a training step needs, before a weight is read: a phase on a model that exists on the meta device only.
+"""The memory of a training step, before a weight is read: a phase on a model on the meta device.
 
     the model on the meta device ──► weights, gradients, AdamW's moments, cut over the processes
-    one step, forward and backward, traced ──► activations, as the code really makes and frees them
+    one step, forward and backward, traced ──► activations, as the code allocates and frees them
     FSDP2's units ──► what is gathered at once
 
 How the model is spread is `strategy.fsdp`'s rule: layers of the language model, and all else, are cut over
@@ -113,15 +113,15 @@ def memory_plan(
 
     Args:
         config: of the model.
-        settings: micro-batch, checkpointing, adapters and quantisation are read; None: the defaults.
+        settings: of which micro-batch, checkpointing, adapters and quantisation matter; None: the defaults.
         length: positions of each sample, media included; None: the phase's `max_length`, or else USUAL_LENGTH.
-        supervised: of them; None: all that are no media.
+        supervised: of them; None: all but the media.
         gpus: numbers of processes.
-        dtype: of the arithmetic; None: what the phase's precision says, and bfloat16 where that is "auto".
+        dtype: of the arithmetic; None: by the phase's precision, bfloat16 for "auto".
 
     Raises:
         UsageError: the media alone are longer than `length`, or the model lacks a part that the phase trains.
-        MissingExtra: adapters are asked for and peft is not installed.
+        MissingExtra: adapters are requested and peft is not installed.
     """
     settings = settings or Settings()
     dtype = dtype or (torch.float32 if phase.precision == "fp32" else torch.bfloat16)
@@ -157,13 +157,13 @@ def _network(config: VideoLlama2Config, phase: Phase, settings: Settings, dtype:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Elements of the model: in each part, in FSDP's units, and what is quantised or whole everywhere."""
+    """Elements of the model: of each part, of FSDP's units, and those quantised or whole on every process."""
 
     parts: dict[str, tuple[int, int]]
     learning: int
     frozen: int  # that is cut over the processes
-    whole: float  # bytes that every process has
-    largest: int  # elements of the largest layer that are gathered
+    whole: float  # bytes on every process
+    largest: int  # gathered elements of the largest layer
     largest_learning: int
     root: int
     root_learning: int
@@ -202,7 +202,7 @@ class _Counts:
         )
 
     def share(self, gpus: int, step: Activations, accumulated: bool) -> Share:
-        """What one of `gpus` processes has."""
+        """The share of one of `gpus` processes."""
         frozen = int(self.frozen * self.width / gpus + self.whole)
         learning = self.learning * 4 // gpus
         gathered = self.unpacked * self.width

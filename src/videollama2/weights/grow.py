@@ -21,6 +21,7 @@ from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
 from ..stc import build_connector, build_mlp
 from . import stages
+from .encoders import audio_encoder_config, audio_encoder_tensors, vision_encoder_tensors
 from .locate import locate
 from .original.configuration import released_system_prompt
 
@@ -67,12 +68,12 @@ def grow(
     width = config.text_config.hidden_size
     torch.manual_seed(seed)
     if vision is not None:
-        tensors |= stages.vision_encoder_tensors(locate(vision)[0])
+        tensors |= vision_encoder_tensors(locate(vision)[0])
         if before is None or before.vision_config is None:
             made = build_connector(connector, config.vision_config.hidden_size, width)
             tensors |= _fresh("model.connector.", made, config)
     if audio is not None:
-        tensors |= stages.audio_encoder_tensors(Path(audio))
+        tensors |= audio_encoder_tensors(Path(audio))
         if before is None or before.audio_config is None:
             projector = build_mlp(config.audio_projector_type, config.audio_config.hidden_size, width)
             tensors |= _fresh("model.audio_projector.", projector, config)
@@ -143,7 +144,7 @@ def _with_vision(config: VideoLlama2Config, place: Path, connector: str, num_fra
 
 
 def _with_audio(config: VideoLlama2Config, place: Path) -> VideoLlama2Config:
-    audio = stages.audio_encoder_config(place).to_dict()
+    audio = audio_encoder_config(place).to_dict()
     return VideoLlama2Config.from_dict({**config.to_dict(), "audio_config": audio, "audio_projector_type": PROJECTOR})
 
 

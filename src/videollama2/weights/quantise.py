@@ -62,7 +62,7 @@ def correct_on_cpu(cls: type[nn.Module], config: Any, options: dict[str, Any]) -
         cls, config: of the model.
         options: with a `quantization_config`, or without.
     """
-    quantisation = options.get("quantization_config")
+    quantisation: Any = options.get("quantization_config")
     if not getattr(quantisation, "load_in_4bit", False) or not _on_cpu(options.get("device_map")):
         return options
     kept = tuple(quantisation.llm_int8_skip_modules or ())
@@ -83,6 +83,7 @@ def correct_on_cpu(cls: type[nn.Module], config: Any, options: dict[str, Any]) -
 
 def portable_kernels(model: nn.Module) -> None:
     """Make 4-bit layers on a CPU compute in the requested dtype, and train, on every CPU."""
+    module: Any
     for module in model.modules():
         if getattr(module, "support_avx512bf16_for_cpu", False) and module.weight.device.type == "cpu":
             module.support_avx512bf16_for_cpu = False

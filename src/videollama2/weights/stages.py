@@ -18,11 +18,11 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import GenerationConfig
 
-from ..audio import AUDIO_ENCODERS, AudioEncoderConfig
 from ..configuration import VideoLlama2Config, read_json
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
+from .encoders import audio_encoder_tensors, vision_encoder_tensors
 from .files import (
     INDEX,
     SINGLE,
@@ -36,7 +36,6 @@ from .files import (
 from .locate import locate
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name
-from .original.configuration import beats_config
 from .original.names import DERIVED_BUFFERS, is_original, our_name
 from .strict import assemble, equal_copies, quiet
 
@@ -54,7 +53,6 @@ _PARTS = {
     "audio projector": ("model.audio_projector.", "it should be in mm_projector_a.safetensors, or in the base"),
     "language model": ("model.language_model.", "give a base with a language model as base= (--base)"),
 }
-_OTHER_HALF = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
 _TOKENIZER = (
     "*.model",
     "*.jinja",
@@ -316,51 +314,10 @@ def _vision_encoder(
         ) from None
 
 
-def vision_encoder_tensors(folder: Path) -> dict[str, LazyTensor]:
-    """A vision encoder's tensors under our names, without the text half of a whole CLIP or SigLIP.
-
-    Raises:
-        CheckpointNotFound: no safetensors in the folder.
-    """
-    headers = read_headers(weight_files(folder))
-    mine = {n: h for n, h in headers.items() if not n.startswith(_OTHER_HALF) and not DERIVED_BUFFERS.search(n)}
-    return on_disk(mine, lambda name: _PARTS["vision encoder"][0] + name.removeprefix("vision_model."))
-
-
 def _audio_encoder(
     config: VideoLlama2Config, tensors: dict[str, LazyTensor], audio: str | Path | None
 ) -> dict[str, LazyTensor]:
     return {} if audio is None or config.audio_config is None else audio_encoder_tensors(Path(audio))
-
-
-def audio_encoder_config(path: Path) -> AudioEncoderConfig:
-    """The configuration of an audio encoder's folder: its config.json, or BEATs' beats_config.json."""
-    values = read_json(path / "config.json") if (path / "config.json").is_file() else {}
-    if values.get("model_type") in AUDIO_ENCODERS:
-        config: AudioEncoderConfig = AUDIO_ENCODERS[values["model_type"]].config_class.from_dict(values)
-        return config
-    return beats_config(path)
-
-
-def audio_encoder_tensors(path: Path) -> dict[str, LazyTensor]:
-    """An audio encoder's tensors under our names: a folder of its own, or a converted BEATs.
-
-    Raises:
-        CheckpointNotFound: no tensors, or only a pickle.
-    """
-    if path.is_file() and path.suffix != ".safetensors":
-        raise CheckpointNotFound(f"{path} is a pickle; run `videollama2 convert {path} DST` once and give DST")
-    if (path / SINGLE).is_file() or (path / INDEX).is_file():
-        headers = read_headers(weight_files(path))
-        return on_disk(headers, lambda name: _PARTS["audio encoder"][0] + name)
-    file = path if path.is_file() else path / "audio_tower.safetensors"
-    if not file.is_file():
-        raise CheckpointNotFound(
-            f"{file} does not exist; expected BEATs as `videollama2 convert` writes it, or a folder with {SINGLE}"
-        )
-    headers = read_headers([file])
-    equal_copies(headers)
-    return on_disk(headers, plain_name)
 
 
 def _without_absent_parts(tensors: dict[str, LazyTensor], config: VideoLlama2Config) -> dict[str, LazyTensor]:
