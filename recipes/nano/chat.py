@@ -1,4 +1,4 @@
-"""Text-only samples: the base model's own answers to short questions, so that training does not wear its talk away."""
+"""Text-only samples: the base model's answers to short questions, so that training preserves its conversation."""
 
 import itertools
 import random
@@ -32,7 +32,7 @@ HELD_OUT_TOPICS = (
     "a lighthouse", "poetry", "volleyball", "a telescope", "the desert", "kindness", "a mirror", "paper", "bees",
 )  # fmt: skip
 HELD_OUT_ASKS = ("What should everyone know about {}?", "Say something nice about {}.", "What is {}, in short?")
-# (question, answer that a person wrote)
+# (question, answer written by a person)
 HELD_OUT_PAIRS = [
     ("What do plants need to grow?", "Plants need light, water, air and nutrients from the soil."),
     ("Why is the sea salty?", "Rivers wash minerals out of the rocks and carry them to the sea, where they stay."),
@@ -50,7 +50,7 @@ HELD_OUT_PAIRS = [
 
 
 def held_out_questions(seed: int = 0) -> list[str]:
-    """Questions that `questions` has not, about other things."""
+    """Questions about other topics in other wordings than those of `questions`."""
     out = [a.format(t) for a, t in itertools.product(HELD_OUT_ASKS, HELD_OUT_TOPICS)]
     random.Random(seed).shuffle(out)
     return out
@@ -72,9 +72,9 @@ def distil(
     asked: list[str] | None = None,
     sampled: bool = False,
 ) -> list[tuple[str, str]]:
-    """(question, answer) pairs; an answer that did not end within `new_tokens` is left open at a word.
+    """(question, answer) pairs of the model; answers longer than `new_tokens` are cut at a word.
 
-    `sampled` answers are drawn from the model's distribution as it is; otherwise each word is the likeliest.
+    Answers are sampled from the model's distribution, or greedy.
     """
     device = next(model.parameters()).device
     batch = batch or (512 if device.type == "cuda" else 64)

@@ -1,8 +1,6 @@
-"""Animals and vehicles out of games, a programming tool, two Python packages and sound banks: (label, source, split,
-wave), all for training.
+"""Sounds of animals and vehicles from games, a programming tool, two Python packages and soundfonts, all for training.
 
-What is listed here was compared with the recordings of the tests: none is one of theirs (another package's sheep was,
-and was left out).
+They were compared with the test recordings; none is among them (one sheep from another package was, and is excluded).
 """
 
 import struct
@@ -15,7 +13,7 @@ from waves import decode, decode_bytes, fluidsynth, render
 
 Labelled = tuple[str, str, str, np.ndarray]
 
-# package -> files of it (patterns of their paths' ends), by class
+# package → class → patterns of the files' paths
 DEBIAN = {
     "lincity-ng-data": {"a train": ("sounds/RailTrain*.wav",), "a ship": ("sounds/Harbor2.wav",)},
     "micropolis-data": {"a ship": ("sounds/honkhonk-low.wav",)},

@@ -1,15 +1,15 @@
-"""Measure nano on clips that it never saw: real mp4 files, the ordinary engine, free answers.
+"""Evaluate nano on held-out clips: real mp4 files, the ordinary engine, free answers.
 
     python recipes/nano/evaluate.py make CLIPS --pictures pictures.npz --sounds sounds.npz [--clips 200]
     python recipes/nano/evaluate.py run CLIPS --out records.jsonl [--model nano] [--settings all "no video" "no audio"]
     python recipes/nano/evaluate.py table records.jsonl
 
-Five sets of clips, of held-out pictures and recordings throughout (another split of the photos, drawings by another
-artist, recordings from other sources): `ten` (photos of ten classes, ten classes of sound), `wide` (things of 78
-classes), `match` (things of which there is a held-out recording; half of the clips have it), `order` (two things and
-two sounds in turn), `count` (coloured shapes and drawings, one to three of them). Every question is asked again without
-the modality that it is about. An answer counts when it equals the truth up to case, punctuation and articles; of
-`match` the verdict counts, its last word. A run can be stopped at any time, and goes on where it was.
+Five sets of clips, all from held-out pictures and recordings (another split of the photos, drawings by another artist,
+recordings from other sources): `ten` (photos of ten classes, ten classes of sound), `wide` (things of 78 classes),
+`match` (things with a held-out recording, which half of the clips use), `order` (two things and two sounds in turn),
+`count` (one to three coloured shapes or drawings). Every question is repeated without the modality that it is about. An
+answer is right if it equals the truth up to case, punctuation and articles; for `match` its last word, the verdict,
+counts. An interrupted run resumes.
 """
 
 import argparse
@@ -43,7 +43,7 @@ PLAIN = {
     "stamps": 0.0, "drawings": 0.0, "shapes": 0.0, "two": 0.0, "several": 0.0, "coloured": 0.0, "matched": 0.0,
     "late": 0.0, "still": 0.0, "close": 0.0,
 }  # fmt: skip
-# set of clips -> what differs from PLAIN
+# set of clips → overrides of PLAIN
 SETS: dict[str, dict[str, float]] = {
     "ten": {},
     "wide": {"drawings": 1.0},
@@ -59,14 +59,14 @@ HEARD = {
     "sound",
     "match",
     "order_heard",
-}  # kinds of question that are asked again without sound, the others without video
+}  # kinds of question that are repeated without audio; the others, without video
 SETTINGS: dict[str, dict[str, bool]] = {"all": {}, "no video": {"video": False}, "no audio": {"audio": False}}
 CHANCE = {"ten object": 0.1, "wide object": 1 / 78, "sound": 0.1, "direction": 0.25, "order_seen": 0.5,
           "order_heard": 0.5, "count": 1 / 3, "colour": 1 / 8, "match": 0.5}  # fmt: skip
 
 
 def make(folder: Path, pictures: PicturePack, sounds: SoundPack, count: int) -> None:
-    """Write clips and truth.json. What is asked about takes turns, so that each answer is equally often right."""
+    """Write clips and truth.json, balanced so that each answer is equally often right."""
     folder.mkdir(parents=True, exist_ok=True)
     truth: list[dict[str, Any]] = []
     for number, (name, chances) in enumerate(SETS.items()):
@@ -88,12 +88,12 @@ def make(folder: Path, pictures: PicturePack, sounds: SoundPack, count: int) -> 
                 "clip": clip, "set": name, "scene": json.loads(scene.to_json()), "asks": _asks(name, scene, seed)
             })  # fmt: skip
             made += 1
-    truth.sort(key=lambda item: (item["clip"][-8:], list(SETS).index(item["set"])))  # all sets grow together
+    truth.sort(key=lambda item: (item["clip"][-8:], list(SETS).index(item["set"])))  # interleave sets
     (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
 
 def balance(name: str, scene: Scene, sounds: SoundPack, drawings: int) -> dict[tuple[str, Any], int] | None:
-    """What should occur equally often, with the number of its values; None where the scene does not fit the set."""
+    """Properties to balance → their number of values; None: the scene does not fit the set."""
     thing, heard = scene.things[0], scene.sounds[0]
     match name:
         case "ten":
@@ -117,7 +117,7 @@ def _asks(name: str, scene: Scene, seed: int) -> dict[str, dict[str, str]]:
 
 
 def run(folder: Path, out: Path, model: str, device: str | None, settings: list[str], most: int | None) -> None:
-    """One line per question asked, appended to `out`; what it holds already is not asked again."""
+    """Ask all questions that `out` has no line for, appending one line each."""
     engine = videollama2.load(model, device=device, fp16_weights=device in (None, "cpu"))
     truth = [t for t in json.loads((folder / "truth.json").read_text(encoding="utf-8")) if number_of(t) < (most or 1e9)]
     done = {(r["clip"], r["setting"], r["kind"]) for r in read(out)} if out.is_file() else set()
@@ -161,14 +161,14 @@ def read(records: Path) -> list[dict[str, Any]]:
 
 
 def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share."""
+    """Wilson's 95 % interval of a share."""
     share, square = right / n, z * z / n
     middle, half = share + square / 2, z * math.sqrt(share * (1 - share) / n + square / 4 / n)
     return (middle - half) / (1 + square), (middle + half) / (1 + square)
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Counts, shares and intervals per question and setting, then per class."""
+    """Counts, shares and intervals per question and setting, then counts per class."""
     counts: dict[tuple[str, str], list[int]] = {}
     classes: dict[str, dict[str, list[int]]] = {}
     for r in records:

@@ -1,4 +1,4 @@
-"""The clip that the repository ships: a public-domain picture that moves, and a tune made of sine waves.
+"""Make the repository's example clip: a moving public-domain picture and a tune of sine waves.
 
     python recipes/nano/example.py PICTURE.png "a penguin" examples/clip.mp4
 

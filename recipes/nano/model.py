@@ -1,4 +1,4 @@
-"""nano's sizes, and the model as training starts it."""
+"""nano's sizes, and the model that training starts from."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def sound_classes(pack: Path) -> tuple[str, ...]:
 
 
 def nano_config(classes: int, side: int = SIDE) -> VideoLlama2Config:
-    # the last of DINOv2's 12 blocks is left out, as VideoLLaMA 2 leaves out CLIP's (feature layer -2 of 12)
+    # without the last of DINOv2's 12 blocks, as VideoLLaMA 2 skips CLIP's last (feature layer -2)
     vision = Dinov2Config(
         hidden_size=384, num_hidden_layers=11, num_attention_heads=6, mlp_ratio=4, patch_size=14, image_size=side
     )
@@ -48,7 +48,7 @@ def nano_config(classes: int, side: int = SIDE) -> VideoLlama2Config:
 
 
 def vision_tensors(folder: Path, side: int) -> dict[str, torch.Tensor]:
-    """DINOv2's tensors for nano: 11 blocks, position table resampled once to the patches that nano has."""
+    """DINOv2's tensors for nano: 11 blocks, with the position table resampled to nano's patch grid."""
     tensors = Dinov2Model.from_pretrained(folder, dtype=torch.float32).state_dict()
     out = {k: v for k, v in tensors.items() if not k.startswith("encoder.layer.11.")}
     table = out["embeddings.position_embeddings"]
@@ -59,7 +59,7 @@ def vision_tensors(folder: Path, side: int) -> dict[str, torch.Tensor]:
 
 
 def starting_model(vision: Path, gguf: Path, classes: int, side: int = SIDE) -> VideoLlama2ForConditionalGeneration:
-    """Pretrained vision encoder and language model, everything between them fresh."""
+    """Pretrained vision encoder and language model, with new weights between them."""
     torch.manual_seed(0)
     model = VideoLlama2ForConditionalGeneration(nano_config(classes, side))
     model.model.vision_encoder.load_state_dict(vision_tensors(vision, side))
@@ -73,8 +73,8 @@ def starting_model(vision: Path, gguf: Path, classes: int, side: int = SIDE) -> 
 
 @torch.no_grad()
 def match_scale(linear: torch.nn.Linear, features: torch.Tensor) -> None:
-    """Scale a last layer so that what it hands the language model is as large as token embeddings are.
+    """Scale a last layer so that its output matches token embeddings in magnitude.
 
-    It mattered at the start of training (an output of another size is noise or nothing to the language model).
+    At the start of training, an output of another magnitude is noise to the language model, or ignored.
     """
     linear.weight *= TOKEN_SCALE / features.float().std().clamp_min(1e-6)

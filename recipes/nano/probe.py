@@ -1,11 +1,11 @@
-"""Refresh every figure that nano has on the probe, with one command:
+"""Refresh all of nano's published results on the probe:
 
     python recipes/nano/probe.py --packs PACKS  # card, docs/status.md and the small probe of the tests
     python recipes/nano/probe.py --small        # only what tests/evals/test_nano_probe.py compares with
 
-PACKS holds pictures.npz and sounds.npz (README.md here); their held-out split is shown and heard. The run stays in
---out, goes on there if it was stopped, and can be looked at with `videollama2 eval report`. The small probe needs no
-packs: it is drawn and played by the package itself.
+PACKS holds pictures.npz and sounds.npz (README.md here), whose held-out split is used. The run is kept in --out, where
+an interrupted one resumes and `videollama2 eval report` shows it. The small probe needs no packs: the package draws and
+synthesises it.
 """
 
 import argparse
@@ -34,13 +34,13 @@ CARD, STATUS = ROOT / "src" / "videollama2" / "nano" / "MODEL_CARD.md", ROOT / "
 EXPECTED = ROOT / "tests" / "evals" / "nano_probe.json"
 BEGIN, END = "<!-- probe: written by recipes/nano/probe.py -->", "<!-- /probe -->"
 SMALL_CLIPS, SMALL_SEED = 1, 7
-SMALL_ITEMS = 5  # of nine in each way of asking: it must be quick on two cores
+SMALL_ITEMS = 5  # of nine per way of asking, to be quick on two cores
 TOLERANCE = {"same_reading": 0.7, "right": 2}
 WAYS = {"probe": "with options", "probe-open": "openly"}
 
 
 def small(engine: Engine, folder: Path) -> dict[str, dict[str, Any]]:
-    """What is read out of every reply on the small probe, and how many are right: {benchmark: {right, read}}."""
+    """Run the small probe: {benchmark: {right: number, read: the answer read from each reply}}."""
     probe.make(folder / "probe", probe.built_in(), clips=SMALL_CLIPS, seed=SMALL_SEED)
     found = {}
     for benchmark in BENCHMARKS:
@@ -51,7 +51,7 @@ def small(engine: Engine, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def refresh_small(model: str) -> None:
-    """Write what the tests expect."""
+    """Write the results that the tests expect."""
     with tempfile.TemporaryDirectory() as folder:
         found = small(videollama2.load(model, device="cpu", dtype="float32"), Path(folder))
     EXPECTED.write_text(json.dumps({"tolerance": TOLERANCE, **found}, indent=1) + "\n", encoding="utf-8")
@@ -59,7 +59,7 @@ def refresh_small(model: str) -> None:
 
 
 def summed(run: Path) -> tuple[dict[str, Any], list[Result]]:
-    """Summary and results of a run."""
+    """A run's summary and results."""
     name = read_manifest(run)["run"]["benchmark"]
     benchmark = next(each for each in BENCHMARKS if each.name == name)
     results = read_results(run)
@@ -67,7 +67,7 @@ def summed(run: Path) -> tuple[dict[str, Any], list[Result]]:
 
 
 def card(out: Path) -> str:
-    """The part of the card: a table for each way of asking, task by task and column by column."""
+    """The card's section: a table per way of asking, with tasks as rows and ablations as columns."""
     parts = []
     for name, way in WAYS.items():
         told, results = summed(out / name)

@@ -1,7 +1,7 @@
-"""Questions about a composed clip, and their true answers.
+"""Questions about composed clips with their true answers, and captions.
 
-An `Ask` is one question with one answer, and the kind it belongs to (which the evaluation counts by). What a clip does
-not hold is asked about too: a model that was given no picture says so.
+An `Ask` is a question of a kind, which the evaluation counts by, with its one right answer. Clips are also asked about
+a modality they lack, where the right answer says that it is missing.
 """
 
 import re
@@ -71,7 +71,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Describe the clip in your own words.",
     ),
 }
-# first question -> second question, and the kind that it is
+# kind of the first question → (second question, its kind)
 FOLLOW_UPS: dict[str, tuple[tuple[str, str], ...]] = {
     "object": (
         ("And which way does it go?", "direction"),
@@ -111,7 +111,7 @@ HEARD_ONLY = ("There is nothing to see, but {sound} can be heard.", "Only {sound
 
 @dataclass(frozen=True)
 class Ask:
-    """A question of a kind, and the right answer; `earlier` are the questions and answers before it."""
+    """A question of a kind and its right answer; `earlier`: questions and answers before it."""
 
     kind: str
     question: str
@@ -142,9 +142,11 @@ def ask(
     """A question of this kind about a scene.
 
     Args:
+        scene: the clip.
         kind: a key of `WORDINGS`, one of `kinds_for(scene)`.
-        names: what a yes-or-no question may ask about besides what is there.
-        wording: which wording to take (default: any).
+        rng: chooses wording and names.
+        names: things that a yes-or-no question may ask about, besides those in the clip.
+        wording: index of the wording; None: random.
     """
     templates = WORDINGS[kind]
     question = templates[int(rng.integers(len(templates))) if wording is None else wording]
@@ -161,7 +163,7 @@ def ask(
 
 
 def follow_up(scene: Scene, rng: np.random.Generator) -> Ask:
-    """Two questions in turn, of which the second needs the first."""
+    """A question that depends on an earlier one."""
     fit = kinds_for(scene)
     pairs = [(a, q, b) for a, seconds in FOLLOW_UPS.items() if a in fit for q, b in seconds if b in fit]
     first, question, kind = pairs[int(rng.integers(len(pairs)))]
@@ -196,7 +198,7 @@ def _answer(scene: Scene, kind: str, seen: list[str], heard: list[str]) -> str:
 
 
 def _match(seen: list[str], heard: list[str]) -> str:
-    """What is seen and heard before the verdict, which follows from it."""
+    """What is seen and heard, then the verdict that follows from it."""
     if not seen or not heard:
         return NO_SOUND if seen else NO_PICTURE
     verdict = "yes" if heard[0] == sound_of(seen[0]) else "no"
@@ -237,7 +239,7 @@ def normalise(text: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One sentence; its wording is random, what it says is not."""
+    """A true sentence about the clip in random wording."""
     pieces = [f"{noun(t)} {_motion(t, rng)}" for t in scene.things]
     joint = str(rng.choice((", then ", ", and after that ", ", followed by a scene where ")))
     picture = joint.join(pieces)

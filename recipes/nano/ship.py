@@ -1,4 +1,4 @@
-"""Training's result → the files that the package ships (float16 safetensors, configs, tokenizer).
+"""Trained parts → the files that the package ships (float16 safetensors, configurations, tokenizer).
 
     python recipes/nano/ship.py --parts RUN/parts.safetensors --vision DINOV2_FOLDER --tokenizer FOLDER \
         --sounds sounds.npz --out src/videollama2/nano

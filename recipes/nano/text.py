@@ -1,9 +1,9 @@
-"""Does nano still talk as its base does? The loss of both on held-out conversations without media.
+"""Compare nano with its base model on held-out conversations without media.
 
     python recipes/nano/text.py --gguf SmolLM2….gguf --model FOLDER --tokenizer FOLDER [--questions 60]
 
-The questions are of other topics and other wordings than training's; the answers are what the base model itself says,
-and twelve that people wrote. What is compared is the mean loss per token of the answers.
+The questions have other topics and wordings than training's; the answers are the base model's own, and twelve written
+by people. The result is the mean loss per answer token of both models.
 """
 
 import argparse

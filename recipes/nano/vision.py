@@ -1,12 +1,12 @@
-"""DINOv2 ViT-S/14: the ONNX graph that a package carries → a transformers Dinov2Model folder.
+"""DINOv2 ViT-S/14: the ONNX graph of a package → a transformers Dinov2Model folder.
 
     python recipes/nano/vision.py dinov2_vits14_patch_8x8.onnx OUT [--layers 11] [--dtype float16]
 
-The graph keeps the names of biases, norms, layer scales, class token and patch embedding; the 48 weight matrices are
-anonymous, stand transposed, and come in graph order qkv, proj, fc1, fc2 of block 0, 1, …. The patch position table is
-the anonymous (1, 1369, 384) tensor. The class token's own position is not a tensor of its own: the graph adds the class
-token to itself (node 0 is `Identity(cls_token)`, which node 52 concatenates before the patch positions), so in
-transformers' layout `position_embeddings[:, 0] = cls_token`.
+The graph keeps the names of biases, norms, layer scales, class token and patch embedding. The 48 weight matrices are
+anonymous and transposed, in graph order qkv, proj, fc1, fc2 of block 0, 1, …; the patch position table is the anonymous
+(1, 1369, 384) tensor. The class token has no separate position: the graph adds the class token to itself (node 0 is
+`Identity(cls_token)`, which node 52 concatenates before the patch positions), so in transformers' layout
+`position_embeddings[:, 0] = cls_token`.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def vision_config(layers: int = BLOCKS, image_size: int = 518) -> Dinov2Config:
 
 
 def compare_with_graph(model: Dinov2Model, path: Path) -> float:
-    """Largest difference from onnxruntime's 8×8 map on one random picture, given the graph's own 16×16 positions."""
+    """Largest difference from onnxruntime's 8×8 map on a random picture, with the graph's 16×16 positions."""
     import onnxruntime
 
     source = onnx.load(str(path))

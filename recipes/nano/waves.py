@@ -1,4 +1,4 @@
-"""Sound files to waves: recordings, parts of archives, rendered notes."""
+"""Decode sound files and archives, and render notes, to waves."""
 
 import struct
 import subprocess
@@ -13,7 +13,7 @@ RATE = 16_000
 
 
 def decode(path: Path) -> np.ndarray:
-    """Mono float32 at 16 kHz, silent ends cut off."""
+    """Mono float32 at 16 kHz, with silence trimmed at both ends."""
     pieces = []
     with av.open(str(path)) as file:
         resampler = av.AudioResampler("flt", "mono", RATE)
@@ -26,19 +26,19 @@ def decode(path: Path) -> np.ndarray:
 
 
 def decode_bytes(content: bytes, suffix: str) -> np.ndarray:
-    """`decode` of a file's content; `suffix` is that of its name."""
+    """Decode a file's content; `suffix` is its name's."""
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         Path(file.name).write_bytes(content)
         return decode(Path(file.name))
 
 
 def fluidsynth(bank: Path) -> list[str]:
-    """The command line for `render` with a bank of sounds."""
+    """The command line of fluidsynth with a soundfont, for `render`."""
     return ["fluidsynth", "-ni", "-g", "0.6", "-r", str(RATE), "-F", "{wav}", str(bank), "{midi}"]
 
 
 def render(synth: list[str], song: bytes) -> np.ndarray:
-    """The song's sound; `synth` is a command line in which {midi} and {wav} stand for files."""
+    """Render a MIDI file by `synth`, a command line with {midi} and {wav} for the files."""
     with tempfile.TemporaryDirectory() as folder:
         score, sound = Path(folder) / "song.mid", Path(folder) / "song.wav"
         score.write_bytes(song)
