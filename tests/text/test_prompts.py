@@ -202,7 +202,7 @@ def test_several_media_in_several_turns() -> None:
     [
         ([], "1 media .*, but got 0"),
         ([{"video": 3}, {"video": 3}], "1 media .*, but got 2"),
-        ([{"image": 3}], "medium 1 of the messages is 'video'"),
+        ([{"image": 3}], "media item 1 of the messages is 'video'"),
         ([{"audio": 3}], "expected at least one video token"),
         ([{"video": 0}], "expected at least one video token"),
     ],

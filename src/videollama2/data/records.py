@@ -148,7 +148,7 @@ def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool, file: 
     if not given.keys() <= _KNOWN_KEYS:
         _refuse_unknown(given)
     conversation = _conversation(given)
-    modality, source = _medium(given, root)
+    modality, source = _modality_and_source(given, root)
     media = _media(given, modality, source, sound)
     id_ = given.get("id", place.key)
     if isinstance(id_, bool) or not isinstance(id_, str | int):
@@ -268,7 +268,7 @@ def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
     return {"from": speakers[speaker], "value": text}
 
 
-def _medium(given: Mapping[str, Any], root: str) -> tuple[Modality | None, str | tuple[str, ...] | None]:
+def _modality_and_source(given: Mapping[str, Any], root: str) -> tuple[Modality | None, str | tuple[str, ...] | None]:
     named = [key for key in MEDIA_KEYS if key in given]
     if not named:
         return None, None

@@ -73,7 +73,7 @@ def paired_files(questions: Path, name: str) -> list[tuple[Row, Row]]:
 class ConversationRecord:
     """A record of the original's reformats: a media path of another machine, a question about it, and the answer."""
 
-    medium: str
+    path: str
     question: str
     answer: str
     row: Row

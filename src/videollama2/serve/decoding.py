@@ -46,22 +46,22 @@ class Decoding:
         """End the workers."""
         self._media.close()
 
-    def open_clip(self, medium: Any, **asked: Any) -> Clip:
+    def open_clip(self, item: Any, **asked: Any) -> Clip:
         """As `media.open_clip`, for what MediaIntake returns: an UploadedFile, or bytes.
 
         Raises:
             VideoLlama2Error: as open_clip, with the file called by its id.
         """
-        if not isinstance(medium, UploadedFile | bytes):
-            raise UsageError(f"expected an uploaded file or bytes, got a {type(medium).__name__}")
-        name = str(medium) if isinstance(medium, UploadedFile) else "the medium"
-        path = os.fspath(medium) if isinstance(medium, UploadedFile) else f"<{len(medium)} bytes>"
+        if not isinstance(item, UploadedFile | bytes):
+            raise UsageError(f"expected an uploaded file or bytes, got a {type(item).__name__}")
+        name = str(item) if isinstance(item, UploadedFile) else "the medium"
+        path = os.fspath(item) if isinstance(item, UploadedFile) else f"<{len(item)} bytes>"
 
         def shown(text: str) -> str:
             return public_message(text.replace(path, name))
 
         try:
-            clip = self._media.open_clip(medium, **asked)
+            clip = self._media.open_clip(item, **asked)
         except VideoLlama2Error as error:
             # numbers that are not finite are the file's fault here, not the server's
             kind = UnreadableMedia if isinstance(error, NumericsError) else type(error)

@@ -133,7 +133,7 @@ def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, in
         allowed: tuple[set[str], ...] = ({slot}, {"video", "audio"}) if slot == "video" else ({slot},)
         if set(counts) not in allowed or any(n < 1 for n in counts.values()):
             raise PromptError(
-                f"medium {k + 1} of the messages is {slot!r}, but its tokens are {dict(counts)}; expected at least "
+                f"media item {k + 1} of the messages is {slot!r}, but its tokens are {dict(counts)}; expected at least "
                 f"one {slot} token{' (and audio, if its sound is used)' if slot == 'video' else ''}"
             )
 

@@ -72,7 +72,7 @@ def _official(path: Path, references: Mapping[str, tuple[str, ...]]) -> Iterator
 
 def _reformatted(path: Path) -> Iterator[_Turn]:
     for number, record in enumerate(conversation_records(path, "video"), 1):
-        names = path_tails(record.medium)
+        names = path_tails(record.path)
         question = Row({"question": record.question}, record.row.origin).text("question")
         yield f"{names[-1]}-{number}", record.row.origin, names, question, (record.answer,)
 

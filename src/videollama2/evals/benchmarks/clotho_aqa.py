@@ -110,7 +110,7 @@ def _official(path: Path) -> Iterator[_Answer]:
 
 def _reformatted(path: Path) -> Iterator[_Answer]:
     for record in conversation_records(path, "audio"):
-        yield path_tails(record.medium), record.question, record.answer, record.row.origin
+        yield path_tails(record.path), record.question, record.answer, record.row.origin
 
 
 def _binary(truth: Sequence[str]) -> bool:

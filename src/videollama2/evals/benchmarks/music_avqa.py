@@ -61,7 +61,7 @@ def _official(path: Path, setting: Setting) -> Iterator[_Question]:
 def _reformatted(path: Path) -> Iterator[_Question]:
     for number, record in enumerate(conversation_records(path, "video"), 1):
         id = record.row.text("id") if record.row.has("id") else str(number)
-        yield id, record.row.origin, path_tails(record.medium), record.question, record.answer.strip(), {}
+        yield id, record.row.origin, path_tails(record.path), record.question, record.answer.strip(), {}
 
 
 def _filled(row: Row, setting: Setting) -> str:

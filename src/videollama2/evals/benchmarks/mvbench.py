@@ -78,15 +78,15 @@ class MvBench(ChoiceBenchmark):
         if answer not in choices:
             notes.append(f"{row.origin}: its answer is not among its candidates, so no reply can be right")
         # converted videos keep the stem
-        medium, missing = media.find(video) if task == FRAMES else media.find(video, PurePosixPath(video).stem)
+        clip, missing = media.find(video) if task == FRAMES else media.find(video, PurePosixPath(video).stem)
         if task in BOUNDED:
             start, end = row.seconds("start"), row.seconds("end")
             if start >= end:  # the original's repair
                 start, end = (start, start + 1) if start == end else (end, start)
                 notes.append(f"{row.origin}: its end is not after its start; {start:g} to {end:g} s is used")
-            medium = None if medium is None else replace(medium, start=start, end=end)
+            clip = None if clip is None else replace(clip, start=start, end=end)
         return self.choice(
-            setting, row, (medium, missing), id=id, question=row.text("question"), choices=choices,
+            setting, row, (clip, missing), id=id, question=row.text("question"), choices=choices,
             letter=LETTERS[choices.index(answer)] if answer in choices else "none of the candidates",
             categories={"task": task},
         )  # fmt: skip

@@ -51,14 +51,14 @@ class PerceptionTest(ChoiceBenchmark):
             if not isinstance(about.data, dict):
                 raise about.error(f"expected an object, got {about.data!r:.60}")
             name = about.text("video_id") if about.has("video_id") else key
-            medium, missing = media.find(name)
-            if medium is not None and key in cuts:
-                medium = _cut(medium, about, cuts[key])
+            clip, missing = media.find(name)
+            if clip is not None and key in cuts:
+                clip = _cut(clip, about, cuts[key])
             for row in video.rows("mc_question"):
                 choices = row.texts("options")
                 items.append(
                     self.choice(
-                        setting, row, (medium, missing), id=f"{name}/{row.text('id')}", question=row.text("question"),
+                        setting, row, (clip, missing), id=f"{name}/{row.text('id')}", question=row.text("question"),
                         choices=choices, categories=categories_of(row, area="area", reasoning="reasoning"),
                         letter=letter_of_index(row, row.number("answer_id"), choices) if row.has("answer_id") else None,
                     )
@@ -88,13 +88,13 @@ def _cuts(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     return cuts, ()
 
 
-def _cut(medium: Media, about: Row, frame: Any) -> Media:
+def _cut(clip: Media, about: Row, frame: Any) -> Media:
     if isinstance(frame, bool) or not isinstance(frame, int) or not 1 <= frame <= _MOST_FRAMES:
         raise about.error(f"expected a frame from 1 to {_MOST_FRAMES} to cut its video at, got {frame!r:.60}")
     rate = about.seconds("frame_rate")
     if not rate:
         raise about.error("frame_rate: expected frames per second above 0, got 0")
-    return replace(medium, end=frame / rate)
+    return replace(clip, end=frame / rate)
 
 
 BENCHMARKS = (PerceptionTest("test"), PerceptionTest("valid"))

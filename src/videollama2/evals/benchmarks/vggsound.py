@@ -82,7 +82,7 @@ def _official(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
 
 def _reformatted(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for record in conversation_records(path, "video"):
-        yield record.row.origin, path_tails(record.medium), record.answer.strip()
+        yield record.row.origin, path_tails(record.path), record.answer.strip()
 
 
 def _groups(folder: Path) -> Mapping[str, str]:

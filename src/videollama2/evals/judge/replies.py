@@ -51,13 +51,13 @@ def _strict(reply: str, kind: QuestionKind) -> Rating:
     candidates = [whole] if whole is not None else [d for d in inside if d is not None and "score" in d]
     if not candidates:
         raise Unclear("the reply holds no dictionary with a score")
-    found = {_said(candidate, kind) for candidate in candidates}
+    found = {_rating(candidate, kind) for candidate in candidates}
     if len(found) > 1:
         raise Unclear("the reply holds different ratings")
     return found.pop()
 
 
-def _said(found: Mapping[Any, Any], kind: QuestionKind) -> Rating:
+def _rating(found: Mapping[Any, Any], kind: QuestionKind) -> Rating:
     value = found.get("score")
     try:
         score = (
