@@ -6,7 +6,7 @@ first channel  at the file's rate, in float64: what the public implementation us
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import av
 import av.error
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from ..errors import EmptyMedia, NoAudioStream, NumericsError, TimeRangeError, UnreadableMedia
 from .clip import Wave
 from .limits import Limits
+from .packets import CONTINUOUS, read_timeline
 from .source import MediaSource
+from .timeline import Timeline
 
 RATE = 16_000
 _BLOCK = 1 << 16  # samples per call of the resampler
 _PREROLL = 0.5  # seconds decoded before the requested start: codecs with overlapping blocks need them to settle
+_HOLE = 0.1  # seconds by which a time stamp may differ from the count of samples: less is rounding and jitter
 
 
 def audio_stream(container: "av.container.InputContainer", source: MediaSource) -> "av.AudioStream":
@@ -55,138 +58,254 @@ def decode_audio(
     end: float | None = None,
     mixed: bool = True,
     max_seconds: float | None = None,
+    timeline: Timeline | None = None,
 ) -> Wave:
     """Decode [start, end) seconds of the file's audio, at most `max_seconds`.
 
+    Samples stand where their time stamps put them: a hole in the stamps becomes silence.
+
     Args:
         mixed: f32 of all channels at 16 kHz; else f64 of the first channel at the file's rate.
+        timeline: of this file, with its audio stream; None to read it.
 
     Raises:
-        NoAudioStream, MediaTooLarge. EmptyMedia: no samples. TimeRangeError: it ends before `start`.
+        NoAudioStream, MediaTooLarge. EmptyMedia: no samples. TimeRangeError: none in the range.
         NumericsError: NaN or infinite samples.
     """
-    with source.container() as container:
-        stream = audio_stream(container, source)
-        decoder = _Decoder(container, stream, source, limits)
-        begin = start or 0.0
-        stop = end if max_seconds is None else min(begin + max_seconds, end if end is not None else np.inf)
-        sink: _Mixer | _FirstChannel = _Mixer() if mixed else _FirstChannel(stream.codec_context.sample_rate)
-        for block in decoder.blocks(begin, stop):
-            sink.add(block)
-        samples = sink.finish()
-        known = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if not known and container.duration and not container.streams.video:
-            known = container.duration / av.time_base
-        wave = _cut(samples, sink.rate, decoder, start, stop, source, known, stream.codec_context)
-        available = max(min(known, end if end is not None else known) - begin, wave.seconds)
-        return replace(wave, available_seconds=available)
-
-
-def _cut(
-    samples: NDArray[np.float32] | NDArray[np.float64],
-    rate: int,
-    decoder: "_Decoder",
-    start: float | None,
-    stop: float | None,
-    source: MediaSource,
-    known: float,
-    codec: "av.AudioCodecContext",
-) -> Wave:
-    """Cut the requested range out of what was decoded around it."""
-    first = decoder.first_seconds
-    if start is not None and not (len(samples) and start < first + len(samples) / rate):
-        raise TimeRangeError(f"{source.name}: the audio ends at {max(known, first):.3f} s, before start={start:g}.")
-    if not len(samples):
+    if timeline is None:
+        with source.container() as container:
+            timeline = read_timeline(container, source, [audio_stream(container, source)])
+    begin = start or 0.0
+    stop = end if max_seconds is None else min(begin + max_seconds, end if end is not None else np.inf)
+    runs, decoder = _decode_runs(source, limits, timeline, begin, stop, mixed=mixed)
+    if not runs and not begin:
         raise EmptyMedia(
             f"{source.name} has an audio stream without a decodable sample; the file is truncated or corrupt."
         )
-    from_sample = max(round(((start or 0.0) - first) * rate), 0) if start else 0
-    to_sample = len(samples) if stop is None else max(round((stop - first) * rate), from_sample)
-    cut = samples[from_sample:to_sample]
-    begins = first + from_sample / rate
-    ends = begins + len(cut) / rate
+    first = min(decoder.starts, runs[0].start if runs else np.inf)
+    last = runs[-1].end if runs else first
+    known = decoder.ends if decoder.ends is not None else last
+    if not decoder.continues and begin >= last:
+        raise TimeRangeError(f"{source.name}: the audio ends at {max(known, last):.3f} s, before start={begin:g}.")
+    if end is not None and end <= first:
+        raise TimeRangeError(f"{source.name}: the audio begins at {first:.3f} s, after end={end:g}.")
+    shown_from, shown_to = max(begin, first), last
+    if stop is not None and (decoder.continues or stop < last):
+        shown_to = max(stop, shown_from)
+    samples, holes = _assemble(runs, decoder.rate, shown_from, shown_to, mixed=mixed)
+    ends = shown_from + len(samples) / decoder.rate
     lost = decoder.lost_seconds
     missing = min(known, known if stop is None else stop) - ends  # promised by the header, not in the file
-    if decoder.truncated or missing > max(0.5, 0.02 * known):
+    if decoder.truncated or missing > max(0.5, 0.02 * (known - first)):
         lost = max(lost, missing)
+    available = min(known, end if end is not None else known) - shown_from
     return Wave(
-        samples=cut,
-        rate=rate,
-        start_seconds=begins,
+        samples=samples,
+        rate=decoder.rate,
+        start_seconds=shown_from,
+        available_seconds=max(available, len(samples) / decoder.rate),
         lost_seconds=lost,
-        channels=codec.channels,
-        file_rate=codec.sample_rate,
+        notes=_hole_notes(holes),
+        channels=decoder.channels,
+        file_rate=decoder.file_rate,
     )
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Stretch:
+    """Samples without a hole, and the seconds at which the first one is presented."""
+
+    start: float
+    samples: NDArray[np.float32] | NDArray[np.float64]
+    rate: int
+
+    @property
+    def end(self) -> float:
+        return self.start + len(self.samples) / self.rate
+
+
+def _decode_runs(
+    source: MediaSource, limits: Limits, timeline: Timeline, begin: float, stop: float | None, *, mixed: bool
+) -> "tuple[list[_Stretch], _Decoder]":
+    """The runs of a range, after a seek close to it; from the start of the file, if the seek went past the range."""
+    for seek in (True, False):
+        with source.container() as container:
+            decoder = _Decoder(container, audio_stream(container, source), source, limits, timeline, mixed=mixed)
+            runs = decoder.runs(begin, stop, seek=seek)
+        late = not runs or runs[0].start > max(begin, decoder.starts) + _HOLE
+        if not (decoder.has_sought and late):
+            break
+    return runs, decoder
+
+
+def _assemble(
+    runs: Sequence[_Stretch], rate: int, begin: float, end: float, *, mixed: bool
+) -> tuple[NDArray[np.float32] | NDArray[np.float64], list[tuple[float, float]]]:
+    """The samples from `begin` to `end`, zeros in holes, and the (start, end) seconds of these.
+
+    Where runs overlap, the earlier one is kept.
+    """
+    if len(runs) == 1 and runs[0].start <= begin + 0.5 / rate and end <= runs[0].end + 0.5 / rate:
+        first = max(round((begin - runs[0].start) * rate), 0)
+        return runs[0].samples[first : max(round((end - runs[0].start) * rate), first)], []
+    whole = np.zeros(max(round((end - begin) * rate), 0), np.float32 if mixed else np.float64)
+    filled, holes = 0, []
+    for run in runs:
+        at = round((run.start - begin) * rate)
+        samples = run.samples[max(filled - at, 0) : max(len(whole) - at, 0)]
+        at = max(at, filled)
+        if not len(samples):
+            continue
+        if at > filled:
+            holes.append((begin + filled / rate, begin + at / rate))
+        whole[at : at + len(samples)] = samples
+        filled = at + len(samples)
+    if len(whole) - filled > _HOLE * rate:
+        holes.append((begin + filled / rate, end))
+    return whole, holes
+
+
+def _hole_notes(holes: Sequence[tuple[float, float]]) -> tuple[str, ...]:
+    """A sentence on holes that are filled with silence."""
+    if not holes:
+        return ()
+    shown = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in holes[:4])
+    if len(holes) > 4:
+        shown += f" and {len(holes) - 4} more times ({sum(end - start for start, end in holes):.1f} s in all)"
+    return (f"the file has no sound from {shown}: silence stands there",)
+
+
 class _Decoder:
-    """Decodes the frames of a range, and counts what can't be decoded."""
+    """Decodes the audio of a range, and counts what can't be decoded.
 
-    container: "av.container.InputContainer"
-    stream: "av.AudioStream"
-    source: MediaSource
-    limits: Limits
-    first_seconds: float = 0.0
-    lost_seconds: float = 0.0
-    truncated: bool = False
+    starts, ends    seconds that the track covers, as far as its timeline says; `ends` may be None
+    continues       whether the track goes on after the range
+    has_sought      whether decoding began with a seek
+    lost_seconds    audio that could not be decoded; truncated  whether reading stopped with an error
+    """
 
-    def blocks(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
-        """The frames of a range, joined into blocks of one format: a call into FFmpeg costs more than its samples."""
-        fifo, form = av.AudioFifo(), None
-        for frame in self._frames(start, stop):
+    def __init__(
+        self,
+        container: "av.container.InputContainer",
+        stream: "av.AudioStream",
+        source: MediaSource,
+        limits: Limits,
+        timeline: Timeline,
+        *,
+        mixed: bool,
+    ) -> None:
+        self._container, self._stream, self._source, self._limits = container, stream, source, limits
+        self._timeline, self._mixed = timeline, mixed
+        self.starts, self.ends = timeline.tracks.get(stream.index, (0.0, None))
+        if timeline.cut_off and container.duration and not container.streams.video:
+            self.ends = container.duration / av.time_base
+        self.channels, self.file_rate = stream.codec_context.channels, stream.codec_context.sample_rate
+        self.rate = RATE if mixed else self.file_rate
+        self.continues = self.has_sought = self.truncated = False
+        self.lost_seconds = 0.0
+        self._unread = 0.0  # seconds of undecodable packets since the last frame
+
+    def runs(self, start: float, stop: float | None, *, seek: bool) -> list[_Stretch]:
+        """The samples that overlap [start - preroll, stop), in pieces without holes."""
+        runs: list[_Stretch] = []
+        begin, sink = 0.0, None
+        for at, block in self._blocks(start, stop, seek=seek):
+            if at is not None:
+                if sink is not None:
+                    runs.append(_Stretch(begin, sink.finish(), sink.rate))
+                begin, sink = at, self._sink()
+            assert sink is not None
+            sink.add(self._checked(block))
+        if sink is not None:
+            runs.append(_Stretch(begin, sink.finish(), sink.rate))
+        return [run for run in runs if len(run.samples)]
+
+    def _sink(self) -> "_Mixer | _FirstChannel":
+        return _Mixer() if self._mixed else _FirstChannel(self.file_rate)
+
+    def _blocks(
+        self, start: float, stop: float | None, *, seek: bool
+    ) -> "Iterator[tuple[float | None, av.AudioFrame]]":
+        """The frames of a range, joined into blocks of one format: a call into FFmpeg costs more than its samples.
+
+        A block that begins a new run has the seconds at which it does.
+        """
+        fifo, form, at = av.AudioFifo(), None, None
+        for begins, frame in self._frames(start, stop, seek=seek):
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if now != form:
+            if begins is not None or now != form:
                 if fifo.samples:
-                    yield self._checked(fifo.read())
+                    yield at, fifo.read()
+                    at = None
                 fifo, form = av.AudioFifo(), now
+                at = begins if begins is not None else at
             frame.pts = None  # timestamps are handled here; the fifo would insist on gapless ones
             fifo.write(frame)
             if fifo.samples >= _BLOCK:
-                yield self._checked(fifo.read())
+                yield at, fifo.read()
+                at = None
         if fifo.samples:
-            yield self._checked(fifo.read())
+            yield at, fifo.read()
 
     def _checked(self, block: "av.AudioFrame") -> "av.AudioFrame":
         """Check for NaN and infinity, which only formats that store floats can hold."""
-        stored = (self.stream.codec_context.name or "").startswith(("pcm_f", "wavpack"))
+        stored = (self._stream.codec_context.name or "").startswith(("pcm_f", "wavpack"))
         if stored and not np.isfinite(block.to_ndarray()).all():
-            raise NumericsError(f"{self.source.name} has NaN or infinite audio samples; expected finite ones.")
+            raise NumericsError(f"{self._source.name} has NaN or infinite audio samples; expected finite ones.")
         return block
 
-    def _frames(self, start: float, stop: float | None) -> "Iterator[av.AudioFrame]":
-        """Frames that overlap [start - preroll, stop)."""
-        zero = (self.container.start_time or 0) / av.time_base
-        if start > 2 * _PREROLL:
-            self.container.seek(round((start - _PREROLL + zero) * av.time_base))
-        seen, expected = 0.0, None
-        tick = float(self.stream.time_base or 0)
+    def _frames(
+        self, start: float, stop: float | None, *, seek: bool
+    ) -> "Iterator[tuple[float | None, av.AudioFrame]]":
+        """Frames that overlap [start - preroll, stop); one that does not continue the one before has its seconds."""
+        zero, tick = float(self._timeline.zero), float(self._stream.time_base or 0)
+        if seek and start > 2 * _PREROLL and self._stream.index not in self._timeline.joins:
+            self.has_sought = self._seek(start - _PREROLL + zero)
+        seen, expected, continued = 0.0, None, False
         for frame in self._decoded():
             at = expected or 0.0 if frame.pts is None else frame.pts * tick - zero
             length = frame.samples / frame.sample_rate
-            if expected is None:
-                self.first_seconds = at
-            elif at - expected > max(2 * length, 0.05):
-                self.lost_seconds += at - expected
-            expected = at + length
             if stop is not None and at >= stop:
+                self.continues = True
                 return
+            if expected is not None and abs(at - expected) > max(2 * length, _HOLE):
+                self._count_hole(at - expected)
+                continued = False
+            self._unread = 0.0
+            begins = None if continued else at
+            expected = (expected if continued and expected is not None else at) + length
+            if not self.has_sought and at + length <= start - 2 * _PREROLL:
+                continue  # it is decoded only because the file can't be entered later
+            continued = True
             seen += length
-            self.limits.check_seconds(seen, self.source.name)
-            self.limits.check_channels(frame.layout.nb_channels, self.source.name)  # may exceed the header's
-            yield frame
+            self._limits.check_seconds(seen, self._source.name)
+            self._limits.check_channels(frame.layout.nb_channels, self._source.name)  # may exceed the header's
+            yield begins, frame
+
+    def _seek(self, seconds: float) -> bool:
+        try:
+            self._container.seek(round(seconds * av.time_base))
+        except av.error.FFmpegError:  # raw streams
+            return False
+        return True
+
+    def _count_hole(self, seconds: float) -> None:
+        """A hole is a loss if packets in it could not be decoded, or if the format can't have one."""
+        if self._unread or self._container.format.name in CONTINUOUS:
+            self.lost_seconds += max(seconds - self._unread, 0.0)
 
     def _decoded(self) -> "Iterator[av.AudioFrame]":
         """Every frame from here on; undecodable packets count as lost."""
-        tick = float(self.stream.time_base or 0)
+        tick = float(self._stream.time_base or 0)
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in self._timeline.corrected(self._stream.index, self._container.demux(self._stream)):
                 try:
                     yield from packet.decode()
                 except av.error.EOFError:
                     return
                 except av.error.FFmpegError:
                     self.lost_seconds += (packet.duration or 0) * tick
+                    self._unread += (packet.duration or 0) * tick
         except av.error.FFmpegError:
             self.truncated = True
 

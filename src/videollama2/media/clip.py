@@ -18,8 +18,9 @@ class Wave:
     samples        f32[S] (16 kHz mixdown) or f64[S] (first channel at its own rate), range ±1
     rate           samples per second of `samples`
     start_seconds  time of the first sample in the file
-    available_seconds  audio in the requested range, decoded or not
+    available_seconds  audio in the requested range, decoded or not; holes count
     lost_seconds   audio that could not be decoded
+    notes          holes in the file's audio, which `samples` fill with silence
     channels, file_rate  as in the file
     """
 
@@ -28,6 +29,7 @@ class Wave:
     start_seconds: float = 0.0
     available_seconds: float = 0.0
     lost_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
     channels: int = 1
     file_rate: int = 0
 
@@ -53,9 +55,11 @@ class Clip:
     times          f64[T] seconds of each real frame from the beginning of the file
     frames_total   pictures in the whole file
     fps            mean pictures per second of the file
+    end_seconds    where its last picture ends
     range_seconds  (start, end) as requested, None for an open end; None for the whole file
     wave           decoded audio, or None
     audio_state    "used" (present, audible), "silent" (present, all zeros), "absent", "not_requested"
+    audio_absent   why the audio is absent, if the file has some
     notes          for the receipt; `losses` are those among them that mean: requested, and not used
     """
 
@@ -67,9 +71,11 @@ class Clip:
     frames_total: int = 0
     frames_padded: int = 0
     fps: float = 0.0
+    end_seconds: float = 0.0
     range_seconds: tuple[float | None, float | None] | None = None
     wave: Wave | None = None
     audio_state: AudioState = "not_requested"
+    audio_absent: str = ""
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
 

@@ -14,6 +14,7 @@ from ..errors import NoVideoStream, UnreadableMedia
 from .clip import Frame
 from .limits import Limits
 from .source import VIDEO_CODECS, MediaSource
+from .timeline import Timeline
 
 THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
@@ -25,8 +26,16 @@ class FrameDecoder:
     damaged  indices of frames that are used although the decoder marked them as corrupt
     """
 
-    def __init__(self, container: "av.container.InputContainer", source: MediaSource, limits: Limits) -> None:
+    def __init__(
+        self,
+        container: "av.container.InputContainer",
+        source: MediaSource,
+        limits: Limits,
+        timeline: Timeline | None = None,
+    ) -> None:
+        """With a `timeline`, packets have its stamps; where it has joins, read from the start, without seeking."""
         self.container, self.stream = container, video_stream(container, source)
+        self._timeline = timeline
         self._name, self._limits, self._taken = source.name, limits, 0
         self.errors: list[str] = []
         self.damaged: list[int] = []
@@ -101,13 +110,16 @@ class FrameDecoder:
 
     def packets(self) -> "Iterator[av.Packet]":
         """Every packet from here on, and the one that drains the decoder; ends early if the file is truncated."""
+        demuxed = self.container.demux(self.stream)
         try:
-            yield from self.container.demux(self.stream)
+            yield from demuxed if self._timeline is None else self._timeline.corrected(self.stream.index, demuxed)
         except av.error.FFmpegError as error:
             self.errors.append(str(error.strerror))
 
     def _decode(self, packet: "av.Packet | None") -> "list[av.VideoFrame]":
         """Frames that this packet completes (None: drain the decoder); errors are collected in `errors`."""
+        if packet is not None and not packet.size and (packet.pts is not None or packet.dts is not None):
+            return []  # no bytes: the frame before is shown again; to a decoder it would mean the end
         try:
             frames: list[av.VideoFrame] = self.stream.codec_context.decode(packet)
             return frames

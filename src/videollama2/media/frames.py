@@ -19,11 +19,13 @@ class FrameIndex:
 
     times    f64[N] seconds of each frame from the beginning, ascending
     fps      mean frames per second
+    end      seconds at which the last frame ends, if the file says so
     notes    anything unusual; losses  those that mean lost frames
     """
 
     times: NDArray[np.float64]
     fps: float
+    end: float | None = None
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
 
@@ -31,6 +33,14 @@ class FrameIndex:
     def frames(self) -> int:
         """Number of frames."""
         return len(self.times)
+
+    @property
+    def ends(self) -> float:
+        """Seconds at which the last frame ends; where unknown, it lasts as long as the mean of the others, or 1 s."""
+        if self.end is not None:
+            return self.end
+        n = len(self.times)
+        return float(self.times[-1] + ((self.times[-1] - self.times[0]) / (n - 1) if n > 1 else 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ audio:  decode the range that the protocol uses (audio.py), on a second thread
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,9 +25,11 @@ from .frame_decoder import video_stream
 from .frames import FrameIndex, FrameSource
 from .images import ImageList, array_to_rgb, image_to_rgb, open_animation, open_folder, transparency_note
 from .limits import DEFAULT_LIMITS, Limits
+from .packets import read_timeline
 from .recording import Recording
 from .sampling import check_range, choose_frames
 from .source import MediaSource, local_path
+from .timeline import Timeline
 from .video import VideoReader
 
 MAX_NUM_FRAMES = 10_000  # that a caller may request; protocols use far fewer
@@ -173,25 +176,45 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
     """A video or audio file: frames on this thread, audio on a second one."""
     with source.container() as container, ThreadPoolExecutor(1) as second_thread:
         has_video, has_audio = _streams(container, source, options)
+        timeline = _timeline(container, source, options, has_video=has_video, has_audio=has_audio)
         audio: Future[Wave] | None = None
         if has_audio and options.want_audio:
-            audio = second_thread.submit(_decode_wave, source, options, is_video=has_video)
+            audio = second_thread.submit(_decode_wave, source, options, timeline, is_video=has_video)
+        no_frames: TimeRangeError | None = None
+        kind: Any = "video" if has_video else "audio"
+        clip = Clip(source=source.name, kind=kind, range_seconds=options.range_seconds, notes=timeline.notes)
         if has_video and options.want_video:
-            clip = _clip_of_frames(VideoReader(container, source, options.limits), source.name, options)
-        else:
-            kind: Any = "video" if has_video else "audio"
-            clip = Clip(source=source.name, kind=kind, range_seconds=options.range_seconds)
-        if not options.want_audio:
-            return clip
-        if audio is None:
-            return replace(clip, audio_state="absent")
-        try:
-            return _with_audio(clip, audio.result(), options)
-        except (TimeRangeError, EmptyMedia, UnreadableMedia) as error:
-            if not clip.frames:
-                raise
-            loss = f"the audio is not used: {error}"
-            return replace(clip, audio_state="absent", notes=(*clip.notes, loss), losses=(*clip.losses, loss))
+            frames = VideoReader(container, source, options.limits, timeline)
+            try:
+                clip = _clip_of_frames(frames, source.name, options)
+            except TimeRangeError as error:
+                if audio is None or not options.protocol.sound_in_range:
+                    raise
+                no_frames = error
+                clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
+        if audio is not None:
+            clip = _with_audio(clip, audio, options, no_frames)
+        elif options.want_audio:
+            clip = replace(clip, audio_state="absent")
+        if timeline.cut_off and not clip.losses:
+            clip = _with_losses(clip, timeline.cut_off)
+        return clip
+
+
+def _timeline(
+    container: "av.container.InputContainer",
+    source: MediaSource,
+    options: _Options,
+    *,
+    has_video: bool,
+    has_audio: bool,
+) -> Timeline:
+    """The time axis of the streams that are used."""
+    streams: list[Any] = [video_stream(container, source)] if has_video and options.want_video else []
+    if has_audio and options.want_audio:
+        with suppress(UnreadableMedia):  # reported when it is decoded
+            streams.append(audio_stream(container, source))
+    return read_timeline(container, source, streams)
 
 
 def _streams(container: "av.container.InputContainer", source: MediaSource, options: _Options) -> tuple[bool, bool]:
@@ -217,7 +240,7 @@ def _streams(container: "av.container.InputContainer", source: MediaSource, opti
     return has_video, has_audio
 
 
-def _decode_wave(source: MediaSource, options: _Options, *, is_video: bool) -> Wave:
+def _decode_wave(source: MediaSource, options: _Options, timeline: Timeline, *, is_video: bool) -> Wave:
     protocol = options.protocol
     mixed = (protocol.video_sound if is_video else protocol.file_sound) != "first_channel"
     cut = protocol.sound_in_range or not is_video
@@ -229,20 +252,33 @@ def _decode_wave(source: MediaSource, options: _Options, *, is_video: bool) -> W
         end=options.end if cut else None,
         mixed=mixed,
         max_seconds=None if windows else protocol.sound_seconds,
+        timeline=timeline,
     )
 
 
-def _with_audio(clip: Clip, wave: Wave, options: _Options) -> Clip:
-    notes, losses = list(clip.notes), list(clip.losses)
+def _with_audio(clip: Clip, audio: "Future[Wave]", options: _Options, no_frames: TimeRangeError | None) -> Clip:
+    """The clip with its audio. `no_frames`: why it has no frames, if they were requested."""
+    try:
+        wave = audio.result()
+    except (TimeRangeError, EmptyMedia, UnreadableMedia) as error:
+        if no_frames is not None:
+            raise TimeRangeError(f"{no_frames} {error}") from error
+        if not clip.frames:
+            raise
+        reason = f"the audio is not used: {error}"
+        return _with_losses(replace(clip, audio_state="absent", audio_absent=reason), reason)
+    if no_frames is not None:
+        clip = _with_losses(clip, f"only the sound is used: {no_frames}")
     if wave.lost_seconds > 0.01:
-        losses.append(f"{wave.lost_seconds:.2f} s of audio could not be decoded")
-        notes.append(losses[-1])
+        clip = _with_losses(clip, f"{wave.lost_seconds:.2f} s of audio could not be decoded")
     if options.range_seconds is not None and clip.kind == "video" and not options.protocol.sound_in_range:
-        notes.append(
-            f"the {options.protocol.name} protocol uses the audio of the whole file, not only of the requested range"
-        )
-    state: Any = "silent" if wave.silent else "used"
-    return replace(clip, wave=wave, audio_state=state, notes=tuple(notes), losses=tuple(losses))
+        note = f"the {options.protocol.name} protocol uses the audio of the whole file, not only of the requested range"
+        clip = replace(clip, notes=(*clip.notes, note))
+    return replace(clip, wave=wave, audio_state="silent" if wave.silent else "used")
+
+
+def _with_losses(clip: Clip, loss: str) -> Clip:
+    return replace(clip, notes=(*clip.notes, loss), losses=(*clip.losses, loss))
 
 
 def _clip_of_image(frame: Frame, name: str, options: _Options, notes: tuple[str, ...] = ()) -> Clip:
@@ -287,6 +323,7 @@ def _clip_of_frames(
         frames_total=index.frames,
         frames_padded=padded,
         fps=index.fps,
+        end_seconds=index.ends,
         range_seconds=options.range_seconds,
         audio_state="absent" if options.want_audio else "not_requested",
         notes=tuple(notes),
@@ -299,7 +336,9 @@ def _remarks(index: FrameIndex, used: Sequence[int], options: _Options) -> list[
     notes = []
     if len(set(used)) < len(used):
         notes.append(f"{len(set(used))} different frames for {len(used)}: some are used more than once")
-    ends = float(index.times[-1]) + 1 / index.fps
-    if options.end is not None and options.end > ends + 0.5:
-        notes.append(f"the video ends at {ends:.2f} s, before end={options.end:g}")
+    if options.end is not None and options.end > index.ends + 0.5:
+        notes.append(f"the video ends at {index.ends:.2f} s, before end={options.end:g}")
+    start = options.start or 0.0
+    if used and options.protocol.frame_clock == "time" and index.times[used[-1]] < start - 1e-6:
+        notes.append(f"no frame begins in the range: the one of {index.times[used[-1]]:.2f} s is on screen")
     return notes

@@ -44,7 +44,7 @@ def choose_frames(
     """
     fps = protocol.gif_fps if kind == "animation" and protocol.gif_fps is not None else index.fps
     if kind == "list" or protocol.frame_clock == "time":
-        candidates = candidates_by_time(index.times, start, end)  # type: ignore[arg-type]
+        candidates = candidates_by_time(index.times, start, end, index.ends)  # type: ignore[arg-type]
     else:
         candidates = candidates_by_index(index.frames, fps, start, end)
     keep_all = kind == "list" and protocol.given_frames == "keep"
@@ -132,27 +132,37 @@ def candidates_by_index(duration: int, fps: float, start: float | None, end: flo
     return range(first, last + 1)
 
 
-def candidates_by_time(times: Sequence[float], start: float | None, end: float | None) -> range:
+def candidates_by_time(
+    times: Sequence[float], start: float | None, end: float | None, ends: float | None = None
+) -> range:
     """Frame indices whose time lies in [start, end) seconds; for a range between two frames, the one on screen.
 
+    Args:
+        ends: seconds at which the last frame ends; None: it lasts as long as the mean of the others.
+
     Raises:
-        TimeRangeError: the range begins after the last frame, which is assumed to last one mean frame duration.
+        TimeRangeError: the range ends before the first frame or begins after the last one.
     """
     n = len(times)
-    step = (times[-1] - times[0]) / (n - 1) if n > 1 else 1.0
-    if start is not None and start >= times[-1] + max(step, 1e-3):
-        raise TimeRangeError(_empty(start, end, times[-1] + step))
+    if ends is None:
+        ends = times[-1] + ((times[-1] - times[0]) / (n - 1) if n > 1 else 1.0)
+    if start is not None and start >= max(ends, times[-1] + 1e-3):
+        raise TimeRangeError(_empty(start, end, ends))
     first = 0 if start is None else bisect_left(times, start - 1e-6)
     stop = n if end is None else bisect_left(times, end - 1e-6)
+    if not stop:
+        raise TimeRangeError(f"no frame in {_shown(start, end)}: the video's first frame is at {times[0]:.3f} s.")
     if first >= stop:
-        first = max(stop - 1, 0)
-        stop = first + 1
+        first = stop - 1
     return range(first, stop)
 
 
 def _empty(start: float | None, end: float | None, seconds: float) -> str:
-    shown = f"{start or 0:g}..{'end' if end is None else f'{end:g}'} s"
-    return f"no frame in {shown}: the video is {seconds:.3f} s long. Choose a range inside it."
+    return f"no frame in {_shown(start, end)}: the video's last frame ends at {seconds:.3f} s."
+
+
+def _shown(start: float | None, end: float | None) -> str:
+    return f"{start or 0:g}..{'end' if end is None else f'{end:g}'} s"
 
 
 def eight_windows(samples: int, rate: int) -> list[tuple[Fraction, Fraction]]:

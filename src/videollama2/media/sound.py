@@ -61,11 +61,14 @@ def audio_input(clip: Clip, protocol: Protocol, extractor: FeatureExtractor = FI
     if wave is None:
         made = _without(clip, protocol, extractor)
     elif state == "silent" and clip.frames and protocol.absent_sound == "skip":
-        receipt = AudioReceipt(source=clip.source, state="silent", decoded_seconds=wave.seconds)
+        receipt = AudioReceipt(source=clip.source, state="silent", decoded_seconds=wave.seconds, notes=wave.notes)
         made = AudioInput(None, receipt)
     else:
         policy = protocol.file_sound if clip.kind == "audio" else protocol.video_sound
         made = _POLICIES[policy](clip, wave, protocol, extractor)
+    if state == "absent" and clip.audio_absent:
+        receipt = replace(made.receipt, notes=(*made.receipt.notes, clip.audio_absent))
+        return made._replace(receipt=receipt)  # the loss is the clip's
     if state == "absent":
         return _with_loss(made, Loss("audio_absent", "it has no sound"), "the medium has no sound")
     if state == "silent":
@@ -159,7 +162,7 @@ def _account(
 ) -> AudioInput:
     used = sum(end - start for start, end in windows)
     padded = max(len(at_16k) / RATE - used, 0.0)
-    notes = tuple(loss.detail for loss in losses)
+    notes = (*wave.notes, *(loss.detail for loss in losses))
     if padded > 0.005:
         notes += (f"{padded:.1f} s of silence are added after {used:.1f} s of sound",)
     shift = wave.start_seconds

@@ -7,7 +7,7 @@ also while FFmpeg probes the streams. The type of a file follows from its conten
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +26,7 @@ Kind = Literal["av", "image"]
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2;matroska,webm;avi;flv;mpegts;mpeg;ogg;wav;w64;flac;mp3;aac;aiff;au;caf;asf;amr;ac3;eac3;"
-    "mxf;h264;hevc;ivf;m4v"
+    "mxf;h264;hevc;ivf;m4v;mpegvideo"
 ).replace(";", ",")
 # fmt: off
 VIDEO_CODECS = frozenset({
@@ -111,6 +111,24 @@ class MediaSource:
             with self._path.open("rb") as file:
                 return file.read(n)
         except OSError as error:  # no permission, a broken disk
+            raise UnreadableMedia(f"{self.name} can't be read: {error.strerror or error}.") from error
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int, int], bytes]]:
+        """A function that reads `n` bytes at a place in the file, or fewer at its end.
+
+        Raises:
+            UnreadableMedia: no permission, a broken disk; also from the function.
+        """
+        try:
+            with BytesIO(self.data) if self.data is not None else self._path.open("rb") as file:
+
+                def read(at: int, n: int) -> bytes:
+                    file.seek(at)
+                    return file.read(n)
+
+                yield read
+        except OSError as error:
             raise UnreadableMedia(f"{self.name} can't be read: {error.strerror or error}.") from error
 
     def kind(self) -> Kind:

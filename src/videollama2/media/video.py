@@ -8,40 +8,56 @@ wrong frame: it is noticed, and the file is decoded from the start.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EmptyMedia, UnreadableMedia
+from ..errors import EmptyMedia, UnreadableMedia, UsageError
 from .clip import Frame
 from .frame_decoder import THREADS, FrameDecoder
 from .frames import DecodedFrames, FrameIndex
 from .limits import Limits
+from .packets import read_timeline
 from .source import MediaSource
+from .timeline import UNKNOWN, Packets, Timeline
+
+_LEAD = "{n} frame{s} before the first key frame can't be decoded: the recording begins between key frames"
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoIndex(FrameIndex):
     """A FrameIndex with the timestamps that locate the frames in the file.
 
-    pts      i64[N] `times` in the stream's time base; None if the file has no usable timestamps
+    pts      i64[N] `times` in the stream's time base; None if frames can be found by counting only
     key_pts  i64[K] timestamps of key frames, where decoding can begin; ascending
+    shown    i64[N] the frame whose picture is shown: itself, or an earlier one that the file repeats
     """
 
     pts: NDArray[np.int64] | None
     key_pts: NDArray[np.int64]
+    shown: NDArray[np.int64]
 
 
 class VideoReader:
     """An open video file: `index` lists its frames, `decode` decodes some."""
 
-    def __init__(self, container: "av.container.InputContainer", source: MediaSource, limits: Limits) -> None:
+    def __init__(
+        self,
+        container: "av.container.InputContainer",
+        source: MediaSource,
+        limits: Limits,
+        timeline: Timeline | None = None,
+    ) -> None:
+        """`timeline`: of this file, with its video stream; None to read it."""
         self._source, self._limits = source, limits
         self._decoder = FrameDecoder(container, source, limits)
+        self._timeline = timeline or read_timeline(container, source, [self._decoder.stream])
         self.index = self._read_index()
 
     def decode(self, indices: Sequence[int]) -> DecodedFrames:
@@ -52,6 +68,7 @@ class VideoReader:
         Raises:
             MediaTooLarge: too many to hold. UnreadableMedia: none can be decoded.
         """
+        indices, requested = [int(self.index.shown[i]) for i in indices], indices
         wanted = sorted(set(indices))
         codec = self._decoder.stream.codec_context
         self._limits.check_held(codec.width, codec.height, len(wanted), self._source.name)
@@ -67,12 +84,15 @@ class VideoReader:
         losses += [f"frame {j} is damaged" for j in sorted(set(shown)) if j in self._decoder.damaged]
         if self._decoder.errors:
             losses.append(f"{len(self._decoder.errors)} video packets are corrupt: frames near them may be damaged")
-        return DecodedFrames(frames=tuple(got[i] for i in shown), indices=tuple(shown), losses=tuple(losses))
+        used = [r if i == j else j for r, i, j in zip(requested, indices, shown, strict=True)]
+        return DecodedFrames(frames=tuple(got[i] for i in shown), indices=tuple(used), losses=tuple(losses))
 
     def _by_timestamp(self, wanted: Sequence[int]) -> dict[int, Frame]:
         """Seek to the key frame before each group of frames; frames not found that way are decoded from the start."""
         index = self.index
         assert index.pts is not None
+        if self._decoder.stream.index in self._timeline.joins:  # stamps of the file are ambiguous: don't seek by them
+            return self._from_the_start(wanted, index.pts)
         groups: dict[int, dict[int, int]] = {}  # key frame -> timestamp -> index
         for i in wanted:
             key = int(np.searchsorted(index.key_pts, index.pts[i], side="right")) - 1
@@ -83,10 +103,13 @@ class VideoReader:
 
     def _from_the_start(self, missing: Sequence[int], pts: NDArray[np.int64]) -> dict[int, Frame]:
         """Decode up to these frames; for a frame that never comes, take the one before it (else the one after)."""
-        self._decoder.seek(min(int(pts[0]), 0))
+        with self._reopened() as decoder:
+            return self._scan(decoder, missing, pts)
+
+    def _scan(self, decoder: FrameDecoder, missing: Sequence[int], pts: NDArray[np.int64]) -> dict[int, Frame]:
         got: dict[int, Frame] = {}
         awaited, before = list(missing), None
-        for frame in self._decoder.frames():
+        for frame in decoder.frames():
             place = int(np.searchsorted(pts, frame.pts)) if frame.pts is not None else -1
             if not (0 <= place < len(pts)) or pts[place] != frame.pts:
                 continue
@@ -124,92 +147,166 @@ class VideoReader:
         return got
 
     def _by_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
-        """Decode everything and count frames, for files without usable timestamps."""
-        self._decoder.seek(0)
-        need = set(wanted)
-        return {i: self._decoder.rgb(frame) for i, frame in enumerate(self._decoder.frames()) if i in need}
+        """Decode from the start and count frames, for files whose timestamps don't tell them apart."""
+        got: dict[int, Frame] = {}
+        with self._reopened() as decoder:
+            for i, frame in enumerate(decoder.frames()):
+                if i in wanted:
+                    got[i] = self._decoder.rgb(frame)
+                if i >= wanted[-1]:
+                    break
+        return got
+
+    @contextmanager
+    def _reopened(self) -> Iterator[FrameDecoder]:
+        """A decoder at the start of the file: not every format can seek there."""
+        with self._source.container() as container:
+            decoder = FrameDecoder(container, self._source, self._limits, self._timeline)
+            yield decoder
+            self._decoder.errors += decoder.errors
 
     def _read_index(self) -> VideoIndex:
-        container, stream, name = self._decoder.container, self._decoder.stream, self._source.name
-        notes: list[str] = []
-        losses: list[str] = []
-        listed = _container_index(container, stream, self._source.size) or self._packet_index()
-        pts, keys = listed
-        if stream.frames and stream.frames != len(pts):
-            losses.append(f"the header lists {stream.frames} video frames, the file has {len(pts)}")
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        known = [p for p in pts if p is not None]
-        times: NDArray[np.float64]
-        order: NDArray[np.int64] | None
-        if len(set(known)) != len(pts):
-            notes.append("no usable timestamps: frames are counted by decoding, times follow from the mean rate")
-            self._decoder.seek(0)
-            count, fps = sum(1 for _ in self._decoder.frames()), fps or 25.0
-            times, order = np.arange(count, dtype=np.float64) / fps, None
-            self._decoder.errors.clear()
+        stream, timeline = self._decoder.stream, self._timeline
+        even, table = timeline.even.get(stream.index), timeline.packets.get(stream.index)
+        if even is not None:
+            index = self._index(np.array(even.pts, np.int64), even.keys)
+        elif table is not None:
+            index = self._index_of_packets(table)
         else:
-            order = np.sort(np.array(known, dtype=np.int64))
-            times = np.multiply(order - _start_pts(container, stream), float(stream.time_base or 0), dtype=np.float64)
-            notes += _gap_note(times)
-        if not len(times):
-            raise EmptyMedia(f"{name} has a video stream without frames; the file is truncated or corrupt.")
-        self._limits.check_frames(len(times), name)
+            raise UsageError("the timeline was read without the video stream")
+        if not index.frames:
+            raise EmptyMedia(
+                f"{self._source.name} has a video stream without frames; the file is truncated or corrupt."
+            )
+        self._limits.check_frames(index.frames, self._source.name)
+        return index
+
+    def _index(
+        self,
+        pts: NDArray[np.int64],
+        keys: Sequence[int],
+        *,
+        shown: NDArray[np.int64] | None = None,
+        last: float = 0.0,
+        notes: Sequence[str] = (),
+        losses: Sequence[str] = (),
+        counted: bool = False,
+    ) -> VideoIndex:
+        """The index of presentation times in ascending order; `last` is the duration of the last frame, if known."""
+        stream = self._decoder.stream
+        start = round(self._timeline.zero / (stream.time_base or 1))
+        times = np.multiply(pts - start, float(stream.time_base or 0), dtype=np.float64)
+        n = len(times)
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        span = float(times[-1] - times[0]) if n else 0.0
         return VideoIndex(
             times=times,
-            pts=order,
-            key_pts=np.sort(np.array([k for k in keys if k is not None], dtype=np.int64)),
-            fps=fps or (len(times) - 1) / max(float(times[-1] - times[0]), 1e-9) or 1.0,
-            notes=tuple(notes),
-            losses=tuple(losses + [f"the file is truncated: {e}" for e in self._decoder.errors]),
+            pts=None if counted else pts,
+            key_pts=np.sort(np.array(keys, dtype=np.int64)),
+            shown=np.arange(n) if shown is None else shown,
+            fps=fps or (n - 1) / max(span, 1e-9) or 1.0,
+            end=float(times[-1] + last) if n and last else None,
+            notes=(*self._timeline.notes, *notes, *_gap_notes(times)),
+            losses=tuple(losses),
         )
 
-    def _packet_index(self) -> tuple[list[int | None], list[int | None]]:
-        """Timestamps of all packets and of the key packets, without decoding."""
-        pts: list[int | None] = []
-        keys: list[int | None] = []
-        for packet in self._decoder.packets():
-            if packet.size and not packet.is_discard:
-                pts.append(packet.pts)
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
-        return pts, keys
+    def _index_of_packets(self, table: Packets) -> VideoIndex:
+        stream = self._decoder.stream
+        losses = self._missing_packets(table)
+        first = table.key.find(1) if table.key.find(1) > 0 else 0
+        rows = [i for i in range(first, len(table)) if not table.hidden[i]]
+        skipped = sum(1 for i in range(first) if not table.hidden[i])
+        notes = [_LEAD.format(n=skipped, s="s" if skipped > 1 else "")] if skipped else []
+        pts = [table.pts[i] for i in rows]
+        known = UNKNOWN not in pts and len(set(pts)) == len(pts)
+        ascending = known and all(a < b for a, b in pairwise(pts))
+        reordered = "avi" in self._decoder.container.format.name and ascending and stream.codec_context.has_b_frames
+        if not known or reordered:
+            return self._index_by_counting(table, [i for i in rows if not table.empty[i]], losses)
+        keys = [table.pts[i] for i in rows if table.key[i]]
+        lead = {p for p in pts if p < keys[0]} if keys and table.pts[rows[0]] == keys[0] else set()
+        if lead and (lost := self._undecodable(lead, keys[0])):
+            notes = [_LEAD.format(n=skipped + len(lost), s="s" if skipped + len(lost) > 1 else "")]
+            rows = [i for i in rows if table.pts[i] not in lost]
+        rows.sort(key=table.pts.__getitem__)
+        shown = np.maximum.accumulate([0 if table.empty[i] else k for k, i in enumerate(rows)]) if rows else None
+        repeats = sum(table.empty[i] for i in rows)
+        notes += [f"the file repeats {repeats} frames: each is the frame before it, shown again"] if repeats else []
+        return self._index(
+            np.array([table.pts[i] for i in rows], np.int64),
+            keys,
+            shown=shown,
+            last=float(table.duration[rows[-1]] * table.tick) if rows else 0.0,
+            notes=notes,
+            losses=losses,
+        )
+
+    def _index_by_counting(self, table: Packets, rows: Sequence[int], losses: Sequence[str]) -> VideoIndex:
+        """For files without presentation times: decoding gives the frames' order, decoding times their distances."""
+        stream = self._decoder.stream
+        with self._reopened() as decoder:
+            count = sum(1 for _ in decoder.frames())
+        self._decoder.errors.clear()
+        for stamps in (table.dts, table.pts):
+            times = sorted(stamps[i] for i in rows)
+            if times and times[0] != UNKNOWN and len(times) == count:
+                note = "the file has decoding times only: frames are counted by decoding"
+                return self._index(np.array(times, np.int64), (), notes=[note], losses=losses, counted=True)
+        fps = float(stream.codec_context.framerate or stream.guessed_rate or stream.average_rate or 25)
+        note = (
+            "no usable timestamps: frames are counted by decoding, times follow from the nominal rate of "
+            f"{fps:g} frames per second"
+        )
+        return VideoIndex(
+            times=np.arange(count, dtype=np.float64) / fps,
+            pts=None,
+            key_pts=np.empty(0, np.int64),
+            shown=np.arange(count),
+            fps=fps,
+            end=count / fps,
+            notes=(*self._timeline.notes, note),
+            losses=tuple(losses),
+        )
+
+    def _missing_packets(self, table: Packets) -> list[str]:
+        """A loss if the header lists more frames than are in the file."""
+        stream, size = self._decoder.stream, self._source.size
+        if not stream.frames:
+            return []
+        if "mp4" in self._decoder.container.format.name:  # an edit list may leave frames out: only places tell
+            entries = getattr(stream, "index_entries", ())
+            there = stream.frames - sum(1 for e in entries if e.pos + e.size > size)
+        else:
+            there = len(table)
+        if there >= stream.frames:
+            return []
+        return [f"the header lists {stream.frames} video frames, the file has {there}"]
+
+    def _undecodable(self, lead: set[int], key: int) -> set[int]:
+        """Timestamps before the first key frame's that decoding from there doesn't give: they refer to what was cut."""
+        left = set(lead)
+        with self._reopened() as decoder:
+            for frame in decoder.frames():
+                if frame.pts is not None and frame.pts > key:
+                    break
+                if not frame.is_corrupt:
+                    left.discard(frame.pts or 0)
+            decoder.errors.clear()
+        return left
 
 
-def _gap_note(times: NDArray[np.float64]) -> list[str]:
-    """A note on the longest gap in a video of otherwise constant rate."""
+def _gap_notes(times: NDArray[np.float64]) -> list[str]:
+    """A note on the longest gap in a video of otherwise constant rate, and how many there are."""
     steps = np.diff(times)
     if len(steps) < 10:
         return []
     usual, longest = float(np.median(steps)), int(np.argmax(steps))
     constant = float((np.abs(steps - usual) < 0.1 * usual).mean()) > 0.95
-    if not constant or steps[longest] < max(0.5, 5 * usual):
+    least = max(0.5, 5 * usual)
+    if not constant or steps[longest] < least:
         return []
-    return [f"no frames for {steps[longest]:.1f} s after {times[longest]:.2f} s: some may be missing from the file"]
-
-
-def _start_pts(container: "av.container.InputContainer", stream: "av.VideoStream") -> int:
-    """The start of the file in the stream's time base (transport streams start at any time)."""
-    if container.start_time is None or stream.time_base is None:
-        return stream.start_time or 0
-    ticks: int = round(container.start_time / av.time_base / stream.time_base)
-    return ticks
-
-
-def _container_index(
-    container: "av.container.InputContainer", stream: "av.VideoStream", size: int
-) -> tuple[list[int | None], list[int | None]] | None:
-    """Timestamps from an mp4's sample table, if its frames are evenly spaced and all in the file; else None.
-
-    The table has decoding times only. If evenly spaced, they equal the presentation times up to order and a constant,
-    which `start_time` gives. (A matroska table lists key frames only.)
-    """
-    entries = getattr(stream, "index_entries", ())
-    n = len(entries)
-    if "mp4" not in container.format.name or stream.start_time is None or n < 2 or n != stream.frames:
-        return None
-    table = [(e.timestamp, e.is_keyframe) for e in entries if not e.is_discard and e.pos + e.size <= size]
-    first, step = table[0][0] if table else 0, (stream.duration or 0) // n
-    if len(table) != n or step <= 0 or any(stamp != first + i * step for i, (stamp, _) in enumerate(table)):
-        return None
-    shown = [stream.start_time + i * step for i in range(n)]
-    return list(shown), [stamp for stamp, (_, key) in zip(shown, table, strict=True) if key]
+    others = int((steps >= least).sum()) - 1
+    more = f", and {others} more gap{'s' if others > 1 else ''}" if others else ""
+    return [
+        f"no frames for {steps[longest]:.1f} s after {times[longest]:.2f} s{more}: some may be missing from the file"
+    ]

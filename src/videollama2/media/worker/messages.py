@@ -103,6 +103,7 @@ def clip_from_message(body: Any, blobs: Sequence[bytearray]) -> Clip:
             rest["range_seconds"] = tuple(rest["range_seconds"])
         if wave is not None:
             dtype = _SAMPLE_DTYPES[wave.pop("dtype")]
+            wave["notes"] = tuple(wave["notes"])
             wave = Wave(samples=np.frombuffer(blobs[-1], dtype), **wave)
         times = np.frombuffer(blobs[len(shapes)], np.float64)
         return Clip(frames=frames, times=times, wave=wave, **rest)
