@@ -7,6 +7,7 @@ first channel  at the file's rate, in float64: what the public implementation us
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import av.error
@@ -148,7 +149,8 @@ def _assemble(
     if len(runs) == 1 and runs[0].start <= begin + 0.5 / rate and end <= runs[0].end + 0.5 / rate:
         first = max(round((begin - runs[0].start) * rate), 0)
         return runs[0].samples[first : max(round((end - runs[0].start) * rate), first)], []
-    whole = np.zeros(max(round((end - begin) * rate), 0), np.float32 if mixed else np.float64)
+    dtype: type[Any] = np.float32 if mixed else np.float64
+    whole: NDArray[Any] = np.zeros(max(round((end - begin) * rate), 0), dtype)
     filled, holes = 0, []
     for run in runs:
         at = round((run.start - begin) * rate)

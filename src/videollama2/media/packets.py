@@ -53,8 +53,8 @@ def read_timeline(container: "av.container.InputContainer", source: "MediaSource
         joins, begins = join(packets, wrap=wrap, leaps=bool(wrap))
     for index, corrections in joins.items():
         packets[index].add(corrections)
-    for index, table in packets.items():
-        covered = table.covered()
+    for index, listed in packets.items():
+        covered = listed.covered()
         if covered is not None:
             tracks[index] = (covered[0] - float(zero), covered[1] - float(zero))
     begins = [second - float(zero) for second in begins]
