@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "videollama2"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MOST_LINES, MOST_FUNCTION_LINES, CLONE = 420, 80, 10
+MOST_LINES, MOST_FUNCTION_LINES, CLONE = 400, 80, 10
 # Modules that may be longer, with the reason.
 LONGER: dict[str, str] = {}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .errors import PromptError
 
-Features = Mapping[int, Sequence[Tensor]]  # placeholder id → one [tokens, D] per medium, in prompt order
+Features = Mapping[int, Sequence[Tensor]]  # placeholder id → one [tokens, D] per media item, in prompt order
 
 
 def splice(input_ids: Tensor, embedding: nn.Module, features: Features) -> Tensor:

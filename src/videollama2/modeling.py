@@ -82,7 +82,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 class VideoLlama2Model(VideoLlama2PreTrainedModel):
     """Encoders, connector, projector and the language model's trunk.
 
-    1. `encode_frames`, `encode_audio`: media → features, then `connect_…`: features → tokens [n, D] of each medium
+    1. `encode_frames`, `encode_audio`: media → features, then `connect_…`: features → tokens [n, D] of each item
        (together `get_image_features`, `get_video_features`, `get_audio_features`, as transformers names them)
     2. `embed`: prompt ids and tokens → embeddings [B, L, D]
     3. `language_model`: embeddings → hidden states [B, L, D]

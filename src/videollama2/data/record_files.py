@@ -2,7 +2,7 @@
 
     .json     a list of records                 .jsonl   one record per line
     .parquet  one record per row                .csv     one question and its answer per row
-    .tar      one record and its medium per WebDataset sample (shards.py)
+    .tar      one record and its media item per WebDataset sample (shards.py)
 
 records.py parses the mappings. A line, row or sample that can't be read is yielded as a DataError instead of its
 mapping, so that the caller can report all bad ones.

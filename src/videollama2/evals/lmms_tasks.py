@@ -107,12 +107,12 @@ def target(doc: Mapping[str, Any]) -> str:
 
 def messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[dict[str, Any]]:
     """One user turn: media, then the question."""
-    medium: list[dict[str, Any]] = []
+    part: list[dict[str, Any]] = []
     if doc["source"] is not None:
-        medium = [{"type": doc["kind"], "url": doc["source"]}]
+        part = [{"type": doc["kind"], "url": doc["source"]}]
         if doc["kind"] == "video":
-            medium[0] |= {"start_time": doc["start"], "end_time": doc["end"]}
-    return [{"role": "user", "content": [*medium, {"type": "text", "text": text(doc)}]}]
+            part[0] |= {"start_time": doc["start"], "end_time": doc["end"]}
+    return [{"role": "user", "content": [*part, {"type": "text", "text": text(doc)}]}]
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ class PromptAccount:
 
     Attributes:
         input_ids: L ids; placeholder ids where media tokens stand.
-        spans: where each medium's tokens stand in them.
+        spans: where each media item's tokens stand in them.
         media: receipts of the media items, in prompt order.
         protocol: name of the protocol by which they were prepared.
         reused: sources of the media items that came from a cache.

@@ -86,12 +86,12 @@ def check_model(
     network = on_meta(config, placement.dtype)
     baseline = resident_bytes()
     found = _account(subject, placement.dtype)
-    medium = _medium(clip, config, frames, protocol)
-    stages = trace(network, text_tokens=TEXT_TOKENS, **medium.extent)
+    size = _clip_size(clip, config, frames, protocol)
+    stages = trace(network, text_tokens=TEXT_TOKENS, **size.extent)
     tokens = _tokens(config, stages, frames, new_tokens)
     last_logits = config.text_config.vocab_size * placement.dtype.itemsize
     per_token = (stages[-1].kept - last_logits) // tokens["prompt"]
-    memory = memory_needs(placement, network, subject, stages, baseline, medium.decoded, per_token * new_tokens)
+    memory = memory_needs(placement, network, subject, stages, baseline, size.decoded, per_token * new_tokens)
     result = ModelCheck(
         model=subject.name,
         source=subject.source,
@@ -108,7 +108,7 @@ def check_model(
         fits=all(need.fits for need in memory),
         files=_files(subject),
         tensors=found,
-        clip=medium.about,
+        clip=size.about,
         notes=subject.notes,
         problems=subject.problems,
     )
@@ -158,7 +158,7 @@ def _files(subject: Subject) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class _Medium:
+class _ClipSize:
     """Keywords of `trace`, bytes of decoded frames, and facts about the clip."""
 
     extent: dict[str, Any]
@@ -166,12 +166,12 @@ class _Medium:
     about: dict[str, Any] | None = None
 
 
-def _medium(clip: str | Path | None, config: Any, frames: int | None, protocol: str | None) -> _Medium:
+def _clip_size(clip: str | Path | None, config: Any, frames: int | None, protocol: str | None) -> _ClipSize:
     sees, hears = config.vision_config is not None, config.audio_config is not None
     frames = frames or config.num_frames
     if clip is None:
         fbank = config.audio_config.num_frames(round(SOUND_SECONDS * SAMPLING_RATE)) if hears else None
-        return _Medium({"frames": frames if sees else None, "fbank_frames": fbank})
+        return _ClipSize({"frames": frames if sees else None, "fbank_frames": fbank})
     from ..media import audio_input, open_clip
     from ..protocols import protocol as named
 
@@ -193,7 +193,7 @@ def _medium(clip: str | Path | None, config: Any, frames: int | None, protocol: 
         "sound_seconds": None if opened.wave is None else round(opened.wave.available_seconds, 3),
         "protocol": chosen.name,
     }
-    return _Medium(extent, sum(f.nbytes for f in opened.frames), about)
+    return _ClipSize(extent, sum(f.nbytes for f in opened.frames), about)
 
 
 def _tokens(config: Any, stages: list[Stage], frames: int | None, new_tokens: int) -> dict[str, int]:

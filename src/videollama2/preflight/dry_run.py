@@ -29,8 +29,9 @@ MOST_FAULTS = 20  # listed; all are counted
 class RecordsSummary:
     """The records of a run.
 
-    `kinds`: records of each kind. `ids`, `supervised`: text ids of all records (a medium counts as one), and those that
-    are supervised. `longest`: the record with the most ids, and their number. `positions`: the longest possible sample.
+    `kinds`: records of each kind. `ids`, `supervised`: text ids of all records (a media item counts as one),
+    and those that are supervised. `longest`: the record with the most ids, and their number. `positions`: the longest
+    possible sample.
     """
 
     kinds: dict[str, int]
@@ -138,7 +139,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
 
 
 def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Counter[str]) -> int:
-    """Tokens of the longest medium of these records: a video of all its frames, and as much audio as is allowed."""
+    """Tokens of the longest media item of these records: a video of all its frames, and as much audio as is allowed."""
     config = processor.config
     sees = config.vision_config is not None and set(kinds) & {"av", "video", "image"}
     hears = config.audio_config is not None and set(kinds) & {"av", "audio"}

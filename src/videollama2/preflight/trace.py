@@ -129,12 +129,12 @@ def trace(
     fbank_frames: int | None = None,
     text_tokens: int = 0,
 ) -> list[Stage]:
-    """The stages of answering about one medium, in order.
+    """The stages of answering about one media item, in order.
 
     Args:
         model: on the meta device, in the dtype that it will run in.
         frames: of the video; None: no video.
-        still: the medium is an image (`frames` is 1).
+        still: the media item is an image (`frames` is 1).
         fbank_frames: frames of the audio's input features; None: no audio.
         text_tokens: text tokens of the prompt.
     """

@@ -254,8 +254,8 @@ def released_messages(instruct: str | Sequence[Message], modality: Modality | No
     first = turns[0].get("content") if turns else None
     if not isinstance(first, str) or turns[0].get("role") != "user":
         raise PromptError("expected the user's message first, with a str as content; the media item is put before it")
-    medium: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
-    turns[0]["content"] = [*medium, {"type": "text", "text": first if medium else "\n" + first}]
+    slot: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
+    turns[0]["content"] = [*slot, {"type": "text", "text": first if slot else "\n" + first}]
     return list(turns)
 
 

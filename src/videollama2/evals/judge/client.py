@@ -90,7 +90,7 @@ def judge_at(endpoint: str, model: str, parameters: Mapping[str, Any], key_varia
     if not model.strip():
         raise UsageError("expected the name of a model of the endpoint (--judge-model)")
     if taken := sorted(OURS & parameters.keys()):
-        raise UsageError(f"a judge's request has its own {', '.join(taken)}; leave it out of the parameters")
+        raise UsageError(f"a judge's request has its own {', '.join(taken)}; remove it from the parameters")
     key = None if key_variable is None else _key(key_variable)
     if key and to.scheme == "http" and not to.is_near:
         logger.warning("the judge's key is sent to %s without encryption; use https where there is one", to.host)
