@@ -132,8 +132,31 @@ def test_sampling_is_reproducible_and_stop_texts_stop(client: Any) -> None:
     ("change", "code", "param"),
     [
         ({"logit_bias": {"5": 1}}, "unsupported_parameter", "logit_bias"),
-        ({"tools": []}, "unsupported_parameter", "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_parameter", "tools"),
+        ({"tool_choice": "required"}, "unsupported_parameter", "tool_choice"),
         ({"frequency_penalty": 0.5}, "unsupported_parameter", "frequency_penalty"),
+        ({"presence_penalty": False}, "unsupported_parameter", "presence_penalty"),
+        ({"store": True}, "unsupported_parameter", "store"),
+        ({"service_tier": "priority"}, "unsupported_parameter", "service_tier"),
+        ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
+        ({"reasoning_effort": "high"}, "unsupported_parameter", "reasoning_effort"),
+        ({"extra_body": {"web_search_options": {}}}, "unsupported_parameter", "web_search_options"),
+        ({"response_format": {"type": "grammar"}}, "invalid_value", "response_format.type"),
+        (
+            {"stream": True, "stream_options": {"include_obfuscation": True}},
+            "unsupported_parameter",
+            "stream_options.include_obfuscation",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+            "unsupported_parameter",
+            "messages.0.tool_calls",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": None, "refusal": "No."}]},
+            "unsupported_parameter",
+            "messages.0.refusal",
+        ),
         ({"extra_body": {"num_beams": 3}}, "unsupported_parameter", "num_beams"),
         ({"n": 2}, "invalid_value", "n"),
         ({"temperature": 3}, "invalid_value", "temperature"),
@@ -160,6 +183,46 @@ def test_invalid_parameters_are_named(client: Any, change: dict[str, Any], code:
         ask(client, asking(), **change) if "messages" not in change else ask(client, **change)
     assert (caught.value.code, caught.value.param) == (code, param)
     assert caught.value.type == "invalid_request_error" and caught.value.request_id
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"user": "a", "metadata": {"trace": "1"}, "store": False, "service_tier": "auto", "modalities": ["text"]},
+        {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "n": 1, "logprobs": False},
+        {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "functions": [], "function_call": "none"},
+        {"tools": None, "tool_choice": None, "logit_bias": None, "stop": None, "stream": None, "audio": None},
+        {"prompt_cache_key": "k", "safety_identifier": "s", "reasoning_effort": None, "verbosity": None},
+        {"max_tokens": 4, "max_completion_tokens": 4, "stream_options": {"include_usage": False}, "top_logprobs": 0},
+        {"response_format": {"type": "text"}, "of_a_later_version": None},
+        {"stop": [], "seed": None, "top_logprobs": None, "web_search_options": None, "prediction": None},
+    ],
+)
+def test_what_changes_nothing_is_accepted(url: str, neutral: dict[str, Any]) -> None:
+    body = {"model": "default", "max_tokens": 4, "messages": asking()}
+    plain, found = (httpx.post(f"{url}/v1/chat/completions", json=body | more) for more in ({}, neutral))
+    assert found.status_code == 200, found.text
+    assert found.json()["choices"] == plain.json()["choices"]
+
+
+def test_an_answer_can_be_sent_back_as_it_was_returned(client: Any) -> None:
+    first = ask(client, asking())
+    message = first.choices[0].message
+    for sent in (message, message.model_dump(), {"role": "assistant", "content": message.content, "name": "me"}):
+        turns = [{"role": "user", "content": Q, "name": "bob"}, sent, {"role": "user", "content": "And then?"}]
+        assert ask(client, turns).choices[0].finish_reason in ("stop", "length")
+
+
+def test_detail_and_data_urls_as_browsers_write_them(client: Any, media: Path) -> None:
+    still = {"url": data_url(media / "still.png", "image/png"), "detail": "high"}
+    assert ask(client, asking({"type": "image_url", "image_url": still})).receipt["video"]["kind"] == "image"
+    for kind in ("audio/wav;codecs=1", 'audio/wav;codecs="vp8, opus";charset=utf-8', "audio/wav;codecs=vp8,opus"):
+        sound = data_url(media / "tone.wav", kind)
+        for part in (
+            {"type": "audio_url", "audio_url": {"url": sound}},
+            {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}},
+        ):
+            assert ask(client, asking(part)).receipt["audio"]["state"] == "used"
 
 
 def test_an_unknown_model_and_an_unknown_file(client: Any) -> None:

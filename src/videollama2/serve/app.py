@@ -229,7 +229,7 @@ def _chat_routes(app: FastAPI, server: ServerState) -> None:
         log = _logger_of(body, request, id, settings.log_content)
         pending.submit(job)
         if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
             return await streamed_response(request, id, pending, engine, with_usage, log)
         return await whole_response(request, id, pending, engine, log)
 
@@ -255,7 +255,7 @@ def _texts(body: schema.ChatRequest) -> Iterator[str]:
         if isinstance(message.content, str):
             yield message.content
         else:
-            yield from (part.text for part in message.content if isinstance(part, schema.TextPart))
+            yield from (part.text for part in message.content or () if isinstance(part, schema.TextPart))
 
 
 def _file_routes(app: FastAPI, server: ServerState) -> None:

@@ -89,7 +89,7 @@ def job_for(
         part.model_dump(exclude_none=True)
         for message in body.messages
         if not isinstance(message.content, str)
-        for part in message.content
+        for part in message.content or ()
         if not isinstance(part, schema.TextPart)
     ]
     most = settings.limits.max_media
@@ -113,8 +113,8 @@ def job_for(
 
 def _message(message: schema.SystemMessage | schema.UserMessage | schema.AssistantMessage) -> dict[str, Any]:
     role = "system" if message.role == "developer" else message.role
-    if isinstance(message.content, str):
-        return {"role": role, "content": message.content}
+    if message.content is None or isinstance(message.content, str):
+        return {"role": role, "content": message.content or ""}
     content = [
         {"type": "text", "text": part.text} if isinstance(part, schema.TextPart) else {"type": _KINDS[part.type]}
         for part in message.content
@@ -123,16 +123,16 @@ def _message(message: schema.SystemMessage | schema.UserMessage | schema.Assista
 
 
 def _options(body: schema.ChatRequest, settings: ServeSettings) -> GenerateOptions:
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
+    if None not in (lengths := (body.max_tokens, body.max_completion_tokens)) and lengths[0] != lengths[1]:
         raise ApiError(
             400,
             "invalid_value",
-            "max_tokens equals max_completion_tokens; give one of them",
+            "max_tokens and max_completion_tokens mean the same, but differ; give one of them",
             param="max_tokens",
         )
-    if body.stream_options is not None and not body.stream:
+    if body.stream_options is not None and body.stream_options.include_usage and not body.stream:
         raise ApiError(400, "invalid_value", "stream_options needs stream: true", param="stream_options")
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise ApiError(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
     tokens = body.max_tokens or body.max_completion_tokens or settings.default_tokens
     temperature = body.temperature or 0.0
@@ -148,7 +148,7 @@ def _options(body: schema.ChatRequest, settings: ServeSettings) -> GenerateOptio
 
 def completion(id: str, answer: Answer, engine: Engine) -> dict[str, Any]:
     """The response body of a whole answer."""
-    message = {"role": "assistant", "content": answer.text}
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
     logprobs = None if answer.logprobs is None else logprobs_of(answer.logprobs, engine)
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": logprobs}
     return {

@@ -97,6 +97,10 @@ def validation_error(found: Sequence[Any]) -> ApiError:
         return ApiError(400, "invalid_json", words)
     if kind == "extra_forbidden":
         return ApiError(400, "unsupported_parameter", f"{name} is not supported by this server", param=name)
+    if kind == "unsupported_value":
+        return ApiError(
+            400, "unsupported_parameter", f"{name} is not supported by this server; {worst['msg']}", param=name
+        )
     if kind == "missing":
         return ApiError(400, "missing_parameter", f"{name} is missing", param=name)
     if kind == "json_invalid":

@@ -2,7 +2,7 @@
 
     video_url, image_url, audio_url   {"url": "data:…;base64,…"}        size checked before it is decoded, in chunks
                                       {"url": "https://…"}              downloaded by the Fetcher, if allowed
-    input_audio                       {"data": "…", "format": "wav"}
+    input_audio                       {"data": "…", "format": "wav"}    base64, or a data URL
     file                              {"file_id": "file-…"}             uploaded before
                                       {"file_data": "data:…;base64,…"}
 
@@ -27,8 +27,11 @@ from .settings import RequestLimits
 KINDS: Final = ("video_url", "image_url", "audio_url", "input_audio", "file")
 _OPTIONS = ("start", "end", "num_frames", "sound")
 _CHUNK = 1 << 20  # characters of base64 decoded at once; a multiple of 4
-_HEAD = re.compile(r"data:(?P<type>[a-z]+/[a-z0-9.+-]+)?(?P<base64>;base64)?,", re.IGNORECASE)
-_MAX_HEAD = 128  # characters before the data
+# Browsers write parameters after the type, unquoted even where they hold a comma: video/webm;codecs=vp8,opus
+_HEAD = re.compile(
+    r"data:(?P<type>[a-z]+/[a-z0-9.+-]+)?(?:; ?[a-z0-9_-]+=(?:\"[^\"]*\"|[^;\"]*))*;base64,", re.IGNORECASE
+)
+_MAX_HEAD = 1024  # characters before the data
 _FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _AUDIO_FORMATS = ("wav", "mp3", "flac", "ogg", "opus", "aac", "m4a", "webm")
 # declared types that are accepted; the actual type is read from the content
@@ -127,7 +130,8 @@ class MediaIntake:
                 raise UsageError(
                     f"format={_shown(body.get('format'))} of input_audio; expected one of {', '.join(_AUDIO_FORMATS)}"
                 )
-            return self._decoded(_text(kind, body, "data"), 0, left)
+            data = _text(kind, body, "data")
+            return self._data(data, left) if data[:5].lower() == "data:" else self._decoded(data, 0, left)
         if kind == "file":
             _only(kind, body, {"file_id", "file_data", "filename"})
             if ("file_id" in body) == ("file_data" in body):
@@ -136,8 +140,8 @@ class MediaIntake:
                 return self._uploaded(_text(kind, body, "file_id"))
             return self._data(_text(kind, body, "file_data"), left)
         _only(kind, body, {"url", "detail"} if kind == "image_url" else {"url"})
-        if body.get("detail", "auto") != "auto":
-            raise UsageError(f"detail={_shown(body['detail'])}; expected auto")
+        if body.get("detail", "auto") not in ("auto", "low", "high"):
+            raise UsageError(f"detail={_shown(body['detail'])}; expected auto, low or high")
         url = _text(kind, body, "url")
         if url[:5].lower() == "data:":
             return self._data(url, left)
@@ -159,7 +163,7 @@ class MediaIntake:
     def _data(self, url: str, left: int) -> bytes:
         """The content of a data URL."""
         head = _HEAD.match(url[:_MAX_HEAD])
-        if head is None or not head["base64"]:
+        if head is None:
             raise UsageError("the data URL is not valid; expected data:TYPE;base64,DATA")
         if head["type"] and not _TYPES.fullmatch(head["type"].lower()):
             raise UsageError(f"the data URL has type {_shown(head['type'])}; expected video, image or audio")

@@ -1,9 +1,21 @@
-"""Requests and responses of the API, as in /openapi.json. An unknown field of a request is rejected by name."""
+"""Requests and responses of the API, as in /openapi.json. An unknown field of a request is rejected by name.
 
+What clients send by default and what changes nothing is accepted: null, penalties of 0, an empty list of tools.
+"""
+
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 from ..protocols import PROTOCOLS
 
@@ -23,8 +35,50 @@ Text = Annotated[str, Field(max_length=4_000_000)]
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+Name = Annotated[str, Field(max_length=1000)]
+
+
+def _allow_extra_nulls(schema: dict[str, Any]) -> None:
+    schema["additionalProperties"] = {"type": "null"}
+
+
 class _RequestModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    """Unknown fields are rejected, unless they are null: clients send null for what they do not use."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_allow_extra_nulls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_extra_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None or key in cls.model_fields}
+
+
+class Neutral:
+    """Marks a parameter that is not supported, so that it may only have a value that changes nothing."""
+
+    def __init__(self, *values: Any) -> None:
+        """Null is always allowed; `values` are, too."""
+        self.values = values
+
+    def check(self, value: Any) -> Any:
+        """The value, if it changes nothing."""
+        same_kind = [v for v in self.values if isinstance(v, bool) == isinstance(value, bool)]  # False equals 0
+        if value is None or value in same_kind:
+            return value
+        expected = " or ".join([*map(json.dumps, self.values), "null"])
+        raise PydanticCustomError("unsupported_value", "expected {expected}", {"expected": expected})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """For pydantic."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """For /openapi.json."""
+        return {"enum": [*self.values, None]}
 
 
 class TextPart(_RequestModel):
@@ -35,19 +89,19 @@ class TextPart(_RequestModel):
 
 
 class MediaUrl(_RequestModel):
-    """`data:TYPE;base64,DATA`, or an http URL if the server allows it."""
+    """`data:TYPE;base64,DATA`, also with parameters after the type, or an http URL if the server allows it."""
 
     url: str
 
 
 class ImageUrl(MediaUrl):
-    """As `MediaUrl`."""
+    """As `MediaUrl`. `detail` has no effect: every image is prepared in the same way."""
 
-    detail: Literal["auto"] | None = None
+    detail: Literal["auto", "low", "high"] | None = None
 
 
 class AudioData(_RequestModel):
-    """Audio as base64."""
+    """Audio as base64, or as a data URL."""
 
     data: str
     format: str
@@ -110,25 +164,31 @@ MediaPart = VideoPart | ImagePart | AudioUrlPart | InputAudioPart | FilePart
 Part = Annotated[TextPart | MediaPart, Field(discriminator="type")]
 
 
-class SystemMessage(_RequestModel):
+class _Message(_RequestModel):
+    name: Name | None = Field(None, description="has no effect")
+
+
+class SystemMessage(_Message):
     """Replaces the model's own system prompt."""
 
     role: Literal["system", "developer"]
     content: Text | list[TextPart]
 
 
-class UserMessage(_RequestModel):
+class UserMessage(_Message):
     """Text and media, in the order in which the model gets them."""
 
     role: Literal["user"]
     content: Text | Annotated[list[Part], Field(min_length=1, max_length=256)]
 
 
-class AssistantMessage(_RequestModel):
-    """An earlier answer."""
+class AssistantMessage(_Message):
+    """An earlier answer, also exactly as this server returned it."""
 
     role: Literal["assistant"]
-    content: Text | list[TextPart]
+    content: Text | list[TextPart] | None
+    tool_calls: Annotated[Any, Neutral([])] = None
+    annotations: Annotated[Any, Neutral([])] = None
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
@@ -137,10 +197,40 @@ Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discri
 class StreamOptions(_RequestModel):
     """Options of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: Annotated[Any, Neutral(False)] = None
 
 
-class ChatRequest(_RequestModel):
+class TextFormat(_RequestModel):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class _WithoutEffect(_RequestModel):
+    """Parameters of OpenAI that clients send by default, with the values that change nothing here."""
+
+    user: Name | None = None
+    metadata: dict[str, Any] | None = None
+    prompt_cache_key: Name | None = None
+    prompt_cache_retention: Name | None = None
+    safety_identifier: Name | None = None
+    parallel_tool_calls: bool | None = None
+    frequency_penalty: Annotated[Any, Neutral(0)] = None
+    presence_penalty: Annotated[Any, Neutral(0)] = None
+    logit_bias: Annotated[Any, Neutral({})] = None
+    tools: Annotated[Any, Neutral([])] = None
+    tool_choice: Annotated[Any, Neutral("none", "auto")] = None
+    functions: Annotated[Any, Neutral([])] = None
+    function_call: Annotated[Any, Neutral("none", "auto")] = None
+    store: Annotated[Any, Neutral(False)] = None
+    service_tier: Annotated[Any, Neutral("auto", "default")] = None
+    modalities: Annotated[Any, Neutral(["text"])] = None
+    reasoning_effort: Annotated[Any, Neutral("none")] = None
+    verbosity: Annotated[Any, Neutral("medium")] = None
+
+
+class ChatRequest(_WithoutEffect):
     """OpenAI's parameters as far as they apply here, and our own `protocol`, `strict` and `timeout`."""
 
     model: str = Field(max_length=500)
@@ -156,6 +246,7 @@ class ChatRequest(_RequestModel):
     n: Literal[1] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: TextFormat | None = None
     protocol: ProtocolName | None = Field(None, description="media preprocessing; default: the model's own")
     strict: bool | None = Field(None, description="fail if any requested input would be dropped")
     timeout: float | None = Field(None, gt=0, description="seconds; can only lower the server's limit")
@@ -240,6 +331,7 @@ class AnswerMessage(_ResponseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str
+    refusal: None = None
 
 
 class Choice(_ResponseModel):
