@@ -71,7 +71,16 @@ class EncodedMediaCache:
         """
         if not isinstance(media.source, bytes | str | os.PathLike):
             return None
-        used = [media.start, media.end, media.video, media.audio, media.num_frames, asdict(protocol), self.model]
+        used = [
+            media.start,
+            media.end,
+            media.video,
+            media.audio,
+            media.num_frames,
+            media.fps,
+            asdict(protocol),
+            self.model,
+        ]
         return hashlib.sha256(f"{_digest(media.source)} {json.dumps(used, sort_keys=True)}".encode()).hexdigest()
 
     def get(self, key: str) -> EncodedMedia | None:

@@ -126,6 +126,8 @@ class VideoLlama2Processor(ProcessorMixin):
         )
         if not hears and not media.video:
             raise deaf
+        if media.fps is not None:
+            protocol = _with_folder_fps(media, protocol)
         try:
             clip = opener(
                 media.source,
@@ -313,7 +315,7 @@ def _name(source: Any) -> str:
 def _closed(requested: tuple[float | None, float | None], clip: Clip) -> tuple[float, float]:
     """The requested range, with open ends filled in from the clip."""
     start, end = requested
-    length = clip.frames_total / clip.fps if clip.fps else 0.0
+    length = clip.end_seconds
     return (start or 0.0, length if end is None else end)
 
 
@@ -345,3 +347,13 @@ def media_tensors(media: Sequence[MediaInputs]) -> dict[str, Any]:
             features[i, : len(fbank)], mask[i, : len(fbank)] = fbank, True
         tensors |= {"input_features": features, "input_features_mask": mask}
     return tensors
+
+
+def _with_folder_fps(media: Media, protocol: Protocol) -> Protocol:
+    """The protocol with the requested frame rate of a folder."""
+    fps = media.fps
+    if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps <= 1000:
+        raise UsageError(f"fps={fps!r}; expected frames per second, more than 0 and at most 1000")
+    if not (isinstance(media.source, str | PathLike) and Path(media.source).is_dir()):
+        raise UsageError(f"fps={fps:g} is for folders of images; {_name(media.source)} is not a folder")
+    return replace(protocol, folder_fps=float(fps))

@@ -27,6 +27,8 @@ class Protocol:
         short             fewer frames than requested: add "black" frames of transposed size, or "repeat" frames
         gif_fps           frame rate assumed for animations by index arithmetic; None = their own durations
         folder_fps        frames per second of a folder of pictures
+        folder_order      order of its files: "text" = 1, 10, 2, as sorted() has it; "natural" = 1, 2, 10, and a number
+                          missing from a sequence leaves its place empty
         aspect            "none", or "pad" to a square first
 
     Audio
@@ -49,6 +51,7 @@ class Protocol:
     short: Literal["black", "repeat"] = "black"
     gif_fps: float | None = 25.0
     folder_fps: float = 3.0
+    folder_order: Literal["text", "natural"] = "text"
     aspect: Literal["none", "pad"] = "none"
     file_sound: Literal["first_channel", "whole"] = "first_channel"
     video_sound: Literal["eight_windows", "whole"] = "eight_windows"
@@ -76,6 +79,7 @@ FULL = Protocol(
     given_frames="sample",
     short="repeat",
     gif_fps=None,
+    folder_order="natural",
     file_sound="whole",
     video_sound="whole",
     sound_in_range=True,

@@ -220,3 +220,29 @@ def test_a_range_of_an_image(tmp_path: Path) -> None:
     Image.fromarray(flat(0)).save(tmp_path / "x.png")
     with pytest.raises(UsageError, match="a single image"):
         open_clip(tmp_path / "x.png", start=1)
+
+
+def test_an_apng_has_a_picture_for_viewers_without_animation(tmp_path: Path) -> None:
+    frames = [Image.fromarray(flat(i)) for i in range(4)]
+    frames[3].save(tmp_path / "x.png", save_all=True, append_images=frames[:3], duration=100, default_image=True)
+    clip = open_clip(tmp_path / "x.png", num_frames=3, protocol="full")
+    assert clip.frames_total == 3 and not clip.losses
+    assert all(abs(f.mean() - grey(i)) < 1 for i, f in enumerate(clip.frames))
+    np.testing.assert_allclose(clip.times, [0, 0.1, 0.2])
+
+
+def test_pages_of_a_tiff(tmp_path: Path) -> None:
+    pages = [Image.fromarray(flat(i)) for i in range(4)]
+    pages[0].save(tmp_path / "x.tiff", save_all=True, append_images=pages[1:])
+    clip = open_clip(tmp_path / "x.tiff", num_frames=4, protocol="full")
+    assert clip.frames_total == 4 and [round(float(f.mean())) for f in clip.frames] == [grey(i) for i in range(4)]
+    np.testing.assert_allclose(clip.times, range(4))
+    assert any("pages of a TIFF have no times" in note for note in clip.notes)
+
+
+def test_a_thumbnail_in_a_tiff_is_not_a_page(tmp_path: Path) -> None:
+    page, thumbnail = Image.fromarray(flat(5)), Image.fromarray(flat(9, 16, 12))
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
+    page.save(tmp_path / "x.tiff", save_all=True, append_images=[thumbnail])
+    clip = open_clip(tmp_path / "x.tiff")
+    assert clip.kind == "image" and clip.frames[0].shape == (48, 64, 3)

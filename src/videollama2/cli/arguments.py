@@ -143,6 +143,7 @@ def add_media_flags(parser: argparse.ArgumentParser) -> None:
     add("--start", type=seconds, metavar="S", help="start at this time (12.5 or 1:02.5)")
     add("--end", type=seconds, metavar="S", help="end at this time")
     add("--frames", type=int, metavar="N", help="video frames to use; default: the model's own number")
+    add("--fps", type=float, metavar="F", help="frames per second of a folder of images; default: the protocol's")
     add("--no-audio", action="store_true", help="ignore the audio")
     add("--no-video", action="store_true", help="ignore the video")
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
@@ -174,10 +175,12 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
     for path in paths:
         if not local_path(path).exists():
             raise MediaNotFound(f"{path} not found; expected a media file or a folder of images")
-    chosen = {"start": args.start, "end": args.end, "num_frames": args.frames}
+    chosen = {"start": args.start, "end": args.end, "num_frames": args.frames, "fps": args.fps}
     media = [Media(source=path, video=not args.no_video, audio=not args.no_audio, **chosen) for path in paths]
     if not media and (args.no_video or args.no_audio or any(value is not None for value in chosen.values())):
-        raise UsageError("--start, --end, --frames, --no-audio and --no-video need media; no media file was given")
+        raise UsageError(
+            "--start, --end, --frames, --fps, --no-audio and --no-video need media; no media file was given"
+        )
     return Request(
         media=media or None,
         question=question,

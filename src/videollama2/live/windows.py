@@ -176,17 +176,18 @@ def clip_seconds(engine: "Engine", item: Media) -> float | None:
     Raises:
         MediaError: it can't be opened.
     """
+    probe = _LENGTH_PROBE if item.fps is None else replace(_LENGTH_PROBE, folder_fps=item.fps)
     clip = engine.opener(
         item.source,
         num_frames=1,
-        protocol=_LENGTH_PROBE,
+        protocol=probe,
         want_video=item.video,
         want_audio=item.audio,
         times=item.times,
     )
     if clip.kind == "image":
         return None
-    video = clip.frames_total / clip.fps if clip.fps > 0 else 0.0
+    video = clip.end_seconds
     audio = 0.0 if clip.wave is None else clip.wave.start_seconds + clip.wave.available_seconds
     return max(video, audio)
 

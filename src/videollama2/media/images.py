@@ -1,15 +1,14 @@
-"""Images that Pillow reads: stills, animations, folders and lists of them.
+"""Images that Pillow reads: stills, animations and lists of them (folders: folders.py).
 
 PNG, JPEG, …                       -> u8[H, W, 3], upright, RGB
 GIF, WebP, APNG                    -> numbered frames with their own times
-folder of images                   -> the same, sorted by name
 list of paths, arrays, PIL images  -> the same
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,22 +73,26 @@ class Animation:
 
     def __init__(self, image: Image.Image, source: MediaSource, limits: Limits) -> None:
         self._image, self._name, self._limits = image, source.name, limits
-        limits.check_frames(_frame_count(image, source.name), source.name, limits.max_animation_frames)
+        self._frames = _frames(image, source.name)
+        limits.check_frames(len(self._frames), source.name, limits.max_animation_frames)
+        pages = image.format == "TIFF"
         delays: list[float] = []
         losses: tuple[str, ...] = ()
-        for i in range(_frame_count(image, source.name)):
+        for i, number in enumerate(self._frames):
             try:
-                image.seek(i)
+                image.seek(number)
                 if image.format in ("WEBP", "AVIF"):
                     image.load()  # only then is the delay of a frame known
             except (EOFError, OSError, ValueError, SyntaxError):
                 losses = (f"the animation is truncated after {i} frames",)
                 break
-            delays.append(float(image.info.get("duration") or 0) / 1000 or _DEFAULT_DELAY)
+            delay = 1.0 if pages else float(image.info.get("duration") or 0) / 1000
+            delays.append(delay or _DEFAULT_DELAY)
         if not delays:
             raise EmptyMedia(f"{source.name} is an animation without a decodable frame.")
         times = np.concatenate([[0.0], np.cumsum(delays)[:-1]])
-        self.index = FrameIndex(times=times, fps=len(delays) / sum(delays), losses=losses)
+        notes = ("the pages of a TIFF have no times: one per second is assumed",) if pages else ()
+        self.index = FrameIndex(times=times, fps=len(delays) / sum(delays), end=sum(delays), notes=notes, losses=losses)
 
     def decode(self, indices: Sequence[int]) -> DecodedFrames:
         """Decode these frames.
@@ -101,7 +104,7 @@ class Animation:
         self._limits.check_held(*self._image.size, len(wanted), self._name)
         decoded: dict[int, Frame] = {}
         for i in wanted:
-            self._image.seek(i)
+            self._image.seek(self._frames[i])
             decoded[i] = image_to_rgb(self._image, self._name)
         return DecodedFrames(frames=tuple(decoded[i] for i in indices), indices=tuple(indices))
 
@@ -114,7 +117,31 @@ def open_animation(source: MediaSource, limits: Limits) -> Iterator[Animation | 
         UnreadableMedia, MediaTooLarge, EmptyMedia.
     """
     with source.image(limits) as image:
-        yield Animation(image, source, limits) if _frame_count(image, source.name) > 1 else None
+        limits.check_frames(_frame_count(image, source.name), source.name, limits.max_animation_frames)
+        yield Animation(image, source, limits) if len(_frames(image, source.name)) > 1 else None
+
+
+def _frames(image: Image.Image, name: str) -> Sequence[int]:
+    """Numbers of the frames that a viewer shows, one after the other.
+
+    Not the picture that an APNG has for viewers without animation, nor the thumbnails beside a TIFF's page.
+    """
+    count = _frame_count(image, name)
+    if getattr(image, "default_image", False) and count > 1:
+        return range(1, count)
+    if image.format != "TIFF" or count == 1:
+        return range(count)
+    return [i for i in range(count) if not _is_thumbnail(image, i)] or [0]
+
+
+def _is_thumbnail(image: Any, page: int) -> bool:
+    try:
+        image.seek(page)
+        return bool(int(image.tag_v2.get(254, 0)) & 1)  # NewSubfileType: a reduced-resolution version of another page
+    except (EOFError, OSError, ValueError, TypeError, SyntaxError):
+        return False
+    finally:
+        image.seek(0)
 
 
 def _frame_count(image: Image.Image, name: str) -> int:
@@ -168,24 +195,3 @@ class ImageList:
             with source.image(self._limits) as image:
                 return image_to_rgb(image, source.name)
         raise UsageError(f"a frame of type {type(item).__name__}; expected a path, a uint8 array or a PIL image.")
-
-
-def open_folder(folder: Path, fps: float, limits: Limits) -> ImageList:
-    """The images of a folder, sorted by name, at `fps` frames per second.
-
-    Raises:
-        EmptyMedia: no image file in it. MediaTooLarge: too many.
-    """
-    names: list[str] = []
-    ignored = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
-                names.append(entry.name)
-            else:
-                ignored += 1
-            limits.check_frames(len(names) + ignored, str(folder))
-    if not names:
-        raise EmptyMedia(f"{folder}: no images among {ignored} entries; expected files like 0001.jpg or 0001.png.")
-    notes = (f"{ignored} entries of the folder are not images and were ignored",) if ignored else ()
-    return ImageList([folder / n for n in sorted(names)], [i / fps for i in range(len(names))], limits, notes)

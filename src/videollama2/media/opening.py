@@ -21,9 +21,10 @@ from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
 from .audio import audio_stream, decode_audio
 from .clip import Clip, Frame, Wave
+from .folders import open_folder
 from .frame_decoder import video_stream
 from .frames import FrameIndex, FrameSource
-from .images import ImageList, array_to_rgb, image_to_rgb, open_animation, open_folder, transparency_note
+from .images import ImageList, array_to_rgb, image_to_rgb, open_animation, transparency_note
 from .limits import DEFAULT_LIMITS, Limits
 from .packets import read_timeline
 from .recording import Recording
@@ -115,7 +116,7 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
     if not isinstance(item, bytes) and local_path(item).is_dir():
         folder = local_path(item)
         _require_video(str(folder), options)
-        return _clip_of_frames(open_folder(folder, options.protocol.folder_fps, options.limits), str(folder), options)
+        return _clip_of_frames(open_folder(folder, options.protocol, options.limits), str(folder), options)
     source = MediaSource.of(item, options.limits)
     if source.kind() == "av":
         return _open_container(source, options)

@@ -14,7 +14,7 @@ from ..receipt import Modality
 from .prompts import Message
 
 _KINDS = ("image", "video", "audio")
-_PART_OPTIONS = ("start", "end", "times", "num_frames", "sound")
+_PART_OPTIONS = ("start", "end", "times", "num_frames", "fps", "sound")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Media:
         video, audio: whether its pictures and its sound are used.
         times: seconds of each frame of a list.
         num_frames: frames to sample; None: the model's own number.
+        fps: frames per second of a folder of images; None: the protocol's.
     """
 
     source: Any
@@ -36,6 +37,7 @@ class Media:
     audio: bool = True
     times: Sequence[float] | None = None
     num_frames: int | None = None
+    fps: float | None = None
 
 
 def as_conversations(text: Any, images: Any = None, videos: Any = None, audio: Any = None) -> list[list[Message]]:

@@ -54,8 +54,8 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(clip: Clip) -> float | None:
     """Length of the file; for audio alone, of the requested range, as the rest is not decoded."""
-    if clip.frames_total and clip.fps:
-        return clip.frames_total / clip.fps
+    if clip.end_seconds:
+        return clip.end_seconds
     return clip.wave.available_seconds if clip.wave is not None else None
 
 
