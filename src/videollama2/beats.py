@@ -244,7 +244,7 @@ class BeatsEncoder(nn.Module):
             x = x.masked_fill(padding[..., None], 0)
         x = x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2)
         x = F.dropout(self.layer_norm(x), self.config.dropout, self.training)
-        bias = self.relative_bias(x.shape[1])
+        bias = self.relative_bias(x.shape[1], x.device)
         for layer in self.layers:
             # the original scales gradients in evaluation mode too; only dropping layers is for training
             x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
@@ -253,12 +253,12 @@ class BeatsEncoder(nn.Module):
             x = layer(x, bias, padding)
         return x
 
-    def relative_bias(self, length: int) -> Tensor:
+    def relative_bias(self, length: int, device: torch.device) -> Tensor:
         """The bias for every distance key − query = −(length − 1) … length − 1: [heads, 2·length − 1]."""
-        table = self.relative_attention_bias.weight
-        distance = torch.arange(1 - length, length, device=table.device)
+        distance = torch.arange(1 - length, length, device=device)
         buckets = relative_buckets(distance, self.config.num_buckets, self.config.max_distance)
-        return table[buckets].T.contiguous()
+        table: Tensor = self.relative_attention_bias(buckets)
+        return table.T.contiguous()
 
 
 def relative_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:

@@ -154,8 +154,8 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
     def connect_images(self, features: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Per image [1, P, C] → [tokens, D]."""
         self._require_vision()
-        frames = features.flatten(0, 1) if isinstance(features, Tensor) else torch.cat(list(features))
-        return list(self.connector.forward_still(frames, self.config.num_frames))
+        frames = features if isinstance(features, Tensor) else torch.stack(list(features))
+        return list(self.connector(frames, still=self.config.num_frames))
 
     def connect_videos(self, features: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Per video [T, P, C] → [tokens, D]; in one batch if all have the same length."""

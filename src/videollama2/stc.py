@@ -9,8 +9,9 @@ B clips, T frames, h × w patches, C vision width, D language width. 16 frames o
 8 × 13 × 13 = 1352 tokens. The variants of the paper's ablation differ only in `ConnectorSettings`.
 
 Parameters have the shapes and names of the original's, so its tensors load as they are; the arithmetic runs with
-channels last, where a 1×1 convolution is a matrix product, a LayerNorm needs no transpose, and the sampler, whose
-kernel equals its stride, is one matrix product over non-overlapping blocks.
+channels last, where a LayerNorm needs no transpose and the sampler, whose kernel equals its stride, is one matrix
+product over non-overlapping blocks. Every layer with weights is called as a module, on channels-first views where it
+is a convolution, so hooks, adapters and offloading see it.
 """
 
 import re
@@ -162,50 +163,50 @@ class STCConnector(nn.Module):
             )
         self.settings = settings
         self.s1 = _reg_stage(settings.depth, vision_width, language_width)
-        fold = BlockConv(language_width, settings) if settings.learned else BlockMean(settings)
+        D, kernel = language_width, settings.downsample
+        fold = BlockConv(D, D, kernel, stride=kernel) if settings.learned else BlockMean(kernel)
         self.sampler = nn.Sequential(fold, nn.SiLU())
         self.s2 = _reg_stage(settings.depth, language_width, language_width)
         self.readout = nn.Sequential(
             nn.Linear(language_width, language_width), nn.GELU(), nn.Linear(language_width, language_width)
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Frame features [B, T, h·w, C] (a square grid) or [B, T, h, w, C] → tokens [B, T'·h'·w', D]."""
-        x_BTHWC = _as_grid(features)
-        B, T, H, W, _ = x_BTHWC.shape
-        self.settings.grid(T, H, W)
-        x_BTHWD = self.s1(x_BTHWC.flatten(0, 1)).unflatten(0, (B, T))
-        return self._read(self.sampler(x_BTHWD))
-
-    def forward_still(self, features: Tensor, num_frames: int) -> Tensor:
-        """The same as `forward` on `num_frames` copies of one frame, computed once (spec §1.3).
-
-        A folded frame depends on its own block of frames only, so of a still there are at most three kinds: zeros
-        then frames, frames only, frames then zeros.
+    def forward(self, features: Tensor, still: int | None = None) -> Tensor:
+        """Frame features → tokens [B, T'·h'·w', D].
 
         Args:
-            features: [B, h·w, C] or [B, h, w, C].
-            num_frames: how many frames the image stands for.
+            features: [B, T, h·w, C] (a square grid) or [B, T, h, w, C].
+            still: T is 1, and the frame stands for this many copies of it; the result is that of the copies, computed
+                once (spec §1.3). A folded frame depends on its own block of frames only, so of a still there are at
+                most three kinds: zeros then frames, frames only, frames then zeros.
         """
-        x_BHWC = _as_grid(features[:, None])[:, 0]
-        _, H, W, _ = x_BHWC.shape
-        t, p = self.settings.downsample[0], self.settings.padding
-        T_folded = self.settings.grid(num_frames, H, W)[0]
-        present = [p <= i < p + num_frames for i in range(T_folded * t)]
+        x_BTHWC = _as_grid(features)
+        B, T, H, W, _ = x_BTHWC.shape
+        p = self.settings.padding
+        T_folded = self.settings.grid(T if still is None else still, H, W)[0]
+        x_BTHWD = self.s1(x_BTHWC.flatten(0, 1)).unflatten(0, (B, T))
+        if still is None:
+            return self._read(self._fold(F.pad(x_BTHWD, (0, 0, p, p, p, p, p, p)) if p else x_BTHWD)).flatten(1, 2)
+
+        t = self.settings.downsample[0]
+        present = [p <= i < p + still for i in range(T_folded * t)]
         blocks = [tuple(present[i : i + t]) for i in range(0, len(present), t)]
         kinds = list(dict.fromkeys(blocks))
-
-        x_BHWD = self.s1(x_BHWC)
-        pattern = torch.tensor([frame for kind in kinds for frame in kind], dtype=x_BHWD.dtype, device=x_BHWD.device)
-        x_BTHWD = x_BHWD[:, None] * pattern[:, None, None, None]
-        tokens = self._read(self.sampler[1](self.sampler[0](x_BTHWD, pad_time=False)))
-        per_kind = tokens.unflatten(1, (len(kinds), -1))
+        pattern = torch.tensor([frame for kind in kinds for frame in kind], dtype=x_BTHWD.dtype, device=x_BTHWD.device)
+        x_BTHWD = x_BTHWD * pattern[:, None, None, None]
+        per_kind = self._read(self._fold(F.pad(x_BTHWD, (0, 0, p, p, p, p)) if p else x_BTHWD))
         return per_kind[:, [kinds.index(block) for block in blocks]].flatten(1, 2)
 
+    def _fold(self, x_BTHWD: Tensor) -> Tensor:
+        """Padded frames [B, T, H, W, D] → [B, T', h', w', D]."""
+        folded: Tensor = self.sampler(x_BTHWD.movedim(-1, 1)).movedim(1, -1)
+        return folded
+
     def _read(self, x_BTHWD: Tensor) -> Tensor:
+        """[B, T', h', w', D] → [B, T', h'·w', D]."""
         B, T = x_BTHWD.shape[:2]
         mixed = self.s2(x_BTHWD.flatten(0, 1)).unflatten(0, (B, T))
-        out: Tensor = self.readout(mixed.flatten(1, 3))
+        out: Tensor = self.readout(mixed.flatten(2, 3))
         return out
 
 
@@ -222,14 +223,10 @@ class MeanConnector(nn.Module):
         for name, parameter in projector.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Frame features [B, T, N, C] or [B, T, h, w, C] → tokens [B, N, D]."""
+    def forward(self, features: Tensor, still: int | None = None) -> Tensor:
+        """Frame features [B, T, N, C] or [B, T, h, w, C] → tokens [B, N, D]; the mean of copies is the frame itself."""
         features = features.flatten(2, 3) if features.dim() == 5 else features
-        return self._project(features.mean(1))
-
-    def forward_still(self, features: Tensor, num_frames: int) -> Tensor:
-        """The same for one frame [B, N, C]: the mean of copies is the frame itself."""
-        return self._project(features.flatten(1, 2) if features.dim() == 4 else features)
+        return self._project(features.mean(1) if still is None else features[:, 0])
 
     def _project(self, x_BNC: Tensor) -> Tensor:
         if not self._modules:
@@ -239,41 +236,33 @@ class MeanConnector(nn.Module):
         return x_BNC
 
 
-class BlockConv(nn.Module):
-    """A 3D convolution whose stride equals its kernel, as one matrix product. [B, T, H, W, D] → [B, T', H', W', D]."""
+class BlockConv(nn.Conv3d):
+    """A 3D convolution whose stride equals its kernel, as one matrix product. [B, D, T, H, W] → [B, D, T', H', W']."""
 
-    def __init__(self, width: int, settings: ConnectorSettings) -> None:
-        super().__init__()
-        self.kernel, self.padding = settings.downsample, settings.padding
-        reference = nn.Conv3d(width, width, self.kernel)  # for its shapes and its initialisation
-        self.weight, self.bias = reference.weight, reference.bias
-
-    def forward(self, x_BTHWD: Tensor, pad_time: bool = True) -> Tensor:
-        p = self.padding
-        if p:
-            x_BTHWD = F.pad(x_BTHWD, (0, 0, p, p, p, p, *((p, p) if pad_time else (0, 0))))
-        blocks = _blocks(x_BTHWD, self.kernel)  # [B, T', t, H', h, W', w, D]
-        columns = blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(4)  # the weight's order: channel, t, h, w
-        return F.linear(columns, self.weight.flatten(1), self.bias)
+    def forward(self, x_BDTHW: Tensor) -> Tensor:
+        """Channels last in memory, as is the result."""
+        blocks = _blocks(x_BDTHW, self.kernel_size)  # [B, D, T', t, H', h, W', w]
+        columns = blocks.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)  # the weight's order: channel, t, h, w
+        return F.linear(columns, self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 class BlockMean(nn.Module):
-    """Average pooling over non-overlapping blocks. [B, T, H, W, D] → [B, T', H', W', D]."""
+    """Average pooling over non-overlapping blocks. [B, D, T, H, W] → [B, D, T', H', W']."""
 
-    def __init__(self, settings: ConnectorSettings) -> None:
+    def __init__(self, kernel: tuple[int, int, int]) -> None:
         super().__init__()
-        self.kernel = settings.downsample
+        self.kernel = kernel
 
-    def forward(self, x_BTHWD: Tensor, pad_time: bool = True) -> Tensor:
-        return _blocks(x_BTHWD, self.kernel).mean((2, 4, 6))
+    def forward(self, x_BDTHW: Tensor) -> Tensor:
+        return _blocks(x_BDTHW, self.kernel).mean((3, 5, 7))
 
 
-def _blocks(x_BTHWD: Tensor, kernel: tuple[int, int, int]) -> Tensor:
-    """[B, T, H, W, D] cut into [B, T', t, H', h, W', w, D]; a part of a block at the end is dropped."""
+def _blocks(x_BDTHW: Tensor, kernel: tuple[int, ...]) -> Tensor:
+    """[B, D, T, H, W] cut into [B, D, T', t, H', h, W', w]; a part of a block at the end is dropped."""
     t, h, w = kernel
-    _, T, H, W, _ = x_BTHWD.shape
-    whole = x_BTHWD[:, : T // t * t, : H // h * h, : W // w * w]
-    return whole.unflatten(3, (-1, w)).unflatten(2, (-1, h)).unflatten(1, (-1, t))
+    T, H, W = x_BDTHW.shape[2:]
+    whole = x_BDTHW[:, :, : T // t * t, : H // h * h, : W // w * w]
+    return whole.unflatten(4, (-1, w)).unflatten(3, (-1, h)).unflatten(2, (-1, t))
 
 
 def _as_grid(features: Tensor) -> Tensor:
@@ -323,7 +312,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, *, depthwise: bool = False, activate: bool = True) -> None:
         super().__init__()
-        self.depthwise, self.activate = depthwise, activate
+        self.activate = activate
         self.conv = (
             nn.Conv2d(width_in, width_out, 3, padding=1, groups=width_in, bias=False)
             if depthwise
@@ -332,11 +321,7 @@ class ConvNorm(nn.Module):
         self.bn = nn.LayerNorm(width_out, eps=NORM_EPS)  # `bn` in the original's tensor names
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.depthwise:
-            x = self.conv(x.movedim(-1, 1)).movedim(1, -1)
-        else:
-            x = F.linear(x, self.conv.weight.flatten(1))
-        x = self.bn(x)
+        x = self.bn(self.conv(x.movedim(-1, 1)).movedim(1, -1))
         return F.silu(x) if self.activate else x
 
 
@@ -349,7 +334,5 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((1, 2))
-        hidden = F.silu(F.linear(mean, self.fc1.weight.flatten(1), self.fc1.bias))
-        gate = F.linear(hidden, self.fc2.weight.flatten(1), self.fc2.bias).sigmoid()
-        return x * gate[:, None, None]
+        squeezed = F.silu(self.fc1(x.mean((1, 2))[:, :, None, None]))
+        return x * self.fc2(squeezed).sigmoid().movedim(1, -1)

@@ -86,6 +86,6 @@ def test_stages(model: BeatsModel, path) -> None:  # type: ignore[no-untyped-def
     torch.testing.assert_close(weight, recorded["pos_conv_weight_effective"], atol=1e-6, rtol=1e-5)
     row_col = recorded["relative_bias_row0_col0"]
     length = row_col.shape[1] // 2
-    bias = model.encoder.relative_bias(length)
+    bias = model.encoder.relative_bias(length, torch.device("cpu"))
     first_row, first_column = bias[:, length - 1 :], bias[:, :length].flip(1)
     torch.testing.assert_close(torch.cat([first_row, first_column], 1), row_col, atol=1e-6, rtol=0)

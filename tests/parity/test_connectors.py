@@ -81,8 +81,8 @@ def test_stages(path: Path) -> None:
     with torch.no_grad():
         module(INPUTS[case][int(item) : int(item) + 1])
     for name, expected in recorded.items():
-        # theirs have channels first, ours last
-        found = seen[name].movedim(-1, 1) if expected.dim() > 3 else seen[name].reshape(expected.shape)
+        # theirs have channels first, as our sampler; our stages have them last
+        found = seen[name].movedim(-1, 1) if expected.dim() == 4 else seen[name].reshape(expected.shape)
         torch.testing.assert_close(found, expected, atol=ATOL, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
@@ -94,7 +94,7 @@ def test_a_still_equals_its_copies(kind: str, num_frames: int) -> None:
     still = torch.randn(2, 49, width, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         copies = module(still[:, None].expand(-1, num_frames, -1, -1))
-        once = module.forward_still(still, num_frames)
+        once = module(still[:, None], still=num_frames)
     torch.testing.assert_close(once, copies, atol=1e-5, rtol=1e-5)
     if isinstance(module, STCConnector):
         assert once.shape[1] == module.settings.num_tokens(num_frames, 7, 7)
