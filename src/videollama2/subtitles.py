@@ -1,4 +1,4 @@
-"""Subtitles: SRT and WebVTT files, read and written with pysubs2 (extra `subtitles`).
+"""Subtitles: SRT and WebVTT files, read and written with pysubs2 (extra `subtitles`); SSA, SBV and LRC are read.
 
 subtitles = read_subtitles(Path("clip.srt"))                     # milliseconds and text
 texts = shown_at(subtitles, frame_times, published=False)        # the subtitles on screen at these times
@@ -6,8 +6,10 @@ write_subtitles(Path("clip.vtt"), subtitles)
 """
 
 import html
+import logging
 import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,21 @@ from types import ModuleType
 
 from .errors import DataError, MissingExtra, UsageError
 from .storage import write_whole
+from .text.encodings import decode_text
+
+logger = logging.getLogger(__name__)
 
 FORMATS = {".srt": "srt", ".vtt": "vtt"}
 MAX_BYTES = 32 << 20  # a day of speech is 1 MB
+_LAST_SECONDS = 5.0  # of the last line of lyrics, which have no ends
 _HINT = "Fix the file, or run without subtitles."
 _OVERRIDE_TAG = re.compile(r"\{[^{}]*\}")  # pysubs2 turns styles into these
+_SBV_TIMES = re.compile(r"^(\d+):(\d\d):(\d\d\.\d+),(\d+):(\d\d):(\d\d\.\d+)[ \t]*$", re.MULTILINE)
+_LRC_TIME = re.compile(r"\[(\d+):(\d\d(?:[.:]\d+)?)\]")
+_LRC_LINE = re.compile(rf"^[ \t]*((?:{_LRC_TIME.pattern}[ \t]*)+)(.*)$", re.MULTILINE)
+_LRC_OFFSET = re.compile(r"^[ \t]*\[offset:\s*([+-]?\d+)\s*\]", re.MULTILINE | re.IGNORECASE)
+_LRC_WORD = re.compile(r"<\d+:\d\d(?:\.\d+)?>")
+_MICRODVD = re.compile(r"^\{\d+\}\{\d*\}", re.MULTILINE)
 _CUE_TIMESTAMP = re.compile(r"<[\d:.]+>")  # karaoke timestamps of WebVTT, which pysubs2 keeps
 _NO_BREAK = "\N{WORD JOINER}"
 
@@ -37,10 +49,13 @@ class Subtitle:
 
 
 def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
-    """The subtitles of an .srt or .vtt file, sorted by start. Its content decides the format, not its name.
+    """The subtitles of an .srt, .vtt, .ass, .ssa, .sbv or .lrc file, sorted by start.
+
+    Its content decides the format, not its name. Text is Unicode, or a legacy encoding that can be told
+    (text/encodings.py), which is logged. Subtitles without text are left out.
 
     Raises:
-        DataError: it can't be read, is not text, is too large, or has no subtitles.
+        DataError: it can't be read, is not text, is too large, is in another format, or has no text.
         MissingExtra: pysubs2 is not installed.
     """
     library = _pysubs2()
@@ -48,23 +63,83 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{path} has {size:,} bytes; the limit for subtitles is {MAX_BYTES:,}. {_HINT}")
-        text = path.read_text(encoding="utf-8-sig")
-        vtt = text.startswith("WEBVTT")
-        events = library.SSAFile.from_string(text, format_="vtt" if vtt else "srt")
+        text, encoding = decode_text(path.read_bytes())
+        text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        found = _parse(text, library)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}. {_HINT}") from error
-    except (library.Pysubs2Error, UnicodeDecodeError, ValueError) as error:
+    except (library.Pysubs2Error, ValueError) as error:
         raise DataError(f"{path} is not a subtitle file: {error}. {_HINT}") from error
-    subtitles = [Subtitle(e.start, e.end, _plain_text(e.text, vtt=vtt)) for e in events if not e.is_comment]
-    if not subtitles and size > 4 and not (vtt and "-->" not in text):  # an empty file is valid: nothing is said
-        raise DataError(f"{path} has no subtitles; expected blocks of a number, a time range and text. {_HINT}")
+    if not encoding.startswith("utf-"):
+        logger.warning("%s is not Unicode: it is read as %s", path, encoding)
+    subtitles = [subtitle for subtitle in found if subtitle.text]
+    if found and not subtitles:
+        raise DataError(f"{path} has {len(found)} subtitles, and all are without text. {_HINT}")
+    if not found and size > 4 and not (text.startswith("WEBVTT") and "-->" not in text):  # an empty file is valid
+        raise DataError(f"{path} has no subtitles; {_expected(text)}. {_HINT}")
     return tuple(sorted(subtitles, key=lambda subtitle: subtitle.start))
 
 
-def _plain_text(text: str, *, vtt: bool) -> str:
+def _parse(text: str, library: ModuleType) -> list[Subtitle]:
+    """The subtitles of a file's text, also those without text of their own."""
+    vtt = text.startswith("WEBVTT")
+    if not vtt and _SBV_TIMES.search(text) and "-->" not in text:
+        return _sbv(text)
+    if not vtt and _LRC_LINE.search(text) and "-->" not in text:
+        return _lrc(text)
+    ssa = bool(re.search(r"^\[(?:Script Info|Events)\]", text, re.MULTILINE | re.IGNORECASE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its layers and margins
+        events = library.SSAFile.from_string(text, format_="vtt" if vtt else "ass" if ssa else "srt")
+    return [
+        Subtitle(e.start, e.end, _plain_text("" if ssa and e.is_drawing else e.text, vtt=vtt, ssa=ssa))
+        for e in events
+        if not e.is_comment
+    ]
+
+
+def _expected(text: str) -> str:
+    if _MICRODVD.search(text):
+        return "it is MicroDVD, which counts frames; convert it to .srt"
+    return "expected .srt, .vtt, .ass, .ssa, .sbv or .lrc, such as blocks of a number, a time range and text"
+
+
+def _sbv(text: str) -> list[Subtitle]:
+    """YouTube's format: "0:00:01.000,0:00:02.500", lines of text, an empty line."""
+    found = list(_SBV_TIMES.finditer(text))
+    ends = [each.start() for each in found[1:]] + [len(text)]
+    subtitles = []
+    for each, end in zip(found, ends, strict=True):
+        start, until = (
+            round(1000 * (int(h) * 3600 + int(m) * 60 + float(s))) for h, m, s in (each.groups()[:3], each.groups()[3:])
+        )
+        words = text[each.end() : end].strip().split("\n\n")[0].replace("[br]", " ")
+        subtitles.append(Subtitle(start, until, " ".join(words.split())))
+    return subtitles
+
+
+def _lrc(text: str) -> list[Subtitle]:
+    """Lyrics: "[00:12.50]text", also with several times. A line lasts until the next one begins."""
+    shift = _LRC_OFFSET.search(text)  # positive: earlier
+    early = 0 if shift is None else int(shift[1])
+    lines: list[tuple[int, str]] = []
+    for line in _LRC_LINE.finditer(text):
+        words = " ".join(_LRC_WORD.sub("", line[4]).split())
+        for minutes, seconds in _LRC_TIME.findall(line[1]):
+            at = round(1000 * (int(minutes) * 60 + float(seconds.replace(":", "."))))
+            lines.append((max(at - early, 0), words))
+    lines.sort(key=lambda line: line[0])
+    ends = [start for start, _ in lines[1:]] + [lines[-1][0] + round(1000 * _LAST_SECONDS)]
+    return [Subtitle(start, end, words) for (start, words), end in zip(lines, ends, strict=True) if start < end]
+
+
+def _plain_text(text: str, *, vtt: bool, ssa: bool) -> str:
     if vtt:  # a cue ends at an empty line: what follows is a note, or the name of the next cue
         text = html.unescape(_CUE_TIMESTAMP.sub("", text.split(r"\N\N", 1)[0]))
-    return _OVERRIDE_TAG.sub("", text).replace("\\N", " ").replace("\\h", " ")
+    text = _OVERRIDE_TAG.sub("", text)
+    for mark in ("\\N", "\\h") + ("\\n",) * ssa:
+        text = text.replace(mark, " ")
+    return text.strip()
 
 
 # ── choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -108,6 +108,7 @@ EXPECTED = [
     ({"conversations": [ASK[0], {"from": "gpt", "value": " "}]}, {"nothing to learn"}),
     ({"conversations": ASK[:1]}, {"nothing to learn"}),
     ({"conversations": [ASK[0], *ASK]}, {"prompt refused"}),
+    ({"conversations": [{"from": "gpt", "value": "Welcome."}, *ASK]}, {"turn dropped"}),
     ({"conversations": LONG}, {"too long"}),
     ({"vidoe": "a.mp4"}, {"bad record"}),
 ]
@@ -152,7 +153,7 @@ def test_every_kind_of_finding(found: Examination) -> None:
         kinds.setdefault(finding.origin, set()).add(finding.kind)
     expected = {f"r.jsonl:{i}": wanted for i, (_, wanted) in enumerate(EXPECTED, 1) if wanted}
     assert kinds == expected
-    remarks = {"silent", "duplicate file"}
+    remarks = {"silent", "duplicate file", "turn dropped"}
     good = [f"r.jsonl:{i}" for i, (_, wanted) in enumerate(EXPECTED, 1) if wanted <= remarks]
     assert [record.origin for record in found.good] == good
     assert found.total == len(EXPECTED) and sum(found.kinds.values()) == len(EXPECTED) - 1

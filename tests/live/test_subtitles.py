@@ -1,5 +1,6 @@
 """Reading, choosing and writing subtitles."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -69,6 +70,68 @@ def test_files_without_subtitles(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match=r"a\.srt"):
         read_subtitles(path)
     with pytest.raises(DataError, match=r"b\.srt can't be read"):
+        read_subtitles(tmp_path / "b.srt")
+
+
+SSA = (
+    "[Script Info]\nTitle: x\n\n[Events]\n"
+    "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+    "Comment: 0,0:00:00.00,0:00:09.00,Default,,0,0,0,,not shown\n"
+    "Dialogue: 0,0:00:02.50,0:00:04.00,Default,,0,0,0,,{\\k20}late, {\\i1}at{\\i0}\\Nnight\n"
+    "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,Hi\n"
+    "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0 100 100{\\p0}\n"
+)
+SBV = "0:00:01.000,0:00:02.000\nHi\n\n0:00:02.500,0:00:04.000\nlate, at\nnight\n"
+LRC = "[ar:someone]\n[offset:+500]\n[00:03.00]late, <00:03.50>at night\n[00:01.50]Hi\n[00:02.50]\n[00:04.50]\n"
+SRT = "1\n00:00:01,000 --> 00:00:02,000\nHi\n\n2\n00:00:02,500 --> 00:00:04,000\n<i>late, at</i>\nnight\n\n"
+
+
+@pytest.mark.parametrize("content", [SSA, SBV, LRC, SRT, SRT + "3\n00:00:05,000 --> 00:00:06,000\n\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_formats_and_encodings(tmp_path: Path, content: str, encoding: str) -> None:
+    path = tmp_path / "a.srt"
+    path.write_bytes(content.replace("\n", "\r\n").encode(encoding))
+    assert read_subtitles(path) == (Subtitle(1000, 2000, "Hi"), Subtitle(2500, 4000, "late, at night"))
+
+
+@pytest.mark.parametrize("content", [SRT, SSA])
+def test_lines_without_text_are_no_subtitles(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.srt"
+    path.write_text(re.sub(r"Hi|late, |at\b|night", "", content))
+    with pytest.raises(DataError, match=r"has [23] subtitles, and all are without text"):
+        read_subtitles(path)
+
+
+def test_a_format_that_counts_frames(tmp_path: Path) -> None:
+    (tmp_path / "a.sub").write_text("{25}{50}Hi\n")
+    with pytest.raises(DataError, match="it is MicroDVD, which counts frames; convert it"):
+        read_subtitles(tmp_path / "a.sub")
+
+
+LEGACY = {
+    "cp1252": "Où êtes-vous allé\N{NO-BREAK SPACE}? C'est très étrange, ça ne va pas…",
+    "cp1250": "Zażółć gęślą jaźń. Proszę, chodźcie już. Árvíztűrő tükörfúrógép",
+    "cp1251": "Привет, как дела? Мы идём домой.",
+    "koi8_r": "Привет, как дела? Мы идём домой.",
+    "cp1253": "Καλημέρα, τι κάνεις; Είμαι πολύ καλά",
+    "cp1254": "Teşekkür ederim, nasılsınız? İyi akşamlar, değil",
+    "cp1255": "שלום, מה שלומך? אני בסדר גמור",
+    "cp932": "こんにちは、元気ですか。今日はいい天気ですね。",
+    "gb18030": "你好，你在做什么？我不知道这是什么。",
+    "big5": "你好，你在做什麼？我不知道這是什麼。",
+    "cp949": "안녕하세요, 지금 무엇을 하고 있어요?",
+}
+
+
+@pytest.mark.parametrize(("encoding", "words"), LEGACY.items())
+def test_legacy_encodings_are_told_by_their_letters(
+    tmp_path: Path, encoding: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.srt").write_bytes(f"1\n00:00:01,000 --> 00:00:02,000\n{words}\n".encode(encoding))
+    assert read_subtitles(tmp_path / "a.srt") == (Subtitle(1000, 2000, words),)
+    assert f"is not Unicode: it is read as {encoding}" in caplog.text
+    (tmp_path / "b.srt").write_bytes(b"1\n00:00:01,000 --> 00:00:02,000\n\xb0\xfe\xd0\xff\x99\x81\x81\x01\n")
+    with pytest.raises(DataError, match="not UTF-8, and its encoding can't be told; convert it to UTF-8"):
         read_subtitles(tmp_path / "b.srt")
 
 

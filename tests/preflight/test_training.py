@@ -81,6 +81,12 @@ def test_settings_move_the_numbers_the_right_way() -> None:
     assert 0 < lora.parts["language_model"][0] < lora.parts["language_model"][1] / 4
 
 
+def test_records_of_text_alone_have_no_media() -> None:
+    plan = memory_plan(config(), TUNE, length=7, supervised=3, kinds=["text"])
+    assert plan.media == 0 and plan.supervised == 3
+    assert memory_plan(config(), TUNE, length=9, kinds=["text", "av"]).media == 8
+
+
 def test_media_that_do_not_fit() -> None:
     with pytest.raises(UsageError, match="media of a sample take 8 positions and max_length is 8; raise it"):
         memory_plan(config(), TUNE.but(max_length=8))

@@ -25,7 +25,9 @@ def register(commands: Any) -> None:
         usage="videollama2 ask [OPTION ...] [MEDIA ...] QUESTION", epilog=_EPILOG,
     )  # fmt: skip
     parser.add_argument("words", nargs="+", metavar="QUESTION", help="files or folders of frames; the question last")
-    parser.add_argument("--subtitles", metavar="FILE", help="also give the model this .srt or .vtt file")
+    parser.add_argument(
+        "--subtitles", metavar="FILE", help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc"
+    )
     parser.add_argument("--receipt", action="store_true", help="print what was used of the media after the answer")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     arguments.add_model_flags(parser)

@@ -36,7 +36,11 @@ def register(commands: Any) -> None:
     add("--window", type=arguments.seconds, default=30.0, metavar="S", help="seconds per window; default: 30")
     add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
     add("--no-summary", action="store_true", help="do not summarise the answers")
-    add("--subtitles", metavar="FILE", help="also give the model this .srt or .vtt file; each window gets its own part")
+    add(
+        "--subtitles",
+        metavar="FILE",
+        help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc; each window gets its own part",
+    )
     add("--out", metavar="FILE", help="also write the answers as subtitles, .srt or .vtt")
     add("--json", action="store_true", help="print one JSON object")
     add("--receipt", action="store_true", help="print what was used of the media after the answers")

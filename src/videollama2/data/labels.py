@@ -117,10 +117,14 @@ def caption_example(caption: Conversation, tokenizer: Tokenizer, modality: Modal
     return Example(tuple(ids), tuple(IGNORE if i in SLOT_MODALITIES else i for i in ids))
 
 
+def dropped_turns(conversation: Conversation) -> int:
+    """Number of turns that are not trained on, nor shown: the assistant's before the first question."""
+    return int(bool(conversation) and conversation[0]["from"] == "gpt")
+
+
 def _turns(conversation: Conversation, modality: Modality | None) -> list[Turn]:
-    speakers = [sentence["from"] for sentence in conversation]
-    skip = int(bool(speakers) and speakers[0] == "gpt")
-    sentences, speakers = conversation[skip:], speakers[skip:]
+    sentences = conversation[dropped_turns(conversation) :]
+    speakers = [sentence["from"] for sentence in sentences]
     if not speakers or len(speakers) % 2 or speakers != ["human", "gpt"] * (len(speakers) // 2):
         raise PromptError(
             f"the turns are from {speakers}; expected human and gpt alternating, gpt last. Repair or remove the sample."

@@ -27,7 +27,7 @@ _LONGEST = 20_000  # characters of a reply that are read, from its end
 
 _THOUGHT = re.compile(r"</?(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_BOXED = re.compile(r"\\f?boxed\s*\{")
 _TEX_TEXT = re.compile(r"\\(?:text|textbf|mathbf|mathrm)\{([^{}]*)\}")
 _NOISE = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|[\u200b-\u200f\ufeff*`#$~]|__")
 _NOT_SO = re.compile("不是|不对|没有")  # each is one word whose last character alone means the opposite
@@ -76,12 +76,28 @@ def strict(reply: str, choices: Sequence[str]) -> Read:
     or somewhere in the reply (of overlapping options the longest). Negated options ("not B", "(A) is wrong") are
     ignored. The article in "A man" is not a letter. Reasoning, markdown and full-width forms are removed first.
 
+    A TeX box (\\boxed{B}) that names an option decides, unless an answer that names another one follows it. A box that
+    names none, such as a formula, is left out.
+
     Args:
         choices: the options, without letters; at most 26.
     """
     text = clean(reply)
     if text is None:
         return None, "thinking without an end"
+    boxes, after, rest = _boxes(text)
+    if not boxes:
+        return _read(text, choices)
+    boxed = next((read for read in (_read(box, choices) for box in boxes) if read[0] is not None), None)
+    if boxed is None:
+        stated = _by_letter(rest, choices, _CLEAR)
+        return stated if stated is not None else _read(boxes[0], choices)
+    stated = _by_letter(after, choices, _STATED)
+    return (None, "several letters") if stated is not None and stated[0] != boxed[0] else boxed
+
+
+def _read(text: str, choices: Sequence[str]) -> Read:
+    """As `strict`, from cleaned text without boxes."""
     if not text:
         return None, "empty"
     letters = LETTERS[: len(choices)]
@@ -89,13 +105,16 @@ def strict(reply: str, choices: Sequence[str]) -> Read:
     if len(said) == 1 and said[0].upper() in LETTERS:
         letter = said[0].upper()
         return (letter, "letter alone") if letter in letters else (None, "letter of no option")
-    for rule, find in _RULES:
-        found = sorted(set(find(text, letters, choices)))
-        if len(found) == 1:
-            return found[0], rule
+    return _by_letter(text, choices, len(_RULES)) or _by_words(text, choices)
+
+
+def _by_letter(text: str, choices: Sequence[str], rules: int) -> Read | None:
+    """What the first of so many rules that finds letters reads; None if none does."""
+    for rule, find in _RULES[:rules]:
+        found = sorted(set(find(text, LETTERS[: len(choices)], choices)))
         if found:
-            return None, "several letters"
-    return _by_words(text, choices)
+            return (found[0], rule) if len(found) == 1 else (None, "several letters")
+    return None
 
 
 def yes_no(reply: str) -> Read:
@@ -105,8 +124,16 @@ def yes_no(reply: str) -> Read:
     unless negated ("not yes"). "No" may be part of a sentence ("I see no cat. Yes."); "yes" means yes anywhere.
     """
     text = clean(reply)
+    if text is None:
+        return None, "thinking without an end"
+    boxes, _, rest = _boxes(text)
+    boxed = next((read for read in map(_yes_no, boxes) if read[0] is not None), None)
+    return boxed or _yes_no(rest)
+
+
+def _yes_no(text: str) -> Read:
     if not text:
-        return None, "thinking without an end" if text is None else "empty"
+        return None, "empty"
     found = [
         "yes" if word in ("yeah", "yep", "是", "对") else "no" if word in ("nope", "否") else word
         for word in _words(_NOT_SO.sub(" no ", text))
@@ -128,7 +155,7 @@ def yes_no(reply: str) -> Read:
 
 
 def clean(reply: str) -> str | None:
-    """The reply without reasoning, tags, markdown and TeX, with full-width forms made plain.
+    """The reply without reasoning, tags, markdown and TeX's text commands, with full-width forms made plain.
 
     None: the reasoning never ends, so there is no answer yet.
     """
@@ -140,8 +167,23 @@ def clean(reply: str) -> str | None:
         text = text[marks[-1].end() :]
     tagged = _ANSWER_TAG.findall(text)
     text = _TEX_TEXT.sub(r"\1", tagged[-1] if tagged else text)
-    boxed = _BOXED.findall(text)
-    return _NOISE.sub("", boxed[-1] if boxed else text).strip()
+    return _NOISE.sub("", text).strip()
+
+
+def _boxes(text: str) -> tuple[list[str], str, str]:
+    """The contents of a text's TeX boxes, the last one first; the text after the last; and the text without them."""
+    boxes: list[str] = []
+    rest, at = "", 0
+    while found := _BOXED.search(text, at):
+        depth, end = 1, found.end()
+        while depth and end < len(text):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        if depth:  # it never ends: the reply was cut off
+            break
+        boxes.insert(0, text[found.end() : end - 1].strip())
+        rest, at = f"{rest}{text[at : found.start()]} ", end
+    return boxes, text[at:].strip(), (rest + text[at:]).strip()
 
 
 def _cued(cue: str) -> Callable[[str, str, Sequence[str]], Iterator[str]]:
@@ -216,6 +258,9 @@ _RULES: tuple[tuple[str, Callable[[str, str, Sequence[str]], Iterator[str]]], ..
     ("letter on its own line", _on_a_line),
     ("letter last", _at_the_end),
 )
+
+
+_STATED, _CLEAR = 2, 5  # rules, from the first: an answer that is called one; a letter that is clearly an answer
 
 
 def _stands(text: str, start: int, end: int) -> bool:

@@ -67,6 +67,9 @@ def open_with_subtitles(
             which, texts = "at the frames", shown_at(available, [1000 * t for t in times], published=False)
         texts = _that_fit(texts)
     which = "all" if len(texts) == len(available) else f"those {which}, up to {MAX_CHARACTERS:,} characters"
+    if not available:
+        note = f"subtitles: none of the {len(subtitles)} lines is in the requested range"
+        return session, request.question, note
     note = f"subtitles: {len(texts)} of {len(available)} lines in the requested range are quoted: {which}"
     return session, quote_before(request.question, texts), note
 

@@ -7,7 +7,7 @@ extrapolated linearly to all of them:
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +69,7 @@ def activations(
     settings: Settings,
     length: int,
     supervised: int | None,
+    kinds: Collection[str] | None = None,
 ) -> Activations:
     """Trace a micro-batch's forward and backward.
 
@@ -76,6 +77,7 @@ def activations(
         build: the model of a configuration, on the meta device, with what learns in it set.
         length: positions of each sample, media included.
         supervised: of them; None: all but the media.
+        kinds: of the records; None: all that the phase learns from.
 
     Raises:
         UsageError: the media alone are longer than `length`.
@@ -83,8 +85,10 @@ def activations(
     text: Any = config.text_config
     layers = text.num_hidden_layers
     if layers <= SHORT[1]:
-        return _traced(build(config), phase, settings, length, supervised)
-    short, longer = (_traced(build(_with_layers(config, phase, n)), phase, settings, length, supervised) for n in SHORT)
+        return _traced(build(config), phase, settings, length, supervised, kinds)
+    short, longer = (
+        _traced(build(_with_layers(config, phase, n)), phase, settings, length, supervised, kinds) for n in SHORT
+    )
     more = layers - SHORT[0]
 
     def drawn(a: float, b: float) -> float:
@@ -143,7 +147,14 @@ class _Step(Live):
         parameter.grad = None
 
 
-def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervised: int | None) -> Activations:
+def _traced(
+    network: Any,
+    phase: Phase,
+    settings: Settings,
+    length: int,
+    supervised: int | None,
+    kinds: Collection[str] | None,
+) -> Activations:
     rows = settings.micro_batch
     inner = network.model
     network.train()
@@ -158,7 +169,7 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
     first.register_forward_hook(lambda _, __, out: step.enter_after(out, "first layer backward"))
     with Fused(), step:
         step.enter("media")
-        features = _features(network, phase, rows)
+        features = _features(network, phase, rows, kinds)
         media = sum(len(f) for f in features[0])
         if media >= length:
             raise UsageError(
@@ -185,16 +196,21 @@ def _traced(network: Any, phase: Phase, settings: Settings, length: int, supervi
     return Activations(media, step.stretches)
 
 
-def _features(network: Any, phase: Phase, rows: int) -> list[list[Tensor]]:
-    """Each sample's tokens [n, D]: audio if the audio branch learns, a video if anything else does."""
+def _features(network: Any, phase: Phase, rows: int, kinds: Collection[str] | None) -> list[list[Tensor]]:
+    """Each sample's tokens [n, D]: audio if the audio branch learns, a video if anything else does.
+
+    With `kinds`, only media that records of these kinds have.
+    """
     config, inner = network.config, network.model
     audio = {"audio_encoder", "audio_projector"}
     found: list[list[Tensor]] = []
-    if config.vision_config is not None and phase.learns - audio:
+    sees = kinds is None or not {"av", "video", "image"}.isdisjoint(kinds)
+    hears = kinds is None or not {"av", "audio"}.isdisjoint(kinds)
+    if sees and config.vision_config is not None and phase.learns - audio:
         size, frames = config.vision_config.image_size, phase.frames or config.num_frames
         pixels = torch.empty(rows, frames, 3, size, size, dtype=network.dtype, device="meta")
         found.append(inner.get_video_features(pixels))
-    if config.audio_config is not None and phase.learns & audio:
+    if hears and config.audio_config is not None and phase.learns & audio:
         audio = config.audio_config
         frames = audio.num_frames(round(SOUND_SECONDS * SAMPLING_RATE))
         fbank = torch.empty(rows, frames, audio.bins, dtype=network.dtype, device="meta")

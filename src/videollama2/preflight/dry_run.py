@@ -8,7 +8,7 @@ from typing import Any
 
 from ..audio import SAMPLING_RATE
 from ..configuration import VideoLlama2Config
-from ..data.labels import IGNORE
+from ..data.labels import IGNORE, dropped_turns
 from ..data.samples import Samples
 from ..errors import DataError
 from ..phases import Phase
@@ -31,7 +31,7 @@ class RecordsSummary:
 
     `kinds`: records of each kind. `ids`, `supervised`: text ids of all records (a media item counts as one),
     and those that are supervised. `longest`: the record with the most ids, and their number. `positions`: the longest
-    possible sample.
+    possible sample. `dropped`: records whose first turn is from gpt, which is not trained on.
     """
 
     kinds: dict[str, int]
@@ -41,6 +41,7 @@ class RecordsSummary:
     supervised: int
     longest: tuple[str, int]
     positions: int
+    dropped: int = 0
 
     def text(self) -> str:
         """As text."""
@@ -48,6 +49,7 @@ class RecordsSummary:
         return (
             f"records: {kinds}\n{self.mixture}\ntext: {self.ids:,} ids, {self.supervised:,} of them supervised "
             f"({self.supervised / self.ids:.0%}); the longest is {self.longest[0]} with {self.longest[1]}"
+            + (f"\ndropped: the first turn of {self.dropped} records, which is from gpt" if self.dropped else "")
         )
 
 
@@ -93,6 +95,7 @@ def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) ->
         settings,
         length=None if summary is None else summary.positions,
         supervised=None if summary is None else summary.longest[1],
+        kinds=None if summary is None else list(summary.kinds),
         gpus=sorted({processes.world_size, 8, 16, 64}),
     )
     return DryRun(phase.name, accumulated, summary, memory, _free(output))
@@ -135,6 +138,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
         supervised=supervised,
         longest=longest,
         positions=longest[1] + _media_positions(processor, phase, kinds),
+        dropped=sum(dropped_turns(r.conversation) for r in data.records) if phase.style == "chat" else 0,
     )
 
 

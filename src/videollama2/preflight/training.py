@@ -10,7 +10,7 @@ learning ones, their gradients and both moments in float32. Not counted: what th
 allocator keep beside the tensors; `GPUS` are therefore used up to `USABLE`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,7 @@ def memory_plan(
     *,
     length: int | None = None,
     supervised: int | None = None,
+    kinds: Collection[str] | None = None,
     gpus: Sequence[int] = (8, 16, 64),
     dtype: torch.dtype | None = None,
 ) -> MemoryPlan:
@@ -116,6 +117,7 @@ def memory_plan(
         settings: of which micro-batch, checkpointing, adapters and quantisation matter; None: the defaults.
         length: positions of each sample, media included; None: the phase's `max_length`, or else USUAL_LENGTH.
         supervised: of them; None: all but the media.
+        kinds: of the records; None: all that the phase learns from.
         gpus: numbers of processes.
         dtype: of the arithmetic; None: by the phase's precision, bfloat16 for "auto".
 
@@ -127,7 +129,9 @@ def memory_plan(
     dtype = dtype or (torch.float32 if phase.precision == "fp32" else torch.bfloat16)
     length = length or phase.max_length or min(USUAL_LENGTH, config.max_positions)
     counts = _Counts.of(_network(config, phase, settings, dtype), settings, dtype)
-    step = activations(lambda c: _network(c, phase, settings, dtype), config, phase, settings, length, supervised)
+    step = activations(
+        lambda c: _network(c, phase, settings, dtype), config, phase, settings, length, supervised, kinds
+    )
     gpus = sorted(set(gpus))
     accumulation = {n: max(1, phase.batch // (n * settings.micro_batch)) for n in gpus}
     return MemoryPlan(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..configuration import VideoLlama2Config
+from ..data.labels import dropped_turns
 from ..data.mixture import MixtureOrder
 from ..data.records import Record, missing_media, read_records
 from ..device import Placement, choose
@@ -101,6 +102,7 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
     evaluation = read_records(sources.evaluation, **options) if sources.evaluation else []
     _check_media([*records, *evaluation], settings)
     _warn_of_idle_records(records, phase)
+    _warn_of_dropped_turns(records, phase)
     if phase.batch > len(records):
         logger.warning(
             "a batch of %d is more than the %d records, so each step repeats some; reduce --batch",
@@ -149,6 +151,16 @@ def _warn_of_idle_records(records: Sequence[Record], phase: Phase) -> None:
     if idle:
         found = ", ".join(f"{count} of kind {kind}" for kind, count in idle.items())
         logger.warning("%s can't learn from some records (%s); remove them", ", ".join(sorted(phase.learns)), found)
+
+
+def _warn_of_dropped_turns(records: Sequence[Record], phase: Phase) -> None:
+    """Warn of turns before the first question, which the chat template has no place for."""
+    found = [record.origin for record in records if phase.style == "chat" and dropped_turns(record.conversation)]
+    if found:
+        logger.warning(
+            "%d of %d records begin with a turn of gpt, which is dropped (%s%s); begin them with a question",
+            len(found), len(records), ", ".join(found[:3]), " …" if found[3:] else "",
+        )  # fmt: skip
 
 
 def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] | None:

@@ -25,6 +25,7 @@ from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
 from ...text.conversations import Media
+from ..labels import dropped_turns
 from ..records import Record
 from .decoding import CRASHED, HUNG, Answer, Task, answers
 from .journal import DoctorJournal
@@ -340,13 +341,13 @@ def _of_facts(record: Record, facts: Answer) -> Iterator[_Seen]:
     for loss in facts["losses"]:
         if "frames are used" in loss:
             yield "remark", "not all used", loss
-        elif not loss.startswith("the sound is not used"):
+        elif not loss.startswith("the audio is not used"):
             yield "problem", "damaged", loss
 
 
 def _of_audio(facts: Answer) -> Iterator[_Seen]:
     if facts["sound"] == "absent":
-        reason = next((loss for loss in facts["losses"] if loss.startswith("the sound is not used")), "it has none")
+        reason = next((loss for loss in facts["losses"] if loss.startswith("the audio is not used")), "it has none")
         yield "problem", "no sound", f"the record uses audio; {reason}"
     elif facts["sound_seconds"] is not None and facts["sound_seconds"] < MIN_AUDIO_SECONDS:
         yield (
@@ -363,6 +364,8 @@ def _of_text(record: Record) -> Iterator[_Seen]:
     if not any(answers):
         what = "no turn is from gpt" if not answers else "every answer is empty"
         yield "problem", "nothing to learn", f"{what}; expected an answer to learn"
+    elif dropped_turns(record.conversation):
+        yield "remark", "turn dropped", "its first turn is from gpt, before any question: it is not trained on"
 
 
 def _used_seconds(record: Record, facts: Answer | None) -> list[float]:
