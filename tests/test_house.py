@@ -34,7 +34,18 @@ SEVERAL = {
 # Layers, by the first part of a module's name. A layer may import itself and the layers above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("json_lines", "bounded_http", "protocols", "device", "receipt", "progress", "storage", "jobs", "subtitles"),
+    (
+        "json_lines",
+        "bounded_http",
+        "protocols",
+        "device",
+        "receipt",
+        "progress",
+        "storage",
+        "jobs",
+        "text_encodings",
+        "subtitles",
+    ),
     ("media", "phases"),
     ("stc", "audio", "beats", "vision", "fusion"),
     ("configuration",),

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from .errors import DataError, MissingExtra, UsageError
 from .storage import write_whole
-from .text.encodings import decode_text
+from .text_encodings import decode_text
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
     """The subtitles of an .srt, .vtt, .ass, .ssa, .sbv or .lrc file, sorted by start.
 
     Its content decides the format, not its name. Text is Unicode, or a legacy encoding that can be told
-    (text/encodings.py), which is logged. Subtitles without text are left out.
+    (text_encodings.py), which is logged. Subtitles without text are left out.
 
     Raises:
         DataError: it can't be read, is not text, is too large, is in another format, or has no text.
