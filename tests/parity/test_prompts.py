@@ -12,12 +12,12 @@ from videollama2.errors import PromptError
 from videollama2.text import tokenization
 from videollama2.text.prompts import (
     build_prompt,
-    chat_template,
     released_generate_kwargs,
     released_messages,
     stop_token_ids,
 )
 from videollama2.text.prompts_legacy import conversation_template
+from videollama2.text.rendering import chat_template
 from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, encode_pieces, load_tokenizer
 from videollama2.weights.original.configuration import RELEASED_SYSTEM_PROMPT
 

@@ -17,16 +17,15 @@ from videollama2.data.collate import collate, truncate
 from videollama2.data.labels import IGNORE, Example, caption_example, chat_example
 from videollama2.errors import CheckpointNotFound, ConfigError, PromptError
 from videollama2.text.prompts import (
-    LLAMA_TEMPLATE,
     Span,
     build_prompt,
     encode_prompt,
     parse_messages,
     released_messages,
-    render,
     stop_token_ids,
 )
 from videollama2.text.prompts_legacy import conversation_template
+from videollama2.text.rendering import LLAMA_TEMPLATE, render
 from videollama2.text.tokenization import SLOT_MODALITIES, Segment, encode_pieces, load_tokenizer
 
 CORPUS = ["the user asks the assistant what is shown and heard in the video", "[INST] an instruction [/INST]"] * 20

@@ -11,7 +11,8 @@ from typing import Literal
 
 from ..errors import PromptError
 from ..receipt import Modality
-from ..text.prompts import Rendered, Role, SlotPrompt, Turn, render
+from ..text.prompts import SlotPrompt
+from ..text.rendering import Rendered, Role, Turn, render
 from ..text.tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
 
 IGNORE = -100

@@ -8,60 +8,17 @@ Messages are dicts `{"role": "system"|"user"|"assistant", "content": …}`; cont
 Text of messages is data in every role: no tag, chat marker or control token in it has any effect (tokenization.py).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from ..errors import PromptError
 from ..receipt import Modality
-from .tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
+from . import rendering
+from .rendering import Rendered, Turn, render, render_whole
+from .tokenization import SLOT_MODALITIES, Slot, Tokenizer
 
-Role = Literal["system", "user", "assistant"]
 Message = Mapping[str, Any]
-
-LLAMA_TEMPLATE = (
-    "{% set system = '' %}{% if messages and messages[0]['role'] == 'system' %}"
-    "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
-    "{% set messages = messages[1:] %}{% endif %}"
-    "{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{% set content = (system if loop.first else '') + message['content'] %}"
-    "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
-    "{% else %}{{ ' ' + message['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
-)
-"""For Llama and Mistral tokenizers without a template: the fallback of older transformers (spec §5.3 b)."""
-
-# White space around each text in a trial rendering, to detect whether the template strips. No template writes vertical
-# tabs, or that many newlines in a row, so what is left of them is unambiguous; the newlines are outermost for templates
-# that strip only newlines.
-_LEAD, _TRAIL = "\n" * 9 + " \v", "\v " + "\n" * 9
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation. `trusted`: the text comes with the checkpoint, not from a user."""
-
-    role: Role
-    parts: tuple[str | Slot, ...]
-    trusted: bool = False
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A rendered conversation. `dropped`: indices of turns that the template omits; `template`: its source."""
-
-    pieces: tuple[Piece, ...]
-    dropped: tuple[int, ...]
-    template: str
-
-    def encode(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """Ids, with one negative id per media item."""
-        return tuple(encode_pieces(self.pieces, tokenizer, self.template))
-
-    @property
-    def text(self) -> str:
-        """One string, with the tags `<image>`, `<video>`, `<audio>` for media. For display only: never tokenise it."""
-        return "".join(p.text if isinstance(p, Segment) else f"<{p.modality}>" for p in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -75,22 +32,27 @@ class Span:
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Ids with one placeholder per media token: prompt length = embedding length."""
+    """Ids with one placeholder per media token: prompt length = embedding length.
+
+    `generated`: for each id, whether it is the assistant's; empty unless that was requested.
+    """
 
     input_ids: tuple[int, ...]
     spans: tuple[Span, ...]
     notes: tuple[str, ...]
+    generated: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
 class SlotPrompt:
     """Ids with one negative id per media item (-200 image, -201 video, with or without its audio, -202 audio).
 
-    `notes`: what had to be omitted from the prompt, for the receipt.
+    `notes`: what had to be omitted from the prompt, for the receipt. `generated`: as in EncodedPrompt.
     """
 
     ids: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    generated: tuple[bool, ...] = ()
 
     @property
     def slots(self) -> tuple[Modality, ...]:
@@ -109,18 +71,21 @@ class SlotPrompt:
         if clash:
             raise PromptError(f"ids {sorted(clash)} are used for both text and placeholders; expected separate ids")
         ids: list[int] = []
+        generated: list[bool] = []
         spans: list[Span] = []
         left = iter(media)
-        for i in self.ids:
+        for k, i in enumerate(self.ids):
             if i not in SLOT_MODALITIES:
                 ids.append(i)
+                generated += self.generated[k : k + 1]
                 continue
             counts = next(left)
             for modality in ("image", "video", "audio"):
                 if modality in counts:
                     spans.append(Span(modality, len(ids), counts[modality]))
                     ids += [token_ids[modality]] * counts[modality]
-        return EncodedPrompt(tuple(ids), tuple(spans), self.notes)
+                    generated += [False] * (counts[modality] if self.generated else 0)
+        return EncodedPrompt(tuple(ids), tuple(spans), self.notes, tuple(generated))
 
 
 def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, int]]) -> None:
@@ -164,21 +129,36 @@ def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_promp
     """
     if turns[-1].role != "user":
         raise PromptError("the last message is the assistant's; expected a user message to answer")
+    rendered, notes = render_turns(turns, tokenizer, system_prompt=system_prompt)
+    return SlotPrompt(rendered.encode(tokenizer), notes)
+
+
+def render_turns(
+    turns: Sequence[Turn], tokenizer: Tokenizer, *, system_prompt: str | None = None, **options: Any
+) -> tuple[Rendered, tuple[str, ...]]:
+    """A conversation through the chat template, with the model's own system prompt as in `prompt_of_turns`.
+
+    Args:
+        options: those of `render`.
+
+    Returns:
+        The rendered conversation, and notes about what was left out.
+    """
     if system_prompt is None or turns[0].role == "system":
-        return SlotPrompt(_render_whole(turns, tokenizer).encode(tokenizer))
+        return render_whole(turns, tokenizer, **options), ()
     note = ""
     system = Turn("system", (system_prompt,), trusted=True)
     try:
-        rendered = render([system, *turns], tokenizer)
+        rendered = render([system, *turns], tokenizer, **options)
     except PromptError:
-        rendered = _render_whole(turns, tokenizer)  # raises if the messages themselves are the cause
+        rendered = render_whole(turns, tokenizer, **options)  # raises if the messages themselves are the cause
         note = "the model's system prompt was left out: its chat template refuses a system turn"
     else:
         if 0 in rendered.dropped:
             note = "the model's system prompt was left out: its chat template does not write the system turn"
         if rendered.dropped not in ((), (0,)):
-            rendered = _render_whole(turns, tokenizer)
-    return SlotPrompt(rendered.encode(tokenizer), (note,) if note else ())
+            rendered = render_whole(turns, tokenizer, **options)
+    return rendered, (note,) if note else ()
 
 
 def parse_messages(messages: Sequence[Message]) -> list[Turn]:
@@ -206,11 +186,8 @@ def parse_messages(messages: Sequence[Message]) -> list[Turn]:
 
 def with_modalities(turns: Sequence[Turn], modalities: Sequence[Modality]) -> list[Turn]:
     """The turns with the k-th slot set to the modality that the k-th media item turned out to have."""
-    found = iter(modalities)
-    return [
-        replace(turn, parts=tuple(Slot(next(found, p.modality)) if isinstance(p, Slot) else p for p in turn.parts))
-        for turn in turns
-    ]
+    found = iter(rendering.with_modalities([part for turn in turns for part in turn.parts], modalities))
+    return [replace(turn, parts=tuple(next(found) for _ in turn.parts)) for turn in turns]
 
 
 def _parse_message(message: Message, number: int) -> Turn:
@@ -257,97 +234,6 @@ def released_messages(instruct: str | Sequence[Message], modality: Modality | No
     slot: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
     turns[0]["content"] = [*slot, {"type": "text", "text": first if slot else "\n" + first}]
     return list(turns)
-
-
-def _render_whole(turns: Sequence[Turn], tokenizer: Tokenizer) -> Rendered:
-    """`render`, but a turn that the template omits is an error."""
-    rendered = render(turns, tokenizer)
-    if rendered.dropped:
-        lost = ", ".join(f"{k + 1} ({turns[k].role})" for k in rendered.dropped)
-        raise PromptError(f"the chat template omits message {lost}; remove it, or put its text into a user message")
-    return rendered
-
-
-def render(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt: bool = True) -> Rendered:
-    """Render a conversation with the tokenizer's chat template.
-
-    The template never sees the turns' text, only a stand-in for each, so that no text can steer it, and what it wrote
-    itself is known exactly. White space around the stand-ins shows whether it strips; then the text is stripped here.
-    Raises PromptError if the template rejects the conversation, or the tokenizer has none.
-    """
-    template = chat_template(tokenizer)
-    name = "Vl2turn"
-    while name in template:
-        name += "x"
-    standins = [{"role": turn.role, "content": f"{_LEAD}{name}{k}end{_TRAIL}"} for k, turn in enumerate(turns)]
-    text = _apply(template, standins, tokenizer, add_generation_prompt)
-    pieces: list[Piece] = []
-    seen: list[int] = []
-    at = 0
-    for match in re.finditer(f"{name}(\\d+)end", text):
-        k = int(match.group(1))
-        if k in seen and any(isinstance(part, Slot) for part in turns[k].parts):
-            raise PromptError(f"the chat template writes message {k + 1}, which contains media, more than once")
-        seen.append(k)
-        left = next(_LEAD[:n] for n in range(len(_LEAD) + 1) if text[at : match.start()].endswith(_LEAD[n:]))
-        right = next(_TRAIL[n:] for n in range(len(_TRAIL), -1, -1) if text.startswith(_TRAIL[:n], match.end()))
-        pieces.append(Segment(text[at : match.start() - len(_LEAD.lstrip(left or "-"))], trusted=True))
-        pieces += _strip(turns[k], left, right)
-        at = match.end() + len(_TRAIL.rstrip(right or "-"))
-    pieces.append(Segment(text[at:], trusted=True))
-    dropped = tuple(k for k in range(len(turns)) if k not in seen)
-    return Rendered(tuple(p for p in pieces if p != Segment("", True)), dropped, template)
-
-
-def _strip(turn: Turn, left: str, right: str) -> list[Piece]:
-    """The turn's parts without the white space that the template strips from either end.
-
-    `left`, `right`: the trial white space that was stripped: all of it means any white space, else those characters.
-    """
-    parts = list(turn.parts)
-    while left and parts and isinstance(parts[0], str):
-        parts[0] = parts[0].lstrip(None if left == _LEAD else left)
-        if parts[0]:
-            break
-        parts.pop(0)
-    while right and parts and isinstance(parts[-1], str):
-        parts[-1] = parts[-1].rstrip(None if right == _TRAIL else right)
-        if parts[-1]:
-            break
-        parts.pop()
-    return [Segment(p, turn.trusted) if isinstance(p, str) else p for p in parts if p]
-
-
-def chat_template(tokenizer: Tokenizer) -> str:
-    """The tokenizer's chat template; for Llama and Mistral tokenizers without one, LLAMA_TEMPLATE.
-
-    Raises PromptError if there is no template.
-    """
-    if tokenizer.chat_template:
-        return str(tokenizer.get_chat_template())
-    if (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>"):
-        return LLAMA_TEMPLATE
-    raise PromptError(
-        "the tokenizer has no chat template, and its family has no default; put the model's chat_template.jinja "
-        "into the checkpoint folder"
-    )
-
-
-def _apply(template: str, messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise PromptError(
-            f"the model's chat template rejects a conversation of ({roles}): {error}. "
-            "Many templates accept no system message, and only alternating user and assistant messages."
-        ) from error
 
 
 def stop_token_ids(tokenizer: Tokenizer, generation_config: Any = None) -> list[int]:

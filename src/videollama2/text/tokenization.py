@@ -15,8 +15,9 @@ can't produce the tokens that the template uses for them.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,14 @@ _TEXT_MARKER = re.compile(
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a rendered chat. `trusted`: written by the template or the checkpoint; otherwise by a user."""
+    """A stretch of a rendered chat. `trusted`: written by the template or the checkpoint; otherwise by a user.
+
+    `generated`: it belongs to an answer of the assistant, where that is marked.
+    """
 
     text: str
     trusted: bool
+    generated: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,18 +103,47 @@ def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str =
     untrusted segment is a control id. Raises PromptError if the tokenizer makes that impossible, and for text that is
     not valid Unicode.
     """
+    return [i for ids, _ in _encode_stretches(pieces, tokenizer, template, mark=False) for i in ids]
+
+
+def encode_marked(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> tuple[list[int], list[bool]]:
+    """The ids as `encode_pieces` gives them, and for each whether it belongs to a segment marked `generated`."""
+    stretches = list(_encode_stretches(pieces, tokenizer, template, mark=True))
+    return [i for ids, _ in stretches for i in ids], [mark for _, marks in stretches for mark in marks]
+
+
+def _encode_stretches(
+    pieces: Sequence[Piece], tokenizer: Tokenizer, template: str, *, mark: bool
+) -> Iterator[tuple[list[int], list[bool]]]:
+    """Ids and marks of each stretch between two slots, and of each slot."""
     trusted = [p.text for p in pieces if isinstance(p, Segment) and p.trusted]
     controls = _Controls.of(tokenizer, "\n".join([template, *trusted]))
-    ids: list[int] = []
-    stretch: list[Segment] = []
-    for piece in pieces:
-        if isinstance(piece, Segment):
-            stretch.append(piece)
+    for is_slot, group in groupby(pieces, lambda piece: isinstance(piece, Slot)):
+        if is_slot:
+            yield from (([SLOT_IDS[piece.modality]], [False]) for piece in group if isinstance(piece, Slot))
             continue
-        ids += _encode_stretch(stretch, tokenizer, controls)
-        ids.append(SLOT_IDS[piece.modality])
-        stretch = []
-    return ids + _encode_stretch(stretch, tokenizer, controls)
+        stretch = [piece for piece in group if isinstance(piece, Segment)]
+        ids = _encode_stretch(stretch, tokenizer, controls)
+        yield ids, _marks(stretch, ids, tokenizer, controls) if mark else []
+
+
+def _marks(stretch: Sequence[Segment], ids: Sequence[int], tokenizer: Tokenizer, controls: "_Controls") -> list[bool]:
+    """For each id of a stretch, whether any of its characters is generated."""
+    marks = [False] * len(ids)
+    if not any(segment.generated for segment in stretch):
+        return marks
+    text = "".join(segment.text for segment in stretch)
+    generated = [segment.generated for segment in stretch for _ in segment.text]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = None if backend is None else backend.encode(text, add_special_tokens=False)
+    if whole is not None and list(whole.ids) == list(ids):
+        return [any(generated[start:end]) for start, end in whole.offsets]
+    begin = 0  # encoded piece by piece: count the ids before and after each segment
+    for k, segment in enumerate(stretch):
+        end = len(_encode_stretch(stretch[: k + 1], tokenizer, controls))
+        marks[begin:end] = [segment.generated] * (min(end, len(ids)) - begin)
+        begin = end
+    return marks
 
 
 @dataclass(frozen=True)
