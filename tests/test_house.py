@@ -50,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stc", "audio", "beats", "vision", "fusion"),
     ("configuration",),
     ("modeling", "image_settings", "text"),
-    ("processing",),
+    ("call_options", "processor_calls", "processing"),
     ("encoded_media",),
     ("media_cache",),
     ("weights", "data"),

@@ -8,7 +8,7 @@ A media item is prepared once (`prepare`) and can then be asked about many times
 """
 
 import json
-import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -17,30 +17,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, ProcessorMixin
+from transformers import BatchFeature
 
 from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
 from .modeling import MEDIA_INPUTS
+from .processor_calls import TransformersCalls
 from .protocols import Protocol
-from .protocols import protocol as named_protocol
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
 from .stc import connector_settings
-from .text.conversations import Media, as_conversations, media_of
+from .text.conversations import Media
 from .text.prompts import (
     EncodedPrompt,
     Message,
-    Turn,
     parse_messages,
     prompt_of_turns,
-    render,
     with_modalities,
 )
 from .text.tokenization import load_tokenizer
 
-logger = logging.getLogger(__name__)
+_HUB = ("revision", "subfolder", "cache_dir", "token", "local_files_only", "force_download", "proxies")
 MOST_CHARACTERS_PER_TOKEN = 100  # average over a text; 4 is usual
 
 
@@ -59,20 +57,21 @@ class MediaInputs:
     fbank: Tensor | None = None
 
 
-class VideoLlama2Processor(ProcessorMixin):
+class VideoLlama2Processor(TransformersCalls):
     """Tokenizer, image settings and protocols behind one interface.
 
     `prepare` and `encode` are what the Engine uses; calling the processor gives transformers-style batches.
     """
 
-    attributes = ("tokenizer",)
-    tokenizer_class = "AutoTokenizer"
-
-    def __init__(self, tokenizer: Any, config: VideoLlama2Config, pixels: PixelSettings | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, config: VideoLlama2Config | None = None, pixels: PixelSettings | None = None
+    ) -> None:
         # ProcessorMixin.__init__ would look parts up by class name
-        self.tokenizer, self.config = tokenizer, config
-        self.pixels = pixels or (None if config.vision_config is None else default_pixels(config.vision_config))
-        self.chat_template = getattr(tokenizer, "chat_template", None)
+        self.tokenizer, self.config = tokenizer, config or VideoLlama2Config()
+        vision = self.config.vision_config
+        self.pixels = pixels or (None if vision is None else default_pixels(vision))
+        self.fetch = None
+        self._rendered = OrderedDict()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(tokenizer={type(self.tokenizer).__name__}, pixels={self.pixels})"
@@ -81,18 +80,36 @@ class VideoLlama2Processor(ProcessorMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "VideoLlama2Processor":
         """From a checkpoint folder or hub id, in our layout or the original's.
 
+        Args:
+            kwargs: `config`, `tokenizer_folder`, `chat_template`; transformers' hub arguments (revision, subfolder,
+                cache_dir, …); all others go to the tokenizer.
+
         Raises:
             CheckpointNotFound: no folder, or no tokenizer in it.
             ConfigError: an invalid configuration.
         """
         from .weights.files import find_folder
 
-        folder = find_folder(pretrained_model_name_or_path)
-        config = kwargs.get("config") or VideoLlama2Config.from_pretrained(folder)
-        return cls(load_tokenizer(kwargs.get("tokenizer_folder") or folder), config, find_pixels(folder, config))
+        hub = {name: value for name in _HUB if (value := kwargs.pop(name, None)) not in (None, False, "")}
+        for name in ("_from_auto", "_from_pipeline", "trust_remote_code", "use_fast", "dtype", "torch_dtype"):
+            kwargs.pop(name, None)  # of the Auto classes and pipelines; none changes a processor
+        config, template = kwargs.pop("config", None), kwargs.pop("chat_template", None)
+        tokenizer_folder = kwargs.pop("tokenizer_folder", None)
+        folder = find_folder(pretrained_model_name_or_path, **hub)
+        config = config or VideoLlama2Config.from_pretrained(folder)
+        tokenizer = load_tokenizer(tokenizer_folder or folder, **kwargs)
+        if template is not None:
+            tokenizer.chat_template = template
+        return cls(tokenizer, config, find_pixels(folder, config))
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> list[str]:
-        """Write tokenizer, image settings and, if missing, config.json; returns the files' paths."""
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Write tokenizer, image settings and, if missing, config.json; returns the files' paths.
+
+        Raises:
+            UsageError: for push_to_hub, or another keyword.
+        """
+        if push_to_hub or kwargs:
+            raise UsageError("save_pretrained takes a folder only; to upload, call processor.push_to_hub(name)")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         files = [str(f) for f in self.tokenizer.save_pretrained(folder)]
@@ -214,93 +231,51 @@ class VideoLlama2Processor(ProcessorMixin):
         """
         config = self.config
         turns = with_modalities(parse_messages(messages), [m.modality for m in media])
-        _check_length(turns, config.max_positions)
+        self.check_length(sum(len(part) for turn in turns for part in turn.parts if isinstance(part, str)))
         prompt = prompt_of_turns(turns, self.tokenizer, system_prompt=config.system_prompt)
         return prompt.expand([m.tokens for m in media], config.placeholder_ids)
 
-    # ── transformers' conventions ──────────────────────────────────────────────────────────────────────────────
-
-    def __call__(
-        self,
-        text: Any = None,
-        images: Any = None,
-        videos: Any = None,
-        audio: Any = None,
-        *,
-        protocol: str | Protocol | None = None,
-        padding: bool | str = True,
-        padding_side: str = "left",
-        return_tensors: str = "pt",
-    ) -> BatchFeature:
-        """A batch for `model(**batch)` and `model.generate(**batch)`.
-
-        Args:
-            text: one conversation (a list of messages whose media parts carry their source, as in
-                `{"type": "video", "video": "clip.mp4", "start": 2.0}`), a list of conversations, or plain questions,
-                preceded by `images`, `videos` and `audio` (one media item, or one per question).
-            protocol: how media are prepared (protocols.py); None: the model's own.
-            padding, return_tensors: accepted for compatibility; batches are always padded torch tensors.
-
-        Returns:
-            `input_ids`, `attention_mask` and the media tensors of all prompts.
+    def check_length(self, characters: int) -> None:
+        """Reject text that can't fit before spending minutes on tokenising it.
 
         Raises:
-            VideoLlama2Error: see errors.py.
+            ContextOverflow: that many characters are more tokens than the context has.
         """
-        if padding not in (True, "longest") or return_tensors != "pt":
-            raise UsageError("batches are padded torch tensors; expected padding=True, return_tensors='pt'")
-        chosen = named_protocol(protocol or self.config.protocol)
-        prompts: list[EncodedPrompt] = []
-        inputs: list[MediaInputs] = []
-        for conversation in as_conversations(text, images, videos, audio):
-            prepared = [self.prepare(m, chosen) for m in media_of(conversation)]
-            prompts.append(self.encode(conversation, [receipt for _, receipt in prepared]))
-            inputs += [one for one, _ in prepared]
-        return self.collate(prompts, inputs, padding_side)
-
-    def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:
-        """As in transformers, for one conversation or a list of them.
-
-        Args:
-            conversation: messages whose media parts carry their source.
-            chat_template: must be None; the checkpoint's own is used.
-            kwargs: `tokenize` (False: text for display, with tags such as `<video>` for media; True: a batch, always
-                with a generation prompt), `add_generation_prompt`, and those of `__call__`.
-        """
-        if chat_template is not None:
-            raise UsageError("chat_template can't be passed; put the template into the checkpoint's folder")
-        begin = kwargs.pop("add_generation_prompt", False)
-        if kwargs.pop("tokenize", False):
-            kwargs.pop("return_dict", None)
-            return self(conversation, **kwargs)
-        texts = [
-            render(parse_messages(c), self.tokenizer, add_generation_prompt=begin).text
-            for c in as_conversations(conversation)
-        ]
-        return texts if isinstance(conversation[0], list | tuple) else texts[0]
+        positions = self.config.max_positions
+        if characters > MOST_CHARACTERS_PER_TOKEN * positions:
+            raise ContextOverflow(
+                f"the text has {characters:,} characters, but the model's context only {positions:,} tokens; shorten it"
+            )
 
     def collate(
-        self, prompts: Sequence[EncodedPrompt], media: Sequence[MediaInputs] = (), padding_side: str = "left"
+        self,
+        prompts: Sequence[EncodedPrompt],
+        media: Sequence[MediaInputs] = (),
+        padding_side: str = "left",
+        *,
+        width: int | None = None,
     ) -> BatchFeature:
-        """Prompts of different lengths, and their media in prompt order, as one padded batch."""
+        """Prompts of different lengths, and their media in prompt order, as one padded batch.
+
+        Args:
+            width: of the padded rows; None: the longest prompt's.
+        """
         if not prompts:
             raise UsageError("expected a batch of 1 or more prompts, got 0")
         if padding_side not in ("left", "right"):
             raise UsageError(f"padding_side is {padding_side!r}; expected 'left' (generation) or 'right' (training)")
-        width = max(len(prompt.input_ids) for prompt in prompts)
+        width = width or max(len(prompt.input_ids) for prompt in prompts)
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        mask, generated = torch.zeros_like(ids), torch.zeros_like(ids)
         for i, prompt in enumerate(prompts):
             n = len(prompt.input_ids)
             place = slice(width - n, width) if padding_side == "left" else slice(0, n)
             ids[i, place], mask[i, place] = torch.tensor(prompt.input_ids), 1
-        return BatchFeature({"input_ids": ids, "attention_mask": mask, **media_tensors(media)})
-
-    def decode(self, ids: Any, **kwargs: Any) -> str:
-        """Token ids as text, without control tokens."""
-        text: str = self.tokenizer.decode(ids, **{"skip_special_tokens": True, **kwargs})
-        return text
+            if prompt.generated:
+                generated[i, place] = torch.tensor(prompt.generated, dtype=torch.long)
+        marked = {"assistant_masks": generated} if any(prompt.generated for prompt in prompts) else {}
+        return BatchFeature({"input_ids": ids, "attention_mask": mask, **marked, **media_tensors(media)})
 
     @property
     def model_input_names(self) -> list[str]:
@@ -317,15 +292,6 @@ def _closed(requested: tuple[float | None, float | None], clip: Clip) -> tuple[f
     start, end = requested
     length = clip.end_seconds
     return (start or 0.0, length if end is None else end)
-
-
-def _check_length(turns: Sequence[Turn], positions: int) -> None:
-    """Reject text that can't fit before spending minutes on tokenising it."""
-    characters = sum(len(part) for turn in turns for part in turn.parts if isinstance(part, str))
-    if characters > MOST_CHARACTERS_PER_TOKEN * positions:
-        raise ContextOverflow(
-            f"the text has {characters:,} characters, but the model's context only {positions:,} tokens; shorten it"
-        )
 
 
 def media_tensors(media: Sequence[MediaInputs]) -> dict[str, Any]:

@@ -110,6 +110,22 @@ def open_clip(
     return _open_images(item, options)
 
 
+def length_seconds(item: MediaItem, limits: Limits = DEFAULT_LIMITS) -> float:
+    """Seconds of a video, as its container says; of frames in memory, one for each without times.
+
+    Raises:
+        MediaError: as `open_clip`. UsageError: the container does not say.
+    """
+    if isinstance(item, Recording):
+        return float(max(item.times, default=0.0))
+    if not isinstance(item, str | os.PathLike | bytes):
+        return float(len(item)) if isinstance(item, Sequence | np.ndarray) else 1.0
+    with MediaSource.of(item, limits).container() as container:
+        if not container.duration:
+            raise UsageError(f"{container.name} does not say how long it is; pass num_frames instead of fps.")
+        return float(container.duration / av.time_base)
+
+
 def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
     if options.times is not None:
         raise UsageError("times= applies to lists of images; a file has timestamps.")

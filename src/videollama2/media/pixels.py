@@ -129,6 +129,14 @@ class PixelSettings:
             "resample": self.resample,
         }
 
+    def changed(self, changes: Mapping[str, Any]) -> "PixelSettings":
+        """With other values of some settings, by their names in a preprocessor_config.json.
+
+        Raises:
+            ConfigError: an unknown setting or value.
+        """
+        return PixelSettings.from_dict(self.to_dict() | dict(changes))
+
     @property
     def output_size(self) -> tuple[int, int]:
         """(height, width) of the output.

@@ -59,16 +59,16 @@ class Slot:
 Piece = Segment | Slot
 
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path, **options: Any) -> Tokenizer:
     """The tokenizer of a checkpoint folder, offline: from tokenizer.json, else tokenizer.model, else vocab.json.
 
     A SentencePiece `tokenizer.model` is read without the sentencepiece package and gives the ids of the slow, legacy
     Llama tokenizer that the public implementation uses. The padding token falls back to the unknown token (spec §3.2),
     then to the end token. Raises CheckpointNotFound if the folder has none of these files, ConfigError if one is
-    broken.
+    broken. `options`: those of the tokenizer (`cls_token`, `padding_side`, …).
     """
     try:
-        tokenizer = _read_tokenizer(Path(folder))
+        tokenizer = _read_tokenizer(Path(folder), options)
     except VideoLlama2Error:
         raise
     except Exception as error:  # the tokenizers library raises nothing narrower
@@ -78,18 +78,18 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def _read_tokenizer(folder: Path, options: dict[str, Any]) -> Tokenizer:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if (folder / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(folder)
+        return PreTrainedTokenizerFast.from_pretrained(folder, **options)
     if (folder / "tokenizer.model").is_file():
         from .spm import backend_from_model
 
         backend = backend_from_model(folder / "tokenizer.model")
-        return PreTrainedTokenizerFast.from_pretrained(folder, tokenizer_object=backend)
+        return PreTrainedTokenizerFast.from_pretrained(folder, tokenizer_object=backend, **options)
     if (folder / "vocab.json").is_file():
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, **options)
     raise CheckpointNotFound(
         f"{folder}: no tokenizer; expected tokenizer.json, tokenizer.model or vocab.json. "
         "Copy the language model's tokenizer files into the folder."

@@ -1,0 +1,379 @@
+"""The processor as transformers, its pipelines and TRL call it: `processor(…)` and `apply_chat_template`.
+
+    apply_chat_template ──► RenderedText ──┐ (remembered, for copies of it)
+    text, with media in or beside it ──────┴─ prompt_inputs ── prepare ── pieces ── ids ──► BatchFeature
+
+What is control and what is data: docs/decisions/0013-rendered-text-is-control.md.
+"""
+
+import copy
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import BatchFeature, ProcessorMixin
+
+from .call_options import CallOptions, flattened
+from .configuration import VideoLlama2Config
+from .errors import ContextOverflow, PromptError, UsageError
+from .media import PixelSettings
+from .media.clip import Clip
+from .protocols import Protocol
+from .protocols import protocol as named_protocol
+from .receipt import MediaReceipt
+from .text.conversations import Media, PartDefaults, PromptInput, normalised, prompt_inputs, with_slots
+from .text.prompts import EncodedPrompt, Message, SlotPrompt, parse_messages, render_turns
+from .text.rendering import RenderedText, chat_template, template_variables, with_modalities
+from .text.tokenization import encode_marked, encode_pieces
+
+logger = logging.getLogger(__name__)
+MOST_REMEMBERED = 4096  # rendered texts
+
+
+class TransformersCalls(ProcessorMixin):
+    """The half of the processor that follows transformers' conventions; `processing.py` has the other.
+
+    Attributes:
+        fetch: from a URL to bytes; None: media by URL are not allowed.
+    """
+
+    tokenizer: Any
+    config: VideoLlama2Config
+    pixels: PixelSettings | None
+    fetch: Callable[[str], bytes] | None
+    _rendered: "OrderedDict[str, RenderedText]"
+
+    prepare: Callable[..., tuple[Any, MediaReceipt]]
+    prepare_clip: Callable[[Clip, Media, Protocol], tuple[Any, MediaReceipt]]
+    encode: Callable[[Sequence[Message], Sequence[MediaReceipt]], EncodedPrompt]
+    collate: Callable[..., BatchFeature]
+    check_length: Callable[[int], None]
+
+    def __call__(
+        self,
+        text: Any = None,
+        images: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        *,
+        protocol: str | Protocol | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """A batch for `model(**batch)` and `model.generate(**batch)`.
+
+        Args:
+            text: a question, a conversation (a list of messages whose media parts carry their source, as in
+                `{"type": "video", "video": "clip.mp4", "start": 2.0}`), what `apply_chat_template` rendered, or a list
+                of these. A question becomes a user's turn; what was rendered stands for itself.
+            images, videos, audio: media beside the text: for one text one or several; for a list of texts a list with
+                the media of each, or all of them in order. Paths, bytes, PIL images, arrays, tensors, lists of frames,
+                samples.
+            protocol: how media are prepared (protocols.py); None: the model's own.
+            kwargs: the fields of `CallOptions`, also by modality (`text_kwargs`, …). Defaults: padded torch tensors.
+
+        Returns:
+            `input_ids`, `attention_mask` and the media tensors of all prompts.
+
+        Raises:
+            VideoLlama2Error: see errors.py.
+        """
+        options = CallOptions.read(kwargs, return_tensors="pt")
+        read, as_is = self._part_defaults(options), options.add_special_tokens is False
+        given = {"image": images, "video": videos, "audio": audio}
+        typed = options.sanitize_control_tokens is not False
+        inputs = prompt_inputs(self._recognised(text, typed=typed), given, read, as_is=as_is)
+        return self._batch(inputs, options, protocol)
+
+    def apply_chat_template(
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        tools: Any = None,
+        documents: Any = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool | str = False,
+        return_assistant_tokens_mask: bool = False,
+        tokenize: bool = False,
+        return_tensors: str | None = "auto",
+        return_dict: bool = False,
+        load_audio_from_video: bool | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        sanitize_control_tokens: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As in transformers, for one conversation or a list of them.
+
+        Args:
+            conversation: messages whose media parts carry their source, if the result is tokenised.
+            chat_template: Jinja, or the name of one of the tokenizer's; None: the tokenizer's own.
+            return_assistant_tokens_mask: adds `assistant_masks`: what stands in the template's `{% generation %}`
+                blocks, or, without them, the assistant's text and the end token after it.
+            return_tensors: "pt", or lists of ids that are not padded.
+            return_dict: for tokenised conversations: the whole batch instead of the ids alone.
+            load_audio_from_video: whether a video's sound is used; None: yes.
+            processor_kwargs, kwargs: those of `__call__`; variables of the template may be among the latter.
+
+        Returns:
+            `RenderedText`, or a list of it; if `tokenize`: ids, or a batch.
+
+        Raises:
+            UsageError: arguments that contradict each other, or can't be honoured.
+            PromptError: the template rejects a conversation.
+        """
+        if tools or documents:
+            raise UsageError("tools and documents can't be given to this model; put their text into a message")
+        if sanitize_control_tokens is False and tokenize:
+            sanitize_control_tokens = None  # transformers' default; here messages are always data
+        if continue_final_message not in (True, False, None, "content"):
+            raise UsageError(f"continue_final_message={continue_final_message!r}; expected True, False or 'content'")
+        if continue_final_message and (add_generation_prompt or return_assistant_tokens_mask):
+            raise UsageError("continue_final_message excludes add_generation_prompt and return_assistant_tokens_mask")
+        template = self._template(chat_template)
+        known = template_variables(template)
+        variables = {name: value for name, value in kwargs.items() if name in known}
+        calls = self._call_kwargs(processor_kwargs, {k: v for k, v in kwargs.items() if k not in known})
+        if load_audio_from_video is not None:
+            calls.setdefault("load_audio_from_video", load_audio_from_video)
+        if return_tensors != "auto":
+            calls["return_tensors"] = return_tensors
+        protocol, beside = calls.pop("protocol", None), {"image": calls.pop("images", None)}
+        options = CallOptions.read(calls, return_tensors=None)
+        inputs = prompt_inputs(conversation, beside, self._part_defaults(options)) if tokenize else None
+        conversations = (
+            self._conversations(conversation) if inputs is None else [one.messages for one in inputs if not one.text]
+        )
+        texts = [
+            self._render(
+                one,
+                given=chat_template is not None,
+                template=template,
+                variables=variables,
+                add_generation_prompt=bool(add_generation_prompt),
+                continue_final=bool(continue_final_message),
+                mark=return_assistant_tokens_mask,
+            )
+            for one in conversations
+        ]
+        if inputs is None:
+            for text in texts:
+                self._remember(text)
+            return texts if isinstance(conversation[0], list | tuple) else texts[0]
+        rendered = [PromptInput([], text, one.media) for text, one in zip(texts, inputs, strict=True)]
+        batch = self._batch(rendered, options, protocol)
+        return batch if return_dict else batch["input_ids"]
+
+    # ── what is rendered, what is typed ────────────────────────────────────────────────────────────────────────
+
+    def _template(self, given: str | None) -> str:
+        """The source of the chat template to use."""
+        if given is None:
+            return chat_template(self.tokenizer)
+        named = self.tokenizer.chat_template
+        return str(named[given]) if isinstance(named, dict) and given in named else given
+
+    def _conversations(self, conversation: Any) -> list[list[Message]]:
+        inputs = conversation if conversation and isinstance(conversation[0], list | tuple) else [conversation]
+        return [normalised(one, PartDefaults()) for one in inputs]
+
+    def _render(self, conversation: Sequence[Message], *, given: bool, **options: Any) -> RenderedText:
+        turns = parse_messages(conversation)
+        self.check_length(sum(len(part) for turn in turns for part in turn.parts if isinstance(part, str)))
+        try:
+            rendered, notes = render_turns(turns, self.tokenizer, system_prompt=self.config.system_prompt, **options)
+        except PromptError as error:
+            if given:
+                raise UsageError(f"the chat_template that was given: {error}") from error
+            raise
+        for note in notes:
+            logger.warning("%s", note)
+        return rendered.text
+
+    def _remember(self, text: RenderedText) -> None:
+        """Keep a rendered text, so that copies of it are recognised."""
+        self._rendered[str(text)] = text
+        self._rendered.move_to_end(str(text))
+        while len(self._rendered) > MOST_REMEMBERED:
+            self._rendered.popitem(last=False)
+
+    def _recognised(self, text: Any, *, typed: bool) -> Any:
+        """The text with rendered texts in place of their copies; control in other strings is warned about."""
+        if isinstance(text, list | tuple) and text and all(isinstance(one, str) for one in text):
+            return [self._recognised(one, typed=typed) for one in text]
+        if not isinstance(text, str) or isinstance(text, RenderedText):
+            return text
+        if text in self._rendered:
+            return self._rendered[text]
+        if not typed:
+            return RenderedText(with_slots(text, trusted=True))
+        found = [token for token in self.tokenizer.all_special_tokens if token in text]
+        if found:
+            logger.warning(
+                "the text holds %s, but apply_chat_template of this processor did not render it: it is read as words. "
+                "Pass the conversation, or what apply_chat_template returns, or sanitize_control_tokens=False",
+                found[0],
+            )
+        return text
+
+    # ── batches ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _part_defaults(self, options: CallOptions) -> PartDefaults:
+        sound = options.load_audio_from_video
+        return PartDefaults(
+            num_frames=options.num_frames,
+            fps=options.fps,
+            all_frames=options.do_sample_frames is False,
+            sound=sound is not False,
+            sound_parts=bool(sound),
+            sampling_rate=options.sampling_rate,
+            fetch=self.fetch,
+        )
+
+    def _call_kwargs(self, nested: Mapping[str, Any] | None, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """The keywords of `__call__`, from `processor_kwargs` and from among the others."""
+        merged = flattened(nested or {})
+        twice = [name for name in flat if name in merged]
+        if twice:
+            raise UsageError(f"{twice[0]} was passed two times: in processor_kwargs and as a keyword")
+        return {**merged, **flat}
+
+    def _batch(
+        self, inputs: Sequence[PromptInput], options: CallOptions, protocol: str | Protocol | None
+    ) -> BatchFeature:
+        chosen = named_protocol(protocol or self.config.protocol)
+        worker = self._with_image_settings(dict(options.image_settings))
+        prompts: list[EncodedPrompt] = []
+        media: list[Any] = []
+        for one in inputs:
+            prepared = [worker.prepare(item, chosen) for item in one.media]
+            receipts = [receipt for _, receipt in prepared]
+            for loss in (message for receipt in receipts for message in receipt.loss_messages):
+                logger.warning("%s", loss)
+            prompt = self.encode(one.messages, receipts) if one.text is None else self._encode(one.text, receipts)
+            prompts.append(self._truncated(prompt, options))
+            media += [tensors for tensors, _ in prepared]
+        return self._collated(prompts, media, options)
+
+    def _encode(self, text: RenderedText, receipts: Sequence[MediaReceipt]) -> EncodedPrompt:
+        self.check_length(len(text))
+        pieces = with_modalities(text.pieces, [receipt.modality for receipt in receipts])
+        if any(getattr(piece, "generated", False) for piece in pieces):
+            ids, generated = encode_marked(pieces, self.tokenizer, text.template)
+        else:
+            ids, generated = encode_pieces(pieces, self.tokenizer, text.template), []
+        prompt = SlotPrompt(tuple(ids), generated=tuple(generated))
+        return prompt.expand([receipt.tokens for receipt in receipts], self.config.placeholder_ids)
+
+    def _truncated(self, prompt: EncodedPrompt, options: CallOptions) -> EncodedPrompt:
+        """The prompt cut to `max_length`, on the tokenizer's side."""
+        most = options.max_length or self.config.max_positions
+        ids = prompt.input_ids
+        if not options.truncates or len(ids) <= most:
+            return prompt
+        keep = slice(len(ids) - most, None) if self.tokenizer.truncation_side == "left" else slice(most)
+        kept = range(len(ids))[keep]
+        if any(span.start < kept.start or span.start + span.length > kept.stop for span in prompt.spans):
+            raise ContextOverflow(
+                f"the prompt has {len(ids):,} tokens; truncation to max_length={most:,} would cut its media. Raise "
+                "max_length, or use fewer frames"
+            )
+        spans = tuple(type(s)(s.modality, s.start - kept.start, s.length) for s in prompt.spans)
+        return EncodedPrompt(ids[keep], spans, prompt.notes, prompt.generated[keep])
+
+    def _collated(self, prompts: Sequence[EncodedPrompt], media: Sequence[Any], options: CallOptions) -> BatchFeature:
+        longest = max(len(prompt.input_ids) for prompt in prompts)
+        width = options.width(longest) if options.pads else longest
+        if options.return_tensors and not options.pads and any(len(p.input_ids) != longest for p in prompts):
+            raise UsageError("padding=False, but the prompts differ in length; expected padding=True for tensors")
+        batch = self.collate(prompts, media, options.padding_side or "left", width=width)
+        if options.return_mm_token_type_ids:
+            batch["mm_token_type_ids"] = torch.tensor(self.create_mm_token_type_ids(batch["input_ids"]))
+        if options.return_tensors == "pt":
+            return batch
+        own = batch["attention_mask"].bool()
+        for name in ("input_ids", "attention_mask", "assistant_masks", "mm_token_type_ids"):
+            if name in batch:
+                rows = zip(batch[name], own, strict=True)
+                batch[name] = [(row if options.pads else row[mine]).tolist() for row, mine in rows]
+        return batch
+
+    def _with_image_settings(self, changes: Mapping[str, Any]) -> "TransformersCalls":
+        """This processor, with changes to its image settings for one call."""
+        if not changes:
+            return self
+        if self.pixels is None:
+            raise UsageError(f"{', '.join(changes)}: this model has no vision encoder")
+        try:
+            changed = self.pixels.changed(changes)
+        except ValueError as error:  # ConfigError, of a file's settings
+            raise UsageError(str(error)) from error
+        if changed.output_size != self.pixels.output_size:
+            height, width = self.pixels.output_size
+            raise UsageError(f"images of {changed.output_size}; the vision encoder takes ({height}, {width}) only")
+        worker = copy.copy(self)
+        worker.pixels = changed
+        return worker
+
+    # ── the rest of the interface ──────────────────────────────────────────────────────────────────────────────
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        """Token ids as text, without control tokens."""
+        return self.tokenizer.decode(*args, **{"skip_special_tokens": True, **kwargs})
+
+    def post_process_image_text_to_text(
+        self, generated_outputs: Any, skip_special_tokens: bool = True, **kwargs: Any
+    ) -> list[str]:
+        """The text of each row of ids."""
+        texts: list[str] = self.tokenizer.batch_decode(
+            generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs
+        )
+        return texts
+
+    @property
+    def chat_template(self) -> Any:
+        """The tokenizer's: setting it here sets it there."""
+        return self.tokenizer.chat_template
+
+    @chat_template.setter
+    def chat_template(self, template: Any) -> None:
+        self.tokenizer.chat_template = template
+
+    @property
+    def image_token(self) -> str:
+        """The tag of an image in rendered text."""
+        return "<image>"
+
+    @property
+    def video_token(self) -> str:
+        """The tag of a video in rendered text."""
+        return "<video>"
+
+    @property
+    def audio_token(self) -> str:
+        """The tag of audio in rendered text."""
+        return "<audio>"
+
+    @property
+    def image_token_id(self) -> int:
+        """The placeholder of an image's tokens."""
+        return int(self.config.placeholder_ids["image"])
+
+    @property
+    def video_token_id(self) -> int:
+        """The placeholder of a video's tokens."""
+        return int(self.config.placeholder_ids["video"])
+
+    @property
+    def audio_token_id(self) -> int:
+        """The placeholder of audio tokens."""
+        return int(self.config.placeholder_ids["audio"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its settings: configuration and image settings; the tokenizer has files of its own."""
+        return {
+            "processor_class": type(self).__name__,
+            "config": json.loads(self.config.to_json_string()),
+            "pixels": None if self.pixels is None else self.pixels.to_dict(),
+        }
