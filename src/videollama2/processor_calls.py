@@ -26,7 +26,7 @@ from .protocols import protocol as named_protocol
 from .receipt import MediaReceipt
 from .text.conversations import Media, PartDefaults, PromptInput, normalised, prompt_inputs, with_slots
 from .text.prompts import EncodedPrompt, Message, SlotPrompt, parse_messages, render_turns
-from .text.rendering import RenderedText, chat_template, template_variables, with_modalities
+from .text.rendering import RenderedText, chat_template, slots_of_kinds, template_variables
 from .text.tokenization import encode_marked, encode_pieces
 
 logger = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class TransformersCalls(ProcessorMixin):
 
     def _encode(self, text: RenderedText, receipts: Sequence[MediaReceipt]) -> EncodedPrompt:
         self.check_length(len(text))
-        pieces = with_modalities(text.pieces, [receipt.modality for receipt in receipts])
+        pieces = slots_of_kinds(text.pieces, [receipt.modality for receipt in receipts])
         if any(getattr(piece, "generated", False) for piece in pieces):
             ids, generated = encode_marked(pieces, self.tokenizer, text.template)
         else:

@@ -186,7 +186,7 @@ def parse_messages(messages: Sequence[Message]) -> list[Turn]:
 
 def with_modalities(turns: Sequence[Turn], modalities: Sequence[Modality]) -> list[Turn]:
     """The turns with the k-th slot set to the modality that the k-th media item turned out to have."""
-    found = iter(rendering.with_modalities([part for turn in turns for part in turn.parts], modalities))
+    found = iter(rendering.slots_of_kinds([part for turn in turns for part in turn.parts], modalities))
     return [replace(turn, parts=tuple(next(found) for _ in turn.parts)) for turn in turns]
 
 

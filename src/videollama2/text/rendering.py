@@ -137,7 +137,7 @@ def _pieces(text: str) -> tuple[Piece, ...]:
     return text.pieces if isinstance(text, RenderedText) else (Segment(text, trusted=False),)
 
 
-def with_modalities(pieces: Sequence[Any], modalities: Sequence[Modality]) -> list[Any]:
+def slots_of_kinds(pieces: Sequence[Any], modalities: Sequence[Modality]) -> list[Any]:
     """The pieces with the k-th slot set to the modality that the k-th media item turned out to have."""
     found = iter(modalities)
     return [Slot(next(found, piece.modality)) if isinstance(piece, Slot) else piece for piece in pieces]
