@@ -1,7 +1,7 @@
 """What a worker gives up before it sees a file, and how much memory and CPU time each task may use.
 
 A decoder that a hostile file takes over then runs in a process that can read files and reply, until its time is up; it
-can't reach the network, start or signal other processes, or write, move and delete files.
+can't reach the network, start, signal or slow down other processes, or write, move, delete and lock files.
 
 That takes Linux: a seccomp filter (x86-64, ARM64; kernel ≥ 3.17), and an empty network namespace where the kernel
 grants one. Elsewhere only the limits on time and memory hold: serve untrusted clients from Linux, as a user that can
@@ -18,7 +18,7 @@ import platform
 import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,43 +37,78 @@ _MAX_OPEN_FILES = 256
 
 
 @dataclass(frozen=True)
-class _Calls:
-    """System call numbers. `refused`: with any arguments; `opens`: number → index of the flags argument."""
+class _Machine:
+    """One kind of machine: its name in audit.h, and its column of the tables below."""
 
-    machine: int
-    refused: tuple[int, ...]
-    signals: tuple[int, ...]
-    opens: tuple[tuple[int, int], ...]
-    clone: int
-    seccomp: int
-    absent: tuple[int, ...] = (435, 437)  # clone3, openat2: a filter can't see their arguments; callers fall back
+    audit: int
+    column: int
 
+
+_MACHINES: Final = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00000B7, 1)}
 
 # fmt: off
-_CALLS: Final = {
-    "x86_64": _Calls(
-        machine=0xC000003E,
-        refused=(
-            41, 42, 49, 50,  # socket, connect, bind, listen
-            57, 58, 59, 322,  # fork, vfork, execve, execveat
-            101, 200, 310, 311, 424, 434, 438,  # ptrace, tkill, process_vm_*, pidfd_*
-            85, 87, 263, 82, 264, 316, 83, 258, 84, 76, 86, 265, 88, 266,  # creat, unlink*, rename*, mkdir*, …
-            90, 91, 268, 452, 92, 93, 94, 260, 133, 259, 188, 189, 190,  # chmod*, chown*, mknod*, setxattr*
-            165, 166, 155, 161, 272, 308,  # mount, umount2, pivot_root, chroot, unshare, setns
-            248, 249, 250, 298, 321, 323, 425, 426, 427, 175, 313,  # keys, perf, bpf, userfaultfd, io_uring, modules
-        ),
-        signals=(62, 234), opens=((2, 1), (257, 2)), clone=56, seccomp=317,
-    ),
-    "aarch64": _Calls(
-        machine=0xC00000B7,
-        refused=(
-            198, 203, 200, 201, 221, 281, 117, 130, 270, 271, 424, 434, 438,
-            35, 38, 276, 34, 45, 37, 36, 52, 53, 452, 54, 55, 33, 5, 6, 7,
-            40, 39, 41, 51, 97, 268, 217, 218, 219, 241, 280, 282, 425, 426, 427, 105, 273,
-        ),
-        signals=(129, 131), opens=((56, 2),), clone=220, seccomp=277,
-    ),
+# System call → its number on x86-64 and on ARM64; None where the machine has no such call.
+_Numbers = dict[str, tuple[int | None, int | None]]
+_REFUSED: Final[_Numbers] = {
+    # sockets: a socket pair could send to any named socket
+    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
+    # processes
+    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "process_madvise": (440, 440),
+    "process_mrelease": (448, 448), "kcmp": (312, 272), "setpgid": (109, 154), "setsid": (112, 157),
+    # signals
+    "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424),
+    # how other processes are scheduled, and where their memory is
+    "setpriority": (141, 140), "ioprio_set": (251, 30), "migrate_pages": (256, 238), "move_pages": (279, 239),
+    # files and folders
+    "creat": (85, None), "truncate": (76, 45), "unlink": (87, None), "unlinkat": (263, 35), "rmdir": (84, None),
+    "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34),
+    "link": (86, None), "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36), "mknod": (133, None),
+    "mknodat": (259, 33),
+    # their modes, owners, times, attributes and locks
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
+    "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
+    "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "flock": (73, 32),
+    # ways to open a file past the rule for open, or to hold up those who open it
+    "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "fanotify_mark": (301, 263),
+    # memory and messages shared with other processes
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semtimedop": (220, 192), "semctl": (66, 191), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+    "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    # the machine
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
+    "setns": (308, 268), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
+    "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
+    "swapon": (167, 224), "swapoff": (168, 225), "quotactl": (179, 60), "quotactl_fd": (443, 443), "acct": (163, 89),
+    "vhangup": (153, 58), "syslog": (103, 116), "reboot": (169, 142), "sethostname": (170, 161),
+    "setdomainname": (171, 162), "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266), "iopl": (172, None), "ioperm": (173, None), "init_module": (175, 105),
+    "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    # large parts of the kernel that decoding never enters
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "perf_event_open": (298, 241),
+    "bpf": (321, 280), "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
 }
+# A filter can't see the arguments of these, which are behind pointers; callers fall back to clone and openat.
+_ABSENT: Final[_Numbers] = {"clone3": (435, 435), "openat2": (437, 437)}
+_FIRST_UNKNOWN = 463  # calls that are newer than this table (after mseal) are absent, too
+# Only to this process: abort() signals itself.
+_TO_SELF: Final[_Numbers] = {"kill": (62, 129), "tgkill": (234, 131)}
+# Only on this process, which 0 also stands for: limit_resources sets its own limits.
+_ON_SELF: Final[_Numbers] = {
+    "prlimit64": (302, 261), "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122), "sched_setattr": (314, 274),
+}
+_OPEN: Final[_Numbers] = {"open": (2, None), "openat": (257, 56)}  # only for reading
+_CLONE: Final[_Numbers] = {"clone": (56, 220)}  # only threads
+_FCNTL: Final[_Numbers] = {"fcntl": (72, 25)}  # others lock files, or name a process that input then signals
+_FCNTL_COMMANDS: Final = (0, 1, 2, 3, 4, 1030, 1032)  # F_DUPFD, F_[GS]ETFD, F_[GS]ETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ
+_IOCTL: Final[_Numbers] = {"ioctl": (16, 29)}  # others type into the user's terminal, or set a file's attributes
+_IOCTL_COMMANDS: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), window size, FIO*
+_SECCOMP: Final[_Numbers] = {"seccomp": (317, 277)}
 # fmt: on
 
 
@@ -91,8 +126,8 @@ def confine() -> tuple[str, ...]:
     namespaces = _NEW_NET if os.geteuid() == 0 else _NEW_NET | _NEW_USER
     if _threads() == 1 and libc.unshare(ctypes.c_int(namespaces)) == 0:
         confinement.append("network")
-    calls = _CALLS.get(platform.machine())
-    if calls is not None and _install_filter(libc, calls):
+    machine = _MACHINES.get(platform.machine())
+    if machine is not None and _install_filter(libc, machine):
         confinement.append("calls")
     return tuple(confinement)
 
@@ -153,32 +188,55 @@ def _threads() -> int:
     return 0
 
 
-def _install_filter(libc: ctypes.CDLL, calls: _Calls) -> bool:
-    program = _program(calls, os.getpid())
+def _install_filter(libc: ctypes.CDLL, machine: _Machine) -> bool:
+    program = _program(machine, os.getpid())
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, and a pointer to them
     header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
         return False
-    status: int = libc.syscall(ctypes.c_long(calls.seccomp), _SET_FILTER, _ALL_THREADS, header)
+    (seccomp,) = _numbers(_SECCOMP, machine)
+    status: int = libc.syscall(ctypes.c_long(seccomp), _SET_FILTER, _ALL_THREADS, header)
     return status == 0
 
 
-def _program(calls: _Calls, process: int) -> bytes:
+def _numbers(calls: _Numbers, machine: _Machine) -> list[int]:
+    """The calls' numbers on a machine."""
+    return [number for pair in calls.values() if (number := pair[machine.column]) is not None]
+
+
+def _program(machine: _Machine, process: int) -> bytes:
     """The filter. Each rule either ends the program or falls through to the next."""
-    out = [_step(_LOAD, _MACHINE), _step(_EQUAL, calls.machine, 1, 0), _step(_RETURN, _KILL)]
+    out = [_step(_LOAD, _MACHINE), _step(_EQUAL, machine.audit, 1, 0), _step(_RETURN, _KILL)]
     out += [_step(_LOAD, _NUMBER), _step(_AT_LEAST, _OTHER_TABLE, 0, 1), _refuse()]
-    for number in calls.refused:
+    out += [_step(_AT_LEAST, _FIRST_UNKNOWN, 0, 1), _refuse(_NO_SUCH_CALL)]
+    for number in _numbers(_REFUSED, machine):
         out += [_step(_EQUAL, number, 0, 1), _refuse()]
-    for number in calls.absent:
+    for number in _numbers(_ABSENT, machine):
         out += [_step(_EQUAL, number, 0, 1), _refuse(_NO_SUCH_CALL)]
-    # clone may only make threads (CLONE_THREAD); a signal may only go to this process (abort)
-    out += [_step(_EQUAL, calls.clone, 0, 4), _argument(0), _step(_ANY_BIT, _THREAD, 0, 1), _allow(), _refuse()]
-    for number in calls.signals:
-        out += [_step(_EQUAL, number, 0, 4), _argument(0), _step(_EQUAL, process, 0, 1), _allow(), _refuse()]
-    for number, flags in calls.opens:
+    for number in _numbers(_CLONE, machine):
+        out += [_step(_EQUAL, number, 0, 4), _argument(0), _step(_ANY_BIT, _THREAD, 0, 1), _allow(), _refuse()]
+    for number in _numbers(_OPEN, machine):
+        flags = 2 if number == _OPEN["openat"][machine.column] else 1
         out += [_step(_EQUAL, number, 0, 4), _argument(flags), _step(_ANY_BIT, _WRITING, 0, 1), _refuse(), _allow()]
+    for calls, argument, allowed in (
+        (_TO_SELF, 0, (process,)),
+        (_ON_SELF, 0, (0, process)),
+        (_FCNTL, 1, _FCNTL_COMMANDS),
+        (_IOCTL, 1, _IOCTL_COMMANDS),
+    ):
+        for number in _numbers(calls, machine):
+            out += _allow_values(number, argument, allowed)
     return b"".join([*out, _allow()])
+
+
+def _allow_values(number: int, argument: int, values: Sequence[int]) -> list[bytes]:
+    """A call whose argument may only have these values."""
+    rule = [_argument(argument)]
+    for value in values:
+        rule += [_step(_EQUAL, value, 0, 1), _allow()]
+    rule.append(_refuse())
+    return [_step(_EQUAL, number, 0, len(rule)), *rule]
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
