@@ -9,7 +9,10 @@
 `VideoLlama2Config.from_pretrained(folder)` reads our own config.json and the original's (weights/original/).
 """
 
+import difflib
 import json
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +23,9 @@ from .audio import audio_encoder_class
 from .beats import BeatsConfig
 from .errors import ConfigError, nearest
 from .stc import connector_settings
+from .weights.hub import HubOptions, find_folder, refuse_unknown
+
+logger = logging.getLogger(__name__)
 
 # transformers' language models, by model_type, that fit as they are: a trunk of `embed_tokens`, `layers` and `norm`
 # under a linear head. Another one is a row here and passes tests/test_language_models.py.
@@ -39,6 +45,18 @@ LIBRARY_KEYS = frozenset(
     "add_cross_attention tie_encoder_decoder chunk_size_feed_forward bos_token_id eos_token_id pad_token_id "
     "sep_token_id decoder_start_token_id tokenizer_class prefix id2label label2id num_labels".split()
 )
+
+
+_OF_TEXT = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+
+
+def _of_text(name: str) -> property:
+    """A setting of the language model, read and written through the whole model's configuration."""
+    return property(
+        lambda config: getattr(config.text_config, name),
+        lambda config, value: setattr(config.text_config, name, value),
+        doc=f"The language model's {name}.",
+    )
 
 
 class VideoLlama2Config(PreTrainedConfig):
@@ -102,6 +120,12 @@ class VideoLlama2Config(PreTrainedConfig):
         if not isinstance(self.num_frames, int) or self.num_frames < 1:
             raise ConfigError(f"num_frames is {self.num_frames!r}; expected a whole number, at least 1")
 
+    # transformers and PEFT look for these on the whole model's configuration
+    vocab_size = _of_text("vocab_size")
+    hidden_size = _of_text("hidden_size")
+    num_hidden_layers = _of_text("num_hidden_layers")
+    num_attention_heads = _of_text("num_attention_heads")
+
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The language model's configuration, which generation and caches use."""
         return self.text_config
@@ -122,12 +146,36 @@ class VideoLlama2Config(PreTrainedConfig):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As transformers', with an original's translated into ours; `ignored_keys` are dropped unread."""
         ignored = kwargs.pop("ignored_keys", ())
-        local = Path(pretrained_model_name_or_path) / "config.json"
-        if local.is_file():
-            read_json(local)  # its error names the file and the place
-        values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        options = HubOptions.take(kwargs)
+        place = Path(pretrained_model_name_or_path)
+        if not place.is_file():
+            place = find_folder(place, options, weights=False)
+            if (place / "config.json").is_file():
+                read_json(place / "config.json")  # its error names the file and the place
+        values, unused = super().get_config_dict(place, **kwargs)
         values = {k: v for k, v in values.items() if k not in ignored}
-        return _translated(values, Path(pretrained_model_name_or_path)), unused
+        return _translated(values, place), unused
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The configuration in a folder, a JSON file or a hub repository, with settings among `kwargs` in place of its
+        own; those of a part are merged into it (`text_config={"vocab_size": 99}`).
+
+        Args:
+            kwargs: as transformers'; with `return_unused_kwargs`, (config, those that nothing read).
+
+        Raises:
+            CheckpointNotFound: no such folder, file or repository.
+            ConfigError: an unknown key, or an impossible value.
+            UnknownArgument: an argument that nothing reads.
+        """
+        wants_unused = kwargs.pop("return_unused_kwargs", False)
+        config, unused = super().from_pretrained(pretrained_model_name_or_path, return_unused_kwargs=True, **kwargs)
+        if wants_unused:
+            return config, unused
+        unused = set(unused) - {"_from_auto", "_from_pipeline", "trust_remote_code"}
+        refuse_unknown(unused, VideoLlama2Config.__dataclass_fields__, "VideoLlama2Config.from_pretrained")
+        return config
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -147,8 +195,13 @@ class VideoLlama2Config(PreTrainedConfig):
                 f"config.json describes a model of type {found!r}; expected {VideoLlama2Config.model_type!r} with a "
                 f"text_config, or an original's ({', '.join(LANGUAGE_MODELS)})"
             )
-        known = set(VideoLlama2Config.__dataclass_fields__) | LIBRARY_KEYS | set(cls.sub_configs)
-        refuse_unknown_keys(config_dict, known, "config.json")
+        fields = VideoLlama2Config.__dataclass_fields__
+        config_dict = _merged(config_dict, {key: kwargs.pop(key) for key in list(kwargs) if key in _own_fields()})
+        unknown = set(config_dict) - set(fields) - LIBRARY_KEYS - {"quantization_config"}
+        mistyped = {k for k in unknown if k in _OF_TEXT or difflib.get_close_matches(k, _own_fields(), cutoff=0.8)}
+        refuse_unknown_keys(mistyped, set(fields), "config.json")
+        if unknown:  # of another version of transformers; our own format has none
+            logger.warning("config.json has keys that nothing reads: %s", ", ".join(sorted(unknown)))
         # called on the class itself, not on an alias of the original, so that every model has one configuration type
         return super(VideoLlama2Config, VideoLlama2Config).from_dict(config_dict, **kwargs)
 
@@ -160,6 +213,22 @@ def _translated(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     from .weights.original.configuration import LANGUAGE_MODELS, translate_original
 
     return translate_original(values, folder) if values["model_type"] in LANGUAGE_MODELS else values
+
+
+def _own_fields() -> list[str]:
+    return [
+        name for name in VideoLlama2Config.__dataclass_fields__ if name not in PreTrainedConfig.__dataclass_fields__
+    ]
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's values with changes; those of a part are merged into it, unless it becomes another type."""
+    merged = dict(values)
+    for key, change in changes.items():
+        new, old = (v.to_dict() if isinstance(v, PreTrainedConfig) else v for v in (change, values.get(key)))
+        both = isinstance(new, dict) and isinstance(old, dict)
+        merged[key] = {**old, **new} if both and new.get("model_type") in (None, old.get("model_type")) else new
+    return merged
 
 
 def _sub_config(value: Any, name: str) -> Any:
@@ -176,7 +245,7 @@ def _sub_config(value: Any, name: str) -> Any:
         raise ConfigError(f"{name} ({model_type!r}) is not valid: {reason}") from error
 
 
-def refuse_unknown_keys(values: dict[str, Any], known: set[str] | frozenset[str], where: str) -> None:
+def refuse_unknown_keys(values: Iterable[str], known: set[str] | frozenset[str], where: str) -> None:
     """Raise ConfigError for keys outside `known`, each with the nearest known one."""
     unknown = sorted(set(values) - known)
     if not unknown:

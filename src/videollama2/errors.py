@@ -100,7 +100,7 @@ class ConfigError(WeightsError):
     """A configuration has an unknown key or an invalid value."""
 
 
-class TensorMismatch(WeightsError):
+class TensorMismatch(WeightsError, RuntimeError):
     """Missing, unexpected or misshapen tensors."""
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
 from .weights import stages
+from .weights.hub import DEFAULTS, HubOptions
 from .weights.locate import DEFAULT_MODEL, locate
 
 logger = logging.getLogger(__name__)
@@ -46,10 +48,12 @@ def load(
             about the time of two hundred tokens.
         isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
             error of that file. A WorkerPool of your own says how many, and what they may take.
-        kwargs: as transformers' from_pretrained (attn_implementation, quantization_config, device_map, …).
+        kwargs: as transformers' from_pretrained (revision, cache_dir, token, attn_implementation, quantization_config,
+            device_map, …), and settings of config.json (num_frames, …).
 
     Raises:
         CheckpointNotFound: no such model.
+        UnknownArgument: an argument that nothing reads.
         WeightsError: files that do not hold the model that they describe.
         MissingExtra: an argument needs a package that is not installed.
     """
@@ -57,15 +61,20 @@ def load(
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
         fp16_weights = kwargs.pop("pack")
     placement = choose(device, dtype)
-    folder, name = locate(model, base)
+    options = HubOptions.take(kwargs)
+    folder, name = locate(model, base, options)
+    options = replace(options.for_another(), variant=options.variant)  # what is left to fetch: the base of a stage
     placed = "device_map" in kwargs
     if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # straight there, not by way of CPU
         kwargs["device_map"], placed = {"": str(placement.device)}, True
-    network, tokenizer_folder = load_network(folder, None if name == DEFAULT_MODEL else base, placement.dtype, **kwargs)
-    if not placed:
+    stage_base = None if name == DEFAULT_MODEL else base
+    network, tokenizer_folder = load_network(folder, stage_base, placement.dtype, options, **kwargs)
+    if not placed and not getattr(network, "is_quantized", False):  # which transformers placed, and does not move
         network.to(placement.device)
     if fp16_weights:
         logger.info("%d linear layers store their weights in float16", fp16_linear.convert_linears(network))
+    if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
+        folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
     media = WorkerPool() if isolate is True else isolate
     opener = media.open_clip if media else open_clip
@@ -73,7 +82,11 @@ def load(
 
 
 def load_network(
-    folder: Path, base: str | Path | None, dtype: Any, **kwargs: Any
+    folder: Path,
+    base: str | Path | None,
+    dtype: Any,
+    options: HubOptions = DEFAULTS,
+    **kwargs: Any,
 ) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
     """The model of a folder of any kind, and the folder whose tokenizer it uses.
 
@@ -81,9 +94,10 @@ def load_network(
         WeightsError, MissingExtra: as `load`.
     """
     try:
-        network = stages.load(folder, base, dtype=dtype, **kwargs)
+        network = stages.load(folder, base, dtype=dtype, options=options, **kwargs)
     except VideoLlama2Error:
         raise
     except ImportError as error:  # of a package that an argument needs: flash attention, a quantisation
         raise MissingExtra(f"{error} Install that package, or drop the argument that needs it") from error
-    return network, folder if stages.kind(folder) == "complete" else stages.tokenizer_folder(folder, base)
+    complete = stages.kind(folder, options.variant) == "complete"
+    return network, folder if complete else stages.tokenizer_folder(folder, base, options)

@@ -52,19 +52,24 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
         """A model from a folder or hub id, in our layout or the original's, with every tensor accounted for.
 
         Args:
-            pretrained_model_name_or_path: a checkpoint folder, or a hub id.
+            pretrained_model_name_or_path: a checkpoint folder, a training stage's or an adapter's, or a hub id; None:
+                `config` and `state_dict` are given.
             config: replaces the folder's own.
-            kwargs: as transformers' (dtype, device_map, attn_implementation, quantization_config, …).
+            kwargs: as transformers' (dtype, device_map, revision, attn_implementation, quantization_config, …), and
+                settings of config.json (`num_frames=6`).
+
+        Returns:
+            The model; with `output_loading_info`, (model, report). Then missing and unexpected tensors are in the
+            report and in a warning instead of an error, except in the original's layout.
 
         Raises:
             CheckpointNotFound: no such folder, or one without safetensors.
             TensorMismatch: tensors are missing, unexpected or misshapen; nothing is initialised in their place.
+            UnknownArgument: an argument that nothing reads.
         """
-        from .weights.files import find_folder
-        from .weights.strict import load_strictly  # weights know this class, not the reverse
+        from .weights.pretrained import from_pretrained  # weights know this class, not the reverse
 
-        config = args[0] if args else kwargs.pop("config", None)
-        return load_strictly(cls, find_folder(pretrained_model_name_or_path), config, **kwargs)
+        return from_pretrained(cls, pretrained_model_name_or_path, args, kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Readouts and projectors N(0, initializer_range), convolutions as torch does it (spec §1.4.2)."""

@@ -21,6 +21,7 @@ from transformers import BatchFeature
 
 from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
+from .weights.hub import HubOptions, find_folder, refuse_unknown
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
 from .modeling import MEDIA_INPUTS
@@ -38,7 +39,16 @@ from .text.prompts import (
 )
 from .text.tokenization import load_tokenizer
 
-_HUB = ("revision", "subfolder", "cache_dir", "token", "local_files_only", "force_download", "proxies")
+# What from_pretrained passes to the tokenizer, and what Auto classes and pipelines add for themselves.
+_OF_TOKENIZER = frozenset(
+    "padding_side truncation_side chat_template model_max_length bos_token eos_token unk_token sep_token pad_token "
+    "cls_token mask_token extra_special_tokens additional_special_tokens add_bos_token add_eos_token add_prefix_space "
+    "clean_up_tokenization_spaces split_special_tokens legacy".split()
+)
+_OF_AUTO_CLASSES = frozenset(
+    "trust_remote_code use_fast backend dtype torch_dtype device_map code_revision adapter_kwargs _from_auto "
+    "_from_pipeline _commit_hash".split()
+)
 MOST_CHARACTERS_PER_TOKEN = 100  # average over a text; 4 is usual
 
 
@@ -81,23 +91,26 @@ class VideoLlama2Processor(TransformersCalls):
         """From a checkpoint folder or hub id, in our layout or the original's.
 
         Args:
-            kwargs: `config`, `tokenizer_folder`, `chat_template`; transformers' hub arguments (revision, subfolder,
-                cache_dir, …); all others go to the tokenizer.
+            config: replaces the folder's own.
+            tokenizer_folder: with the tokenizer, if the folder has none.
+            kwargs: the hub's (revision, cache_dir, …), the tokenizer's (padding_side, chat_template, …), and settings of
+                config.json (num_frames, protocol, …).
 
         Raises:
             CheckpointNotFound: no folder, or no tokenizer in it.
             ConfigError: an invalid configuration.
+            UnknownArgument: an argument that nothing reads.
         """
-        from .weights.files import find_folder
-
-        hub = {name: value for name in _HUB if (value := kwargs.pop(name, None)) not in (None, False, "")}
-        for name in ("_from_auto", "_from_pipeline", "trust_remote_code", "use_fast", "dtype", "torch_dtype"):
-            kwargs.pop(name, None)  # of the Auto classes and pipelines; none changes a processor
-        config, template = kwargs.pop("config", None), kwargs.pop("chat_template", None)
-        tokenizer_folder = kwargs.pop("tokenizer_folder", None)
-        folder = find_folder(pretrained_model_name_or_path, **hub)
-        config = config or VideoLlama2Config.from_pretrained(folder)
-        tokenizer = load_tokenizer(tokenizer_folder or folder, **kwargs)
+        folder = find_folder(pretrained_model_name_or_path, HubOptions.take(kwargs), weights=False)
+        config, tokenizer_folder = kwargs.pop("config", None), kwargs.pop("tokenizer_folder", None)
+        of_tokenizer = {name: kwargs.pop(name) for name in _OF_TOKENIZER if name in kwargs}
+        kwargs = {name: value for name, value in kwargs.items() if name not in _OF_AUTO_CLASSES}
+        if config is None:
+            config, kwargs = VideoLlama2Config.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
+        known = {*_OF_TOKENIZER, *VideoLlama2Config.__dataclass_fields__}
+        refuse_unknown(kwargs, known, f"{cls.__name__}.from_pretrained")
+        template = of_tokenizer.pop("chat_template", None)
+        tokenizer = load_tokenizer(tokenizer_folder or folder, **of_tokenizer)
         if template is not None:
             tokenizer.chat_template = template
         return cls(tokenizer, config, find_pixels(folder, config))

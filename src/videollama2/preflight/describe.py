@@ -6,7 +6,7 @@ from pathlib import Path
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, WeightsError
 from ..weights import catalog, stages
-from ..weights.files import find_folder
+from ..weights.hub import find_folder
 from ..weights.locate import DEFAULT_MODEL, hub_id
 from ..weights.nano import SHIPPED, built_folder
 

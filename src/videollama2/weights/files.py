@@ -27,67 +27,54 @@ class TensorInfo:
     dtype: str
 
 
-def find_folder(name: str | Path, *, fetch: bool = True) -> Path:
-    """The local folder of a checkpoint: a path, or a hub id whose files are in the local cache or can be fetched.
+def has_weights(folder: Path, variant: str | None = None) -> bool:
+    """Whether the folder holds a complete model's safetensors."""
+    return any((folder / _of_variant(name, variant)).is_file() for name in (SINGLE, INDEX))
 
-    Only configuration, tokenizer and safetensors files are fetched, never code and never pickles.
+
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The safetensors files of a complete model in `folder`, the index's shards or the single file.
 
     Args:
-        fetch: whether files that are not in the local cache may be downloaded.
-
-    Raises:
-        CheckpointNotFound: neither a folder nor available from the hub.
-    """
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    if folder.is_file():
-        raise CheckpointNotFound(f"{folder} is a file; expected a checkpoint folder with a config.json")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja"]
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=patterns, local_files_only=not fetch))
-    except (OSError, HFValidationError, ValueError) as error:
-        if not fetch:
-            raise CheckpointNotFound(f"{str(name)!r} is neither a local folder nor in the hub cache") from None
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointNotFound(
-            f"no checkpoint {str(name)!r}: not a local folder, not in the hub cache, and the download failed "
-            f"({reason}). Give a folder, or run `videollama2 info` for the built-in names"
-        ) from None
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a complete model in `folder`, the index's shards or the single file.
+        variant: in the files' names, as in `model.fp16.safetensors`.
 
     Raises:
         CheckpointNotFound: no safetensors (for a folder of pickles, with how to convert it).
         TensorMismatch: the index names a file that is missing or lies outside the folder.
     """
-    if (folder / INDEX).is_file():
+    single, index_name = _of_variant(SINGLE, variant), _of_variant(INDEX, variant)
+    if (folder / index_name).is_file():
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            index = json.loads((folder / index_name).read_text(encoding="utf-8"))
             shards = sorted(set(index["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TensorMismatch(f"{folder / INDEX} is not a safetensors index: {error!r}") from None
+            raise TensorMismatch(f"{folder / index_name} is not a safetensors index: {error!r}") from None
         for shard in shards:
             # a name with a separator would read tensors from elsewhere on the disk
             if not isinstance(shard, str) or Path(shard).name != shard:
-                raise TensorMismatch(f"{folder / INDEX} names {shard!r}, which is not a file beside it")
+                raise TensorMismatch(f"{folder / index_name} names {shard!r}, which is not a file beside it")
             if not (folder / shard).is_file():
-                raise TensorMismatch(f"{folder / INDEX} names {shard!r}, which is missing; fetch the checkpoint again")
+                raise TensorMismatch(
+                    f"{folder / index_name} names {shard!r}, which is missing; fetch the checkpoint again"
+                )
         return [folder / shard for shard in shards]
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
+    if (folder / single).is_file():
+        return [folder / single]
     pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
     if pickles:
         raise CheckpointNotFound(
             f"{folder} has no safetensors, only pickles ({', '.join(pickles[:3])}), which are never read at run time; "
             f"run `videollama2 convert {folder} DST` once and load DST"
         )
-    raise CheckpointNotFound(f"{folder} has neither {SINGLE} nor {INDEX}; expected a checkpoint folder")
+    raise CheckpointNotFound(f"{folder} has neither {single} nor {index_name}; expected a checkpoint folder")
+
+
+def _of_variant(name: str, variant: str | None) -> str:
+    """`model.safetensors` → `model.fp16.safetensors`; the variant stands before the last ending."""
+    if variant is None:
+        return name
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{variant}.{ending}"
 
 
 def refuse_pickles(folder: Path, names: Iterable[str]) -> None:

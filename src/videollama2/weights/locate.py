@@ -2,31 +2,37 @@
 
 from pathlib import Path
 
-from ..errors import CheckpointNotFound
+from ..errors import CheckpointNotFound, UsageError
 from . import catalog
-from .files import find_folder
+from .hub import DEFAULTS, HubOptions, find_folder
 from .nano import nano_folder
 
 DEFAULT_MODEL = "nano"
 
 
-def locate(model: str | Path, base: str | Path | None = None) -> tuple[Path, str]:
+def locate(model: str | Path, base: str | Path | None = None, options: HubOptions = DEFAULTS) -> tuple[Path, str]:
     """The folder of a model, fetched if need be, and the name that its receipts carry.
 
     Args:
         model: a folder, `nano`, a released name (`2.1-7b-av`), or a hub id.
         base: nano's base language model, if not the pinned one.
+        options: of a hub id.
 
     Raises:
         CheckpointNotFound: none of these, or it could not be fetched.
+        UsageError: a revision, subfolder or variant of nano, which has none.
     """
     path = Path(model)
     if path.exists():
-        return find_folder(path), path.resolve().name
+        return find_folder(path, options), path.resolve().name
     if str(model) == DEFAULT_MODEL:
+        if options.for_another() != options:
+            raise UsageError(f"{DEFAULT_MODEL} is built in: it has no revision, subfolder or variant")
+        if options != DEFAULTS and base is not None and not Path(base).exists():
+            base = find_folder(base, options)
         return nano_folder(base), DEFAULT_MODEL
     name = hub_id(model)
-    return find_folder(name), name
+    return find_folder(name, options), name
 
 
 def hub_id(model: str | Path) -> str:

@@ -9,16 +9,21 @@ bitsandbytes' 4-bit code for CPUs is wrong in three ways (found in 0.50; tests/w
 
 import copy
 import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import MissingExtra, UsageError
+from ..configuration import read_json
+from ..errors import ConfigError, MissingExtra, UsageError
 from ..phases import PARTS
 
 logger = logging.getLogger(__name__)
 
+_STORED = re.compile(r"(.+?)\.(?:weight\.absmax|SCB)$")
 BLOCK = 64  # weights of a row that share one scale in 4 bits
 # Quantising the others costs accuracy and saves little: the language model is nine tenths of every released checkpoint.
 # transformers matches names from the root on; a part's name alone would match none of its layers.
@@ -55,6 +60,77 @@ def quantisation_config(bits: int, dtype: Any = None) -> Any:
     )
 
 
+def with_default_skips(options: dict[str, Any]) -> dict[str, Any]:
+    """from_pretrained's options, with encoders, connector, projector and head kept if the caller named no modules.
+
+    Args:
+        options: with a `quantization_config` of any method, or without.
+    """
+    quantisation: Any = options.get("quantization_config")
+    if isinstance(quantisation, dict):
+        from transformers.quantizers.auto import AutoQuantizationConfig
+
+        quantisation = AutoQuantizationConfig.from_dict(dict(quantisation))
+    for name in ("llm_int8_skip_modules", "modules_to_not_convert"):
+        if getattr(quantisation, name, ()) is None:
+            quantisation = copy.deepcopy(quantisation)
+            setattr(quantisation, name, [*KEPT, *(part.removeprefix("model.") for part in KEPT)])  # the latter: a trunk
+    return options if quantisation is None else {**options, "quantization_config": quantisation}
+
+
+def quantised_layers(names: Iterable[str]) -> set[str]:
+    """The layers that bitsandbytes stored, by the tensors that it writes beside their weights."""
+    return {match[1] for name in names if (match := _STORED.match(name))}
+
+
+def with_stored_quantisation(cls: type[nn.Module], config: Any, folder: Path, names: list[str]) -> Any:
+    """The configuration, with a bitsandbytes quantisation if, and only if, the checkpoint's tensors have one.
+
+    Which layers are quantised is read off the tensors: a released layout names other modules than ours, and training
+    in 4 bits leaves its settings behind in the config.json of weights that are whole.
+
+    Args:
+        cls, config, folder: of the model.
+        names: of the checkpoint's tensors, under our names.
+
+    Raises:
+        ConfigError: quantised tensors, but no settings.
+        UsageError: on a CPU, 4-bit matrices that bitsandbytes would read as other numbers.
+    """
+    packed = quantised_layers(names)
+    stored = getattr(config, "quantization_config", None)
+    if not packed:
+        if stored is not None and _is_bitsandbytes(stored):
+            logger.warning("%s: config.json names a quantisation, but no tensor is quantised; ignored", folder)
+            config = copy.deepcopy(config)
+            del config.quantization_config
+        return config
+    file = folder / "config.json"
+    stored = stored or (read_json(file).get("quantization_config") if file.is_file() else None)
+    if stored is None:
+        raise ConfigError(f"{folder}: {len(packed)} layers are quantised, but config.json has no quantization_config")
+    values = dict(stored if isinstance(stored, dict) else stored.to_dict())
+    trunk = "model."  # which a trunk's names leave out
+    packed = {name.removeprefix(trunk) for name in packed}
+    with torch.device("meta"):
+        linear = {n: m for n, m in cls(config).named_modules() if isinstance(m, nn.Linear)}
+    values["llm_int8_skip_modules"] = sorted(n for n in linear if n.removeprefix(trunk) not in packed)
+    ragged = [n for n, m in linear.items() if n.removeprefix(trunk) in packed and m.in_features % BLOCK]
+    if values.get("load_in_4bit") and ragged and not torch.cuda.is_available():
+        raise UsageError(
+            f"{folder}: {len(ragged)} layers ({ragged[0]}, …) have 4-bit rows that are not whole blocks of {BLOCK}, "
+            "which bitsandbytes reads as other numbers on a CPU; load it on a GPU, or load the unquantised model"
+        )
+    config = copy.deepcopy(config)
+    config.quantization_config = values
+    return config
+
+
+def _is_bitsandbytes(stored: Any) -> bool:
+    values = stored if isinstance(stored, dict) else stored.to_dict()
+    return bool(values.get("load_in_4bit") or values.get("load_in_8bit"))
+
+
 def correct_on_cpu(cls: type[nn.Module], config: Any, options: dict[str, Any]) -> dict[str, Any]:
     """from_pretrained's options, with the matrices that 4 bits would corrupt on a CPU left unquantised.
 
@@ -62,6 +138,7 @@ def correct_on_cpu(cls: type[nn.Module], config: Any, options: dict[str, Any]) -
         cls, config: of the model.
         options: with a `quantization_config`, or without.
     """
+    options = with_default_skips(options)
     quantisation: Any = options.get("quantization_config")
     if not getattr(quantisation, "load_in_4bit", False) or not _on_cpu(options.get("device_map")):
         return options

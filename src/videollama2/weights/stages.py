@@ -24,19 +24,19 @@ from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
 from .encoders import audio_encoder_tensors, vision_encoder_tensors
 from .files import (
-    INDEX,
-    SINGLE,
     LazyTensor,
-    find_folder,
+    has_weights,
     on_disk,
     read_headers,
     refuse_pickles,
     weight_files,
 )
+from .hub import DEFAULTS, HubOptions, find_folder
 from .locate import locate
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name
 from .original.names import DERIVED_BUFFERS, is_original, our_name
+from .quantise import quantised_layers
 from .strict import assemble, equal_copies, quiet
 
 logger = logging.getLogger(__name__)
@@ -76,12 +76,12 @@ class Collected:
     folders: tuple[Path, ...]
 
 
-def kind(folder: str | Path) -> Kind:
-    """The kind of a checkpoint folder, by its files and config.json."""
+def kind(folder: str | Path, variant: str | None = None) -> Kind:
+    """The kind of a checkpoint folder, by its files and config.json; `variant`: in the weights' file names."""
     folder = Path(folder)
     if (folder / LORA_CONFIG).is_file():
         return "lora"
-    if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
+    if has_weights(folder, variant):
         return "complete"
     named = {p.stem for p in folder.iterdir() if p.suffix in (".safetensors", ".bin")} if folder.is_dir() else set()
     if named & set(STAGE_FILES):
@@ -98,6 +98,7 @@ def load(
     audio: str | Path | None = None,
     dtype: Any = "auto",
     ignored_keys: tuple[str, ...] = (),
+    options: HubOptions = DEFAULTS,
     **kwargs: Any,
 ) -> VideoLlama2ForConditionalGeneration:
     """A complete model from a folder of any kind; a pretrain or lora folder completes its base.
@@ -109,6 +110,7 @@ def load(
         audio: folder of an audio encoder, if neither `folder` nor the base has one.
         dtype: of the model; "auto": config.json's, or that of the base's tensors.
         ignored_keys: unknown keys of config.json to drop unread.
+        options: of hub ids; the revision is `folder`'s alone.
         kwargs: as for `from_pretrained`.
 
     Raises:
@@ -117,15 +119,15 @@ def load(
         TensorMismatch: a tensor is missing, unexpected or misshapen.
         UsageError: a complete model was given a base or an encoder.
     """
-    folder, _ = locate(folder)
-    if kind(folder) == "complete":
+    folder, _ = locate(folder, options=options)
+    if kind(folder, options.variant) == "complete":
         if any(given is not None for given in (base, vision, audio)):
             raise UsageError(f"{folder} is a complete model; it takes no base and no other encoder")
         whole: VideoLlama2ForConditionalGeneration = VideoLlama2ForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, ignored_keys=ignored_keys, **kwargs
+            folder, dtype=dtype, ignored_keys=ignored_keys, variant=options.variant, **kwargs
         )
         return whole.eval()
-    collected = collect(folder, base, vision=vision, audio=audio, ignored_keys=ignored_keys)
+    collected = collect(folder, base, vision=vision, audio=audio, ignored_keys=ignored_keys, options=options)
     return build(collected, dtype, kwargs)
 
 
@@ -141,16 +143,16 @@ def build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlam
     return model.eval()
 
 
-def tokenizer_folder(folder: str | Path, base: str | Path | None = None) -> Path:
+def tokenizer_folder(folder: str | Path, base: str | Path | None = None, options: HubOptions = DEFAULTS) -> Path:
     """The topmost of a stage's folders (itself, its base, …) that has a tokenizer.
 
     Raises:
         CheckpointNotFound: no tokenizer in any of them.
     """
-    folder, _ = locate(folder)
+    folder, _ = locate(folder, options=options)
     folders = [folder]
     while (found := kind(folders[-1])) != "complete":
-        folders.append(_base_folder(folders[-1], base if len(folders) == 1 else None, found))
+        folders.append(_base_folder(folders[-1], base if len(folders) == 1 else None, found, options))
     for candidate in folders:
         if any((candidate / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
             return candidate
@@ -205,14 +207,17 @@ def collect(
     vision: str | Path | None = None,
     audio: str | Path | None = None,
     ignored_keys: tuple[str, ...] = (),
+    options: HubOptions = DEFAULTS,
 ) -> Collected:
     """Every tensor of the model, located but not read. Arguments and errors as in `load`."""
     found = kind(folder)
     if found == "complete":
         return _complete(folder, ignored_keys)
     config = read_config(folder, ignored_keys) if (folder / "config.json").is_file() else None
-    below_folder = _base_folder(folder, base, found)
-    below = collect(below_folder, None, vision=vision, audio=audio, ignored_keys=ignored_keys)
+    below_folder = _base_folder(folder, base, found, options)
+    below = collect(
+        below_folder, None, vision=vision, audio=audio, ignored_keys=ignored_keys, options=options.for_another()
+    )
     config = config or below.config
     if config is None:
         raise ConfigError(f"{folder}: no config.json, and its base {below.folders[0]} is only a language model")
@@ -245,6 +250,8 @@ def read_part(folder: str | Path, part: str) -> dict[str, Tensor]:
 
 def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
     headers = read_headers(weight_files(folder))
+    if quantised_layers(headers):
+        raise UsageError(f"{folder} is quantised; a stage or an adapter is merged into whole weights only")
     equal_copies(headers)
     values = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
@@ -265,7 +272,7 @@ def named_base(folder: Path) -> str | None:
     return str(base) if base else None
 
 
-def _base_folder(folder: Path, base: str | Path | None, found: Kind) -> Path:
+def _base_folder(folder: Path, base: str | Path | None, found: Kind, options: HubOptions) -> Path:
     base = named_base(folder) if base is None else base
     if base is None:
         raise ConfigError(
@@ -273,7 +280,7 @@ def _base_folder(folder: Path, base: str | Path | None, found: Kind) -> Path:
             "give the base model's folder as base= (--base)"
         )
     try:
-        below, _ = locate(base)
+        below, _ = locate(base, options=options.for_another())
     except CheckpointNotFound as error:
         raise CheckpointNotFound(f"the base {str(base)!r} of {folder}: {error}") from None
     if below.resolve() == folder.resolve():

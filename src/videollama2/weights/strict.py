@@ -5,8 +5,9 @@ Both ways in end at transformers' own `from_pretrained`, whose report is turned 
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..configuration import VideoLlama2Config
-from ..errors import CheckpointNotFound, TensorMismatch, VideoLlama2Error
+from ..errors import TensorMismatch, VideoLlama2Error
 from ..modeling import VideoLlama2ForConditionalGeneration
 from .files import TensorInfo, read_headers, read_tensor, weight_files
-from .original.names import DERIVED_BUFFERS, key_mapping, our_name, shared_bias_copies
-from .quantise import correct_on_cpu, portable_kernels
+from .original.names import DERIVED_BUFFERS, our_name, shared_bias_copies
+from .original.names import key_mapping as original_mapping
+from .quantise import correct_on_cpu, portable_kernels, quantised_layers, with_stored_quantisation
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Differences:
         """As plain data."""
         return asdict(self)
 
-    def refuse(self, folder: Path) -> None:
+    def refuse(self, folder: Path | str) -> None:
         """Raise TensorMismatch that lists all of them, if any."""
         problems = []
         if self.missing:
@@ -69,9 +71,12 @@ class Differences:
 def load_strictly(
     cls: type[PreTrainedModel],
     folder: Path,
-    config: VideoLlama2Config | None,
+    config: VideoLlama2Config,
     *,
-    ignored_keys: tuple[str, ...] = (),
+    variant: str | None = None,
+    key_mapping: dict[str, str] | None = None,
+    ignore_mismatched_sizes: bool = False,
+    output_loading_info: bool = False,
     **kwargs: Any,
 ) -> Any:
     """`cls.from_pretrained` on a complete folder in our layout or the original's, and nothing left over.
@@ -79,29 +84,31 @@ def load_strictly(
     Args:
         cls: the model class.
         folder: with config.json and safetensors.
-        config: replaces the folder's own.
-        ignored_keys: unknown keys of config.json to drop unread.
+        variant: in the weights' file names.
+        key_mapping: regular expressions of tensor names and their replacements, applied before all else.
+        ignore_mismatched_sizes: initialise tensors of another shape, and warn of each.
+        output_loading_info: return (model, report); what is missing or unexpected is then reported, not refused, except
+            in the original's layout.
         kwargs: as transformers' from_pretrained (dtype, device_map, attn_implementation, quantization_config, …).
 
     Raises:
         TensorMismatch: tensors are missing, unexpected or of another shape; all are listed.
     """
-    headers = read_headers(weight_files(folder))
-    mapping = key_mapping(headers)
+    headers = read_headers(weight_files(folder, variant))
+    names = {name: renamed(name, key_mapping) for name in headers}
+    ours = original_mapping(names.values())
+    mapping = {**(key_mapping or {}), **ours}
     duplicates = equal_copies(headers)
-    if config is None:
-        if not (folder / "config.json").is_file():
-            raise CheckpointNotFound(f"{folder}: no config.json; expected a checkpoint folder")
-        config = VideoLlama2Config.from_pretrained(folder, ignored_keys=ignored_keys)
-    # transformers would first allocate what config.json claims
-    Differences([], [], _misshapen(cls, config, headers)).refuse(folder)
-    model, found = _from_pretrained(
-        cls, folder, config, mapping, key_mapping=mapping or None, use_safetensors=True, **kwargs
+    config = with_stored_quantisation(cls, config, folder, [our_name(name) for name in names.values()])
+    if not ignore_mismatched_sizes:  # transformers would first allocate what config.json claims
+        Differences([], [], _misshapen(cls, config, headers, names)).refuse(folder)
+    model, found, report = _from_pretrained(
+        cls, folder, config, mapping, key_mapping=mapping or None, use_safetensors=True, variant=variant, **kwargs
     )
     # the trunk alone (AutoModel) has no head
     duplicates |= set() if hasattr(model, "lm_head") else {"lm_head.weight"}
-    unexpected = [name for name in found.unexpected if name not in duplicates]
-    Differences(found.missing, unexpected, found.misshapen).refuse(folder)
+    found = replace(found, unexpected=[name for name in found.unexpected if name not in duplicates])
+    judge(found, folder, shapes=ignore_mismatched_sizes, names=output_loading_info and not ours)
     logger.info(
         "loaded %d tensors (%s parameters, %s) from %d file(s) in %s%s",
         len(headers),
@@ -109,9 +116,43 @@ def load_strictly(
         str(model.dtype).removeprefix("torch."),
         len({h.file for h in headers.values()}),
         folder,
-        " in the original layout" if mapping else "",
+        " in the original layout" if ours else "",
     )
-    return model
+    return (model, {**report, "unexpected_keys": set(found.unexpected)}) if output_loading_info else model
+
+
+def load_state_dict(
+    cls: type[PreTrainedModel],
+    config: VideoLlama2Config,
+    tensors: Mapping[str, Any],
+    *,
+    key_mapping: dict[str, str] | None = None,
+    ignore_mismatched_sizes: bool = False,
+    output_loading_info: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """A model of tensors in memory, in our layout or the original's. Arguments and errors as in `load_strictly`."""
+    ours = original_mapping([renamed(name, key_mapping) for name in tensors])
+    mapping = {**(key_mapping or {}), **ours}
+    model, found, report = _from_pretrained(
+        cls, None, config, mapping, state_dict=dict(tensors), key_mapping=mapping or None, **kwargs
+    )
+    judge(found, "the state dict", shapes=ignore_mismatched_sizes, names=output_loading_info and not ours)
+    return (model, report) if output_loading_info else model
+
+
+def judge(found: Differences, where: str | Path, *, shapes: bool, names: bool) -> None:
+    """Raise TensorMismatch for differences that the caller did not accept; warn of the others.
+
+    Args:
+        shapes, names: whether tensors of another shape, and missing or unexpected ones, are accepted.
+    """
+    Differences(
+        [] if names else found.missing, [] if names else found.unexpected, [] if shapes else found.misshapen
+    ).refuse(where)
+    if found:
+        fresh = [*found.missing, *(name for name, _, _ in found.misshapen)]
+        logger.warning("%s: %s; newly initialised: %s", where, found.summary(), ", ".join(fresh) or "none")
 
 
 def assemble(
@@ -128,12 +169,13 @@ def assemble(
         TensorMismatch: transformers could not join them at all.
     """
     cls = VideoLlama2ForConditionalGeneration
-    return _from_pretrained(cls, None, config, {}, state_dict=dict(tensors), dtype=dtype, **kwargs)
+    model, found, _ = _from_pretrained(cls, None, config, {}, state_dict=dict(tensors), dtype=dtype, **kwargs)
+    return model, found
 
 
 def _from_pretrained(
     cls: type[PreTrainedModel], folder: Path | None, config: VideoLlama2Config, mapping: dict[str, str], **kwargs: Any
-) -> tuple[Any, Differences]:
+) -> tuple[Any, Differences, dict[str, Any]]:
     kwargs = correct_on_cpu(cls, config, kwargs)
     with quiet():
         try:
@@ -141,28 +183,49 @@ def _from_pretrained(
             model, info = PreTrainedModel.from_pretrained.__func__(
                 cls, folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
-        except VideoLlama2Error:
-            raise
-        except (RuntimeError, ValueError) as error:
+        except RuntimeError as error:
+            if "conversion" not in str(error) or isinstance(error, VideoLlama2Error):
+                raise
             where = folder or "the tensors do not make the model that config.json describes"
             raise TensorMismatch(f"{where}: {error}") from error
     forget_renamings(model, mapping)
     portable_kernels(model)
-    return model, Differences(
+    info["unexpected_keys"] = {n for n in info["unexpected_keys"] if not DERIVED_BUFFERS.search(n)}
+    found = Differences(
         sorted(info["missing_keys"]),
-        sorted(n for n in info["unexpected_keys"] if not DERIVED_BUFFERS.search(n)),
+        sorted(info["unexpected_keys"]),
         sorted((name, list(found), list(expected)) for name, found, expected in info["mismatched_keys"]),
     )
+    return model, found, info
 
 
 def _misshapen(
-    cls: type[PreTrainedModel], config: VideoLlama2Config, headers: dict[str, TensorInfo]
+    cls: type[PreTrainedModel], config: VideoLlama2Config, headers: dict[str, TensorInfo], names: dict[str, str]
 ) -> list[tuple[str, list[int], list[int]]]:
-    """(our name, shape found, shape expected) of tensors that contradict the configuration."""
+    """(our name, shape found, shape expected) of tensors that contradict the configuration.
+
+    Args:
+        names: of `headers`, as the caller's own key mapping renames them.
+    """
+    trunk = f"{cls.base_model_prefix}."  # which a trunk's own checkpoint does not write before its names
     with torch.device("meta"):
-        expected = {name: list(tensor.shape) for name, tensor in cls(config).state_dict().items()}
-    found = {our_name(name): list(header.shape) for name, header in headers.items()}
-    return [(n, found[n], expected[n]) for n in sorted(found.keys() & expected.keys()) if found[n] != expected[n]]
+        state = cls(config).state_dict()
+    expected = {name.removeprefix(trunk): (name, list(tensor.shape)) for name, tensor in state.items()}
+    packed = quantised_layers(our_name(name) for name in names.values())
+    wrong = []
+    for name, header in headers.items():
+        ours = our_name(names[name])
+        shown, shape = expected.get(ours.removeprefix(trunk), ("", list(header.shape)))
+        if shape != list(header.shape) and ours.removesuffix(".weight") not in packed:
+            wrong.append((shown, list(header.shape), shape))
+    return sorted(wrong)
+
+
+def renamed(name: str, mapping: Mapping[str, str] | None) -> str:
+    """A tensor's name after the regular expressions of a `key_mapping`, each applied to the whole name."""
+    for pattern, target in (mapping or {}).items():
+        name = re.sub(pattern, target, name)
+    return name
 
 
 def equal_copies(headers: dict[str, TensorInfo]) -> set[str]:
