@@ -30,6 +30,9 @@ from .stc import build_connector, build_mlp
 from .vision import encode_frames, is_frozen, vision_family
 
 MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
+ZERO_3 = (
+    "DeepSpeed's ZeRO stage 3 is not supported: this model reads weights of other layers. Use stage 1 or 2, or FSDP"
+)
 FEATURE_INPUTS = ("image_features", "video_features", "audio_features")
 
 
@@ -122,7 +125,13 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         self.language_model.set_input_embeddings(value)
 
     def train(self, mode: bool = True) -> "VideoLlama2Model":
-        """Training mode; a frozen encoder stays in evaluation mode, without dropout."""
+        """Training mode; a frozen encoder stays in evaluation mode, without dropout.
+
+        Raises:
+            UsageError: DeepSpeed's ZeRO-3 has partitioned the weights.
+        """
+        if any(hasattr(parameter, "ds_id") for parameter in self.parameters()):
+            raise UsageError(ZERO_3)  # the first step would fail with an empty weight
         super().train(mode)
         for encoder in (self.vision_encoder, self.audio_encoder):
             if encoder is not None and is_frozen(encoder):

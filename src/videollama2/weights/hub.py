@@ -1,12 +1,13 @@
 """Names of checkpoints → local folders, by way of the Hugging Face hub and its cache."""
 
+import difflib
 import logging
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointNotFound, UsageError, nearest
+from ..errors import CheckpointNotFound, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def refuse_unknown(unknown: Iterable[str], known: Iterable[str], where: str) -> 
     """Raise UnknownArgument that names all of `unknown`, if any, with the nearest known argument."""
     named = []
     for name in sorted(unknown):
-        near = nearest(name, known)
-        named.append(f"{name!r}" + (f" (did you mean {near!r}?)" if near else ""))
+        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)
+        named.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     if named:
         raise UnknownArgument(f"{where} got {len(named)} unknown argument(s): {', '.join(named)}; remove them")

@@ -17,6 +17,7 @@ from transformers.utils import is_peft_available
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, UsageError
+from ..modeling import ZERO_3
 from . import stages
 from .files import read_headers
 from .hub import HubOptions, find_folder, refuse_unknown
@@ -155,7 +156,4 @@ def refuse_zero3() -> None:
     from transformers.integrations import is_deepspeed_zero3_enabled
 
     if is_deepspeed_zero3_enabled():
-        raise UsageError(
-            "DeepSpeed's ZeRO stage 3 is active, which this model does not support: it reads weights of other layers. "
-            "Use stage 1 or 2, or FSDP"
-        )
+        raise UsageError(ZERO_3)
