@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "json_lines",
         "bounded_http",
         "protocols",
+        "hub",
         "device",
         "receipt",
         "progress",
@@ -64,7 +65,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Imports against that direction, inside functions only, with the reason.
 LATE = {
     ("modeling", "weights"): "from_pretrained is a method of the class that weights loads",
-    ("processing", "weights"): "from_pretrained looks a folder up",
     ("configuration", "weights"): "from_pretrained reads the original's config.json, too",
 }
 NEVER = {

@@ -22,8 +22,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from .audio import audio_encoder_class
 from .beats import BeatsConfig
 from .errors import ConfigError, nearest
+from .hub import HubOptions, find_folder, refuse_unknown
 from .stc import connector_settings
-from .weights.hub import HubOptions, find_folder, refuse_unknown
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from .device import choose
 from .engine import Engine
 from .errors import MissingExtra, VideoLlama2Error
 from .generation import fp16_linear
+from .hub import DEFAULTS, HubOptions
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
 from .weights import stages
-from .weights.hub import DEFAULTS, HubOptions
 from .weights.locate import DEFAULT_MODEL, locate
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from transformers import BatchFeature
 
 from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
-from .weights.hub import HubOptions, find_folder, refuse_unknown
+from .hub import HubOptions, find_folder, refuse_unknown
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
 from .modeling import MEDIA_INPUTS
@@ -93,8 +93,8 @@ class VideoLlama2Processor(TransformersCalls):
         Args:
             config: replaces the folder's own.
             tokenizer_folder: with the tokenizer, if the folder has none.
-            kwargs: the hub's (revision, cache_dir, …), the tokenizer's (padding_side, chat_template, …), and settings of
-                config.json (num_frames, protocol, …).
+            kwargs: the hub's (revision, cache_dir, …), the tokenizer's (padding_side, chat_template, …), and
+                settings of config.json (num_frames, protocol, …).
 
         Raises:
             CheckpointNotFound: no folder, or no tokenizer in it.

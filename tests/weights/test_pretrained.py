@@ -16,8 +16,8 @@ from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
 import videollama2
 from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import ConfigError, TensorMismatch, UsageError
+from videollama2.hub import UnknownArgument
 from videollama2.modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
-from videollama2.weights.hub import UnknownArgument
 
 from .. import tiny
 from . import tiny as original

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, WeightsError
+from ..hub import find_folder
 from ..weights import catalog, stages
-from ..weights.hub import find_folder
 from ..weights.locate import DEFAULT_MODEL, hub_id
 from ..weights.nano import SHIPPED, built_folder
 

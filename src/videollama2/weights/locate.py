@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..errors import CheckpointNotFound, UsageError
+from ..hub import DEFAULTS, HubOptions, find_folder
 from . import catalog
-from .hub import DEFAULTS, HubOptions, find_folder
 from .nano import nano_folder
 
 DEFAULT_MODEL = "nano"

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointNotFound, TensorMismatch, WeightsError
-from .hub import find_folder
+from ..hub import find_folder
 from .lora import add_low_rank
 
 logger = logging.getLogger(__name__)

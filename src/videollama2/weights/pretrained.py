@@ -17,10 +17,10 @@ from transformers.utils import is_peft_available
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, UsageError
+from ..hub import HubOptions, find_folder, refuse_unknown
 from ..modeling import ZERO_3
 from . import stages
 from .files import read_headers
-from .hub import HubOptions, find_folder, refuse_unknown
 from .locate import locate
 from .lora import OTHERS
 from .lora import WEIGHTS as ADAPTER

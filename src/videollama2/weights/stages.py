@@ -20,6 +20,7 @@ from transformers import GenerationConfig
 
 from ..configuration import VideoLlama2Config, read_json
 from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
+from ..hub import DEFAULTS, HubOptions, find_folder
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
 from .encoders import audio_encoder_tensors, vision_encoder_tensors
@@ -31,7 +32,6 @@ from .files import (
     refuse_pickles,
     weight_files,
 )
-from .hub import DEFAULTS, HubOptions, find_folder
 from .locate import locate
 from .lora import CONFIG as LORA_CONFIG
 from .lora import apply_lora, plain_name

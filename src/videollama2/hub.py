@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointNotFound, UsageError
+from .errors import CheckpointNotFound, UsageError
 
 logger = logging.getLogger(__name__)
 
