@@ -157,7 +157,7 @@ class VideoLlama2Config(PreTrainedConfig):
         return _translated(values, place), unused
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """The configuration in a folder, a JSON file or a hub repository, with settings among `kwargs` in place of its
         own; those of a part are merged into it (`text_config={"vocab_size": 99}`).
 
@@ -225,9 +225,12 @@ def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A configuration's values with changes; those of a part are merged into it, unless it becomes another type."""
     merged = dict(values)
     for key, change in changes.items():
-        new, old = (v.to_dict() if isinstance(v, PreTrainedConfig) else v for v in (change, values.get(key)))
-        both = isinstance(new, dict) and isinstance(old, dict)
-        merged[key] = {**old, **new} if both and new.get("model_type") in (None, old.get("model_type")) else new
+        new = change.to_dict() if isinstance(change, PreTrainedConfig) else change
+        old = values.get(key)
+        old = old.to_dict() if isinstance(old, PreTrainedConfig) else old
+        merged[key] = new
+        if isinstance(new, dict) and isinstance(old, dict) and new.get("model_type") in (None, old.get("model_type")):
+            merged[key] = {**old, **new}
     return merged
 
 
