@@ -206,6 +206,7 @@ class _Decoder:
         self.continues = self.has_sought = self.truncated = False
         self.lost_seconds = 0.0
         self._unread = 0.0  # seconds of undecodable packets since the last frame
+        self._began = True
 
     def runs(self, start: float, stop: float | None, *, seek: bool) -> list[_Stretch]:
         """The samples that overlap [start - preroll, stop), in pieces without holes."""
@@ -263,6 +264,7 @@ class _Decoder:
         zero, tick = float(self._timeline.zero), float(self._stream.time_base or 0)
         if seek and start > 2 * _PREROLL and self._stream.index not in self._timeline.joins:
             self.has_sought = self._seek(start - _PREROLL + zero)
+            self._began = not self.has_sought
         seen, expected, continued = 0.0, None, False
         for frame in self._decoded():
             at = expected or 0.0 if frame.pts is None else frame.pts * tick - zero
@@ -273,7 +275,7 @@ class _Decoder:
             if expected is not None and abs(at - expected) > max(2 * length, _HOLE):
                 self._count_hole(at - expected)
                 continued = False
-            self._unread = 0.0
+            self._unread, self._began = 0.0, True
             begins = None if continued else at
             expected = (expected if continued and expected is not None else at) + length
             if not self.has_sought and at + length <= start - 2 * _PREROLL:
@@ -306,8 +308,9 @@ class _Decoder:
                 except av.error.EOFError:
                     return
                 except av.error.FFmpegError:
-                    self.lost_seconds += (packet.duration or 0) * tick
-                    self._unread += (packet.duration or 0) * tick
+                    if self._began:  # else a seek landed inside a block, before the range
+                        self.lost_seconds += (packet.duration or 0) * tick
+                        self._unread += (packet.duration or 0) * tick
         except av.error.FFmpegError:
             self.truncated = True
 

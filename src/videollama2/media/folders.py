@@ -51,9 +51,8 @@ def open_folder(folder: Path, protocol: Protocol, limits: Limits) -> ImageList:
         missing = numbered[-1] + 1 - len(numbered)
         kept = protocol.folder_order == "natural"
         outcome = "their places stay empty" if kept else "the others are counted without them"
-        notes.append(
-            f"{_count(missing, 'number of the sequence is', 'numbers of the sequence are')} missing, {_gaps(natural)}: {outcome}"
-        )
+        numbers = _count(missing, "number of the sequence is", "numbers of the sequence are")
+        notes.append(f"{numbers} missing, {_gaps(natural)}: {outcome}")
         places = numbered if kept else places
     fps = protocol.folder_fps
     notes.append(f"the folder has no frame rate: it is read at {fps:g} frames per second")

@@ -50,13 +50,14 @@ def read_timeline(container: "av.container.InputContainer", source: "MediaSource
     joins: dict[int, Joins] = {}
     begins: list[float] = []
     if name.startswith(_JOINED):
-        joins, begins = join(packets, wrap=wrap, leaps=bool(wrap))
+        joins, begins = join(packets, wrap=wrap, leaps=bool(wrap), derived=name.startswith("matroska"))
     for index, corrections in joins.items():
         packets[index].add(corrections)
-    for index, listed in packets.items():
-        covered = listed.covered()
-        if covered is not None:
-            tracks[index] = (covered[0] - float(zero), covered[1] - float(zero))
+    spans = {index: span for index, listed in packets.items() if (span := listed.covered()) is not None}
+    if container.start_time is None and spans:  # raw streams
+        zero = Fraction(min(start for start, _ in spans.values())).limit_denominator(90_000)
+    for index, (start, end) in spans.items():
+        tracks[index] = (start - float(zero), end - float(zero))
     begins = [second - float(zero) for second in begins]
     return Timeline(zero=zero, tracks=tracks, packets=packets, joins=joins, begins=tuple(begins), cut_off=cut_off)
 

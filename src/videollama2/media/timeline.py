@@ -145,7 +145,9 @@ class _Jump:
     backward: bool
 
 
-def join(packets: Mapping[int, Packets], *, wrap: int = 0, leaps: bool = False) -> tuple[dict[int, Joins], list[float]]:
+def join(
+    packets: Mapping[int, Packets], *, wrap: int = 0, leaps: bool = False, derived: bool = False
+) -> tuple[dict[int, Joins], list[float]]:
     """Where stamps begin anew, and what makes them one ascending axis.
 
     A packet belongs to a recording by its place in the file, not by the order in which streams are read.
@@ -153,11 +155,12 @@ def join(packets: Mapping[int, Packets], *, wrap: int = 0, leaps: bool = False) 
     Args:
         wrap: ticks after which stamps start at zero again (2**33 in transport streams); 0: never.
         leaps: whether a leap of all tracks by more than ten seconds is another recording, not a hole.
+        derived: whether the container has presentation times only, and FFmpeg made the decoding times from them.
 
     Returns:
         Joins of the streams that need them; seconds of each join, in corrected stamps.
     """
-    clocks = {index: _StreamClock(table, wrap) for index, table in packets.items() if len(table)}
+    clocks = {index: _StreamClock(table, wrap, derived=derived) for index, table in packets.items() if len(table)}
     jumps = sorted(
         (jump for index, clock in clocks.items() for jump in clock.jumps(index, leaps)), key=lambda jump: jump.after
     )
@@ -191,7 +194,8 @@ def join(packets: Mapping[int, Packets], *, wrap: int = 0, leaps: bool = False) 
 class _StreamClock:
     """The stamps of one stream while they are being joined, in seconds."""
 
-    def __init__(self, packets: Packets, wrap: int) -> None:
+    def __init__(self, packets: Packets, wrap: int, *, derived: bool = False) -> None:
+        self._packets, self._derived = packets, derived
         self._tick = float(packets.tick)
         stamps = np.array(packets.dts, np.int64)
         known = stamps != UNKNOWN
@@ -215,6 +219,9 @@ class _StreamClock:
 
     def jumps(self, index: int, leaps: bool) -> Iterator[_Jump]:
         """Packets whose stamps don't continue those before."""
+        if self._derived:
+            yield from self._jumps_of_keys(index)
+            return
         if not self._usable:
             return
         seconds = (self._stamps + self._added)[self._known] * self._tick
@@ -222,6 +229,17 @@ class _StreamClock:
         for k in np.flatnonzero((steps < -_BACKWARD) | ((steps > _FORWARD) if leaps else False)):
             before, number = int(self._known[k]), int(self._known[k + 1])
             yield _Jump(index, number, int(self._place[before]), int(self._place[number]), bool(steps[k] < 0))
+
+    def _jumps_of_keys(self, index: int) -> Iterator[_Jump]:
+        """Key frames presented before one that precedes them: no encoder does that, a second file does."""
+        latest, back = UNKNOWN, round(_BACKWARD / self._tick)
+        for i, pts in enumerate(self._packets.pts):
+            if pts == UNKNOWN:
+                continue
+            if self._packets.key[i] and latest != UNKNOWN and pts < latest - back:
+                yield _Jump(index, i, int(self._place[i - 1]), int(self._place[i]), backward=True)
+                latest = pts
+            latest = max(latest, pts)
 
     def number_at(self, place: int) -> int:
         """Number of the first packet at or after a place in the file."""

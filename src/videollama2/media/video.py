@@ -199,6 +199,8 @@ class VideoReader:
         n = len(times)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         span = float(times[-1] - times[0]) if n else 0.0
+        if "avi" in self._decoder.container.format.name and n > 1 and fps > 2 * (n - 1) / max(span, 1e-9):
+            fps = 0.0  # that of the places, of which most are empty
         return VideoIndex(
             times=times,
             pts=None if counted else pts,
@@ -222,7 +224,8 @@ class VideoReader:
         ascending = known and all(a < b for a, b in pairwise(pts))
         reordered = "avi" in self._decoder.container.format.name and ascending and stream.codec_context.has_b_frames
         if not known or reordered:
-            return self._index_by_counting(table, [i for i in rows if not table.empty[i]], losses)
+            rows = [i for i in rows if not table.empty[i]]
+            return self._index_by_counting(table, rows, losses, reordered=bool(reordered))
         keys = [table.pts[i] for i in rows if table.key[i]]
         lead = {p for p in pts if p < keys[0]} if keys and table.pts[rows[0]] == keys[0] else set()
         if lead and (lost := self._undecodable(lead, keys[0])):
@@ -241,16 +244,22 @@ class VideoReader:
             losses=losses,
         )
 
-    def _index_by_counting(self, table: Packets, rows: Sequence[int], losses: Sequence[str]) -> VideoIndex:
-        """For files without presentation times: decoding gives the frames' order, decoding times their distances."""
+    def _index_by_counting(
+        self, table: Packets, rows: Sequence[int], losses: Sequence[str], *, reordered: bool
+    ) -> VideoIndex:
+        """For files whose stamps don't tell frames apart: decoding gives their order, the sorted stamps their times.
+
+        `reordered`: presentation times are missing, or are those of decoding.
+        """
         stream = self._decoder.stream
         with self._reopened() as decoder:
             count = sum(1 for _ in decoder.frames())
         self._decoder.errors.clear()
-        for stamps in (table.dts, table.pts):
+        repeated = "time stamps repeat in the file: frames are counted by decoding"
+        decoding = "the file has decoding times only: frames are counted by decoding"
+        for stamps, note in ((table.dts, decoding),) if reordered else ((table.pts, repeated), (table.dts, decoding)):
             times = sorted(stamps[i] for i in rows)
             if times and times[0] != UNKNOWN and len(times) == count:
-                note = "the file has decoding times only: frames are counted by decoding"
                 return self._index(np.array(times, np.int64), (), notes=[note], losses=losses, counted=True)
         fps = float(stream.codec_context.framerate or stream.guessed_rate or stream.average_rate or 25)
         note = (
@@ -276,7 +285,10 @@ class VideoReader:
         if "mp4" in self._decoder.container.format.name:  # an edit list may leave frames out: only places tell
             entries = getattr(stream, "index_entries", ())
             there = stream.frames - sum(1 for e in entries if e.pos + e.size > size)
-        else:
+        else:  # a place in the list may be empty: the frame before stays
+            covered, listed = table.covered(), float((stream.duration or 0) * table.tick)
+            if covered is not None and covered[1] - covered[0] > listed - max(0.5, 0.02 * listed):
+                return []
             there = len(table)
         if there >= stream.frames:
             return []
