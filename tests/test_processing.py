@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
     AutoProcessor,
@@ -69,7 +71,7 @@ def test_auto_classes_read_both_layouts(folder: Path, engine: Engine, media: Pat
     assert said.strip() == engine.answer(media / "clip.mp4", Q, max_new_tokens=12).text
 
 
-@pytest.mark.parametrize("auto", [AutoModel, AutoModelForImageTextToText])
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForImageTextToText, AutoModelForCausalLM])
 def test_other_auto_classes(folder: Path, auto: Any) -> None:
     assert auto.from_pretrained(folder) is not None
 
@@ -374,6 +376,24 @@ def test_templates_that_are_given_or_set(engine: Engine, media: Path, tmp_path: 
     processor.chat_template = {"default": shouted, "loud": shouted + "!"}
     assert processor.apply_chat_template(talk, chat_template="loud") == f"<video>\n{Q}!"
     assert processor.apply_chat_template(talk) == f"<video>\n{Q}"
+    processor.save_pretrained(tmp_path / "two")
+    assert VideoLlama2Processor.from_pretrained(tmp_path / "two").chat_template == processor.chat_template
+    processor.chat_template = {"default": shouted, "../../escaped": shouted}
+    with pytest.raises(ValueError, match="escaped"):
+        processor.save_pretrained(tmp_path / "three" / "four")
+    assert not list(tmp_path.rglob("escaped*"))
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": MARKING}))
+    assert VideoLlama2Processor.from_pretrained(tmp_path).chat_template == MARKING
+
+
+def test_what_is_not_saved(engine: Engine, tmp_path: Path) -> None:
+    for options in ({"push_to_hub": True}, {"safe_serialization": True}):
+        with pytest.raises(UsageError, match="push_to_hub"):
+            engine.processor.save_pretrained(tmp_path, **options)
+    told = json.loads(engine.processor.to_json_string())
+    assert told["processor_class"] == "VideoLlama2Processor" and told["config"]["num_frames"] == 4
+    assert told["pixels"]["crop_size"] == {"height": 56, "width": 56}
 
 
 def test_refusals_of_templates(engine: Engine, media: Path) -> None:

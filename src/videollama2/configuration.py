@@ -83,6 +83,8 @@ class VideoLlama2Config(PreTrainedConfig):
         "text_config": AutoConfig,
     }
 
+    auto_map: ClassVar[dict[str, str]] = {}  # no code is loaded from a hub; TRL asks every configuration
+
     # Each may be given as a dict and becomes a config; Any, because transformers is untyped.
     vision_config: Any = None
     audio_config: Any = None

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from .configuration import VideoLlama2Config
+from .configuration import VideoLlama2Config, read_json
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .hub import HubOptions, find_folder, refuse_unknown
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
@@ -111,6 +111,9 @@ class VideoLlama2Processor(TransformersCalls):
         refuse_unknown(kwargs, known, f"{cls.__name__}.from_pretrained")
         template = of_tokenizer.pop("chat_template", None)
         tokenizer = load_tokenizer(tokenizer_folder or folder, **of_tokenizer)
+        legacy = folder / "chat_template.json"  # where transformers before 5 kept a processor's template
+        if template is None and legacy.is_file():
+            template = read_json(legacy).get("chat_template")
         if template is not None:
             tokenizer.chat_template = template
         return cls(tokenizer, config, find_pixels(folder, config))

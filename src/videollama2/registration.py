@@ -9,6 +9,7 @@ def register() -> None:
     from transformers import (
         AutoConfig,
         AutoModel,
+        AutoModelForCausalLM,
         AutoModelForImageTextToText,
         AutoModelForMultimodalLM,
         AutoProcessor,
@@ -26,5 +27,6 @@ def register() -> None:
         AutoConfig.register(config.model_type, config, exist_ok=True)
     AutoModel.register(VideoLlama2Config, VideoLlama2Model, exist_ok=True)
     AutoProcessor.register(VideoLlama2Config, VideoLlama2Processor, exist_ok=True)
-    for auto in (AutoModelForMultimodalLM, AutoModelForImageTextToText):
+    # AutoModelForCausalLM: TRL loads a class that it does not know with it
+    for auto in (AutoModelForMultimodalLM, AutoModelForImageTextToText, AutoModelForCausalLM):
         auto.register(VideoLlama2Config, VideoLlama2ForConditionalGeneration, exist_ok=True)

@@ -4,13 +4,17 @@ import unittest
 
 from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
+from videollama2.processing import VideoLlama2Processor
 
+from .. import tiny
 from . import suites
+from .exclusions import without_excluded
 from .generating import GenerationTesterMixin
 from .testers import VideoLlama2Tester
 
 modeling = suites.load("test_modeling_common")
 configuration = suites.load("test_configuration_common")
+processing = suites.load("test_processing_common")
 
 
 class ModelSuite(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
@@ -25,3 +29,14 @@ class ModelSuite(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.Test
 
     def test_config(self) -> None:
         self.config_tester.run_common_tests()
+
+
+@without_excluded
+class ProcessorSuite(processing.ProcessorTesterMixin, unittest.TestCase):
+    """transformers' ProcessorTesterMixin."""
+
+    processor_class = VideoLlama2Processor
+
+    @classmethod
+    def _setup_from_components(cls) -> VideoLlama2Processor:
+        return tiny.processor(tiny.config())
