@@ -6,8 +6,9 @@ audio = audio_input(clip, protocol("released"))                    # fbank [F, 1
 
     opening.py     open_clip: file, folder, list or Recording ─► Clip (clip.py)
     source.py      a file or bytes: allowed formats and codecs; limits.py: how much it may decode to
+    packets.py, timeline.py    one time axis for picture and sound; declared.py: was the file cut off?
     sampling.py    which frames, which seconds: choose_frames
-    video.py, frame_decoder.py, images.py, audio.py      reading and decoding
+    video.py, frame_decoder.py, images.py, folders.py, audio.py      reading and decoding
     pixels.py, fbank.py, sound.py                        arrays to the encoders' inputs
     worker/        open_clip in confined, limited processes: where a hostile file is contained
     clip_cache.py  LRU cache of decoded clips
