@@ -78,6 +78,7 @@ class EncodedMediaCache:
             media.audio,
             media.num_frames,
             media.fps,
+            *media.tracks.items(),
             asdict(protocol),
             self.model,
         ]

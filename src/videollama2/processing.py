@@ -171,6 +171,7 @@ class VideoLlama2Processor(TransformersCalls):
                 want_video=media.video,
                 want_audio=media.audio and hears,
                 times=media.times,
+                **media.tracks,
             )
         except NoVideoStream:
             if media.audio and not hears:

@@ -68,6 +68,8 @@ def test_every_kind_of_part(intake: MediaIntake, media: Path) -> None:
     assert isinstance(found, UploadedFile) and found.path == media / "clip.mp4" and str(found) == "file-abc"
     inline = {"type": "file", "file": {"file_data": url(b"abc"), "filename": "../../x.mp4"}}
     assert intake.media(inline).source == b"abc"
+    tracks = part("video_url", url(b"abc"), audio_track="eng", video_track=2)
+    assert intake.media(tracks) == Media(source=b"abc", audio_track="eng", video_track=2)
     asked = part("video_url", url(b"abc"), start=1, end=2.5, num_frames=4, sound=False)
     assert intake.media(asked) == Media(source=b"abc", start=1.0, end=2.5, num_frames=4, audio=False)
 

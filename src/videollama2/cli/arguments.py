@@ -144,6 +144,8 @@ def add_media_flags(parser: argparse.ArgumentParser) -> None:
     add("--end", type=seconds, metavar="S", help="end at this time")
     add("--frames", type=int, metavar="N", help="video frames to use; default: the model's own number")
     add("--fps", type=float, metavar="F", help="frames per second of a folder of images; default: the protocol's")
+    add("--audio-track", metavar="N|LANG", help="audio track of a file with several, from 1 or by language (eng)")
+    add("--video-track", metavar="N|LANG", help="video track of a file with several")
     add("--no-audio", action="store_true", help="ignore the audio")
     add("--no-video", action="store_true", help="ignore the video")
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
@@ -175,11 +177,13 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
     for path in paths:
         if not local_path(path).exists():
             raise MediaNotFound(f"{path} not found; expected a media file or a folder of images")
-    chosen = {"start": args.start, "end": args.end, "num_frames": args.frames, "fps": args.fps}
+    chosen = {"start": args.start, "end": args.end, "num_frames": args.frames, "fps": args.fps,
+              "video_track": args.video_track, "audio_track": args.audio_track}  # fmt: skip
     media = [Media(source=path, video=not args.no_video, audio=not args.no_audio, **chosen) for path in paths]
     if not media and (args.no_video or args.no_audio or any(value is not None for value in chosen.values())):
         raise UsageError(
-            "--start, --end, --frames, --fps, --no-audio and --no-video need media; no media file was given"
+            "--start, --end, --frames, --fps, --audio-track, --video-track, --no-audio and --no-video need media; no "
+            "media file was given"
         )
     return Request(
         media=media or None,

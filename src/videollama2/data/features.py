@@ -96,6 +96,7 @@ class FeatureCache:
         if content is None or media.times is not None:
             return FeatureKeys(None, None)
         item = {**self._settings, "content": content, "start": media.start, "end": media.end, "video": media.video}
+        item |= media.tracks
         frames = self._frames if media.num_frames is None else media.num_frames
         vision = {**item, "frames": frames, "still": still, "pixels": self._pixels, "encoder": self._vision}
         audio = {**item, "encoder": self._audio}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NumericsError, UsageError
-from ..media.audio import RATE, mono_resampler, to_float
+from ..media.mixing import RATE, mono_resampler, to_float
 
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 _CLOCK_TOLERANCE = 0.25  # seconds that a caller's clock may drift from the sample count

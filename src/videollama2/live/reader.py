@@ -21,9 +21,10 @@ import av
 import av.error
 
 from ..errors import MediaError, MediaNotFound, NoAudioStream, NoVideoStream, UnreadableMedia, UsageError
-from ..media.audio import RATE, audio_stream, mono_resampler
+from ..media.audio import audio_stream
 from ..media.frame_decoder import FrameDecoder, video_stream
 from ..media.limits import DEFAULT_LIMITS, Limits
+from ..media.mixing import RATE, mono_resampler
 from ..media.source import FORMATS, MediaSource, local_path
 from ..receipt import Answer
 from .stream import LiveStream

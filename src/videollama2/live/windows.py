@@ -184,6 +184,7 @@ def clip_seconds(engine: "Engine", item: Media) -> float | None:
         want_video=item.video,
         want_audio=item.audio,
         times=item.times,
+        **item.tracks,
     )
     if clip.kind == "image":
         return None

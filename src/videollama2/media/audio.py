@@ -1,7 +1,8 @@
 """Audio of any file: mixed to 16 kHz mono, or the first channel at the file's rate (spec §4.4, §4.5).
 
 16 kHz mono    all channels mixed by FFmpeg's resampler in 16-bit steps (5.1: centre and surrounds at -3 dB, no LFE),
-               as `ffmpeg -ac 1 -ar 16000 -f s16le` writes them, divided by 32768
+               as `ffmpeg -ac 1 -ar 16000 -f s16le` writes them, divided by 32768. Channels without a layout: their
+               mean; ambisonics: the first channel, which hears all directions
 first channel  at the file's rate, in float64: what the public implementation uses of an audio file
 """
 
@@ -17,25 +18,28 @@ from numpy.typing import NDArray
 from ..errors import EmptyMedia, NoAudioStream, NumericsError, TimeRangeError, UnreadableMedia
 from .clip import Wave
 from .limits import Limits
+from .mixing import RATE, Mixer, OneChannel, channels_of
 from .packets import CONTINUOUS, read_timeline
 from .source import MediaSource
 from .timeline import Timeline
+from .tracks import choose_track
 
-RATE = 16_000
 _BLOCK = 1 << 16  # samples per call of the resampler
 _PREROLL = 0.5  # seconds decoded before the requested start: codecs with overlapping blocks need them to settle
 _HOLE = 0.1  # seconds by which a time stamp may differ from the count of samples: less is rounding and jitter
 
 
 def audio_stream(container: "av.container.InputContainer", source: MediaSource) -> "av.AudioStream":
-    """The best audio stream, with an allowed codec and a plausible header.
+    """The chosen audio stream (tracks.py), with an allowed codec and a plausible header.
 
     Raises:
-        NoAudioStream. UnreadableMedia: its codec or header is not usable. MediaTooLarge: too many channels.
+        NoAudioStream. UsageError: the caller's choice is not in the file.
+        UnreadableMedia: its codec or header is not usable. MediaTooLarge: too many channels.
     """
-    stream = container.streams.best("audio")
-    if stream is None:
+    track = choose_track(container, source, "audio")
+    if track is None:
         raise NoAudioStream(f"{source.name} has no audio stream; use its video only.")
+    stream: av.AudioStream = track.stream
     codec = stream.codec_context
     if codec is None or codec.name not in source.decoders():
         name = "unknown" if codec is None else codec.name
@@ -58,6 +62,7 @@ def decode_audio(
     start: float | None = None,
     end: float | None = None,
     mixed: bool = True,
+    channel: int | None = None,
     max_seconds: float | None = None,
     timeline: Timeline | None = None,
 ) -> Wave:
@@ -67,6 +72,7 @@ def decode_audio(
 
     Args:
         mixed: f32 of all channels at 16 kHz; else f64 of the first channel at the file's rate.
+        channel: this one alone instead, from 0.
         timeline: of this file, with its audio stream; None to read it.
 
     Raises:
@@ -78,7 +84,7 @@ def decode_audio(
             timeline = read_timeline(container, source, [audio_stream(container, source)])
     begin = start or 0.0
     stop = end if max_seconds is None else min(begin + max_seconds, end if end is not None else np.inf)
-    runs, decoder = _decode_runs(source, limits, timeline, begin, stop, mixed=mixed)
+    runs, decoder = _decode_runs(source, limits, timeline, begin, stop, mixed=mixed, channel=channel)
     if not runs and not begin:
         raise EmptyMedia(
             f"{source.name} has an audio stream without a decodable sample; the file is truncated or corrupt."
@@ -106,7 +112,7 @@ def decode_audio(
         start_seconds=shown_from,
         available_seconds=max(available, len(samples) / decoder.rate),
         lost_seconds=lost,
-        notes=_hole_notes(holes),
+        notes=(*decoder.notes, *_hole_notes(holes)),
         channels=decoder.channels,
         file_rate=decoder.file_rate,
     )
@@ -126,12 +132,20 @@ class _Stretch:
 
 
 def _decode_runs(
-    source: MediaSource, limits: Limits, timeline: Timeline, begin: float, stop: float | None, *, mixed: bool
+    source: MediaSource,
+    limits: Limits,
+    timeline: Timeline,
+    begin: float,
+    stop: float | None,
+    *,
+    mixed: bool,
+    channel: int | None,
 ) -> "tuple[list[_Stretch], _Decoder]":
     """The runs of a range, after a seek close to it; from the start of the file, if the seek went past the range."""
     for seek in (True, False):
         with source.container() as container:
-            decoder = _Decoder(container, audio_stream(container, source), source, limits, timeline, mixed=mixed)
+            stream = audio_stream(container, source)
+            decoder = _Decoder(container, stream, source, limits, timeline, mixed=mixed, channel=channel)
             runs = decoder.runs(begin, stop, seek=seek)
         late = not runs or runs[0].start > max(begin, decoder.starts) + _HOLE
         if not (decoder.has_sought and late):
@@ -195,9 +209,10 @@ class _Decoder:
         timeline: Timeline,
         *,
         mixed: bool,
+        channel: int | None,
     ) -> None:
         self._container, self._stream, self._source, self._limits = container, stream, source, limits
-        self._timeline, self._mixed = timeline, mixed
+        self._timeline, self._mixed, self._channel = timeline, mixed, channel
         self.starts, self.ends = timeline.tracks.get(stream.index, (0.0, None))
         if timeline.cut_off and container.duration and not container.streams.video:
             self.ends = container.duration / av.time_base
@@ -205,6 +220,7 @@ class _Decoder:
         self.rate = RATE if mixed else self.file_rate
         self.continues = self.has_sought = self.truncated = False
         self.lost_seconds = 0.0
+        self.notes: tuple[str, ...] = ()
         self._unread = 0.0  # seconds of undecodable packets since the last frame
         self._began = True
 
@@ -221,10 +237,12 @@ class _Decoder:
             sink.add(self._checked(block))
         if sink is not None:
             runs.append(_Stretch(begin, sink.finish(), sink.rate))
+        if isinstance(sink, Mixer):
+            self.notes = sink.notes
         return [run for run in runs if len(run.samples)]
 
-    def _sink(self) -> "_Mixer | _FirstChannel":
-        return _Mixer() if self._mixed else _FirstChannel(self.file_rate)
+    def _sink(self) -> Mixer | OneChannel:
+        return Mixer(self._channel) if self._mixed else OneChannel(self.file_rate, self._channel or 0)
 
     def _blocks(
         self, start: float, stop: float | None, *, seek: bool
@@ -253,7 +271,7 @@ class _Decoder:
     def _checked(self, block: "av.AudioFrame") -> "av.AudioFrame":
         """Check for NaN and infinity, which only formats that store floats can hold."""
         stored = (self._stream.codec_context.name or "").startswith(("pcm_f", "wavpack"))
-        if stored and not np.isfinite(block.to_ndarray()).all():
+        if stored and not np.isfinite(channels_of(block)).all():
             raise NumericsError(f"{self._source.name} has NaN or infinite audio samples; expected finite ones.")
         return block
 
@@ -313,74 +331,3 @@ class _Decoder:
                         self._unread += (packet.duration or 0) * tick
         except av.error.FFmpegError:
             self.truncated = True
-
-
-def mono_resampler() -> "av.AudioResampler":
-    """FFmpeg's resampler from any format to 16 kHz mono, 16 bits."""
-    return av.AudioResampler("s16", "mono", RATE)
-
-
-def to_float(parts: Sequence[NDArray[np.int16]]) -> NDArray[np.float32]:
-    """16-bit samples, joined, as f32[S] in ±1."""
-    whole = np.concatenate(parts) if parts else np.empty(0, np.int16)
-    return whole.astype(np.float32) / np.float32(32768)
-
-
-class _Mixer:
-    """Mixes blocks to f32 at 16 kHz, through 16-bit samples."""
-
-    rate = RATE
-
-    def __init__(self) -> None:
-        self._resampler: av.AudioResampler | None = None
-        self._form: tuple[object, ...] = ()
-        self._parts: list[NDArray[np.int16]] = []
-
-    def add(self, block: "av.AudioFrame") -> None:
-        """Mix a block; a change of format mid-stream starts a new resampler."""
-        form = (block.format.name, block.layout.name, block.sample_rate)
-        if form != self._form:
-            self._flush()
-            self._resampler, self._form = mono_resampler(), form
-        assert self._resampler is not None
-        self._take(self._resampler.resample(block))
-
-    def finish(self) -> NDArray[np.float32]:
-        """All samples, ±1."""
-        self._flush()
-        return to_float(self._parts)
-
-    def _flush(self) -> None:
-        if self._resampler is not None:
-            self._take(self._resampler.resample(None))
-            self._resampler = None
-
-    def _take(self, blocks: "list[av.AudioFrame]") -> None:
-        self._parts += [block.to_ndarray().reshape(-1) for block in blocks]
-
-
-class _FirstChannel:
-    """Takes the first channel of blocks as f64 at its rate; integers become fractions of full scale."""
-
-    def __init__(self, rate: int) -> None:
-        self.rate = rate
-        self._parts: list[NDArray[np.float64]] = []
-
-    def add(self, block: "av.AudioFrame") -> None:
-        """Take the first channel of a block."""
-        if block.sample_rate != self.rate:
-            raise UnreadableMedia(
-                f"the sampling rate changes from {self.rate} to {block.sample_rate} Hz mid-stream; re-encode the audio."
-            )
-        data = block.to_ndarray()
-        channel = data[0] if block.format.is_planar else data.reshape(-1, len(block.layout.channels))[:, 0]
-        if channel.dtype == np.uint8:
-            self._parts.append((channel.astype(np.float64) - 128) / 128)
-        elif np.issubdtype(channel.dtype, np.integer):
-            self._parts.append(channel / -float(np.iinfo(channel.dtype).min))
-        else:
-            self._parts.append(channel.astype(np.float64))
-
-    def finish(self) -> NDArray[np.float64]:
-        """All samples, ±1."""
-        return np.concatenate(self._parts) if self._parts else np.empty(0)

@@ -22,6 +22,7 @@ class Wave:
     lost_seconds   audio that could not be decoded
     notes          holes in the file's audio, which `samples` fill with silence
     channels, file_rate  as in the file
+    unheard        why `samples` are silent although the file's audio has a signal; else ""
     """
 
     samples: NDArray[np.float32] | NDArray[np.float64]
@@ -32,6 +33,12 @@ class Wave:
     notes: tuple[str, ...] = ()
     channels: int = 1
     file_rate: int = 0
+    unheard: str = ""
+
+    @property
+    def peak(self) -> float:
+        """The loudest sample."""
+        return float(np.abs(self.samples).max(initial=0.0))
 
     @property
     def seconds(self) -> float:
@@ -41,7 +48,7 @@ class Wave:
     @property
     def silent(self) -> bool:
         """Whether no sample is louder than half a step of 16-bit audio."""
-        return bool(np.abs(self.samples).max(initial=0.0) < 2.0**-16)
+        return self.peak < 2.0**-16
 
 
 @dataclass(frozen=True, kw_only=True)

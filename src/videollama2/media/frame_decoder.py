@@ -15,6 +15,7 @@ from .clip import Frame
 from .limits import Limits
 from .source import VIDEO_CODECS, MediaSource
 from .timeline import Timeline
+from .tracks import choose_track
 
 THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
@@ -131,16 +132,15 @@ class FrameDecoder:
 
 
 def video_stream(container: "av.container.InputContainer", source: MediaSource) -> "av.VideoStream":
-    """The best video stream that is not cover art, with an allowed codec.
+    """The chosen video stream (tracks.py), with an allowed codec.
 
     Raises:
-        NoVideoStream. UnreadableMedia: its codec is not allowed.
+        NoVideoStream. UsageError: the caller's choice is not in the file. UnreadableMedia: its codec is not allowed.
     """
-    real = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not real:
+    track = choose_track(container, source, "video")
+    if track is None:
         raise NoVideoStream(f"{source.name} has no video stream; use its audio only, or give a video.")
-    best = container.streams.best("video")
-    stream = best if best in real else real[0]
+    stream: av.VideoStream = track.stream
     codec = stream.codec_context
     if codec is None or codec.name not in VIDEO_CODECS & source.decoders():
         name = "unknown" if codec is None else codec.name

@@ -19,7 +19,8 @@ from PIL import Image
 from ..errors import EmptyMedia, NoAudioStream, NoVideoStream, TimeRangeError, UnreadableMedia, UsageError
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
-from .audio import audio_stream, decode_audio
+from .audible import AudioRequest
+from .audio import audio_stream
 from .clip import Clip, Frame, Wave
 from .folders import open_folder
 from .frame_decoder import video_stream
@@ -31,6 +32,7 @@ from .recording import Recording
 from .sampling import check_range, choose_frames
 from .source import MediaSource, local_path
 from .timeline import Timeline
+from .tracks import TrackChoice, check_choice, choose_track, track_notes, tracks
 from .video import VideoReader
 
 MAX_NUM_FRAMES = 10_000  # that a caller may request; protocols use far fewer
@@ -50,6 +52,8 @@ class _Options:
     want_video: bool
     want_audio: bool
     times: Sequence[float] | None
+    video_track: TrackChoice
+    audio_track: TrackChoice
     limits: Limits
 
     @property
@@ -67,6 +71,8 @@ def open_clip(
     want_video: bool = True,
     want_audio: bool = True,
     times: Sequence[float] | None = None,
+    video_track: TrackChoice = None,
+    audio_track: TrackChoice = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Clip:
     """Decode the frames and the audio that the protocol uses, and nothing else.
@@ -78,6 +84,8 @@ def open_clip(
         start, end: seconds from the beginning. They always cut an audio file, and a video's audio if the protocol does.
         want_video, want_audio: what to decode. If both are requested, a file with only one of them is accepted.
         times: seconds of each image of a list.
+        video_track, audio_track: of a file with several: a number from 1, or a language; None: FFmpeg's best, and of
+            audio the first one with a signal. The notes say which was used.
 
     Raises:
         MediaError: MediaNotFound, UnreadableMedia, EmptyMedia, NoVideoStream, NoAudioStream, MediaTooLarge or
@@ -101,10 +109,15 @@ def open_clip(
         want_video=want_video,
         want_audio=want_audio,
         times=times,
+        video_track=video_track,
+        audio_track=audio_track,
         limits=limits,
     )
+    check_choice("video", video_track)
+    check_choice("audio", audio_track)
     if isinstance(item, str | os.PathLike | bytes):
         return _open_file(item, options)
+    _require_no_tracks("the media item", options)
     if isinstance(item, Recording):
         return _open_recording(item, options)
     return _open_images(item, options)
@@ -131,17 +144,25 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
         raise UsageError("times= applies to lists of images; a file has timestamps.")
     if not isinstance(item, bytes) and local_path(item).is_dir():
         folder = local_path(item)
+        _require_no_tracks(str(folder), options)
         _require_video(str(folder), options)
         return _clip_of_frames(open_folder(folder, options.protocol, options.limits), str(folder), options)
     source = MediaSource.of(item, options.limits)
     if source.kind() == "av":
+        source = replace(source, video_track=options.video_track, audio_track=options.audio_track)
         return _open_container(source, options)
+    _require_no_tracks(source.name, options)
     _require_video(source.name, options)
     with open_animation(source, options.limits) as animation:
         if animation is not None:
             return _clip_of_frames(animation, source.name, options, kind="animation")
     with source.image(options.limits) as image:
         return _clip_of_image(image_to_rgb(image, source.name), source.name, options, transparency_note(image))
+
+
+def _require_no_tracks(name: str, options: _Options) -> None:
+    if options.video_track is not None or options.audio_track is not None:
+        raise UsageError(f"video_track and audio_track choose tracks of video and audio files; {name} is none.")
 
 
 def _require_video(name: str, options: _Options) -> None:
@@ -196,10 +217,14 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
         timeline = _timeline(container, source, options, has_video=has_video, has_audio=has_audio)
         audio: Future[Wave] | None = None
         if has_audio and options.want_audio:
-            audio = second_thread.submit(_decode_wave, source, options, timeline, is_video=has_video)
+            request = AudioRequest(source, options.protocol, options.limits, options.start, options.end, has_video)
+            chosen = choose_track(container, source, "audio")
+            audio = second_thread.submit(request.decode, timeline, tracks(container, source, "audio"), chosen)
         no_frames: TimeRangeError | None = None
         kind: Any = "video" if has_video else "audio"
         clip = Clip(source=source.name, kind=kind, range_seconds=options.range_seconds, notes=timeline.notes)
+        found = tracks(container, source, "video")
+        which = track_notes(found, choose_track(container, source, "video"))
         if has_video and options.want_video:
             frames = VideoReader(container, source, options.limits, timeline)
             try:
@@ -209,6 +234,7 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
                     raise
                 no_frames = error
                 clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
+            clip = replace(clip, notes=(*which, *clip.notes))
         if audio is not None:
             clip = _with_audio(clip, audio, options, no_frames)
         elif options.want_audio:
@@ -255,22 +281,6 @@ def _streams(container: "av.container.InputContainer", source: MediaSource, opti
     if not has_audio and not options.want_video:
         raise NoAudioStream(f"{source.name} has no audio stream, and video was not requested.")
     return has_video, has_audio
-
-
-def _decode_wave(source: MediaSource, options: _Options, timeline: Timeline, *, is_video: bool) -> Wave:
-    protocol = options.protocol
-    mixed = (protocol.video_sound if is_video else protocol.file_sound) != "first_channel"
-    cut = protocol.sound_in_range or not is_video
-    windows = is_video and protocol.video_sound == "eight_windows"  # they spread over all of the audio
-    return decode_audio(
-        source,
-        options.limits,
-        start=options.start if cut else None,
-        end=options.end if cut else None,
-        mixed=mixed,
-        max_seconds=None if windows else protocol.sound_seconds,
-        timeline=timeline,
-    )
 
 
 def _with_audio(clip: Clip, audio: "Future[Wave]", options: _Options, no_frames: TimeRangeError | None) -> Clip:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import EmptyMedia, TimeRangeError, UsageError
 from ..protocols import Protocol
-from .audio import RATE
 from .clip import Clip, Frame, Wave
+from .mixing import RATE
 
 
 @dataclass(frozen=True, kw_only=True)

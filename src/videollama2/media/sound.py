@@ -72,8 +72,9 @@ def audio_input(clip: Clip, protocol: Protocol, extractor: FeatureExtractor = FI
     if state == "absent":
         return _with_loss(made, Loss("audio_absent", "it has no sound"), "the medium has no sound")
     if state == "silent":
-        note = "every sample is zero" + ("" if made.fbank is not None else "; it was not encoded")
-        return _with_loss(made, Loss("audio_silent", "its sound is digital silence"), note)
+        unheard = "" if wave is None else wave.unheard
+        note = (unheard or "every sample is zero") + ("" if made.fbank is not None else "; it was not encoded")
+        return _with_loss(made, Loss("audio_silent", unheard or "its sound is digital silence"), note)
     return made
 
 

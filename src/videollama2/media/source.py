@@ -65,12 +65,17 @@ _PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"
 
 @dataclass(frozen=True)
 class MediaSource:
-    """A file, or the bytes of one. `name` is for messages and receipts; `limits` restrict what may decode it."""
+    """A file, or the bytes of one. `name` is for messages and receipts; `limits` restrict what may decode it.
+
+    `video_track`, `audio_track`: the track that the caller chose (tracks.py); None: chosen automatically.
+    """
 
     name: str
     path: Path | None = None
     data: bytes | None = None
     limits: Limits = DEFAULT_LIMITS
+    video_track: int | str | None = None
+    audio_track: int | str | None = None
 
     @classmethod
     def of(cls, item: str | os.PathLike[str] | bytes, limits: Limits) -> "MediaSource":

@@ -25,7 +25,8 @@ from .fetch import Fetcher
 from .settings import RequestLimits
 
 KINDS: Final = ("video_url", "image_url", "audio_url", "input_audio", "file")
-_OPTIONS = ("start", "end", "num_frames", "sound")
+_MAX_TRACK = 64  # characters of a language
+_OPTIONS = ("start", "end", "num_frames", "sound", "video_track", "audio_track")
 _CHUNK = 1 << 20  # characters of base64 decoded at once; a multiple of 4
 # Browsers write parameters after the type, unquoted even where they hold a comma: video/webm;codecs=vp8,opus
 _HEAD = re.compile(
@@ -119,7 +120,15 @@ class MediaIntake:
             raise UsageError(f"num_frames={_shown(frames)}; expected an integer from 1 to {most}")
         if not isinstance(options.get("sound", True), bool):
             raise UsageError(f"sound={_shown(options['sound'])}; expected true or false")
-        if wrong := [n for n in ("num_frames", "sound") if n in options and kind in ("audio_url", "input_audio")]:
+        for name in ("video_track", "audio_track"):
+            track = options.get(name)
+            if not (track is None or (isinstance(track, str) and 0 < len(track) <= _MAX_TRACK)):
+                number = isinstance(track, int) and not isinstance(track, bool) and 1 <= track <= 1000
+                if not number:
+                    raise UsageError(f"{name}={_shown(track)}; expected a number from 1, or a language")
+        if wrong := [
+            n for n in ("num_frames", "sound", "video_track") if n in options and kind in ("audio_url", "input_audio")
+        ]:
             raise UsageError(f"a {kind} part has {wrong[0]}, which does not apply to audio")
         return options
 

@@ -118,11 +118,13 @@ class FileReference(_RequestModel):
 class _TimedPart(_RequestModel):
     start: float | None = Field(None, ge=0, description="seconds; use the media from here")
     end: float | None = Field(None, gt=0, description="seconds; use the media up to here")
+    audio_track: int | str | None = Field(None, description="of several audio tracks: a number from 1, or a language")
 
 
 class _VisualPart(_TimedPart):
     num_frames: int | None = Field(None, ge=1, description="frames to sample; default: the model's own number")
     sound: bool | None = Field(None, description="false: ignore its audio")
+    video_track: int | str | None = Field(None, description="of several video tracks: a number from 1, or a language")
 
 
 class VideoPart(_VisualPart):

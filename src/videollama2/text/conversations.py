@@ -22,7 +22,7 @@ from .rendering import RenderedText
 from .tokenization import Piece, Segment, Slot
 
 _KINDS: tuple[Modality, ...] = ("image", "video", "audio")
-_PART_OPTIONS = ("start", "end", "times", "num_frames", "fps", "sound", "sampling_rate")
+_PART_OPTIONS = ("start", "end", "times", "num_frames", "fps", "sound", "sampling_rate", "video_track", "audio_track")
 _SOURCES = ("path", "url", "base64")
 _TAG = re.compile("<(image|video|audio)>")
 _LEADING_TAGS = re.compile(r"(?:\s*<(?:image|video|audio)>)+")
@@ -39,6 +39,7 @@ class Media:
         times: seconds of each frame of a list.
         num_frames: frames to sample; None: the model's own number.
         fps: frames per second of a folder of images; None: the protocol's.
+        video_track, audio_track: of a file with several: a number from 1, or a language ("eng"); None: FFmpeg's best.
     """
 
     source: Any
@@ -49,6 +50,14 @@ class Media:
     times: Sequence[float] | None = None
     num_frames: int | None = None
     fps: float | None = None
+    video_track: int | str | None = None
+    audio_track: int | str | None = None
+
+    @property
+    def tracks(self) -> dict[str, int | str]:
+        """The tracks that are chosen, as arguments of `open_clip`."""
+        given = {"video_track": self.video_track, "audio_track": self.audio_track}
+        return {name: track for name, track in given.items() if track is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

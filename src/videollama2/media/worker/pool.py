@@ -15,6 +15,7 @@ from ...protocols import protocol as named_protocol
 from ..clip import Clip
 from ..limits import DEFAULT_LIMITS, Limits
 from ..opening import MediaItem, open_clip
+from ..tracks import TrackChoice
 from .messages import BadMessage, Blob, clip_from_message
 from .process import Worker, WorkerDied, WorkerLimits, module_command
 
@@ -80,6 +81,8 @@ class WorkerPool:
         want_video: bool = True,
         want_audio: bool = True,
         times: Sequence[float] | None = None,
+        video_track: TrackChoice = None,
+        audio_track: TrackChoice = None,
         limits: Limits = DEFAULT_LIMITS,
         worker_limits: WorkerLimits | None = None,
     ) -> Clip:
@@ -95,6 +98,8 @@ class WorkerPool:
         options: dict[str, Any] = {
             "num_frames": num_frames, "start": start, "end": end, "want_video": want_video, "want_audio": want_audio,
             "times": None if times is None else [float(t) for t in times],
+            "video_track": video_track,
+            "audio_track": audio_track,
         }  # fmt: skip
         chosen, allowed = named_protocol(protocol), self.limits.lowered(limits)
         paths = _paths(item)
