@@ -98,7 +98,8 @@ class Account:
 
     def __init__(self, path: Path) -> None:
         with av.open(str(path)) as container:
-            zero = (container.start_time or 0) / av.time_base
+            zero, is_raw = (container.start_time or 0) / av.time_base, container.start_time is None
+            is_avi = "avi" in container.format.name
             self.frames: list[tuple[float | None, float]] = []
             if container.streams.video:
                 for packet in container.demux(container.streams.video[0]):
@@ -106,9 +107,9 @@ class Account:
                         time = None if frame.pts is None else float(frame.pts * frame.time_base) - zero
                         self.frames.append((time, float(frame.to_ndarray(format="rgb24").mean())))
         times = [time for time, _ in self.frames if time is not None]
-        if times and container.start_time is None:  # a raw stream
+        if times and is_raw:  # a raw stream
             self.frames = [(None if time is None else time - min(times), level) for time, level in self.frames]
-        if "avi" in container.format.name and times != sorted(times):  # its stamps are those of decoding
+        if is_avi and times != sorted(times):  # its stamps are those of decoding
             self.frames = [(None, level) for _, level in self.frames]
         self.blocks: list[tuple[float, np.ndarray]] = []
         with av.open(str(path)) as container:

@@ -172,7 +172,7 @@ def _assemble(
         at = max(at, filled)
         if not len(samples):
             continue
-        if at > filled:
+        if at - filled > _HOLE * rate:
             holes.append((begin + filled / rate, begin + at / rate))
         whole[at : at + len(samples)] = samples
         filled = at + len(samples)
