@@ -117,8 +117,10 @@ def measure(folder: Path, dtype: str) -> dict[str, Any]:
 def _answer(model: Any, text_tokens: int) -> None:
     config = model.config
     size = config.vision_config.image_size
-    seen = model.model.get_video_features(torch.randn(1, config.num_frames, 3, size, size))
-    heard = [] if config.audio_config is None else model.model.get_audio_features(torch.randn(1, 2998, 128))
+    seen = model.model.get_video_features(torch.randn(1, config.num_frames, 3, size, size)).pooler_output
+    heard = (
+        [] if config.audio_config is None else model.model.get_audio_features(torch.randn(1, 2998, 128)).pooler_output
+    )
     ids = [1] * text_tokens + [config.video_token_id] * len(seen[0]) + [config.audio_token_id] * sum(map(len, heard))
     row = torch.tensor([ids])
     embeds = model.model.embed_features(row, videos=seen, sounds=heard)

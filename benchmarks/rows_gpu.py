@@ -60,7 +60,7 @@ class Model:
     @torch.inference_mode()
     def embeds(self) -> Tensor:
         """[1, 1412, 3584]."""
-        video = self.ours.model.get_video_features(self.pixels)[0]
+        video = self.ours.model.get_video_features(self.pixels).pooler_output[0]
         return torch.cat([video[None], self.ours.get_input_embeddings()(self.words)], 1)
 
     @torch.inference_mode()

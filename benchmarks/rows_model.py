@@ -82,7 +82,7 @@ class Pair:
     @torch.inference_mode()
     def embeds(self) -> Tensor:
         """Ours: [1, 884, 896]."""
-        video = self.ours.model.get_video_features(self.pixels)[0]
+        video = self.ours.model.get_video_features(self.pixels).pooler_output[0]
         return torch.cat([video[None], self.ours.get_input_embeddings()(self.words)], 1)
 
     @torch.inference_mode()
@@ -204,7 +204,7 @@ def _image() -> Case:
 
     def once() -> Tensor:
         with torch.inference_mode():
-            return p.ours.model.get_image_features(image)[0]
+            return p.ours.model.get_image_features(image).pooler_output[0]
 
     connector = connector_flop(3, 24, 1024, 896, 1)[0]
     return Case(

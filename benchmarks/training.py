@@ -77,7 +77,7 @@ class Step:
         self.plain_optimizer = torch.optim.AdamW(self.plain_learning, lr=0.0)
         self.pixels = torch.randn(1, 8, 3, vision["image_size"], vision["image_size"])
         with torch.no_grad():
-            tokens = inner.get_video_features(self.pixels)[0].shape[0]
+            tokens = inner.get_video_features(self.pixels).pooler_output[0].shape[0]
         self.ids = torch.randint(0, text["vocab_size"], (1, tokens + TEXT))
         self.ids[:, :tokens] = config.video_token_id
         self.labels = self.ids.clone()

@@ -35,9 +35,9 @@ def inputs(model: Model, videos: list[int]) -> dict[str, Any]:
     inner, config = model.model, model.config
     with torch.no_grad():
         features = {
-            config.image_token_id: inner.get_image_features(media["pixel_values"]),
-            config.video_token_id: inner.get_video_features(media["pixel_values_videos"]),
-            config.audio_token_id: inner.get_audio_features(media["input_features"], mask),
+            config.image_token_id: inner.get_image_features(media["pixel_values"]).pooler_output,
+            config.video_token_id: inner.get_video_features(media["pixel_values_videos"]).pooler_output,
+            config.audio_token_id: inner.get_audio_features(media["input_features"], mask).pooler_output,
         }
     ids = [i for token, of_kind in features.items() for feature in of_kind for i in [5] + [token] * len(feature)]
     return {"input_ids": torch.tensor([[*ids, 7, 8]]), **media}
@@ -94,8 +94,8 @@ def test_frozen_encoders_keep_nothing_and_drop_nothing() -> None:
     sounds = [inner.encode_audio(given["input_features"], given["input_features_mask"]) for _ in range(2)]
     assert all(s.grad_fn is None and not s.requires_grad for s in sounds[0])
     assert all(torch.equal(a, b) for a, b in zip(*sounds, strict=True))  # no layer was left out, nothing dropped
-    assert inner.get_audio_features(given["input_features"])[0].requires_grad  # the projector learns
-    assert inner.get_video_features(given["pixel_values_videos"])[0].requires_grad  # and the connector
+    assert inner.get_audio_features(given["input_features"]).pooler_output[0].requires_grad  # the projector learns
+    assert inner.get_video_features(given["pixel_values_videos"]).pooler_output[0].requires_grad  # and the connector
     inner.audio_encoder.requires_grad_(True)
     assert not model.eval().model.audio_encoder.training
     assert model.train().model.audio_encoder.training

@@ -84,11 +84,11 @@ def test_family(model_type: str, shards: int, tmp_path: Path) -> None:
     same_numbers(model(ids).logits, causal(ids).logits)
 
     image = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(6))
-    tokens = len(model.model.get_image_features(image)[0])
+    tokens = len(model.model.get_image_features(image).pooler_output[0])
     prompt = torch.tensor([[5, *[model.config.image_token_id] * tokens, 7, 8]])
     logits = model(prompt, pixel_values=image).logits
     # the same, with the media spliced by hand into the oracle's input
-    features = model.model.get_image_features(image)[0]
+    features = model.model.get_image_features(image).pooler_output[0]
     embed = causal.get_input_embeddings()
     scale = causal.config.hidden_size**0.5 if LANGUAGE_MODELS[model_type] == "gemma2" else 1.0
     by_hand = torch.cat([embed(torch.tensor([5])), features * scale, embed(torch.tensor([7, 8]))])[None]

@@ -125,15 +125,15 @@ def test_tokens_are_counted_before_anything_is_built_and_are_as_many_as_are_made
     model = VideoLlama2ForConditionalGeneration(toys()).eval()
     processor = VideoLlama2Processor(tiny.tokenizer(), model.config)
     assert processor.pixels is not None and processor.pixels.output_size == (32, 32)
-    video = model.model.get_video_features(torch.rand(1, 4, 3, 32, 32))[0]
+    video = model.model.get_video_features(torch.rand(1, 4, 3, 32, 32)).pooler_output[0]
     assert video.shape == (processor.video_tokens(4), 32) == (8, 32)
     waves = torch.rand(2, 7 * 320)
     features = torch.stack([model.config.audio_config.input_features(wave) for wave in waves])
     mask = torch.ones(2, 7, dtype=torch.bool)
     mask[1, 5:] = False
-    long, short = model.model.get_audio_features(features, mask)
+    long, short = model.model.get_audio_features(features, mask).pooler_output
     assert (len(long), len(short)) == (processor.audio_tokens(7), processor.audio_tokens(5)) == (4, 2)
-    alone = model.model.get_audio_features(features[1:, :5])[0]
+    alone = model.model.get_audio_features(features[1:, :5]).pooler_output[0]
     torch.testing.assert_close(short, alone)
 
 

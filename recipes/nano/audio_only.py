@@ -26,7 +26,7 @@ class SoundClassifier(nn.Module):
         """Pooled features [B, tokens, width] and the classifier's logits [B, tokens, classes]."""
         encoder = self.model.audio_encoder
         out = encoder(input_features)
-        grid = out.features.unflatten(1, out.grid).permute(0, 3, 1, 2)
+        grid = out.last_hidden_state.unflatten(1, (-1, encoder.config.rows)).permute(0, 3, 1, 2)
         pool = tuple(self.config.audio_pool)
         tokens = F.avg_pool2d(grid, pool, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
         return tokens, encoder.predictor(tokens).float()

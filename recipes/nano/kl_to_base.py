@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videollama2.data.labels import IGNORE
-from videollama2.modeling import MEDIA_INPUTS
+from videollama2.media_features import MEDIA_INPUTS
 
 
 @contextlib.contextmanager

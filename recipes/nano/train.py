@@ -237,16 +237,16 @@ class Trainer:
         inner, batch = self.model.model, next(source.steps(0, 1)).micro[0]
         assert batch is not None
         if stage.name == "audio_align":
-            tokens, last = inner.get_audio_features(batch.inputs["input_features"]), inner.audio_projector[-1]
+            out, last = inner.get_audio_features(batch.inputs["input_features"]), inner.audio_projector[-1]
         else:
             pixels = batch.inputs.get("pixel_values_videos")
             last = inner.connector.readout[-1]
-            tokens = (
+            out = (
                 inner.get_image_features(batch.inputs["pixel_values"])
                 if pixels is None
                 else inner.get_video_features(pixels)
             )
-        match_scale(last, torch.cat(list(tokens)))
+        match_scale(last, torch.cat(list(out.pooler_output)))
 
 
 def _has_adapters(parts: Path) -> bool:

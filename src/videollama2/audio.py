@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from .errors import ConfigError
+from .errors import ConfigError, UsageError
 
 SAMPLING_RATE = 16_000  # of every wave that an encoder is given; one that was trained on another resamples it
 
@@ -89,6 +89,19 @@ class AudioEncoder(PreTrainedModel):
             B tensors [n, C], n = `config.num_features(frames of that audio)`.
         """
         raise NotImplementedError
+
+    def record(
+        self, input_features: Tensor, mask: Tensor | None = None, **flags: bool
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        """`encode`, and what it records on the way: `hidden_states` and `attentions`, as far as `flags` request them.
+
+        Args:
+            flags: `output_hidden_states`, `output_attentions`.
+
+        Raises:
+            UsageError: this encoder records nothing.
+        """
+        raise UsageError(f"{type(self).__name__} records no hidden states or attentions; drop output_hidden_states")
 
 
 AUDIO_ENCODERS: dict[str, type[AudioEncoder]] = {}  # model_type → class

@@ -13,16 +13,19 @@ view; scores are computed for a slice of queries at a time, so memory grows with
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
-from .audio import AudioEncoder, AudioEncoderConfig, register_audio_encoder
-from .errors import ConfigError, EmptyMedia
-from .media import fbank as kaldi
+from .audio import AudioEncoder, register_audio_encoder
+from .beats_config import BeatsConfig
+from .errors import EmptyMedia
 
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
@@ -31,101 +34,21 @@ QUERY_SLICE = 1536  # queries whose biases exist at once: 30 s in one piece, lon
 SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
 
 
-class BeatsConfig(AudioEncoderConfig):
-    """Sizes of a BEATs audio encoder (spec §1.5); the defaults are the released `BEATs_iter3+ (AS2M, cpt2)`.
-
-    Names follow the original's so that its `cfg` dict and `beats_config.json` load as they are.
-    """
-
-    model_type = "beats"
-    attribute_map: ClassVar[dict[str, str]] = {
-        "hidden_size": "encoder_embed_dim",
-        "num_hidden_layers": "encoder_layers",
-    }
-
-    input_patch_size: int = 16
-    embed_dim: int = 512
-    conv_bias: bool = False
-    encoder_layers: int = 12
-    encoder_embed_dim: int = 768
-    encoder_ffn_embed_dim: int = 3072
-    encoder_attention_heads: int = 12
-    activation_fn: str = "gelu"
-    layer_wise_gradient_decay_ratio: float = 0.6
-    layer_norm_first: bool = False
-    deep_norm: bool = True
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    encoder_layerdrop: float = 0.05
-    dropout_input: float = 0.0
-    conv_pos: int = 128
-    conv_pos_groups: int = 16
-    relative_position_embedding: bool = True
-    num_buckets: int = 320
-    max_distance: int = 800
-    gru_rel_pos: bool = True
-    finetuned_model: bool = True
-    predictor_dropout: float = 0.0
-    predictor_class: int = 527
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        unsupported = {
-            "activation_fn": (self.activation_fn, "gelu"),
-            "layer_norm_first": (self.layer_norm_first, False),
-            "deep_norm": (self.deep_norm, True),
-            "relative_position_embedding": (self.relative_position_embedding, True),
-            "gru_rel_pos": (self.gru_rel_pos, True),
-        }
-        for name, (found, expected) in unsupported.items():
-            if found != expected:
-                raise ConfigError(f"BEATs with {name}={found!r} is not supported; released ones have {expected!r}")
-        D, heads = self.encoder_embed_dim, self.encoder_attention_heads
-        if D % heads:
-            raise ConfigError(f"BEATs width {D} does not divide into {heads} heads")
-
-    @property
-    def bins(self) -> int:
-        """Mel bins of the filterbank."""
-        return kaldi.BINS
-
-    @property
-    def rows(self) -> int:
-        """Patches along the frequency axis."""
-        return kaldi.BINS // self.input_patch_size
-
-    @property
-    def min_samples(self) -> int:
-        """Samples of one patch."""
-        return kaldi.FRAME + (self.input_patch_size - 1) * kaldi.SHIFT
-
-    def input_features(self, wave: Tensor) -> Tensor:
-        """float [S] → [frames, 128] log-mel energies (spec §4.6)."""
-        return kaldi.fbank(wave)
-
-    def num_frames(self, samples: int) -> int:
-        """Filterbank frames, one every 10 ms."""
-        return kaldi.num_frames(samples)
-
-    def num_features(self, frames: int) -> int:
-        """Patches of that many frames; a last part of a patch is dropped."""
-        return frames // self.input_patch_size * self.rows
-
-
 @dataclass
-class BeatsOutput:
+class BeatsOutput(ModelOutput):
     """BEATs' output.
 
     Attributes:
-        features: [B, patches, D].
+        last_hidden_state: the features [B, patches, D]; patches are time-major, `config.rows` per time step.
         padding: bool [B, patches], True where a patch is padding; None: no padding.
-        grid: patches along (time, frequency); their product is `patches`.
+        hidden_states: the first layer's input and every layer's output, if requested.
+        attentions: every layer's weights [B, heads, patches, patches], if requested; eager attention only.
     """
 
-    features: Tensor
-    padding: Tensor | None
-    grid: tuple[int, int]
+    last_hidden_state: Tensor | None = None
+    padding: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @register_audio_encoder
@@ -133,6 +56,7 @@ class BeatsModel(AudioEncoder):
     """BEATs with its (optional) sound-event predictor, so that every tensor of the original checkpoint has a place."""
 
     config_class = BeatsConfig
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ("BeatsLayer",)
 
@@ -147,20 +71,35 @@ class BeatsModel(AudioEncoder):
         self.predictor = nn.Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
         self.post_init()
 
-    def forward(self, input_features: Tensor, padding_mask: Tensor | None = None) -> BeatsOutput:
+    @property
+    def _can_record_outputs(self) -> dict[str, Any]:
+        return {"hidden_states": BeatsLayer, "attentions": BeatsAttention}
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # read from the configuration at every call; transformers looks for its own interface
+
+    def get_correct_attn_implementation(self, requested: str | None, *args: Any, **kwargs: Any) -> str:
+        """Eager or sdpa; any other one, which no bias can be given to, becomes sdpa."""
+        requested = requested if requested in (None, "eager") else "sdpa"
+        found: str = super().get_correct_attn_implementation(requested, *args, **kwargs)
+        return found
+
+    @capture_outputs
+    def forward(self, input_features: Tensor, padding_mask: Tensor | None = None, **kwargs: Any) -> BeatsOutput:
         """Encode log-mel filterbanks.
 
         Args:
             input_features: float [B, frames, 128], as `media.fbank.fbank` makes them.
             padding_mask: bool [B, frames], True where a frame is padding.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Raises:
             EmptyMedia: fewer frames than one patch.
         """
         patch = self.config.input_patch_size
         frames = input_features.shape[1]
-        grid = (frames // patch, self.config.rows)
-        if grid[0] < 1:
+        if frames < patch:
             raise EmptyMedia(
                 f"the audio has {frames} filterbank frames; BEATs expects at least {patch} "
                 f"({(25 + 10 * (patch - 1)) / 1000:.3f} s)"
@@ -173,10 +112,20 @@ class BeatsModel(AudioEncoder):
         if self.post_extract_proj is not None:
             x = self.post_extract_proj(x)
         x = F.dropout(x, self.config.dropout_input, self.training)
-        return BeatsOutput(self.encoder(x, padding), padding, grid)
+        return BeatsOutput(self.encoder(x, padding), padding)
 
     def encode(self, input_features: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Features of each audio: [B, frames, 128] → B tensors [n, D]; a last part of a patch is dropped from each."""
+        return self._encode(input_features, mask)[0]
+
+    def record(
+        self, input_features: Tensor, mask: Tensor | None = None, **flags: bool
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        """As AudioEncoder.record."""
+        features, out = self._encode(input_features, mask, **flags)
+        return features, {name: out[name] for name in ("hidden_states", "attentions") if name in out}
+
+    def _encode(self, input_features: Tensor, mask: Tensor | None, **flags: bool) -> tuple[list[Tensor], BeatsOutput]:
         patch, rows = self.config.input_patch_size, self.config.rows
         steps = [input_features.shape[1] // patch] * len(input_features)
         padding = None
@@ -186,15 +135,15 @@ class BeatsModel(AudioEncoder):
             longest = max(steps) * patch  # frames beyond every audio's whole patches are nobody's
             input_features = input_features[:, :longest]
             padding = torch.arange(longest, device=whole.device) >= whole[:, None]
-        out = self(input_features, padding)
-        return [x[: n * rows] for x, n in zip(out.features, steps, strict=True)]
+        out = self(input_features, padding, return_dict=True, **flags)
+        return [x[: n * rows] for x, n in zip(out.last_hidden_state, steps, strict=True)], out
 
     def class_probabilities(self, input_features: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Probabilities of the sound events that a fine-tuned BEATs was trained on: float [B, classes]."""
         if self.predictor is None:
             raise ValueError("this BEATs has no predictor (finetuned_model is False)")
-        out = self(input_features, padding_mask)
-        logits = self.predictor(F.dropout(out.features, self.config.predictor_dropout, self.training))
+        out = self(input_features, padding_mask, return_dict=True)
+        logits = self.predictor(F.dropout(out.last_hidden_state, self.config.predictor_dropout, self.training))
         if out.padding is None:
             return logits.mean(1).sigmoid()
         real = (~out.padding).to(logits.dtype)[..., None]
@@ -247,7 +196,8 @@ class BeatsEncoder(nn.Module):
         bias = self.relative_bias(x.shape[1], x.device)
         for layer in self.layers:
             # the original scales gradients in evaluation mode too; only dropping layers is for training
-            x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
+            if torch.is_grad_enabled():
+                x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
             if self.training and torch.rand(()) < self.config.encoder_layerdrop:
                 continue
             x = layer(x, bias, padding)
@@ -272,7 +222,7 @@ def relative_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> T
     return torch.where(size < exact, size, far) + (distance > 0) * half
 
 
-class BeatsLayer(nn.Module):
+class BeatsLayer(GradientCheckpointingLayer):
     """x ← LN(α·x + Attention(x)); x ← LN(α·x + FFN(x)), with DeepNorm's α = (2 L)^¼."""
 
     def __init__(self, config: BeatsConfig) -> None:
@@ -287,7 +237,7 @@ class BeatsLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(D)
 
     def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
-        attended = F.dropout(self.self_attn(x, bias, padding), self.dropout, self.training)
+        attended = F.dropout(self.self_attn(x, bias, padding)[0], self.dropout, self.training)
         x = self.self_attn_layer_norm(torch.add(attended, x, alpha=self.alpha))
         hidden = F.gelu(self.fc1(x).float()).type_as(x)  # in float32 in the original, whatever the model's dtype
         hidden = F.dropout(hidden, self.activation_dropout, self.training)
@@ -311,8 +261,11 @@ class BeatsAttention(nn.Module):
         self.grep_linear = nn.Linear(D // H, 8)
         self.grep_a = nn.Parameter(torch.ones(1, H, 1, 1))
 
-    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
-        """x [B, N, D], bias [heads, 2N − 1] by distance, padding bool [B, N] or None → [B, N, D]."""
+    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x [B, N, D], bias [heads, 2N − 1] by distance, padding bool [B, N] or None → [B, N, D], and the weights.
+
+        The weights are [B, heads, N, N] with eager attention, otherwise None.
+        """
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in projections)
         # Query i needs bias[:, N-1-i : 2N-1-i]. With the queries backwards these windows follow each other by one, so
@@ -321,31 +274,32 @@ class BeatsAttention(nn.Module):
         gate = self.gate(q)
         N = x.shape[1]
         windows = bias.unfold(1, N, 1)
-        out = []
+        out, weights = [], []
         for start in range(0, N, QUERY_SLICE):
             rows = slice(start, start + QUERY_SLICE)
             mask = gate[:, :, rows] * windows[:, rows]
             if padding is not None:
                 mask = mask.masked_fill(padding[:, None, None, :], float("-inf"))
-            out.append(self._attend(q[:, :, rows], k, v, mask))
+            attended, seen = self._attend(q[:, :, rows], k, v, mask)
+            out.append(attended)
+            weights += [] if seen is None else [seen]
         joined = torch.cat(out, 2).flip(2).transpose(1, 2).flatten(2)
-        projected: Tensor = self.out_proj(joined)
-        return projected
+        return self.out_proj(joined), torch.cat(weights, 2).flip(2) if weights else None
 
     def gate(self, q: Tensor) -> Tensor:
         """How much each query heeds position: [B, heads, N, d] → [B, heads, N, 1]."""
         a, b = self.grep_linear(q).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
         return a * (b * self.grep_a - 1.0) + 2.0
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         dropout = self.dropout if self.training else 0.0
         if self.config._attn_implementation != "eager":
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), dropout_p=dropout)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), dropout_p=dropout), None
         # softmax ignores a constant per row, so subtracting the row's maximum before scaling back changes no result
         scores = (q * (q.shape[-1] ** -0.5 / SCORE_SCALE)) @ k.transpose(-1, -2)
         scores = (scores - scores.amax(-1, keepdim=True)) * SCORE_SCALE
         weights = F.dropout((scores + mask).softmax(-1), dropout, self.training)
-        return weights @ v
+        return weights @ v, weights
 
 
 class _WeightNorm(nn.Module):

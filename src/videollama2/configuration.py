@@ -137,6 +137,23 @@ class VideoLlama2Config(PreTrainedConfig):
         """The placeholder id of each modality."""
         return {"image": self.image_token_id, "video": self.video_token_id, "audio": self.audio_token_id}
 
+    def move_placeholders(self, vocabulary: int) -> None:
+        """After a resize, keep placeholder ids that were outside of `vocabulary` outside of the new one.
+
+        A prompt that an older processor expanded then fails on the number of placeholders, rather than feeding media
+        to an added token.
+        """
+        ids = self.placeholder_ids
+        outside = [modality for modality, token_id in ids.items() if token_id >= vocabulary]
+        size = self.text_config.vocab_size
+        if any(ids[modality] < size for modality in outside):
+            for i, modality in enumerate(outside):
+                setattr(self, f"{modality}_token_id", size + i)
+            logger.warning(
+                "The vocabulary grew to %d and placeholder ids moved behind it; create the processor anew "
+                "from this configuration before preparing prompts.", size,
+            )  # fmt: skip
+
     @property
     def max_positions(self) -> int:
         """Longest sequence (text and media) that the language model has positions for."""

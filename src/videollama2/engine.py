@@ -243,11 +243,11 @@ class Engine:
         if inputs.pixels is not None:
             pixels = inputs.pixels.to(device, self.model.dtype)
             if inputs.still:
-                tokens["image"] = model.get_image_features(pixels)[0]
+                tokens["image"] = model.get_image_features(pixels).pooler_output[0]
             else:
-                tokens["video"] = model.get_video_features(pixels[None])[0]
+                tokens["video"] = model.get_video_features(pixels[None]).pooler_output[0]
         if inputs.fbank is not None:
-            tokens["audio"] = model.get_audio_features(inputs.fbank[None].to(device))[0]
+            tokens["audio"] = model.get_audio_features(inputs.fbank[None].to(device)).pooler_output[0]
         return tokens
 
     def embed(self, messages: Sequence[Message], media: MediaSet) -> PromptEmbeddings:

@@ -9,31 +9,32 @@ order: `pixel_values` [images, 3, S, S], `pixel_values_videos` [videos, T, 3, S,
 [audios, frames, bins] with `input_features_mask` [audios, frames], 1 where a frame is audio and 0 where it is padding.
 
 Encoder features can take the place of media: `image_features` (per image [1, P, C]) and `video_features` (per video
-[T, P, C]) from `encode_frames`, `audio_features` (per audio [n, C]) from `encode_audio`.
+[T, P, C]) from `encode_frames`, `audio_features` (per audio [n, C]) from `encode_audio`. So can transformers' own
+`mm_encoder_outputs`: modality → output of `get_image_features`, `get_video_features` or `get_audio_features`.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel, GenerationMixin, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple
 
-from .audio import AudioEncoder, audio_encoder_class, pool_features
+from .audio import AudioEncoder, audio_encoder_class
 from .configuration import VideoLlama2Config
-from .errors import ConfigError, UnsupportedModality, UsageError
-from .fusion import splice
+from .errors import ConfigError, UsageError
+from .fusion import mark_placeholders
+from .generation.mixin import MediaGenerationMixin
+from .media_features import MediaFeatures
 from .stc import build_connector, build_mlp
-from .vision import encode_frames, is_frozen, vision_family
+from .vision import is_frozen, vision_family
 
-MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
 ZERO_3 = (
     "DeepSpeed's ZeRO stage 3 is not supported: this model reads weights of other layers. Use stage 1 or 2, or FSDP"
 )
-FEATURE_INPUTS = ("image_features", "video_features", "audio_features")
 
 
 class VideoLlama2PreTrainedModel(PreTrainedModel):
@@ -74,6 +75,13 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 
         return from_pretrained(cls, pretrained_model_name_or_path, args, kwargs)
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """As transformers'; placeholder ids outside the vocabulary stay outside of the new one."""
+        vocabulary = self.config.text_config.vocab_size
+        embedding: nn.Module = super().resize_token_embeddings(*args, **kwargs)
+        self.config.move_placeholders(vocabulary)
+        return embedding
+
     def _init_weights(self, module: nn.Module) -> None:
         """Readouts and projectors N(0, initializer_range), convolutions as torch does it (spec §1.4.2)."""
         if isinstance(module, nn.Linear):
@@ -87,7 +95,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
 
 
-class VideoLlama2Model(VideoLlama2PreTrainedModel):
+class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
     """Encoders, connector, projector and the language model's trunk.
 
     1. `encode_frames`, `encode_audio`: media → features, then `connect_…`: features → tokens [n, D] of each item
@@ -114,6 +122,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
             self.audio_encoder = audio_encoder_class(audio.model_type)(audio)
             self.audio_projector = build_mlp(config.audio_projector_type, audio.hidden_size, D)
         self.language_model = AutoModel.from_config(text)
+        mark_placeholders(self.language_model.get_input_embeddings())
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -122,7 +131,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the language model's token embedding."""
-        self.language_model.set_input_embeddings(value)
+        self.language_model.set_input_embeddings(mark_placeholders(value))
 
     def train(self, mode: bool = True) -> "VideoLlama2Model":
         """Training mode; a frozen encoder stays in evaluation mode, without dropout.
@@ -138,86 +147,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
                 encoder.eval()
         return self
 
-    def get_image_features(self, pixel_values: Tensor) -> list[Tensor]:
-        """[images, 3, S, S] → per image [tokens, D]; the same numbers as `num_frames` copies of it, computed once."""
-        return self.connect_images(self.encode_frames(pixel_values)[:, None])
-
-    def get_video_features(self, pixel_values_videos: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """[videos, T, 3, S, S], or a list of [T, 3, S, S] of any lengths → per video [tokens, D]."""
-        if isinstance(pixel_values_videos, Tensor):
-            frames = self.encode_frames(pixel_values_videos.flatten(0, 1))
-            return self.connect_videos(frames.unflatten(0, pixel_values_videos.shape[:2]))
-        return self.connect_videos([self.encode_frames(video) for video in pixel_values_videos])
-
-    def get_audio_features(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
-        """[audios, frames, bins] → per audio [tokens, D], padding removed."""
-        return self.connect_audio(self.encode_audio(input_features, input_features_mask))
-
-    def encode_frames(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] → features [N, P, C] of the vision encoder."""
-        config = self.config
-        self._require_vision()
-        return encode_frames(self.vision_encoder, pixels, config.vision_feature_layer, config.vision_feature_select)
-
-    def encode_audio(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
-        """[audios, frames, bins] → per audio [n, C], the encoder's features; no gradient if it is frozen."""
-        encoder = self._require_audio()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
-            return encoder.encode(input_features, input_features_mask)
-
-    def connect_images(self, features: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Per image [1, P, C] → [tokens, D]."""
-        self._require_vision()
-        frames = features if isinstance(features, Tensor) else torch.stack(list(features))
-        return list(self.connector(frames, still=self.config.num_frames))
-
-    def connect_videos(self, features: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Per video [T, P, C] → [tokens, D]; in one batch if all have the same length."""
-        self._require_vision()
-        if len({len(video) for video in features}) > 1:
-            return [self.connector(video[None])[0] for video in features]
-        return list(self.connector(features if isinstance(features, Tensor) else torch.stack(list(features))))
-
-    def connect_audio(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Per audio [n, C] → [tokens, D]."""
-        rows = self._require_audio().config.rows
-        pooled = [pool_features(audio, rows, self.config.audio_pool) for audio in features]
-        return list(self.audio_projector(torch.cat(pooled)).split([len(audio) for audio in pooled]))
-
-    def embed(
-        self,
-        input_ids: Tensor,
-        pixel_values: Tensor | None = None,
-        pixel_values_videos: Tensor | Sequence[Tensor] | None = None,
-        input_features: Tensor | None = None,
-        input_features_mask: Tensor | None = None,
-        image_features: Sequence[Tensor] | None = None,
-        video_features: Sequence[Tensor] | None = None,
-        audio_features: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Prompt ids [B, L] and their media, or features of these → embeddings [B, L, D].
-
-        Raises:
-            UsageError: both media and features of one kind, whose order would be unknown.
-        """
-        get_audio = partial(self.get_audio_features, input_features_mask=input_features_mask)
-        images = _either(pixel_values, self.get_image_features, image_features, self.connect_images)
-        videos = _either(pixel_values_videos, self.get_video_features, video_features, self.connect_videos)
-        sounds = _either(input_features, get_audio, audio_features, self.connect_audio)
-        return self.embed_features(input_ids, images, videos, sounds)
-
-    def embed_features(
-        self,
-        input_ids: Tensor,
-        images: Sequence[Tensor] = (),
-        videos: Sequence[Tensor] = (),
-        sounds: Sequence[Tensor] = (),
-    ) -> Tensor:
-        """As `embed`, from tokens that were computed before ([n, D] each)."""
-        config = self.config
-        features = {config.image_token_id: images, config.video_token_id: videos, config.audio_token_id: sounds}
-        return splice(input_ids, self.get_input_embeddings(), features)
-
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -232,44 +162,34 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         image_features: Sequence[Tensor] | None = None,
         video_features: Sequence[Tensor] | None = None,
         audio_features: Sequence[Tensor] | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states of the prompt. Right padding for training, left padding for generation; both give the same."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected exactly one of input_ids and inputs_embeds")
-        if input_ids is not None:
-            media = (pixel_values, pixel_values_videos, input_features, input_features_mask)
-            inputs_embeds = self.embed(input_ids, *media, image_features, video_features, audio_features)
+        media = (pixel_values, pixel_values_videos, input_features, input_features_mask)
+        outputs = self.encode_media(*media, image_features, video_features, audio_features)
+        if twice := sorted(outputs.keys() & (mm_encoder_outputs or {}).keys()):
+            raise UsageError(f"got both {twice[0]} inputs and mm_encoder_outputs of {twice[0]}; expected one")
+        outputs |= mm_encoder_outputs or {}
+        if inputs_embeds is None or outputs:
+            prompt = input_ids if inputs_embeds is None else inputs_embeds
+            assert prompt is not None
+            inputs_embeds = self._embed(prompt, outputs)
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
 
-    def _require_vision(self) -> None:
-        if self.vision_encoder is None or self.connector is None:
-            raise UnsupportedModality("this model has no vision encoder; ask about text and audio only")
 
-    def _require_audio(self) -> AudioEncoder:
-        if self.audio_encoder is None or self.audio_projector is None:
-            raise UnsupportedModality("this model has no audio encoder; drop the audio, or load an audio-visual model")
-        return self.audio_encoder
-
-
-def _either(media: Any, get: Callable[..., Any], features: Any, connect: Callable[..., Any]) -> list[Tensor]:
-    """Tokens of media, or of their features; empty without either."""
-    if media is not None and features is not None:
-        raise UsageError("got both media and features of one kind; expected one or the other")
-    if features is not None:
-        return list(connect(features))
-    return [] if media is None else list(get(media))
-
-
-class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, GenerationMixin):
+class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGenerationMixin):
     """The model with its head: `forward` for logits and losses, `generate` for answers."""
 
     _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
@@ -294,6 +214,21 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         """The head."""
         return self.lm_head
 
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Any:
+        """As `VideoLlama2Model.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    def get_video_features(self, pixel_values_videos: Tensor | Sequence[Tensor], **kwargs: Any) -> Any:
+        """As `VideoLlama2Model.get_video_features`."""
+        return self.model.get_video_features(pixel_values_videos, **kwargs)
+
+    def get_audio_features(
+        self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """As `VideoLlama2Model.get_audio_features`."""
+        return self.model.get_audio_features(input_features, input_features_mask, **kwargs)
+
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -309,20 +244,27 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         image_features: Sequence[Tensor] | None = None,
         video_features: Sequence[Tensor] | None = None,
         audio_features: Sequence[Tensor] | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        shift_labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits, and the loss if `labels` are given.
+        """Logits, and the loss if labels are given.
 
         Args:
             input_ids: int64 [B, L] with one placeholder per media feature.
-            labels: int64 [B, L], -100 at unsupervised positions; shifted inside.
+            labels: int64 [B, L], -100 at unsupervised positions, as are placeholders; shifted inside.
+            shift_labels: int64 [B, L], used in place of `labels`: already shifted, the label of each next position.
+            num_items_in_batch: what the summed loss is divided by; by default the number of supervised positions.
             logits_to_keep: compute the logits of the last n positions only (0: all), or of these positions.
+            skip_logits: with labels, run the head on supervised positions only and return no logits: the head would
+                otherwise dominate a training step's memory.
 
         Returns:
-            `logits` float [B, L, V]. In training with labels the head runs on supervised positions only, since it would
-            otherwise dominate the cost, and `logits` is None.
+            `logits` float [B, L, V].
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -337,16 +279,20 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             image_features=image_features,
             video_features=video_features,
             audio_features=audio_features,
+            mm_encoder_outputs=mm_encoder_outputs,
             use_cache=use_cache,
-            **{k: v for k, v in kwargs.items() if k != "num_items_in_batch"},
+            return_dict=True,
+            **kwargs,
         )
         hidden = outputs.last_hidden_state
+        supervised = labels is not None or shift_labels is not None
         logits, loss = None, None
-        if labels is None or not self.training:
+        if not (supervised and skip_logits):
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self._head(hidden[:, kept])
-        if labels is not None:
-            loss = self._loss(hidden, labels, kwargs.get("num_items_in_batch"))
+        if supervised:
+            whole = logits if isinstance(logits_to_keep, int) and logits_to_keep == 0 else None
+            loss = self._loss(hidden, whole, self._targets(labels, shift_labels), num_items_in_batch)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -360,36 +306,21 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         cap = getattr(self.config.text_config, "final_logit_softcapping", None)  # Gemma 2
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def _loss(self, hidden: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+    def _targets(self, labels: Tensor | None, shift_labels: Tensor | None) -> Tensor:
+        """The label of each next position [B, L], -100 at unsupervised positions and placeholders."""
+        target = (
+            shift_labels if labels is None or shift_labels is not None else F.pad(labels[:, 1:], (0, 1), value=-100)
+        )
+        assert target is not None
+        for token_id in self.config.placeholder_ids.values():
+            target = target.masked_fill(target == token_id, -100)
+        return target
+
+    def _loss(self, hidden: Tensor, logits: Tensor | None, target: Tensor, num_items: Tensor | int | None) -> Tensor:
         """Next-token cross entropy in float32 over the supervised positions: a scalar."""
-        target = F.pad(labels[:, 1:], (0, 1), value=-100)
         supervised = target != -100
         if not bool(supervised.any()):
             raise ConfigError("expected at least one supervised position in the batch, got none (all labels are -100)")
-        logits = self._head(hidden[supervised]).float()
-        total = F.cross_entropy(logits, target[supervised].to(logits.device), reduction="sum")
+        seen = self._head(hidden[supervised]) if logits is None else logits[supervised]
+        total = F.cross_entropy(seen.float(), target[supervised].to(seen.device), reduction="sum")
         return total / (supervised.sum() if num_items is None else num_items)
-
-    @torch.no_grad()
-    def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """As transformers', with media encoded once, before the first token.
-
-        The prompt enters as embeddings, as in the public implementation, so a repetition penalty counts new tokens
-        only (spec §5.2). The result holds the prompt's ids and the new ones, as in transformers; with `inputs_embeds`
-        only the new ones.
-        """
-        input_ids = kwargs.pop("input_ids", inputs)
-        media = {name: kwargs.pop(name) for name in (*MEDIA_INPUTS, *FEATURE_INPUTS) if name in kwargs}
-        if input_ids is None or all(value is None for value in media.values()):
-            return super().generate(input_ids, **kwargs)
-        embeds = self.model.embed(input_ids, **media)
-        mask = kwargs.pop("attention_mask", None)
-        mask = torch.ones_like(input_ids) if mask is None else mask
-        out = super().generate(inputs_embeds=embeds, attention_mask=mask, **kwargs)
-        new = out if isinstance(out, Tensor) else out.sequences
-        prompt = input_ids.repeat_interleave(len(new) // len(input_ids), dim=0)
-        whole = torch.cat([prompt, new], dim=1)
-        if isinstance(out, Tensor):
-            return whole
-        out.sequences = whole
-        return out

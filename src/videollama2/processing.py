@@ -24,7 +24,7 @@ from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageEr
 from .hub import HubOptions, find_folder, refuse_unknown
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
-from .modeling import MEDIA_INPUTS
+from .media_features import MEDIA_INPUTS
 from .processor_calls import TransformersCalls
 from .protocols import Protocol
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt

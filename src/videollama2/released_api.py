@@ -189,7 +189,7 @@ def _features(model: Any, given: Tensor | Mapping[str, Tensor] | None, modal: st
         )
     core, moved = model.model, given.to(model.device)
     if modal == "audio":
-        return {"audio": core.get_audio_features(moved)[0]}
+        return {"audio": core.get_audio_features(moved).pooler_output[0]}
     if modal == "image":
-        return {"image": core.get_image_features(moved.to(model.dtype))[0]}
-    return {"video": core.get_video_features(moved.to(model.dtype)[None])[0]}
+        return {"image": core.get_image_features(moved.to(model.dtype)).pooler_output[0]}
+    return {"video": core.get_video_features(moved.to(model.dtype)[None]).pooler_output[0]}

@@ -21,6 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import ConfigError, MediaError
 
@@ -287,7 +288,7 @@ def _reg_stage(depth: int, width_in: int, width_out: int) -> nn.Module:
     return stage
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(GradientCheckpointingLayer):
     """RegNet's block with a bottleneck ratio of 1 and depthwise groups (spec §1.4.2). [N, H, W, C] → [N, H, W, D].
 
     1×1 → 3×3 depthwise → squeeze and excite → 1×1, plus a shortcut, then SiLU.

@@ -101,17 +101,40 @@ def encode_frames(encoder: Any, pixels: Tensor, feature_layer: int, select: str 
     Raises:
         ConfigError: an unknown family or `select`, or `cls_patch` for an encoder without a class token.
     """
+    family = _checked_family(encoder, select)
+    blocks = attrgetter(family.blocks)(encoder)
+    blocks = blocks[: blocks_needed(len(blocks), feature_layer)]
+    with torch.no_grad() if is_frozen(encoder) else contextlib.nullcontext():
+        features = torch.cat([_run(encoder, family, blocks, part) for part in pixels.split(FRAMES_PER_PASS)])
+    return features[:, 1:] if family.class_token and select == "patch" else features
+
+
+def record_frames(
+    encoder: Any, pixels: Tensor, feature_layer: int, select: str = "patch", **flags: bool
+) -> tuple[Tensor, dict[str, Any]]:
+    """As `encode_frames`, with what the whole encoder records.
+
+    Args:
+        flags: `output_hidden_states`, `output_attentions`.
+
+    Returns:
+        The features, and the requested ones of `hidden_states` and `attentions`, of all blocks.
+    """
+    features = encode_frames(encoder, pixels, feature_layer, select)
+    with torch.no_grad() if is_frozen(encoder) else contextlib.nullcontext():
+        out = encoder(pixels.to(next(encoder.parameters()).dtype), return_dict=True, **flags)
+    names = {"output_hidden_states": "hidden_states", "output_attentions": "attentions"}
+    return features, {names[flag]: out[names[flag]] for flag, wanted in flags.items() if wanted}
+
+
+def _checked_family(encoder: Any, select: str) -> VisionFamily:
     family = vision_family(encoder.config.model_type)
     if select not in ("patch", "cls_patch") or (select == "cls_patch" and not family.class_token):
         raise ConfigError(
             f"vision_feature_select is {select!r}; this encoder expects 'patch'"
             + (" or 'cls_patch'" if family.class_token else "")
         )
-    blocks = attrgetter(family.blocks)(encoder)
-    blocks = blocks[: blocks_needed(len(blocks), feature_layer)]
-    with torch.no_grad() if is_frozen(encoder) else contextlib.nullcontext():
-        features = torch.cat([_run(encoder, family, blocks, part) for part in pixels.split(FRAMES_PER_PASS)])
-    return features[:, 1:] if family.class_token and select == "patch" else features
+    return family
 
 
 def is_frozen(encoder: nn.Module) -> bool:
@@ -120,7 +143,9 @@ def is_frozen(encoder: nn.Module) -> bool:
 
 
 def _run(encoder: Any, family: VisionFamily, blocks: Sequence[Any], pixels: Tensor) -> Tensor:
-    x = encoder.embeddings(pixels.to(next(encoder.parameters()).dtype))
+    # the encoder itself is not called, so its input goes where Accelerate's hook would send it
+    device = getattr(getattr(encoder, "_hf_hook", None), "execution_device", None) or pixels.device
+    x = encoder.embeddings(pixels.to(device, next(encoder.parameters()).dtype))
     if family.pre_norm is not None:
         x = getattr(encoder, family.pre_norm)(x)
     for block in blocks:

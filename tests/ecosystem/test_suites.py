@@ -2,6 +2,11 @@
 
 import unittest
 
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
+
 from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
 from videollama2.processing import VideoLlama2Processor
@@ -11,6 +16,10 @@ from . import suites
 from .exclusions import without_excluded
 from .generating import GenerationTesterMixin
 from .testers import VideoLlama2Tester
+
+# where transformers keeps its own models' names, and the suites look for what a class is
+MODEL_MAPPING_NAMES["videollama2"] = VideoLlama2Model.__name__
+MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES["videollama2"] = VideoLlama2ForConditionalGeneration.__name__
 
 modeling = suites.load("test_modeling_common")
 configuration = suites.load("test_configuration_common")
@@ -22,6 +31,8 @@ class ModelSuite(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.Test
 
     all_model_classes = (VideoLlama2Model, VideoLlama2ForConditionalGeneration)
     _is_composite = True
+    additional_model_inputs = ("pixel_values", "pixel_values_videos", "input_features")
+    test_all_params_have_gradient = False  # blocks after the feature layer, and heads, keep tensors but never run
 
     def setUp(self) -> None:
         self.model_tester = VideoLlama2Tester(self)

@@ -27,7 +27,7 @@ TEXT = {
 class VideoLlama2Tester:
     """What the suites call a model tester: a configuration and a batch of prompts with an image, a video and audio."""
 
-    def __init__(self, parent: Any, batch_size: int = 3, text_length: int = 7) -> None:
+    def __init__(self, parent: Any, batch_size: int = 7, text_length: int = 7) -> None:
         self.parent, self.batch_size = parent, batch_size
         self.text_config, self.vision_config, self.audio_config = dict(TEXT), dict(VISION), dict(AUDIO)
         self.num_hidden_layers, self.hidden_size, self.num_attention_heads = 2, 32, 4
@@ -43,6 +43,8 @@ class VideoLlama2Tester:
         return tiny.config(
             text_config=dict(self.text_config), vision_config=dict(self.vision_config),
             audio_config=dict(self.audio_config), num_frames=self.num_frames,
+            # inside the vocabulary, as the suites assume: they resize it, clamp ids to it and embed prompts themselves
+            image_token_id=3, video_token_id=4, audio_token_id=5,
         )  # fmt: skip
 
     def prepare_config_and_inputs_for_common(self) -> tuple[VideoLlama2Config, dict[str, Tensor]]:
@@ -58,7 +60,7 @@ class VideoLlama2Tester:
                 (self.audio_tokens, config.audio_token_id),
             )
         ]
-        ids = torch.cat([*runs, torch.randint(3, self.text_config["vocab_size"], (B, words))], dim=1)
+        ids = torch.cat([*runs, torch.randint(6, self.text_config["vocab_size"], (B, words))], dim=1)
         return config, {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),

@@ -64,8 +64,8 @@ def beats() -> dict[str, Tensor]:
     mask = torch.ones(2, 96, dtype=torch.bool)
     mask[1, 48:] = False
     return {
-        "features": model(rows[:1]).features[0],
-        "padded": model(rows, mask).features[1, :24],
+        "features": model(rows[:1]).last_hidden_state[0],
+        "padded": model(rows, mask).last_hidden_state[1, :24],
         "probabilities": model.class_probabilities(rows, mask),
     }
 
@@ -82,9 +82,9 @@ def whole_model() -> dict[str, Tensor]:
     }
     with torch.no_grad():
         features = {
-            config.video_token_id: inner.get_video_features(media["pixel_values_videos"])[0],
-            config.audio_token_id: inner.get_audio_features(media["input_features"])[0],
-            config.image_token_id: inner.get_image_features(media["pixel_values"])[0],
+            config.video_token_id: inner.get_video_features(media["pixel_values_videos"]).pooler_output[0],
+            config.audio_token_id: inner.get_audio_features(media["input_features"]).pooler_output[0],
+            config.image_token_id: inner.get_image_features(media["pixel_values"]).pooler_output[0],
         }
     ids = [i for token, tokens in features.items() for i in [5, 9] + [token] * len(tokens)]
     input_ids = torch.tensor([[*ids, 7, 8, 11]])

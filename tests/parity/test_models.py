@@ -87,14 +87,14 @@ def one_medium(
         kind = "audio" if (len(names) == 2 and i == 1) else entry["modal"]
         if kind == "audio":
             held["sounds"].append(tensor)
-            run += [config.audio_token_id] * len(model.model.get_audio_features(tensor)[0])
+            run += [config.audio_token_id] * len(model.model.get_audio_features(tensor).pooler_output[0])
         elif kind == "video":
             held["videos"].append(tensor)
-            run += [config.video_token_id] * len(model.model.get_video_features(tensor[None])[0])
+            run += [config.video_token_id] * len(model.model.get_video_features(tensor[None]).pooler_output[0])
         else:
             image = tensor.reshape(tensor.shape[-3:])
             held["images"].append(image)
-            run += [config.image_token_id] * len(model.model.get_image_features(image[None])[0])
+            run += [config.image_token_id] * len(model.model.get_image_features(image[None]).pooler_output[0])
     return run, held
 
 

@@ -127,7 +127,7 @@ def test_answers_on_recorded_models(
                 encode = {"image": core.get_image_features, "audio": core.get_audio_features}.get(
                     modal, lambda pixels: core.get_video_features(pixels[None])
                 )
-                rows.append(encode(given)[0])
+                rows.append(encode(given).pooler_output[0])
             else:
                 rows.append(core.get_input_embeddings()(torch.tensor([i])))
         embeds = torch.cat(rows)[None]

@@ -161,7 +161,7 @@ model = VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype=torch.
 loading = peak()
 reset()
 with torch.inference_mode():
-    seen = model.model.get_video_features(torch.randn(1, model.config.num_frames, 3, 112, 112))
+    seen = model.model.get_video_features(torch.randn(1, model.config.num_frames, 3, 112, 112)).pooler_output
     ids = torch.tensor([[1] * 64 + [model.config.video_token_id] * len(seen[0])])
     embeds = model.model.embed_features(ids, videos=seen)
     model.generate(inputs_embeds=embeds, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False)

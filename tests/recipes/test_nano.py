@@ -131,7 +131,7 @@ def test_sounds_are_added_at_the_means_of_what_the_model_hands_over() -> None:
         classifier = audio_only.SoundClassifier(model)
         model.model.audio_encoder.predictor.bias -= classifier.classify(features)[1].mean((0, 1))  # each class is heard
         tokens, logits = classifier.classify(features)
-        handed = torch.stack(model.model.get_audio_features(features))
+        handed = torch.stack(model.model.get_audio_features(features).pooler_output)
     targets = logits.argmax(-1)
     targets[0, 0] = (targets[0, 0] + 1) % 3  # one that is not recognised, and does not count
     clips = [{"input_features": features, "sound_targets": targets}]

@@ -54,7 +54,8 @@ def av_inputs(model: VideoLlama2ForConditionalGeneration) -> dict[str, Any]:
     sound = torch.randn(1, 96, 128, generator=given)
     with torch.no_grad():
         seen, heard = (
-            len(found[0]) for found in (model.model.get_video_features(pixels), model.model.get_audio_features(sound))
+            len(found.pooler_output[0])
+            for found in (model.model.get_video_features(pixels), model.model.get_audio_features(sound))
         )
     config = model.config
     ids = torch.tensor([[5, *[config.video_token_id] * seen, *[config.audio_token_id] * heard, 7, 9, 11]])

@@ -65,8 +65,8 @@ def logits(model: Any) -> torch.Tensor:
     given = torch.Generator().manual_seed(3)
     pixels, sound = torch.randn(4, 3, 56, 56, generator=given), torch.randn(1, 64, 128, generator=given)
     inner, config = model.eval().model, model.config
-    pictures = len(inner.get_video_features([pixels])[0])
-    sounds = len(inner.get_audio_features(sound)[0]) if config.audio_config is not None else 0
+    pictures = len(inner.get_video_features([pixels]).pooler_output[0])
+    sounds = len(inner.get_audio_features(sound).pooler_output[0]) if config.audio_config is not None else 0
     ids = [5, *[config.video_token_id] * pictures, 9, *[config.audio_token_id] * sounds, 11, 12]
     heard = {"input_features": sound} if sounds else {}
     return model(torch.tensor([ids]), pixel_values_videos=[pixels], **heard).logits.float()

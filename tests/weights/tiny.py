@@ -148,10 +148,10 @@ def logits(made: VideoLlama2ForConditionalGeneration) -> torch.Tensor:
     """Of one fixed prompt with a video and, where the model hears, a sound."""
     generator = torch.Generator().manual_seed(7)
     settings = made.config
-    videos = made.model.get_video_features(torch.randn(1, 4, 3, 28, 28, generator=generator))
+    videos = made.model.get_video_features(torch.randn(1, 4, 3, 28, 28, generator=generator)).pooler_output
     sounds = []
     if settings.audio_config is not None:
-        sounds = made.model.get_audio_features(torch.randn(1, 48, 128, generator=generator) + 15)
+        sounds = made.model.get_audio_features(torch.randn(1, 48, 128, generator=generator) + 15).pooler_output
     ids = [1, 2, *[settings.video_token_id] * len(videos[0]), *[settings.audio_token_id] * sum(map(len, sounds)), 3, 4]
     embeds = made.model.embed_features(torch.tensor([ids]), videos=videos, sounds=sounds)
     out: torch.Tensor = made(inputs_embeds=embeds).logits

@@ -209,10 +209,10 @@ def _features(network: Any, phase: Phase, rows: int, kinds: Collection[str] | No
     if sees and config.vision_config is not None and phase.learns - audio:
         size, frames = config.vision_config.image_size, phase.frames or config.num_frames
         pixels = torch.empty(rows, frames, 3, size, size, dtype=network.dtype, device="meta")
-        found.append(inner.get_video_features(pixels))
+        found.append(inner.get_video_features(pixels).pooler_output)
     if hears and config.audio_config is not None and phase.learns & audio:
         audio = config.audio_config
         frames = audio.num_frames(round(SOUND_SECONDS * SAMPLING_RATE))
         fbank = torch.empty(rows, frames, audio.bins, dtype=network.dtype, device="meta")
-        found.append(inner.get_audio_features(fbank))
+        found.append(inner.get_audio_features(fbank).pooler_output)
     return [list(sample) for sample in zip(*found, strict=True)] or [[] for _ in range(rows)]

@@ -145,10 +145,10 @@ def trace(
         size = config.vision_config.image_size
         pixels = torch.empty(1, frames, 3, size, size, device="meta")
         see = model.model.get_image_features if still else model.model.get_video_features
-        stages.append(_stage("vision", names, [pixels], lambda: see(pixels[:, 0] if still else pixels)))
+        stages.append(_stage("vision", names, [pixels], lambda: see(pixels[:, 0] if still else pixels).pooler_output))
     if fbank_frames is not None:
         fbank = torch.empty(1, fbank_frames, config.audio_config.bins, device="meta")
-        stages.append(_stage("audio", names, [fbank], lambda: model.model.get_audio_features(fbank)))
+        stages.append(_stage("audio", names, [fbank], lambda: model.model.get_audio_features(fbank).pooler_output))
     length = text_tokens + sum(s.tokens for s in stages)
     prompt = torch.empty(1, length, config.text_config.hidden_size, dtype=model.dtype, device="meta")
     prefill = lambda: model(inputs_embeds=prompt, use_cache=True, logits_to_keep=1)  # noqa: E731

@@ -173,10 +173,15 @@ def _backward(
             if not strategy.lockstep:
                 return torch.zeros((), device=device)
             ids = torch.zeros((1, 2), dtype=torch.long, device=device)
-            loss = strategy.forward(model, {"input_ids": ids, "labels": ids, "num_items_in_batch": 1}).loss * 0
+            loss = (
+                strategy.forward(
+                    model, {"input_ids": ids, "labels": ids, "num_items_in_batch": 1, "skip_logits": True}
+                ).loss
+                * 0
+            )
         else:
             inputs = {name: to_device(value, device) for name, value in micro.inputs.items()}
-            loss = strategy.forward(model, {**inputs, "num_items_in_batch": supervised}).loss
+            loss = strategy.forward(model, {**inputs, "num_items_in_batch": supervised, "skip_logits": True}).loss
     # a single process may get samples that reach nothing that learns; in lockstep every loss reaches all that learns
     if loss.requires_grad:
         strategy.backward(loss, last=last)
