@@ -179,7 +179,7 @@ class GenerationTesterMixin:
             for options in (
                 {"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}, {"bad_words_ids": [[5], [6, 7]]},
                 {"sequence_bias": [[[5], -2.0]]}, {"suppress_tokens": [3]}, {"min_p": 0.1, "do_sample": True},
-                {"exponential_decay_length_penalty": (2, 1.1)}, {"encoder_repetition_penalty": 1.1},
+                {"exponential_decay_length_penalty": (2, 1.1), "eos_token_id": 2}, {"encoder_repetition_penalty": 1.1},
             ):  # fmt: skip
                 with self.subTest(**options):
                     self._check_length(self._generate(model, inputs, **options), inputs)
