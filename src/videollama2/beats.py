@@ -24,7 +24,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from .audio import AudioEncoder, register_audio_encoder
-from .beats_config import BeatsConfig
+from .beats_config import BeatsConfig as BeatsConfig
 from .errors import EmptyMedia
 
 FBANK_MEAN = 15.41663
@@ -85,7 +85,7 @@ class BeatsModel(AudioEncoder):
         found: str = super().get_correct_attn_implementation(requested, *args, **kwargs)
         return found
 
-    @capture_outputs
+    @capture_outputs  # type: ignore[untyped-decorator]
     def forward(self, input_features: Tensor, padding_mask: Tensor | None = None, **kwargs: Any) -> BeatsOutput:
         """Encode log-mel filterbanks.
 

@@ -97,12 +97,13 @@ class PromptEmbedding(_Marking, nn.Embedding):
 
 
 @functools.cache
-def _marking(kind: type) -> type:
+def _marking(kind: Any) -> type:
     return PromptEmbedding if kind is nn.Embedding else type(f"Prompt{kind.__name__}", (_Marking, kind), {})
 
 
 def mark_placeholders(embedding: nn.Module) -> nn.Module:
     """Let a token embedding take ids outside its vocabulary, in place."""
     if isinstance(embedding, nn.Embedding) and not isinstance(embedding, _Marking):
-        embedding.__class__ = _marking(type(embedding))
+        kind: Any = type(embedding)
+        embedding.__class__ = _marking(kind)
     return embedding

@@ -31,7 +31,7 @@ class MediaFeatures:
     audio_projector: Any
     get_input_embeddings: Callable[[], nn.Module]
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Tokens of images; the same numbers as `num_frames` copies of each, computed once.
 
@@ -45,7 +45,7 @@ class MediaFeatures:
         features, recorded = self._frames(pixel_values, kwargs)
         return BaseModelOutputWithPooling(features, self.connect_images(features[:, None]), **recorded)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_video_features(
         self, pixel_values_videos: Tensor | Sequence[Tensor], **kwargs: Any
     ) -> BaseModelOutputWithPooling:
@@ -62,7 +62,7 @@ class MediaFeatures:
         videos = frames.split([len(video) for video in pixel_values_videos])
         return BaseModelOutputWithPooling(frames, self.connect_videos(videos), **recorded)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_audio_features(
         self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:

@@ -27,8 +27,8 @@ from .audio import AudioEncoder, audio_encoder_class
 from .configuration import VideoLlama2Config
 from .errors import ConfigError, UsageError
 from .fusion import mark_placeholders
-from .generation.mixin import MediaGenerationMixin
 from .media_features import MediaFeatures
+from .media_generation import MediaGenerationMixin
 from .stc import build_connector, build_mlp
 from .vision import is_frozen, vision_family
 
@@ -147,7 +147,7 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
                 encoder.eval()
         return self
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -228,7 +228,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
         """As `VideoLlama2Model.get_audio_features`."""
         return self.model.get_audio_features(input_features, input_features_mask, **kwargs)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,

@@ -14,9 +14,9 @@ from transformers.generation import logits_process
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..errors import UsageError
-from ..fusion import placeholder_masks
-from ..media_features import FEATURE_INPUTS, MEDIA_INPUTS
+from .errors import UsageError
+from .fusion import placeholder_masks
+from .media_features import FEATURE_INPUTS, MEDIA_INPUTS
 
 # transformers' processors that look up the ids of a sequence, not only its length
 READERS = (
@@ -88,7 +88,8 @@ class MediaGenerationMixin(GenerationMixin):
         """Beams and returned sequences: each prompt's media tokens are repeated with it."""
         outputs = model_kwargs.pop("mm_encoder_outputs", None)
         if outputs and expand_size > 1:
-            prompt = model_kwargs["inputs_embeds"] if model_kwargs.get("inputs_embeds") is not None else input_ids
+            embeds = model_kwargs.get("inputs_embeds")
+            prompt: Any = input_ids if embeds is None else embeds
             ids = self.config.placeholder_ids
             masks = placeholder_masks(prompt, self.get_input_embeddings(), ids.values())
             outputs = {
