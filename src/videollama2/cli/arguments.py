@@ -132,6 +132,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--model", "-m", default="nano", metavar="M", help="nano (default), a released name, a hub id or a folder")
     add("--base", metavar="B", help="base language model for nano or for a folder of a training stage")
+    add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: its main branch")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", metavar="T", help="auto (default), float32, bfloat16 or float16")
     add("--verbose", "-v", action="store_true", help="log what is loaded, and why this device and dtype")
@@ -221,4 +222,6 @@ def load_engine(args: argparse.Namespace, on_stage: Any, **kwargs: Any) -> Any:
     import videollama2
 
     on_stage("loading")
-    return videollama2.load(args.model, device=args.device, dtype=args.dtype, base=args.base, **kwargs)
+    return videollama2.load(
+        args.model, device=args.device, dtype=args.dtype, base=args.base, revision=args.revision, **kwargs
+    )

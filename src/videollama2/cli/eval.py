@@ -182,7 +182,10 @@ def _counts(name: str, update: terminal.Update) -> Any:
 
 def out_folder(args: argparse.Namespace) -> Path:
     """--out, or evals/ with the model's name."""
-    return Path(args.out or Path("evals") / re.sub(r"[^\w.-]+", "-", args.model).strip("-."))
+    return Path(
+        args.out
+        or Path("evals") / re.sub(r"[^\w.-]+", "-", "@".join(filter(None, (args.model, args.revision)))).strip("-.")
+    )
 
 
 def run_probe(args: argparse.Namespace) -> int:

@@ -19,14 +19,16 @@ def register(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("model", nargs="?", default="nano", metavar="MODEL", help="a name or hub id; default: nano")
     parser.add_argument("--base", metavar="B", help="nano's base language model: a folder, a GGUF file or a hub id")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id; default: its main branch")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Download, and print the folder."""
+    from ..hub import HubOptions
     from ..weights.locate import locate
 
     terminal.log_to_terminal(verbose=True)
-    folder, _ = locate(args.model, args.base)
+    folder, _ = locate(args.model, args.base, HubOptions(revision=args.revision))
     print(folder)
     return 0

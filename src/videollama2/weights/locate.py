@@ -32,7 +32,7 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
             base = find_folder(base, options)
         return nano_folder(base), DEFAULT_MODEL
     name = hub_id(model)
-    return find_folder(name, options), name
+    return find_folder(name, options), name if options.revision is None else f"{name}@{options.revision}"
 
 
 def hub_id(model: str | Path) -> str:
