@@ -82,6 +82,19 @@ def test_flags_reach_the_engine(run: Any, engine: Engine, media: Path) -> None:
     assert len(draws) == 2
 
 
+def test_the_revision_reaches_the_loader(run: Any, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def load(model: str, **options: Any) -> Any:
+        seen.append({"model": model, "revision": options["revision"]})
+        raise errors.CheckpointNotFound("stop here")
+
+    monkeypatch.setattr(videollama2, "load", load)
+    for flags, revision in (((), None), (("--revision", "v2"), "v2")):
+        assert run("ask", media / "clip.mp4", Q, "--model", "org/name", *flags, model=False)[0] == 4
+        assert seen.pop() == {"model": "org/name", "revision": revision}
+
+
 def test_the_receipt_goes_to_standard_error(run: Any, media: Path) -> None:
     code, out, err = run("ask", media / "mute.mp4", Q, "--max-new-tokens", 2, "--receipt")
     assert code == 0 and "4 of 20 frames" in err and "absent" in err and "new tokens" in err

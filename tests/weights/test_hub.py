@@ -74,8 +74,11 @@ def frames_of(**options: Any) -> dict[str, int]:
         "AutoModel": AutoModelForMultimodalLM.from_pretrained(NAME, **options).config.num_frames,
         "processor": VideoLlama2Processor.from_pretrained(NAME, **options).config.num_frames,
         "AutoProcessor": AutoProcessor.from_pretrained(NAME, **without(options, "variant")).config.num_frames,
-        "load": videollama2.load(NAME, device="cpu", dtype="float32", **options).model.config.num_frames,
     }
+    engine = videollama2.load(NAME, device="cpu", dtype="float32", **options)
+    found["load"] = engine.model.config.num_frames
+    revision = options.get("revision")
+    assert engine.name == (NAME if revision is None else f"{NAME}@{revision}")
     assert model.config.name_or_path == model.name_or_path == NAME  # which an adapter of it names as its base
     return found
 

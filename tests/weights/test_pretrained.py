@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
 import videollama2
+from videollama2.beats import BeatsConfig
 from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import ConfigError, TensorMismatch, UsageError
 from videollama2.hub import UnknownArgument
@@ -113,6 +114,22 @@ def test_a_mistyped_key_stays_an_error(folder: Path, tmp_path: Path, key: str) -
     (tmp_path / "config.json").write_text(json.dumps(values | {key: 7}))
     with pytest.raises(ConfigError, match=f"1 unknown key.*{key}"):
         VideoLlama2Config.from_pretrained(tmp_path)
+
+
+def test_the_language_models_sizes_are_those_of_the_whole() -> None:
+    """transformers and PEFT look for them there."""
+    config = tiny.config()
+    text = config.text_config
+    for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+        assert getattr(config, name) == getattr(text, name)
+        assert name not in config.to_dict()
+    config.vocab_size = 77
+    assert text.vocab_size == 77
+
+
+def test_a_parts_configuration_reads_its_section_of_the_whole_ones(folder: Path) -> None:
+    whole = VideoLlama2Config.from_pretrained(folder)
+    assert BeatsConfig.from_pretrained(folder).encoder_layers == whole.audio_config.encoder_layers == 2
 
 
 # ── what is loaded ────────────────────────────────────────────────────────────────────────────────────────────────
