@@ -40,6 +40,8 @@ def untested() -> list[str]:
         lines.append(
             f"tests/parity (in part): no folder at {', '.join(missing)}; tests/golden runs on files of our own"
         )
+    if not find_spec("llguidance"):
+        lines.append("structured output: llguidance is not installed")
     if not find_spec("deepspeed"):
         lines.append("training with --deepspeed: DeepSpeed is not installed")
     browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def run_page(page: Path, model: Path, address: str = ADDRESS) -> list[str]:
     ran = []
     for block in blocks(page):
         place = f"{page.name}:{block.line}"
+        if "schema" in block.text and not find_spec("llguidance"):
+            continue
         if block.language == "python":
             _run_python(block, space, place, model, address)
             ran.append("python")

@@ -58,6 +58,28 @@ def test_json_is_one_object_with_the_answers_fields(run: Any, engine: Engine, me
     assert [m.get("kind", "sound") for m in found["receipt"]["media"]] == ["video", "sound", "image"]
 
 
+def test_a_schema_file(run: Any, media: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    file = tmp_path / "schema.json"
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    code, out, _ = run("ask", media / "clip.mp4", Q, "--schema", file)
+    assert code == 0 and json.loads(out)["n"] in (1, 2)
+    code, out, _ = run("watch", media / "long.mp4", Q, "--window", 2, "--schema", file, "--json")
+    found = json.loads(out)
+    texts = [window["answer"]["text"] for window in found["windows"]] + [found["summary"]["text"]]
+    assert code == 0 and len(texts) == 3 and all(json.loads(text)["n"] in (1, 2) for text in texts)
+    words = ("caption", media / "clip.mp4", "--out", tmp_path / "out", "--schema", file, "--format", "none", "--json")
+    assert run(*words)[0] == run(*words)[0] == 0
+    line = json.loads((tmp_path / "out" / "captions.jsonl").read_text("utf-8"))
+    assert json.loads(line["captions"][0]["text"])["n"] in (1, 2)
+    file.write_text('{"not": {}}', encoding="utf-8")
+    code, _, err = run("ask", media / "clip.mp4", Q, "--schema", file)
+    assert code == 2 and "not" in err
+    code, _, err = run("ask", media / "clip.mp4", Q, "--schema", tmp_path / "none.json")
+    assert code == 2 and "none.json" in err
+
+
 def test_flags_reach_the_engine(run: Any, engine: Engine, media: Path) -> None:
     def receipt(*flags: Any) -> dict[str, Any]:
         code, out, err = run("ask", media / "long.mp4", Q, "--max-new-tokens", 2, "--json", *flags)

@@ -24,4 +24,4 @@ def test_the_guides_python_runs(
     for number, block in enumerate(blocks):
         (tmp_path / f"{number}.py").write_text(block, encoding="utf-8")
         runpy.run_path(str(tmp_path / f"{number}.py"))
-    assert len(blocks) == 2 and capsys.readouterr().out.startswith("0.0 ")
+    assert len(blocks) == 3 and capsys.readouterr().out.startswith("0.0 ")

@@ -2,14 +2,17 @@
 
 import base64
 import json
+import sys
 import threading
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 
 from videollama2.engine import Engine
@@ -17,6 +20,9 @@ from videollama2.receipt import Answer
 from videollama2.serve.scheduler import TextChunk
 
 Q = "What do you see and hear?"
+
+
+needs_llguidance = pytest.mark.skipif(not find_spec("llguidance"), reason="llguidance is not installed")
 
 
 def data_url(path: Path, kind: str = "video/mp4") -> str:
@@ -141,7 +147,7 @@ def test_sampling_is_reproducible_and_stop_texts_stop(client: Any) -> None:
         ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
         ({"reasoning_effort": "high"}, "unsupported_parameter", "reasoning_effort"),
         ({"extra_body": {"web_search_options": {}}}, "unsupported_parameter", "web_search_options"),
-        ({"response_format": {"type": "grammar"}}, "invalid_value", "response_format.type"),
+        ({"response_format": {"type": "grammar"}}, "invalid_value", "response_format"),
         (
             {"stream": True, "stream_options": {"include_obfuscation": True}},
             "unsupported_parameter",
@@ -211,6 +217,74 @@ def test_an_answer_can_be_sent_back_as_it_was_returned(client: Any) -> None:
     for sent in (message, message.model_dump(), {"role": "assistant", "content": message.content, "name": "me"}):
         turns = [{"role": "user", "content": Q, "name": "bob"}, sent, {"role": "user", "content": "And then?"}]
         assert ask(client, turns).choices[0].finish_reason in ("stop", "length")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"count": {"type": "integer", "maximum": 99, "minimum": 0}, "loud": {"type": "boolean"}},
+    "required": ["count", "loud"],
+    "additionalProperties": False,
+}
+
+
+def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+@needs_llguidance
+def test_a_response_format_is_followed_whole_streamed_and_together(client: Any, engine: Engine, media: Path) -> None:
+    asked = {"response_format": json_schema(SCHEMA), "max_tokens": 40}
+    messages = asking(video(media / "clip.mp4"))
+    whole = ask(client, messages, **asked).choices[0]
+    assert whole.message.content == engine.answer(media / "clip.mp4", Q, schema=SCHEMA).text
+    assert set(json.loads(whole.message.content)) == {"count", "loud"} and whole.finish_reason == "stop"
+    streamed = [c.choices[0] for c in ask(client, messages, stream=True, **asked)]
+    assert "".join(c.delta.content or "" for c in streamed) == whole.message.content
+    cut = ask(client, messages, **{**asked, "max_tokens": 3}).choices[0]
+    assert cut.finish_reason == "length" and whole.message.content.startswith(cut.message.content)
+
+    class Answer(pydantic.BaseModel):
+        count: int = pydantic.Field(ge=0, le=9)
+
+    parsed = client.chat.completions.parse(model="tiny", messages=asking(), max_tokens=40, response_format=Answer)
+    assert 0 <= parsed.choices[0].message.parsed.count <= 9
+    anything = ask(client, asking(), response_format={"type": "json_object"}, max_tokens=2).choices[0]
+    assert anything.message.content.startswith("{")
+
+
+@needs_llguidance
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [({"type": "objekt"}, "objekt"), ({"not": {}}, "not"), ({"$ref": "file:///etc/hosts"}, "not present")],
+)
+def test_a_schema_that_cannot_be_used_is_an_error(client: Any, schema: dict[str, Any], words: str) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match=words) as caught:
+            ask(client, asking(), response_format=json_schema(schema), stream=stream)
+        assert (caught.value.code, caught.value.param) == ("invalid_value", "response_format")
+
+
+def test_without_llguidance_a_response_format_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    schema = {**SCHEMA, "title": "of this test"}
+    with pytest.raises(openai.BadRequestError, match="llguidance is not installed"):
+        ask(client, asking(), response_format=json_schema(schema))
+
+
+def test_half_a_character_is_never_sent(client: Any) -> None:
+    """The tiny model speaks in random bytes; at a high temperature most are broken characters."""
+    for seed in range(6):
+        asked = {"temperature": 1.9, "top_p": 1, "seed": seed, "max_tokens": 12, "logprobs": True, "top_logprobs": 2}
+        whole = ask(client, asking(), **asked).choices[0]
+        chunks = [c.choices[0] for c in ask(client, asking(), stream=True, **asked)]
+        parts = [c.delta.content or "" for c in chunks]
+        assert "".join(parts) == whole.message.content
+        assert not any(part.endswith("\ufffd") for part in [*parts, whole.message.content])
+        tokens = whole.logprobs.content
+        assert (
+            b"".join(bytes(t.bytes) for t in tokens).decode(errors="replace").strip().startswith(whole.message.content)
+        )
+        assert all(bytes(t.bytes).decode(errors="backslashreplace") == t.token for t in tokens)
 
 
 def test_detail_and_data_urls_as_browsers_write_them(client: Any, media: Path) -> None:

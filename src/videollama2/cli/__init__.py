@@ -36,7 +36,24 @@ exit codes: 0 done, 1 other error, 2 invalid argument, 3 media, 4 weights, 5 pro
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
-    from . import ask, caption, chat, check, convert, data, eval, fetch, info, live, merge, serve, train, ui, watch
+    from . import (
+        ask,
+        caption,
+        chat,
+        check,
+        convert,
+        data,
+        eval,
+        fetch,
+        info,
+        live,
+        merge,
+        serve,
+        train,
+        ui,
+        watch,
+        when,
+    )  # fmt: skip
 
     parser = Parser(
         prog="videollama2",
@@ -45,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"videollama2 {__version__}", help="print the version")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (ask, chat, watch, caption, live, serve, ui, train, data, eval, convert, merge, check, info, fetch):
+    for command in (
+        ask, chat, watch, when, caption, live, serve, ui, train, data, eval, convert, merge, check, info, fetch,
+    ):  # fmt: skip
         command.register(commands)
     return parser
 

@@ -163,6 +163,11 @@ def add_generation_flags(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="make sampling reproducible")
 
 
+def add_schema_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag for structured output."""
+    parser.add_argument("--schema", metavar="FILE", help="answer in JSON of the JSON schema in this file")
+
+
 def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) -> "Request":
     """The request that the flags describe, validated before a model is loaded for it.
 
@@ -205,8 +210,23 @@ def generate_options(args: argparse.Namespace) -> Any:
     from ..generation.sampling import GenerateOptions
 
     return GenerateOptions(
-        max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
-    )
+        max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed,
+        schema=_schema_in(getattr(args, "schema", None)),
+    )  # fmt: skip
+
+
+def _schema_in(path: str | None) -> str | None:
+    """The text of --schema's file.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--schema {path}: can't be read ({error}); expected a file with a JSON schema") from error
 
 
 def exists(path: str) -> bool:

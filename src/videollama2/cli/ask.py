@@ -30,6 +30,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--receipt", action="store_true", help="print what was used of the media after the answer")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    arguments.add_schema_flag(parser)
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     arguments.add_generation_flags(parser)

@@ -38,6 +38,7 @@ def register(commands: Any) -> None:
     add("--retry-failed", action="store_true", help="retry files that failed, wholly or in part")
     add("--quiet", "-q", action="store_true", help="no progress")
     add("--json", action="store_true", help="print the counts as one JSON object")
+    arguments.add_schema_flag(parser)
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     arguments.add_generation_flags(parser)

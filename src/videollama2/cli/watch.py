@@ -44,6 +44,7 @@ def register(commands: Any) -> None:
     add("--out", metavar="FILE", help="also write the answers as subtitles, .srt or .vtt")
     add("--json", action="store_true", help="print one JSON object")
     add("--receipt", action="store_true", help="print what was used of the media after the answers")
+    arguments.add_schema_flag(parser)
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     arguments.add_generation_flags(parser)
@@ -53,14 +54,11 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the answer to each window, then the summary."""
     from ..live.windows import Window, clock_time, watch
-    from ..subtitles import FORMATS, read_subtitles, render_subtitles, write_subtitles
+    from ..subtitles import read_subtitles, write_subtitles
 
     terminal.log_to_terminal(args.verbose)
     request = arguments.request_from([args.medium], args.question, args)
-    out = None if args.out is None else Path(args.out)
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
-    render_subtitles((), "srt") if out else None  # report a missing package before the work starts
+    out = subtitle_file(args.out)
     subtitles = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage, isolate=True)
@@ -90,3 +88,19 @@ def run(args: argparse.Namespace) -> int:
             answers = [window.answer for window in found.windows if window.answer is not None]
             terminal.say("\n".join(map(receipt_text, answers)), style="dim")
     return 0 if all(window.answer is not None for window in found.windows) else MediaError.exit_code
+
+
+def subtitle_file(path: str | None) -> Path | None:
+    """The path of --out, which can be written as subtitles.
+
+    Raises:
+        UsageError: it names no subtitle format. MissingExtra: a package is not installed.
+    """
+    from ..subtitles import FORMATS, render_subtitles
+
+    if path is None:
+        return None
+    if Path(path).suffix.lower() not in FORMATS:
+        raise UsageError(f"--out {path}: expected a name that ends in {' or '.join(FORMATS)}")
+    render_subtitles((), "srt")
+    return Path(path)

@@ -12,6 +12,9 @@ Decode = Callable[[list[int]], str]
 """Token ids to text, without control tokens."""
 
 
+_HALF = "\ufffd"  # what tokenizers decode the bytes of an incomplete character to
+
+
 class OutputStream:
     """Text, token count and log probabilities of an answer so far.
 
@@ -28,8 +31,12 @@ class OutputStream:
         self._text = Detokenizer(decode, options.stop)
         self._options, self._stop_ids = options, stop_ids
 
-    def push(self, token: int, logits: Tensor) -> str:
-        """Take the next id, chosen by logits [V]; return the text that is now final, often empty."""
+    def push(self, token: int, logits: Tensor, *, last: bool = False) -> str:
+        """Take the next id, chosen by logits [V]; return the text that is now final, often empty.
+
+        Args:
+            last: nothing can follow this id.
+        """
         self.generated += 1
         if token in self._stop_ids:
             self.finish = "stop"
@@ -37,7 +44,7 @@ class OutputStream:
         if self._options.top_logprobs is not None:
             self.logprobs.append(logprob_of(logits, token, self._options.top_logprobs))
         piece = self._text.push(token)
-        if self._text.stopped:
+        if last or self._text.stopped:
             self.finish = "stop"
         elif self.generated >= self._options.max_new_tokens:
             self.finish = "length"
@@ -58,7 +65,9 @@ class OutputStream:
 
 
 class Detokenizer:
-    """Token ids to text in pieces. No piece holds half a character; white space at both ends of the text is stripped.
+    """Token ids to text in pieces. White space at both ends of the text is stripped.
+
+    No piece holds half a character: the bytes of one are held back until it is complete, and left out if it never is.
 
     Attributes:
         stopped: a stop text occurred; the text ends before it.
@@ -75,7 +84,13 @@ class Detokenizer:
     @property
     def text(self) -> str:
         """All text so far, stripped."""
-        return self._raw.strip() if self.stopped else self._decode(self._ids).strip()
+        if self.stopped:
+            return _stripped(self._raw)
+        # not all ids decoded at once: with byte fallback, half a character would spoil the bytes before it
+        before, after = self._decode(self._ids[self._context : self._read]), self._decode(self._ids[self._context :])
+        text = _stripped(self._raw + after[len(before) :].rstrip(_HALF))
+        found = [at for at in map(text.find, self._stop) if at >= 0]
+        return _stripped(text[: min(found)]) if found else text
 
     def push(self, token: int) -> str:
         """Take one more id; return the text that is now final."""
@@ -84,11 +99,11 @@ class Detokenizer:
         self._ids.append(token)
         before = self._decode(self._ids[self._context : self._read])
         after = self._decode(self._ids[self._context :])
-        if len(after) <= len(before) or after.endswith("\ufffd"):  # the bytes of an incomplete character
+        if len(after) <= len(before) or after.endswith(_HALF):  # the bytes of an incomplete character
             return ""
         self._raw += after[len(before) :]
         self._context, self._read = self._read, len(self._ids)
-        return self._new(self._final().strip())
+        return self._new(_stripped(self._final()))
 
     def flush(self) -> str:
         """The text that was held back."""
@@ -111,6 +126,13 @@ class Detokenizer:
         piece = ready[len(self._sent) :]
         self._sent = ready
         return piece
+
+
+def _stripped(text: str) -> str:
+    """The text without white space at its ends, and without half a character at its end."""
+    while (shorter := text.rstrip().rstrip(_HALF)) != text:
+        text = shorter
+    return text.lstrip()
 
 
 def logprob_of(logits: Tensor, token: int, top: int) -> TokenLogprob:

@@ -17,6 +17,7 @@ from .batch import Batch
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence
+from .structured import Grammars
 
 CONTEXT_ENDS = "the answer ends where the model's context does"
 
@@ -27,6 +28,7 @@ class Runner:
     Attributes:
         name: of the model, for receipts.
         lock: held while the model computes.
+        grammars: for answers with a schema.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Runner:
         name: str,
     ) -> None:
         self.model, self.processor, self.stop_ids, self.lock, self.name = model, processor, stop_ids, lock, name
+        self.grammars = Grammars(processor.tokenizer, model.config.text_config.vocab_size, stop_ids)
 
     def encode(self, messages: Sequence[Message], media: Sequence[MediaReceipt]) -> EncodedPrompt:
         """Messages as ids; their k-th media part stands for the k-th media item.
@@ -81,11 +84,18 @@ class Runner:
             )
 
     def start(self, prompt: PromptEmbeddings, options: GenerateOptions) -> ActiveSequence:
-        """A sequence ready to join a batch; `max_new_tokens` is cut to the room in the context."""
+        """A sequence ready to join a batch; `max_new_tokens` is cut to the room in the context.
+
+        Raises:
+            UsageError: the schema of the options can't be followed.
+        """
         room = self.model.config.max_positions - len(prompt.account.input_ids)
         filled = options.with_defaults(self.model.generation_config)
         cut = replace(filled, max_new_tokens=min(filled.max_new_tokens, room))
-        return ActiveSequence(prompt, cut, self.processor.decode, self.stop_ids, context_is_short=cut != filled)
+        grammar = None if options.schema is None else self.grammars.start(options.schema)
+        return ActiveSequence(
+            prompt, cut, self.processor.decode, self.stop_ids, context_is_short=cut != filled, grammar=grammar
+        )
 
     def batch(self) -> Batch:
         """An empty batch of this model."""

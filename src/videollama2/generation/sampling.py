@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from ..errors import UsageError
+from .structured import Grammar, schema_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class GenerateOptions:
         repetition_penalty: None: the checkpoint's generation_config (it also acts at temperature 0).
         seed: makes draws repeatable; None: torch's global generator.
         stop: texts that end the answer; the answer ends before them.
+        schema: the answer is JSON of this JSON schema: a mapping, its JSON text, or a pydantic model class. It is kept
+            as JSON text.
         top_logprobs: report the log probability of each token and of this many of the likeliest; None: don't.
     """
 
@@ -44,6 +47,7 @@ class GenerateOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
+    schema: Any = None
 
     def __post_init__(self) -> None:
         _check("max_new_tokens", self.max_new_tokens, int, 1, math.inf, "a whole number, at least 1")
@@ -55,6 +59,8 @@ class GenerateOptions:
                 _check(name, getattr(self, name), kind, least, most, expected)
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
             raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of non-empty texts")
+        if self.schema is not None:
+            object.__setattr__(self, "schema", schema_text(self.schema))
 
     def with_defaults(self, config: GenerationConfig | None) -> "GenerateOptions":
         """These options, with unset ones taken from the checkpoint."""
@@ -90,13 +96,15 @@ class Sampler:
 
     Attributes:
         greedy: the most probable token is taken, and nothing changes the scores.
+        grammar: which tokens may follow; None: any.
     """
 
-    def __init__(self, options: GenerateOptions, device: torch.device) -> None:
-        """`options` with the checkpoint's defaults filled in."""
+    def __init__(self, options: GenerateOptions, device: torch.device, grammar: Grammar | None = None) -> None:
+        """`options` with the checkpoint's defaults filled in; `grammar`: of its schema."""
+        self.grammar = grammar
         self._drawn = options.temperature > 0
         self._processors = _logits_processors(options)
-        self.greedy = not self._drawn and not self._processors
+        self.greedy = not self._drawn and not self._processors and grammar is None
         # one generator per sequence, so that it draws in any batch what it draws alone
         self._generator: torch.Generator | None = None
         if options.seed is not None:
@@ -104,11 +112,17 @@ class Sampler:
 
     def choose(self, logits: Tensor, generated: Sequence[int]) -> int:
         """The next token by finite logits [V], after the tokens generated so far."""
+        if self.grammar is not None:
+            logits = self.grammar.mask(logits)
         before = torch.tensor([list(generated)], dtype=torch.long, device=logits.device)
         scores = self._processors(before, logits[None].float())[0]
         if self._drawn:
-            return int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
-        return int(scores.argmax())
+            token = int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
+        else:
+            token = int(scores.argmax())
+        if self.grammar is not None:
+            self.grammar.accept(token)
+        return token
 
 
 def _logits_processors(options: GenerateOptions) -> LogitsProcessorList:

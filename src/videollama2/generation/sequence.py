@@ -9,6 +9,7 @@ from ..errors import NumericsError
 from .output import Decode, OutputStream
 from .prompt import PromptEmbeddings
 from .sampling import GenerateOptions, Sampler
+from .structured import Grammar
 
 
 class ActiveSequence:
@@ -33,6 +34,7 @@ class ActiveSequence:
         stop_ids: Sequence[int],
         *,
         context_is_short: bool = False,
+        grammar: Grammar | None = None,
     ) -> None:
         self.account, self.options, self.context_is_short = prompt.account, options, context_is_short
         self.embeds: Tensor | None = prompt.embeds
@@ -40,7 +42,7 @@ class ActiveSequence:
         self.ids: list[int] = []
         self.error: Exception | None = None
         self.seconds: list[float] = []
-        self._sampler = Sampler(options, prompt.embeds.device)
+        self._sampler = Sampler(options, prompt.embeds.device, grammar)
 
     @property
     def done(self) -> bool:
@@ -80,7 +82,8 @@ class ActiveSequence:
             self.error = error
             return ""
         self.ids.append(token)
-        return self.output.push(token, logits)
+        grammar = self._sampler.grammar
+        return self.output.push(token, logits, last=grammar is not None and grammar.finished)
 
 
 def newest_tokens(sequences: Sequence[ActiveSequence], device: torch.device) -> Tensor:

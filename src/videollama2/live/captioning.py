@@ -204,7 +204,7 @@ def _settings(engine: "Engine", request: Request, **more: Any) -> dict[str, Any]
     return {
         "version": __version__, "model": engine.name, "question": request.question, "system": request.system,
         "protocol": chosen if isinstance(chosen, str) else chosen.name, "strict": request.strict, **more, **about,
-        "options": asdict(request.options),
+        "options": {k: v for k, v in asdict(request.options).items() if k != "schema" or v is not None},
     }  # fmt: skip
 
 

@@ -218,7 +218,8 @@ def _chat_routes(app: FastAPI, server: ServerState) -> None:
         id = f"chatcmpl-{secrets.token_hex(12)}"
         seconds = min(settings.request_seconds, body.timeout or settings.request_seconds)
         pending = PendingAnswer(server.scheduler, seconds)
-        job = job_for(
+        job = await asyncio.to_thread(
+            job_for,
             body,
             engine=engine,
             settings=settings,

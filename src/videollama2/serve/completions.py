@@ -9,9 +9,11 @@ from ..engine import Engine
 from ..generation.sampling import GenerateOptions
 from ..protocols import protocol
 from ..receipt import Answer, TokenLogprob
+from ..text.tokenization import TokenBytes
 from . import schema
 from .errors import ApiError
 from .intake import MediaIntake
+from .response_format import requested_schema
 from .scheduler import ChatJob, Event, Scheduler, TextChunk
 from .settings import ServeSettings
 
@@ -143,6 +145,7 @@ def _options(body: schema.ChatRequest, settings: ServeSettings) -> GenerateOptio
         seed=body.seed,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        schema=requested_schema(body.response_format),
     )
 
 
@@ -181,10 +184,12 @@ def usage(answer: Answer) -> dict[str, Any]:
 def logprobs_of(tokens: Sequence[TokenLogprob], engine: Engine) -> dict[str, Any]:
     """Log-probabilities in OpenAI's format."""
 
+    bytes_of = TokenBytes(engine.processor.tokenizer)
+
     def entry(token: int, logprob: float) -> dict[str, Any]:
-        text = engine.processor.decode([token])
-        whole = "\ufffd" not in text  # otherwise it is part of a character, and its bytes are unknown
-        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode()) if whole else None}
+        content = bytes_of(token)  # of part of a character, too, whose text is written with escapes
+        text = content.decode(errors="backslashreplace")
+        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(content)}
 
     content = [{**entry(t.token, t.logprob), "top_logprobs": [entry(*pair) for pair in t.top]} for t in tokens]
     return {"content": content, "refusal": None}

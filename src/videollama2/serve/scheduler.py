@@ -230,6 +230,8 @@ class Scheduler:
             refuse_losses([message for receipt in receipts for message in receipt.loss_messages])
         with self._tokenizer_lock:
             job.encoded = self.engine.runner.encode(job.messages, receipts)
+            if job.options.schema is not None:
+                self.engine.runner.grammars.prepare()  # the first time takes seconds
         job.decode_seconds = time.perf_counter() - started
         self.metrics.stage.labels("decode").observe(job.decode_seconds)
 

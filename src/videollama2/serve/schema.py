@@ -3,21 +3,14 @@
 What clients send by default and what changes nothing is accepted: null, penalties of 0, an empty list of tools.
 """
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from ..protocols import PROTOCOLS
+from .request_model import Name, Neutral, RequestModel, Text
+from .response_format import ResponseFormat
 
 
 def _known_protocol(name: str) -> str:
@@ -31,64 +24,17 @@ ProtocolName = Annotated[
     AfterValidator(_known_protocol),
     Field(json_schema_extra=lambda schema: schema.update(enum=list(PROTOCOLS))),
 ]
-Text = Annotated[str, Field(max_length=4_000_000)]
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-Name = Annotated[str, Field(max_length=1000)]
-
-
-def _allow_extra_nulls(schema: dict[str, Any]) -> None:
-    schema["additionalProperties"] = {"type": "null"}
-
-
-class _RequestModel(BaseModel):
-    """Unknown fields are rejected, unless they are null: clients send null for what they do not use."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_allow_extra_nulls)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_extra_nulls(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {key: item for key, item in value.items() if item is not None or key in cls.model_fields}
-
-
-class Neutral:
-    """Marks a parameter that is not supported, so that it may only have a value that changes nothing."""
-
-    def __init__(self, *values: Any) -> None:
-        """Null is always allowed; `values` are, too."""
-        self.values = values
-
-    def check(self, value: Any) -> Any:
-        """The value, if it changes nothing."""
-        same_kind = [v for v in self.values if isinstance(v, bool) == isinstance(value, bool)]  # False equals 0
-        if value is None or value in same_kind:
-            return value
-        expected = " or ".join([*map(json.dumps, self.values), "null"])
-        raise PydanticCustomError("unsupported_value", "expected {expected}", {"expected": expected})
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """For pydantic."""
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """For /openapi.json."""
-        return {"enum": [*self.values, None]}
-
-
-class TextPart(_RequestModel):
+class TextPart(RequestModel):
     """Text."""
 
     type: Literal["text"]
     text: Text
 
 
-class MediaUrl(_RequestModel):
+class MediaUrl(RequestModel):
     """`data:TYPE;base64,DATA`, also with parameters after the type, or an http URL if the server allows it."""
 
     url: str
@@ -100,14 +46,14 @@ class ImageUrl(MediaUrl):
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class AudioData(_RequestModel):
+class AudioData(RequestModel):
     """Audio as base64, or as a data URL."""
 
     data: str
     format: str
 
 
-class FileReference(_RequestModel):
+class FileReference(RequestModel):
     """An uploaded file, or a data URL."""
 
     file_id: str | None = None
@@ -115,7 +61,7 @@ class FileReference(_RequestModel):
     filename: str | None = None
 
 
-class _TimedPart(_RequestModel):
+class _TimedPart(RequestModel):
     start: float | None = Field(None, ge=0, description="seconds; use the media from here")
     end: float | None = Field(None, gt=0, description="seconds; use the media up to here")
     audio_track: int | str | None = Field(None, description="of several audio tracks: a number from 1, or a language")
@@ -166,7 +112,7 @@ MediaPart = VideoPart | ImagePart | AudioUrlPart | InputAudioPart | FilePart
 Part = Annotated[TextPart | MediaPart, Field(discriminator="type")]
 
 
-class _Message(_RequestModel):
+class _Message(RequestModel):
     name: Name | None = Field(None, description="has no effect")
 
 
@@ -196,20 +142,14 @@ class AssistantMessage(_Message):
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
-class StreamOptions(_RequestModel):
+class StreamOptions(RequestModel):
     """Options of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: Annotated[Any, Neutral(False)] = None
 
 
-class TextFormat(_RequestModel):
-    """Any text."""
-
-    type: Literal["text"]
-
-
-class _WithoutEffect(_RequestModel):
+class _WithoutEffect(RequestModel):
     """Parameters of OpenAI that clients send by default, with the values that change nothing here."""
 
     user: Name | None = None
@@ -248,7 +188,7 @@ class ChatRequest(_WithoutEffect):
     n: Literal[1] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: TextFormat | None = None
+    response_format: ResponseFormat | None = None
     protocol: ProtocolName | None = Field(None, description="media preprocessing; default: the model's own")
     strict: bool | None = Field(None, description="fail if any requested input would be dropped")
     timeout: float | None = Field(None, gt=0, description="seconds; can only lower the server's limit")

@@ -17,6 +17,7 @@ can't produce the tokens that the template uses for them.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,35 @@ def _dummy_prefix(text: str, prepared: str) -> int:
             own = len(text) - len(text.lstrip(" " + space))
             return max(0, len(prepared) - len(prepared.lstrip(space)) - own)
     return 0
+
+
+class TokenBytes:
+    """The bytes that a token stands for: of byte-level vocabularies and those with byte fallback, parts of characters.
+
+    SentencePiece's pieces keep the space at their beginning, which decoding one alone loses.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        decoder = tokenizer.backend_tokenizer.decoder
+        self._byte_level = decoder is not None and b"ByteLevel" in decoder.__getstate__()
+        self._whole = set(tokenizer.get_added_vocab().values())
+
+    def __call__(self, token: int) -> bytes:
+        """Of one id; empty for an id that stands for nothing."""
+        piece = self._tokenizer.convert_ids_to_tokens(token)
+        if piece is None or token in self._whole:
+            return (piece or "").encode()
+        if self._byte_level and all(letter in _byte_letters() for letter in piece):
+            return bytes(_byte_letters()[letter] for letter in piece)
+        if one := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+            return bytes.fromhex(one[1])
+        return str(piece).replace("\u2581", " ").encode()
+
+
+@cache
+def _byte_letters() -> dict[str, int]:
+    """The letters that stand for bytes in byte-level vocabularies (GPT-2): printable bytes for themselves."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(others)}

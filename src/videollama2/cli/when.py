@@ -1,0 +1,81 @@
+"""`videollama2 when FILE EVENT`: when something happens in a clip."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import MediaError
+from . import arguments, terminal
+from .ask import receipt_text
+from .watch import subtitle_file
+
+_EPILOG = """examples:
+  videollama2 when clip.mp4 "the door opens"                  one JSON object per span: start, end, score
+  videollama2 when clip.mp4 "a dog barks" --window 2 --overlap 1 --threshold 0.7
+  videollama2 when clip.mp4 "someone laughs" --json           one JSON object with spans, windows and receipts
+  videollama2 when clip.mp4 "the door opens" --out door.srt
+
+Each window is asked whether it happens there; the score is the probability of yes against no. Windows at or above the
+threshold that touch make a span. Scores are the model's, not calibrated: choose the threshold on clips of your own.
+
+exit code: 3 if a window failed; the remaining windows are still scored
+"""
+
+
+def register(commands: Any) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "when", help="find when something happens in a clip", epilog=_EPILOG,
+        description="Find when something happens in a clip, as JSON spans with scores.",
+    )  # fmt: skip
+    parser.add_argument("medium", metavar="FILE", help="a video or audio file")
+    parser.add_argument("event", metavar="EVENT", help='what happens: "the door opens"')
+    add = parser.add_argument
+    add("--window", type=arguments.seconds, default=5.0, metavar="S", help="seconds per window; default: 5")
+    add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
+    add("--threshold", type=float, default=0.5, metavar="P", help="score from which a window counts; default: 0.5")
+    add("--subtitles", metavar="FILE", help="also give the model this .srt or .vtt file; each window gets its own part")
+    add("--out", metavar="FILE", help="also write the spans as subtitles, .srt or .vtt")
+    add("--json", action="store_true", help="print one JSON object with spans, windows and receipts")
+    add("--receipt", action="store_true", help="print what was used of the media after the spans")
+    arguments.add_model_flags(parser)
+    arguments.add_media_flags(parser)
+    parser.add_argument("--system", metavar="TEXT", help="replace the model's system prompt")
+    parser.set_defaults(func=run, max_new_tokens=1, temperature=0.0, top_p=None, seed=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the spans."""
+    from ..live.events import WindowScore, when
+    from ..live.windows import clock_time
+    from ..subtitles import read_subtitles, write_subtitles
+
+    terminal.log_to_terminal(args.verbose)
+    request = arguments.request_from([args.medium], args.event, args)
+    out = subtitle_file(args.out)
+    subtitles = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
+    with terminal.progress(args.json) as on_stage:
+        engine = arguments.load_engine(args, on_stage, isolate=True)
+
+    def shown(window: WindowScore, total: int) -> None:
+        if not args.json:
+            score = f"{window.score:.2f}" if window.score is not None else f"no score: {window.error}"
+            terminal.say(f"[{clock_time(window.start)}-{clock_time(window.end)}] {score}", style="dim")
+
+    with terminal.without_losses(args.verbose):
+        found = when(
+            engine, request, window=args.window, overlap=args.overlap, threshold=args.threshold,
+            subtitles=subtitles, on_window=shown,
+        )  # fmt: skip
+    if out is not None:
+        write_subtitles(out, found.subtitles)
+        terminal.say(f"subtitles: {out}")
+    if args.json:
+        terminal.print_json(found.to_dict())
+    else:
+        for span in found.spans:
+            terminal.print_json(span.to_dict())
+    if args.receipt and not args.json:
+        answers = [window.answer for window in found.windows if window.answer is not None]
+        terminal.say("\n".join(map(receipt_text, answers)), style="dim")
+    return 0 if all(window.answer is not None for window in found.windows) else MediaError.exit_code
