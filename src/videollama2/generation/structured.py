@@ -3,7 +3,7 @@
     schema ── schema_text ──► canonical JSON text ── Grammars.start ──► Grammar, one per sequence
     logits [V] ── Grammar.mask ──► −∞ where the schema does not continue ── choose ──► Grammar.accept
 
-llguidance computes the masks (docs/decisions/0013). It is an extra and imported where it is used.
+llguidance computes the masks (docs/decisions/0014). It is an extra and imported where it is used.
 """
 
 import json
