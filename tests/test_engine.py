@@ -1,6 +1,7 @@
 """The Engine's promises: streams, sessions, batches, receipts, strictness, threads."""
 
 import json
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import videollama2
 from videollama2 import Engine, GenerateOptions, Media, Request
 from videollama2.errors import (
     ContextOverflow,
@@ -26,6 +28,7 @@ from videollama2.generation.cuda_graph import EAGER_STEPS, FixedStep
 from videollama2.generation.session import Session
 from videollama2.generation.steps import pad_left
 from videollama2.processing import VideoLlama2Processor
+from videollama2.receipt import source_name
 
 from . import tiny
 
@@ -58,6 +61,27 @@ def work(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 # ── answers and streams ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_called_nano_is_no_built_in_model(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its base is not ignored: a complete model takes none."""
+    stage, base = tmp_path / "nano", tmp_path / "no-such-base"
+    stage.mkdir()
+    config = json.loads((tiny_folder / "config.json").read_text())
+    (stage / "config.json").write_text(json.dumps(config))
+    shutil.copy(tiny_folder / "model.safetensors", stage)
+    monkeypatch.chdir(tmp_path)
+    for name in (stage, "nano"):
+        with pytest.raises(UsageError, match="it takes no base"):
+            videollama2.load(name, device="cpu", base=base)
+
+
+def test_sources_have_one_name() -> None:
+    assert [source_name(s) for s in ("a.mp4", Path("b/a.mp4"), b"abc", [Path("1.png"), "2.png"], None)] == [
+        "a.mp4", str(Path("b/a.mp4")), "<3 bytes>", "1.png", "<NoneType>",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "still.png", "tone.wav", None])

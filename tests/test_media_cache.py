@@ -1,6 +1,7 @@
 """Encoded media: the same answer from the cache, within its limits, also after a restart."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from videollama2 import Request
 from videollama2.encoded_media import EncodedMedia
 from videollama2.engine import Engine
-from videollama2.errors import UnreadableMedia
+from videollama2.errors import MediaNotFound
 from videollama2.media_cache import EncodedMediaCache
 from videollama2.protocols import FULL, RELEASED, Protocol
 from videollama2.receipt import Loss, MediaReceipt, VideoReceipt
@@ -45,8 +46,23 @@ def test_a_key_is_content_and_what_is_used_of_it(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len({*same, *others}) == 1 + len(others)
     assert key(source=[tmp_path / "a.mp4"]) is None, "not one file: not cached"
-    with pytest.raises(UnreadableMedia, match="upload it again"):
-        key(source=tmp_path / "gone.mp4")
+    for unreadable in (tmp_path / "gone.mp4", "nul\0.mp4", 3):
+        assert key(source=unreadable) is None, "whoever opens it reports it"
+    assert key(source=tmp_path) is key(source=str(tmp_path)) is None, "a folder of pictures is not one file"
+
+
+def test_an_engine_with_a_cache_takes_folders_and_reports_missing_files(
+    engine: Engine, media: Path, tmp_path: Path
+) -> None:
+    for i in range(2):
+        shutil.copy(media / "still.png", tmp_path / f"{i}.png")
+    cache = EncodedMediaCache(1 << 20)
+    for _ in range(2):
+        (item,) = engine.prepare([Media(source=tmp_path)], cache=cache).items
+        assert item.receipt.video is not None and item.receipt.video.frames_total == 2 and not item.reused
+    with pytest.raises(MediaNotFound, match=r"gone\.mp4") as caught:
+        engine.prepare([Media(source=tmp_path / "gone.mp4")], cache=cache)
+    assert "upload" not in str(caught.value), "that is the server's advice"
 
 
 def test_a_receipt_can_be_renamed() -> None:

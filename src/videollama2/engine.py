@@ -9,7 +9,6 @@
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from .media_cache import MediaCache
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import MediaInputs, VideoLlama2Processor
 from .protocols import Protocol, protocol
-from .receipt import Answer, Modality, refuse_losses
+from .receipt import Answer, Modality, refuse_losses, source_name
 from .text.conversations import Media
 from .text.prompts import EncodedPrompt, Message, stop_token_ids
 
@@ -210,7 +209,7 @@ class Engine:
         key = None if cache is None else cache.key(media, protocol)
         found = None if cache is None or key is None else cache.get(key)
         if found is not None:
-            receipt = found.receipt.renamed(name or _name(media.source))
+            receipt = found.receipt.renamed(name or source_name(media.source))
             return DecodedMedia(receipt=receipt, encoded=found, key=key)
         try:
             inputs, receipt = self.processor.prepare(media, protocol, opener or self.opener)
@@ -287,7 +286,3 @@ def _numbered(index: int) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"in request {index} of the batch")
         raise
-
-
-def _name(source: Any) -> str:
-    return f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)

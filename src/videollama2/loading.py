@@ -7,9 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .device import choose
+import torch
+
+from .device import choose, find
 from .engine import Engine
-from .errors import MissingExtra, VideoLlama2Error
+from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
 from .hub import DEFAULTS, HubOptions
 from .media import open_clip
@@ -18,7 +20,7 @@ from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
 from .weights import stages
-from .weights.locate import DEFAULT_MODEL, locate
+from .weights.locate import DEFAULT_MODEL, is_nano, locate
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,8 @@ def load(
         base: the base language model of a training stage or of nano, if not the recorded one.
         fp16_weights: on a CPU, store 16-bit weights as float16 and compute in float32 (generation/fp16_linear.py):
             half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer by
-            about the time of two hundred tokens.
+            about the time of two hundred tokens. Without a dtype, the model then runs in float32, also on a CPU with
+            bfloat16 instructions. Where it has no effect, a warning says so.
         isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
             error of that file. A WorkerPool of your own says how many, and what they may take.
         kwargs: as transformers' from_pretrained (revision, cache_dir, token, attn_implementation, quantization_config,
@@ -54,12 +57,15 @@ def load(
     Raises:
         CheckpointNotFound: no such model.
         UnknownArgument: an argument that nothing reads.
+        UsageError: fp16_weights with a dtype other than float32, on a CPU.
         WeightsError: files that do not hold the model that they describe.
         MissingExtra: an argument needs a package that is not installed.
     """
     if "pack" in kwargs:
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
         fp16_weights = kwargs.pop("pack")
+    if fp16_weights:
+        fp16_weights, dtype = _fp16_weights(device, dtype)
     placement = choose(device, dtype)
     options = HubOptions.take(kwargs)
     folder, name = locate(model, base, options)
@@ -67,18 +73,42 @@ def load(
     placed = "device_map" in kwargs
     if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # straight there, not by way of CPU
         kwargs["device_map"], placed = {"": str(placement.device)}, True
-    stage_base = None if name == DEFAULT_MODEL else base
+    stage_base = None if is_nano(model) else base
     network, tokenizer_folder = load_network(folder, stage_base, placement.dtype, options, **kwargs)
     if not placed and not getattr(network, "is_quantized", False):  # which transformers placed, and does not move
         network.to(placement.device)
     if fp16_weights:
-        logger.info("%d linear layers store their weights in float16", fp16_linear.convert_linears(network))
+        converted = fp16_linear.convert_linears(network)
+        if converted:
+            logger.info("%d linear layers store their weights in float16", converted)
+        else:
+            logger.warning("fp16_weights has no effect: no linear layer has weights that float16 holds exactly")
     if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
         folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
     media = WorkerPool() if isolate is True else isolate
     opener = media.open_clip if media else open_clip
     return Engine(network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener)
+
+
+def _fp16_weights(device: Any, dtype: Any) -> tuple[bool, Any]:
+    """Whether weights can be stored as float16 here, and the dtype to run in.
+
+    Raises:
+        UsageError: a dtype was requested that fp16_weights contradicts.
+    """
+    kind = find(device).type
+    if kind != "cpu":
+        logger.warning("fp16_weights has no effect on %s: it is for CPUs", kind)
+        return False, dtype
+    if not fp16_linear.available():
+        logger.warning("fp16_weights has no effect: this torch has no FBGEMM, whose kernel it needs")
+        return False, dtype
+    if dtype not in (None, "auto", "float32", "fp32", torch.float32):
+        raise UsageError(
+            f"fp16_weights computes in float32, but dtype is {str(dtype).removeprefix('torch.')}; drop one of the two"
+        )
+    return True, "float32"
 
 
 def load_network(

@@ -17,7 +17,6 @@ from typing import Any
 from typing import Protocol as Interface
 
 from .encoded_media import EncodedMedia
-from .errors import UnreadableMedia
 from .protocols import Protocol
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
 from .text.conversations import Media
@@ -66,10 +65,10 @@ class EncodedMediaCache:
     def key(self, media: Media, protocol: Protocol) -> str | None:
         """Equal for equal bytes of which the same is used in the same way; None for sources that are not files.
 
-        Raises:
-            UnreadableMedia: the file can't be read.
+        Also None for a file that can't be read: the error is left to the one that opens it.
         """
-        if not isinstance(media.source, bytes | str | os.PathLike):
+        content = _digest(media.source)
+        if content is None:
             return None
         used = [
             media.start,
@@ -82,7 +81,7 @@ class EncodedMediaCache:
             asdict(protocol),
             self.model,
         ]
-        return hashlib.sha256(f"{_digest(media.source)} {json.dumps(used, sort_keys=True)}".encode()).hexdigest()
+        return hashlib.sha256(f"{content} {json.dumps(used, sort_keys=True)}".encode()).hexdigest()
 
     def get(self, key: str) -> EncodedMedia | None:
         """What is cached under a key, in memory or on disk; its tensors are on the CPU."""
@@ -154,16 +153,21 @@ class EncodedMediaCache:
             logger.warning("encoded media can't be cached on disk: %s", error.strerror or type(error).__name__)
 
 
-def _digest(source: Any) -> str:
+def _digest(source: Any) -> str | None:
+    """Of bytes or a regular file; None for anything else, such as a folder."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
-    digest = hashlib.sha256()
+    if not isinstance(source, str | os.PathLike):
+        return None
+    digest, path = hashlib.sha256(), Path(os.fspath(source))
     try:
-        with Path(os.fspath(source)).open("rb") as file:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
-    except OSError as error:
-        raise UnreadableMedia(f"{source} can no longer be read; upload it again") from error
+    except (OSError, ValueError):  # ValueError: a null character in the path
+        return None
     return digest.hexdigest()
 
 

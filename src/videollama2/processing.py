@@ -27,7 +27,7 @@ from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_cl
 from .media_features import MEDIA_INPUTS
 from .processor_calls import TransformersCalls
 from .protocols import Protocol
-from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
+from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt, source_name
 from .stc import connector_settings
 from .text.conversations import Media
 from .text.prompts import (
@@ -59,7 +59,7 @@ class MediaInputs:
     Attributes:
         pixels: float32 [T, 3, S, S], or [1, 3, S, S] for a still image; None without pictures.
         still: the pixels are an image.
-        fbank: [frames, 128], rounded as the protocol says; None without audio.
+        fbank: [frames, bins], rounded as the protocol says; None without audio.
     """
 
     pixels: Tensor | None = None
@@ -154,7 +154,7 @@ class VideoLlama2Processor(TransformersCalls):
         """
         hears = self.config.audio_config is not None
         deaf = UnsupportedModality(
-            f"{_name(media.source)}: only its audio could be used, but this model has no audio encoder; load an "
+            f"{source_name(media.source)}: only its audio could be used, but this model has no audio encoder; load an "
             "audio-visual model"
         )
         if not hears and not media.video:
@@ -300,10 +300,6 @@ class VideoLlama2Processor(TransformersCalls):
         return ["input_ids", "attention_mask", *MEDIA_INPUTS]
 
 
-def _name(source: Any) -> str:
-    return str(source) if isinstance(source, str | PathLike) else f"<{type(source).__name__}>"
-
-
 def _closed(requested: tuple[float | None, float | None], clip: Clip) -> tuple[float, float]:
     """The requested range, with open ends filled in from the clip."""
     start, end = requested
@@ -338,5 +334,5 @@ def _with_folder_fps(media: Media, protocol: Protocol) -> Protocol:
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps <= 1000:
         raise UsageError(f"fps={fps!r}; expected frames per second, more than 0 and at most 1000")
     if not (isinstance(media.source, str | PathLike) and Path(media.source).is_dir()):
-        raise UsageError(f"fps={fps:g} is for folders of images; {_name(media.source)} is not a folder")
+        raise UsageError(f"fps={fps:g} is for folders of images; {source_name(media.source)} is not a folder")
     return replace(protocol, folder_fps=float(fps))

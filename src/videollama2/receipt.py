@@ -6,6 +6,7 @@ Nothing is silently replaced. What was dropped, cropped, padded or missing is in
 used is a `Loss` as well, and an error in strict mode.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from .errors import MediaLost
 
 Modality = Literal["image", "video", "audio"]
+MODALITIES: tuple[Modality, ...] = ("image", "video", "audio")
 AudioState = Literal["used", "absent", "silent", "not_requested", "unsupported"]
 FinishReason = Literal["stop", "length", "cancelled"]
 LossKind = Literal["decoding", "audio_range", "audio_channels", "audio_absent", "audio_silent", "audio_unsupported"]
@@ -176,6 +178,16 @@ class Answer:
         """As plain data, ready for JSON; without `logprobs` unless they were requested."""
         plain = asdict(self)
         return plain if self.logprobs is not None else {k: v for k, v in plain.items() if k != "logprobs"}
+
+
+def source_name(source: Any) -> str:
+    """What results, receipts and errors call a media item: its path, its first frame's, or what was passed in."""
+    if isinstance(source, list | tuple) and source:
+        return source_name(source[0])
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"<{len(source)} bytes>"
+    # str, not fspath: a server shows an upload by its id
+    return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
 
 
 def refuse_losses(losses: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from .generation.sampling import GenerateOptions
 from .media import PixelSettings, audio_input, open_clip, pixel_values
 from .media.sampling import released_range
 from .protocols import RELEASED
+from .receipt import MODALITIES
 from .text.prompts import Message, build_prompt, released_messages, stop_token_ids
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def mm_infer(
     stop_ids = stop_token_ids(tokenizer, model.generation_config)
     with torch.inference_mode():
         input_ids = torch.tensor([encoded.input_ids], device=model.device)
-        by_kind = {kind: [features[kind]] if kind in features else [] for kind in ("image", "video", "audio")}
+        by_kind = {kind: [features[kind]] if kind in features else [] for kind in MODALITIES}
         embeds = model.model.embed_features(input_ids, by_kind["image"], by_kind["video"], by_kind["audio"])
         (ids,) = generate(model, embeds, options, stop_ids)
     text: str = tokenizer.decode(ids, skip_special_tokens=True)

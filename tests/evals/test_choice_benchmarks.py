@@ -270,6 +270,16 @@ def test_perception_test_is_cut_and_handed_in(tmp_path: Path, media: mini.Media)
     }
 
 
+def test_nothing_is_handed_in_of_a_run_without_a_modality(tmp_path: Path, media: mini.Media) -> None:
+    mini.egoschema(tmp_path / "data", media)
+    engine = FakeEngine(CASES[0].replies, otherwise=CASES[0].otherwise)
+    official = benchmark("egoschema")
+    done = evaluate(engine, official, tmp_path / "data", tmp_path / "out", ablations=("audio",))
+    assert done.left == 0 and not list(done.folder.glob("submission.*"))
+    done = evaluate(engine, official, tmp_path / "data", tmp_path / "out", ablations=("none",))
+    assert (done.folder / "submission.csv").exists()
+
+
 def test_egoschema_is_handed_in(tmp_path: Path, media: mini.Media) -> None:
     mini.egoschema(tmp_path / "data", media)
     texts = {}

@@ -2,12 +2,16 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import videollama2
+from videollama2 import device, loading
+from videollama2.errors import UsageError
+from videollama2.generation import fp16_linear
 from videollama2.generation.batch import generate
 from videollama2.generation.fp16_linear import Fp16Linear, convert_linears
 from videollama2.generation.sampling import GenerateOptions
@@ -54,6 +58,44 @@ def test_weights_of_more_than_16_bits_stay() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_other_dtypes_stay(dtype: torch.dtype) -> None:
     assert convert_linears(nn.Sequential(nn.Linear(8, 8)).to(dtype)) == 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with weights of 16 bits."""
+    path = save(tmp_path_factory.mktemp("fp16") / "model")
+    sixteen_bit(VideoLlama2ForConditionalGeneration.from_pretrained(path)).save_pretrained(path)
+    return path
+
+
+def count_converted(network: nn.Module) -> int:
+    return sum(isinstance(layer, Fp16Linear) for layer in network.modules())
+
+
+def test_a_cpu_with_bfloat16_still_stores_float16(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_cpu_flags", lambda: {"avx512_bf16"})
+    plain = videollama2.load(folder, device="cpu")
+    assert plain.placement.dtype is torch.bfloat16
+    engine = videollama2.load(folder, device="cpu", fp16_weights=True)
+    assert engine.placement.dtype is torch.float32 and count_converted(engine.model) > 0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "fp16", torch.bfloat16])
+def test_a_dtype_that_contradicts_is_an_error(folder: Path, dtype: Any) -> None:
+    with pytest.raises(UsageError, match="fp16_weights computes in float32, but dtype is"):
+        videollama2.load(folder, device="cpu", dtype=dtype, fp16_weights=True)
+
+
+def test_where_it_has_no_effect_a_warning_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fp16_linear, "convert_linears", lambda network: 0)
+    videollama2.load(folder, device="cpu", fp16_weights=True)
+    monkeypatch.setattr(fp16_linear, "available", lambda: False)
+    videollama2.load(folder, device="cpu", fp16_weights=True)
+    assert loading._fp16_weights("meta", "bfloat16") == (False, "bfloat16")
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert [line for line in told if line.startswith("fp16_weights has no effect")] == told and len(told) == 3
 
 
 def test_overflow_stays() -> None:

@@ -15,6 +15,7 @@ from videollama2.receipt import Answer, Receipt
 from videollama2.subtitles import Subtitle, read_subtitles, write_subtitles
 
 from ..evals.fake import FakeEngine
+from ..media.make import write
 
 SHORT = {"max_new_tokens": 3}
 
@@ -63,6 +64,18 @@ def test_each_window_answers_like_a_range(engine: Engine, media: Path) -> None:
     assert [start for start, _ in seen] == [0, 1, 2, 3] and heard == pytest.approx([0, 1, 2, 3], abs=0.05)
     assert any("4 windows' answers" in note for note in summary.receipt.notes)
     json.dumps(found.to_dict())
+
+
+def test_all_of_a_clip_with_a_variable_frame_rate(engine: Engine, tmp_path: Path) -> None:
+    """Its length is where its last picture ends, not its frames at their mean rate."""
+    stamps = [0, 100, 200, 300, 5000, 9000]
+    path = write(tmp_path / "vfr.mkv", len(stamps), stamps=stamps)
+    found = watch(engine, path, "what?", window=3.0, summary=False, **SHORT)
+    assert found.seconds > 9.0 and found.windows[-1].end == round(found.seconds, 6)
+    assert [window.start for window in found.windows][:3] == [0.0, 3.0, 6.0]
+    video = engine.answer(path, "what?", start=1.0, protocol="full", **SHORT).receipt.video
+    assert video is not None and video.times_seconds is not None and video.range_seconds is not None
+    assert max(video.times_seconds) == 9.0 and video.range_seconds == (1.0, pytest.approx(found.seconds, abs=0.01))
 
 
 def test_a_single_window_equals_a_plain_question(engine: Engine, media: Path) -> None:

@@ -30,6 +30,7 @@ from videollama2.errors import (
 )
 from videollama2.media import DEFAULT_LIMITS, Clip, Limits, open_clip
 from videollama2.media.worker import WorkerLimits, WorkerPool, pool
+from videollama2.media.worker import process as worker_process
 from videollama2.media.worker.messages import (
     BadMessage,
     clip_from_message,
@@ -54,6 +55,7 @@ def open_clip(medium, **asked):
     if "bomb" in name:
         bytearray(8 << 30)
     if "crash" in name:
+        print(f"an assertion about {os.path.basename(name)} failed", flush=True)
         os.abort()
     if "raise" in name:
         raise ZeroDivisionError("0")
@@ -175,6 +177,11 @@ def test_a_file_that_kills_its_worker_costs_only_itself(bad: WorkerPool, media: 
 
     assert "no reply within 0.5 s; its worker was killed" in error_of("hang.mp4", UnreadableMedia, seconds=0.5)
     assert "SIGABRT" in error_of("crash.mp4", UnreadableMedia)
+    with pytest.raises(UnreadableMedia) as caught:
+        bad.open_clip(tmp_path / "crash2.mp4")
+    assert "failed" not in str(caught.value), "what it printed is only a note, which servers don't send"
+    (note,) = caught.value.__notes__
+    assert note.endswith("an assertion about crash2.mp4 failed") and "crash.mp4" not in note
     assert "more memory" in error_of("bomb.mp4", MediaTooLarge, memory_mb=512)
     assert "ZeroDivisionError" in error_of("raise.mp4", UnreadableMedia)
     assert "CPU time" in error_of("spin.mp4", UnreadableMedia, cpu_seconds=0.1)
@@ -232,6 +239,22 @@ def test_a_worker_that_does_not_start(media: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(pool, "COMMAND", command)
         with WorkerPool() as clips, pytest.raises(WorkerError, match=words):
             clips.open_clip(media / "still.png")
+
+
+def test_a_worker_that_starts_too_slowly(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr(worker_process, "_START_SECONDS", 0.3)
+    with WorkerPool() as clips, pytest.raises(WorkerError, match=r"not ready within 0\.3 s"):
+        clips.open_clip(media / "still.png")
+
+
+@pytest.mark.parametrize("form", [bytes, str, list])
+def test_errors_name_the_media_item(bad: WorkerPool, tmp_path: Path, form: type) -> None:
+    path = str(tmp_path / "raise.mp4")
+    item: Any = {bytes: b"a raise", str: path, list: [path, path]}[form]
+    with pytest.raises(UnreadableMedia, match="ZeroDivisionError") as caught:
+        bad.open_clip(item)
+    assert str(caught.value).startswith(("<7 bytes>" if form is bytes else path) + " can't be decoded")
 
 
 def test_workers_end_with_their_pool(media: Path) -> None:

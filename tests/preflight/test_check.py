@@ -20,6 +20,7 @@ from videollama2.preflight.describe import describe
 from videollama2.preflight.trace import trace
 from videollama2.weights import catalog
 
+from ..media.make import write
 from ..weights import tiny
 
 SHORT = {"new_tokens": 1}
@@ -80,6 +81,12 @@ def folder(tmp_path: Path) -> Path:
     """A tiny model that sees."""
     tensors = tiny.original_tensors(tiny.model(audio=False))
     return tiny.write(tmp_path / "tiny", tiny.original_config(audio=False), model=tensors)
+
+
+def test_the_length_of_a_clip_is_where_it_ends(folder: Path, tmp_path: Path) -> None:
+    stamps = [0, 100, 200, 300, 5000, 9000]
+    found = check_model(folder, write(tmp_path / "vfr.mkv", len(stamps), stamps=stamps), dtype="float32").clip
+    assert found is not None and found["seconds"] > 9.0, "not six frames at the mean rate"
 
 
 def test_an_unknown_name_is_an_error() -> None:

@@ -243,6 +243,7 @@ def test_the_pools_errors_have_no_paths(decoding: Decoding, media: Path, tmp_pat
             decoding.open_clip(UploadedFile(path, "file-abc"))
         assert "file-abc" in str(caught.value) and str(tmp_path) not in str(caught.value)
         assert caught.value.__cause__ is None and not hasattr(caught.value, "__notes__")
+    assert str(caught.value) == "file-abc can no longer be read; upload it again", "it expired meanwhile"
     with pytest.raises(UnreadableMedia) as unread:
         decoding.open_clip(b"nothing at all")
     assert "the medium" in str(unread.value)

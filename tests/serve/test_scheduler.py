@@ -4,13 +4,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from videollama2.engine import Engine
-from videollama2.errors import MediaTooLarge, NumericsError
+from videollama2.errors import MediaLost, MediaTooLarge, NumericsError
 from videollama2.generation.batch import Batch
 from videollama2.generation.sampling import GenerateOptions
 from videollama2.generation.sequence import ActiveSequence
@@ -21,6 +22,7 @@ from videollama2.serve.errors import ApiError, api_error
 from videollama2.serve.metrics import ServerMetrics
 from videollama2.serve.scheduler import ChatJob, Scheduler
 from videollama2.serve.settings import RequestLimits, ServeSettings
+from videollama2.text.conversations import Media
 
 from .test_chat import until
 
@@ -189,6 +191,72 @@ def test_draining_answers_what_was_taken_and_stopping_ends_it(
     gate.set()
     for one in (endless, waits):
         assert api_error(one.last()).code == "stopping"
+
+
+def ends(scheduler: Scheduler) -> dict[str, float]:
+    (family,) = scheduler.metrics.ended.collect()
+    return {s.labels["end"]: s.value for s in family.samples if s.name.endswith("_total")}
+
+
+def test_leaving_while_the_only_item_is_decoded_is_counted(
+    engine: Engine, scheduler: Scheduler, gate: threading.Event, media: Path
+) -> None:
+    decoding = threading.Event()
+
+    def opener(item: Any, **options: Any) -> Any:
+        decoding.set()
+        gate.wait(20)
+        return open_clip(item, **options)
+
+    scheduler._opener = opener
+    asked = Asked(engine)
+    asked.job.messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]}]
+    asked.job.media = lambda: [Media(source=media / "still.png")]
+    scheduler.submit(asked.job)
+    assert decoding.wait(20)
+    scheduler.cancel(asked.job)
+    gate.set()
+    until(lambda: scheduler.waiting == scheduler.running == 0)
+    until(lambda: ends(scheduler) == {"cancelled": 1})
+    assert asked.events.empty()
+
+
+def test_a_decoded_request_leaves_at_once(engine: Engine, scheduler: Scheduler, gate: threading.Event) -> None:
+    """It doesn't keep its place while others are answered."""
+    entered = threading.Event()
+    step = scheduler._step
+
+    def slow(batch: Batch) -> None:
+        entered.set()
+        gate.wait(20)
+        step(batch)
+
+    scheduler._step = slow  # type: ignore[method-assign]
+    first, second = Asked(engine, "a"), Asked(engine, "b")
+    scheduler.submit(first.job)
+    assert entered.wait(20)
+    scheduler.submit(second.job)
+    until(lambda: len(scheduler._ready) == 1)
+    scheduler.cancel(second.job)
+    assert scheduler.waiting == 0 and ends(scheduler) == {"cancelled": 1}
+    gate.set()
+    assert isinstance(first.last(), Answer)
+    until(lambda: scheduler.running == 0)
+    assert second.events.empty() and ends(scheduler)["cancelled"] == 1
+
+
+def test_losses_are_logged_and_errors_in_strict_mode(
+    engine: Engine, scheduler: Scheduler, media: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for strict in (False, True):
+        asked = Asked(engine)
+        asked.job.messages = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "what?"}]}]
+        asked.job.media = lambda: [Media(source=media / "mute.mp4")]
+        asked.job.strict = strict
+        scheduler.submit(asked.job)
+        assert isinstance(asked.last(), MediaLost if strict else Answer)
+    (line,) = [r.getMessage() for r in caplog.records if "mute.mp4" in r.getMessage()]
+    assert line.startswith(f"{media / 'mute.mp4'}: ")
 
 
 def test_deadlines_and_leaving_while_waiting(engine: Engine, scheduler: Scheduler, gate: threading.Event) -> None:

@@ -90,9 +90,9 @@ def _processor(model: str | None, base: str | None) -> Any:
         return None
     from ..processing import VideoLlama2Processor
     from ..weights import stages
-    from ..weights.locate import DEFAULT_MODEL, locate
+    from ..weights.locate import is_nano, locate
 
-    folder, name = locate(model, base)
+    folder, _ = locate(model, base)
     whole = stages.kind(folder) == "complete"
-    tokenizer = folder if whole else stages.tokenizer_folder(folder, None if name == DEFAULT_MODEL else base)
+    tokenizer = folder if whole else stages.tokenizer_folder(folder, None if is_nano(model) else base)
     return VideoLlama2Processor.from_pretrained(folder, tokenizer_folder=tokenizer)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError, did_you_mean
-from ..receipt import Modality
+from ..receipt import MODALITIES, Modality
 from ..text.conversations import Media
 from .labels import move_tag_first
 from .record_files import Place, mappings
@@ -29,8 +29,7 @@ from .record_files import Place, mappings
 Kind = Literal["av", "video", "audio", "image", "text"]
 OnBad = Callable[[str, str], None]  # (the record's origin, the error)
 
-MEDIA_KEYS: tuple[Modality, ...] = ("image", "video", "audio")
-KNOWN = (*MEDIA_KEYS, "id", "conversations", "messages", "sound", "start", "end")
+KNOWN = (*MODALITIES, "id", "conversations", "messages", "sound", "start", "end")
 NOTES = frozenset(
     "source type metadata meta dataset category task split license licence model duration url note notes comment "
     "comments tags language width height question_id question_type".split()
@@ -47,7 +46,7 @@ _SUFFIXES: dict[str, Modality] = {
 }
 _SPEAKERS = {"from": {"human": "human", "gpt": "gpt"}, "role": {"user": "human", "assistant": "gpt"}}
 _SAID = {"from": "value", "role": "content"}
-_TAG = {modality: f"<{modality}>" for modality in MEDIA_KEYS}
+_TAG = {modality: f"<{modality}>" for modality in MODALITIES}
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _MAX_SECONDS = 1e15  # doubles still resolve less than a second
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
@@ -269,7 +268,7 @@ def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
 
 
 def _modality_and_source(given: Mapping[str, Any], root: str) -> tuple[Modality | None, str | tuple[str, ...] | None]:
-    named = [key for key in MEDIA_KEYS if key in given]
+    named = [key for key in MODALITIES if key in given]
     if not named:
         return None, None
     if len(named) > 1:

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import UsageError
 from ..generation.request import Request
 from ..generation.sampling import GenerateOptions
+from ..receipt import MODALITIES
 
 MODEL = "videollama2"
 _NEW_TOKENS = 1024  # default of a task's max_new_tokens
@@ -93,7 +94,7 @@ def _part(part: Any, options: LmmsOptions) -> dict[str, Any]:
     kind = _get(part, "type")
     if kind == "text":
         return {"type": "text", "text": _get(part, "text")}
-    if kind not in ("image", "video", "audio"):
+    if kind not in MODALITIES:
         raise UsageError(f"expected message parts of type text, image, video or audio, got {kind!r}")
     found: dict[str, Any] = {"type": kind, kind: _source(_get(part, "url"))}
     if kind == "video":

@@ -16,7 +16,7 @@ from ..errors import UsageError, VideoLlama2Error
 from ..generation.request import Request
 from ..generation.sampling import GenerateOptions
 from ..jobs import STOPS_THE_JOB, error_text, in_threads
-from ..receipt import Answer
+from ..receipt import Answer, source_name
 from .benchmark import Benchmark
 from .items import ABLATIONS, Ablation, Item, Outcome, Result, Setting, Verdict
 
@@ -176,7 +176,7 @@ def _result(conditions: Conditions, trial: Trial, reply: Answer | Exception | No
         truth=item.truth,
         choices=item.choices,
         categories=item.categories,
-        media=None if media is None else _name(media.source),
+        media=None if media is None else source_name(media.source),
         range_seconds=(None, None) if media is None else (media.start, media.end),
         reply=None if answer is None else answer.text,
         outcome=verdict.outcome,
@@ -193,13 +193,6 @@ def described(error: Exception) -> str:
     """An error on one line: class, message and notes."""
     expected = isinstance(error, VideoLlama2Error)
     return f"{'' if expected else UNEXPECTED}{type(error).__name__}: {error_text(error)}"
-
-
-def _name(source: Any) -> str:
-    if isinstance(source, list | tuple):
-        return _name(source[0]) if source else ""
-    named = isinstance(source, str) or hasattr(source, "__fspath__")
-    return str(source) if named else f"<{type(source).__name__}>"
 
 
 def _losses(answer: Answer) -> tuple[str, ...]:

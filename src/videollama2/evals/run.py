@@ -193,8 +193,9 @@ def _finish(
     write_results(place, results)
     figures = summary(results, benchmark, known, read_judgements(place), read_judgements(place, PROBES))
     write_json(place / SUMMARY, figures)
-    for name, text in benchmark.submission([result for result in results if result.ablation == shown[0]]).items():
-        write_whole(place / name, text.encode())
+    if "none" in shown:  # nothing is submitted of a run that only withheld modalities
+        for name, text in benchmark.submission([r for r in results if r.ablation == "none"]).items():
+            write_whole(place / name, text.encode())
     return Run(folder=place, manifest=known, results=results, left=0, summary=figures)
 
 

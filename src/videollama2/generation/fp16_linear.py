@@ -55,6 +55,11 @@ class Fp16Linear(nn.Module):
             destination[prefix + "bias"] = self.bias
 
 
+def available() -> bool:
+    """Whether this torch has the kernel."""
+    return "fbgemm" in torch.backends.quantized.supported_engines
+
+
 def convert_linears(module: nn.Module) -> int:
     """Replace the linear layers of `module` in place, where results stay the same up to float32 rounding.
 
@@ -63,7 +68,7 @@ def convert_linears(module: nn.Module) -> int:
     Returns:
         How many layers were replaced.
     """
-    if "fbgemm" not in torch.backends.quantized.supported_engines:
+    if not available():
         logger.debug("this torch has no FBGEMM; weights stay in float32")
         return 0
     places = [

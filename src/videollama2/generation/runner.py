@@ -11,7 +11,7 @@ import torch
 from ..encoded_media import MediaSet
 from ..errors import ContextOverflow
 from ..processing import VideoLlama2Processor
-from ..receipt import Answer, AudioReceipt, MediaReceipt, Receipt, VideoReceipt
+from ..receipt import MODALITIES, Answer, AudioReceipt, MediaReceipt, Receipt, VideoReceipt
 from ..text.prompts import EncodedPrompt, Message
 from .batch import Batch
 from .prompt import PromptAccount, PromptEmbeddings
@@ -59,7 +59,7 @@ class Runner:
         with self.lock:
             started = time.perf_counter()
             ids = torch.tensor([encoded.input_ids], device=self.model.device)
-            by_kind = {k: [item.tokens[k] for item in media.items if k in item.tokens] for k in _MODALITIES}
+            by_kind = {k: [item.tokens[k] for item in media.items if k in item.tokens] for k in MODALITIES}
             embeds = self.model.model.embed_features(ids, by_kind["image"], by_kind["video"], by_kind["audio"])
             seconds = time.perf_counter() - started
         account = PromptAccount(
@@ -139,6 +139,3 @@ class Runner:
             generated_tokens=output.generated,
             reused=account.reused,
         )
-
-
-_MODALITIES = ("image", "video", "audio")

@@ -171,7 +171,7 @@ def windows(
 
 
 def clip_seconds(engine: "Engine", item: Media) -> float | None:
-    """Length of a clip in seconds, the longer of video and audio; None for a still image.
+    """Length of a clip in seconds (Clip.seconds); None for a still image.
 
     Raises:
         MediaError: it can't be opened.
@@ -186,11 +186,7 @@ def clip_seconds(engine: "Engine", item: Media) -> float | None:
         times=item.times,
         **item.tracks,
     )
-    if clip.kind == "image":
-        return None
-    video = clip.end_seconds
-    audio = 0.0 if clip.wave is None else clip.wave.start_seconds + clip.wave.available_seconds
-    return max(video, audio)
+    return clip.seconds
 
 
 def summarise(engine: "Engine", parts: Sequence[SummaryPart], request: Request) -> Answer:

@@ -87,6 +87,17 @@ class Clip:
     losses: tuple[str, ...] = ()
 
     @property
+    def seconds(self) -> float | None:
+        """Where the clip ends, the later end of its pictures and its audio; None for a still image.
+
+        Audio counts as far as it was requested, as the rest is not decoded.
+        """
+        if self.kind == "image":
+            return None
+        audio = 0.0 if self.wave is None else self.wave.start_seconds + self.wave.available_seconds
+        return max(self.end_seconds, audio)
+
+    @property
     def width(self) -> int:
         """Of the first frame, upright; 0 without frames."""
         return self.frames[0].shape[1] if self.frames else 0

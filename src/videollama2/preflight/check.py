@@ -186,7 +186,7 @@ def _clip_size(clip: str | Path | None, config: Any, frames: int | None, protoco
         "kind": opened.kind,
         "frames_total": opened.frames_total,
         "frames_used": len(opened.frames),
-        "seconds": round(opened.frames_total / opened.fps, 3) if opened.fps else None,
+        "seconds": None if opened.seconds is None else round(opened.seconds, 3),
         "width": opened.width,
         "height": opened.height,
         "audio": opened.audio_state,

@@ -9,9 +9,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from ..errors import NumericsError, UnreadableMedia, UsageError, VideoLlama2Error
+from ..errors import MediaNotFound, NumericsError, UnreadableMedia, UsageError, VideoLlama2Error
 from ..media import Clip
 from ..media.worker import WorkerPool
+from ..receipt import source_name
 from .errors import public_message
 from .intake import UploadedFile
 from .settings import RequestLimits
@@ -55,7 +56,7 @@ class Decoding:
         if not isinstance(item, UploadedFile | bytes):
             raise UsageError(f"expected an uploaded file or bytes, got a {type(item).__name__}")
         name = str(item) if isinstance(item, UploadedFile) else "the medium"
-        path = os.fspath(item) if isinstance(item, UploadedFile) else f"<{len(item)} bytes>"
+        path = os.fspath(item) if isinstance(item, UploadedFile) else source_name(item)
 
         def shown(text: str) -> str:
             return public_message(text.replace(path, name))
@@ -65,5 +66,8 @@ class Decoding:
         except VideoLlama2Error as error:
             # numbers that are not finite are the file's fault here, not the server's
             kind = UnreadableMedia if isinstance(error, NumericsError) else type(error)
-            raise kind(shown(_RAISE.sub("", str(error)))) from None
+            words = shown(_RAISE.sub("", str(error)))
+            if isinstance(error, MediaNotFound):  # an upload that expired since it was named
+                words = f"{name} can no longer be read; upload it again"
+            raise kind(words) from None
         return replace(clip, source=name, notes=tuple(map(shown, clip.notes)), losses=tuple(map(shown, clip.losses)))

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..encoded_media import DecodedMedia, MediaSet
-from ..engine import Engine
+from ..engine import Engine, check_losses
 from ..generation.batch import Batch
 from ..generation.sampling import GenerateOptions
 from ..generation.sequence import ActiveSequence
 from ..media import Opener
 from ..media_cache import MediaCache
 from ..protocols import Protocol
-from ..receipt import Answer, TokenLogprob, refuse_losses
+from ..receipt import Answer, TokenLogprob, source_name
 from ..text.conversations import Media
 from ..text.prompts import EncodedPrompt
 from .errors import ApiError
@@ -146,12 +146,13 @@ class Scheduler:
         """The client has gone: a waiting request leaves the queue at once, a running one stops after its step."""
         with self._changed:
             job.cancelled = True
-            own = self._waiting.get(job.client)
-            if own is not None and job in own:
-                own.remove(job)
-                if not own:
-                    del self._waiting[job.client]
-                self._end(job, "cancelled")
+            own = self._waiting.get(job.client, deque())
+            for queue in (own, self._ready):
+                if job in queue:
+                    queue.remove(job)
+                    self._end(job, "cancelled")
+            if not own:
+                self._waiting.pop(job.client, None)
             self._changed.notify_all()
 
     def drain(self) -> None:
@@ -199,35 +200,36 @@ class Scheduler:
 
     def _prepare_all(self) -> None:
         while (job := self._next()) is not None:
+            failure: Exception | None = None
             try:
                 self.metrics.waited.observe(time.perf_counter() - job.arrived)
                 self._prepare(job)
             except Exception as error:  # caused by this request's media
-                self._fail(job, error)
-                job.cancelled = True
+                failure = error
             with self._changed:
                 self._preparing -= 1
-                late = self._stopped and not job.cancelled  # the model thread has ended, so end it here
-                if not (job.cancelled or late):
+                if self._stopped:
+                    failure = failure or _stopping()  # the model thread has ended, so end it here
+                if job.cancelled:
+                    self._end(job, "cancelled")
+                elif failure is None:
                     self._ready.append(job)
                 self._changed.notify_all()
-            if late:
-                self._fail(job, _stopping())
+            if failure is not None and not job.cancelled:
+                self._fail(job, failure)
 
     def _prepare(self, job: ChatJob) -> None:
         started = time.perf_counter()
         given = job.media()
         for number, media in enumerate(given, 1):
             if job.cancelled:
-                self._end(job, "cancelled")
                 return
-            name = _name(media, number if len(given) > 1 else None)
+            name = _public_name(media, number if len(given) > 1 else None)
             job.decoded.append(
                 self.engine.decode(media, job.protocol, cache=self.cache, opener=self._opener, name=name)
             )
+        check_losses(job.decoded, strict=job.strict)
         receipts = [item.receipt for item in job.decoded]
-        if job.strict:
-            refuse_losses([message for receipt in receipts for message in receipt.loss_messages])
         with self._tokenizer_lock:
             job.encoded = self.engine.runner.encode(job.messages, receipts)
             if job.options.schema is not None:
@@ -367,8 +369,8 @@ def _stopping() -> ApiError:
     return ApiError(503, "stopping", "the server stopped before the answer was complete; ask again", retry_after=5)
 
 
-def _name(media: Media, number: int | None = None) -> str:
+def _public_name(media: Media, number: int | None = None) -> str:
     """What a media item is called in receipts: an upload by its id, others by number if there are several."""
     if not isinstance(media.source, bytes):
-        return str(media.source)
+        return source_name(media.source)
     return "the medium" if number is None else f"medium {number}"

@@ -16,12 +16,11 @@ from typing import Any, cast
 from ..errors import UsageError
 from ..media.in_memory import as_array, audio_source, from_base64, is_frames, picture
 from ..media.opening import length_seconds
-from ..receipt import Modality
+from ..receipt import MODALITIES, Modality
 from .prompts import Message
 from .rendering import RenderedText
 from .tokenization import Piece, Segment, Slot
 
-_KINDS: tuple[Modality, ...] = ("image", "video", "audio")
 _PART_OPTIONS = ("start", "end", "times", "num_frames", "fps", "sound", "sampling_rate", "video_track", "audio_track")
 _SOURCES = ("path", "url", "base64")
 _TAG = re.compile("<(image|video|audio)>")
@@ -105,7 +104,7 @@ def prompt_inputs(
     """
     options = options or PartDefaults()
     items = _items(text)
-    beside = {kind: given[kind] for kind in _KINDS if given.get(kind) is not None}
+    beside = {kind: given[kind] for kind in MODALITIES if given.get(kind) is not None}
     messages = [None if isinstance(item, str) else normalised(item, options) for item in items]
     places = [
         _places(item if conversation is None else conversation)
@@ -194,7 +193,7 @@ def _sources(kind: Modality, given: Any) -> list[Any]:
 
 def _in_order(slots: Sequence[Modality], own: Mapping[Modality, list[Any]]) -> list[tuple[Modality, Any]]:
     """The media in the order of their places."""
-    for kind in _KINDS:
+    for kind in MODALITIES:
         wanted, found = list(slots).count(kind), len(own.get(kind, ()))
         if wanted != found:
             raise UsageError(
@@ -230,7 +229,7 @@ def _filled(conversation: Sequence[Message], own: Mapping[Modality, list[Any]]) 
 
 def _question(text: str, own: Mapping[Modality, list[Any]], options: PartDefaults, as_is: bool) -> PromptInput:
     tags = _leading_tags(text)
-    order: list[Modality] = [kind for kind in _KINDS for _ in own.get(kind, ())]
+    order: list[Modality] = [kind for kind in MODALITIES for _ in own.get(kind, ())]
     tagged = bool(order) and sorted(tags) == sorted(order)
     head = _LEADING_TAGS.match(text) if tagged else None
     ordered = _in_order(tags if tagged else order, own)
@@ -276,7 +275,7 @@ def _normalised_parts(parts: Sequence[Any], options: PartDefaults) -> list[Any]:
         if isinstance(part, Mapping):
             part = {key: value for key, value in part.items() if value is not None}
             kind = str(part.get("type", ""))
-            if kind.removesuffix("_url") in _KINDS and kind.endswith("_url") and kind in part:
+            if kind.removesuffix("_url") in MODALITIES and kind.endswith("_url") and kind in part:
                 url = part[kind]["url"] if isinstance(part[kind], Mapping) else part[kind]
                 part = {"type": kind.removesuffix("_url"), "url": url}
             after_video = bool(made) and isinstance(made[-1], Mapping) and made[-1].get("type") == "video"
@@ -379,7 +378,7 @@ def _parts(message: Message) -> Sequence[Any]:
 
 
 def _is_media(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") in _KINDS
+    return isinstance(part, Mapping) and part.get("type") in MODALITIES
 
 
 def _has_source(part: Mapping[str, Any]) -> bool:

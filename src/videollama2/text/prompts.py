@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ..errors import PromptError
-from ..receipt import Modality
+from ..receipt import MODALITIES, Modality
 from . import rendering
 from .rendering import Rendered, Turn, render, render_whole
 from .tokenization import SLOT_MODALITIES, Slot, Tokenizer
@@ -80,7 +80,7 @@ class SlotPrompt:
                 generated += self.generated[k : k + 1]
                 continue
             counts = next(left)
-            for modality in ("image", "video", "audio"):
+            for modality in MODALITIES:
                 if modality in counts:
                     spans.append(Span(modality, len(ids), counts[modality]))
                     ids += [token_ids[modality]] * counts[modality]
@@ -215,7 +215,7 @@ def _parse_part(part: Any, number: int) -> str | Slot:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    if kind in ("image", "video", "audio"):
+    if kind in MODALITIES:
         return Slot(cast(Modality, kind))
     raise PromptError(
         f"message {number} has a part {part!r:.80}; expected {{'type': 'text', 'text': …}} or "

@@ -22,7 +22,7 @@ from ..phases import Phase
 from ..processing import VideoLlama2Processor
 from ..weights import stages
 from ..weights.grow import grow
-from ..weights.locate import DEFAULT_MODEL, locate
+from ..weights.locate import is_nano, locate
 from ..weights.quantise import quantisation_config
 from .adapters import add_lora
 from .settings import Settings
@@ -193,7 +193,7 @@ def prepare(sources: Sources, phase: Phase, settings: Settings, strategy: Strate
         options["quantization_config"] = quantisation_config(settings.quantise, placement.dtype)
         options["device_map"] = {"": str(placement.device)}  # quantised weights can't be moved later
     folder, _ = locate(sources.model, sources.base)
-    base = None if sources.model == DEFAULT_MODEL else sources.base
+    base = None if is_nano(sources.model) else sources.base
     if sources.vision is None and sources.audio is None:
         model, _ = load_network(folder, base, placement.dtype, **options)
     else:

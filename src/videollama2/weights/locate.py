@@ -25,7 +25,7 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
     path = Path(model)
     if path.exists():
         return find_folder(path, options), path.resolve().name
-    if str(model) == DEFAULT_MODEL:
+    if is_nano(model):
         if options.for_another() != options:
             raise UsageError(f"{DEFAULT_MODEL} is built in: it has no revision, subfolder or variant")
         if options != DEFAULTS and base is not None and not Path(base).exists():
@@ -33,6 +33,11 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
         return nano_folder(base), DEFAULT_MODEL
     name = hub_id(model)
     return find_folder(name, options), name if options.revision is None else f"{name}@{options.revision}"
+
+
+def is_nano(model: str | Path) -> bool:
+    """Whether a name means the built-in nano, whose folder already contains its base. A folder `nano` comes first."""
+    return str(model) == DEFAULT_MODEL and not Path(model).exists()
 
 
 def hub_id(model: str | Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import VideoLlama2Error
 from ...protocols import Protocol
+from ...receipt import source_name
 from ..limits import Limits
 from ..opening import open_clip
 from . import loop
@@ -32,15 +33,14 @@ def handle(task: Any, blobs: list[bytearray]) -> tuple[Any, Sequence[Blob]]:
         return {"error": type(error).__name__, "message": str(error), "notes": notes}, ()
     except MemoryError:
         message = "decoding needs more memory than its worker may use"
-        return {"error": "MediaTooLarge", "message": f"{_name(task)}: {message}", "notes": []}, ()
+        return {"error": "MediaTooLarge", "message": f"{_name(task, blobs)}: {message}", "notes": []}, ()
     except Exception as error:  # a decoder's own failure: it concerns this file only
-        message = f"{_name(task)} can't be decoded ({type(error).__name__}: {error})"
+        message = f"{_name(task, blobs)} can't be decoded ({type(error).__name__}: {error})"
         return {"error": "UnreadableMedia", "message": message, "notes": []}, ()
 
 
-def _name(task: Any) -> str:
-    item = task["item"]
-    return "the file" if item is None else str(item if isinstance(item, str) else item[0])
+def _name(task: Any, blobs: list[bytearray]) -> str:
+    return source_name(blobs[0] if task["item"] is None else task["item"])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from ... import errors
 from ...errors import UnreadableMedia, UsageError, VideoLlama2Error
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
+from ...receipt import source_name
 from ..clip import Clip
 from ..limits import DEFAULT_LIMITS, Limits
 from ..opening import MediaItem, open_clip
@@ -110,7 +111,7 @@ class WorkerPool:
         return self._call({"folder": str(Path.cwd()), "item": paths, "options": options}, blobs, worker_limits)
 
     def _call(self, task: dict[str, object], blobs: Sequence[Blob], worker_limits: WorkerLimits | None) -> Clip:
-        name = "the file" if task["item"] is None else str(task["item"])
+        name = source_name(blobs[0] if task["item"] is None else task["item"])
         worker = self._free.get()
         try:
             body, found = worker.call(task, blobs, worker_limits)
@@ -118,7 +119,10 @@ class WorkerPool:
                 raise _error(body)
             return clip_from_message(body, found)
         except WorkerDied as error:
-            raise UnreadableMedia(f"{name} can't be decoded: {error}") from error
+            failure = UnreadableMedia(f"{name} can't be decoded: {error}")
+            for note in getattr(error, "__notes__", ()):
+                failure.add_note(note)
+            raise failure from error
         except BadMessage as error:
             worker.kill()
             raise UnreadableMedia(f"{name} can't be decoded: its worker sent {error}") from error

@@ -98,6 +98,7 @@ class Worker:
         """
         allowed = self.limits.lowered(limits)
         process = self._running()
+        printed = os.fstat(self._stderr.fileno()).st_size  # by earlier tasks
         body = {"task": task, "limits": asdict(allowed)}
         why = ""
         try:
@@ -107,6 +108,8 @@ class Worker:
         except BadMessage as error:
             process.kill()
             why = f"it sent {error}"
+        process.wait()
+        stderr = self._stderr_tail(printed)
         code = self._reap(process)
         if self._timed_out:
             raise WorkerDied(HUNG, f"no reply within {allowed.seconds:g} s; its worker was killed")
@@ -114,7 +117,10 @@ class Worker:
             raise WorkerError("the media workers were stopped")
         if code == -getattr(signal, "SIGXCPU", 0):
             why = f"it took more than {allowed.cpu_seconds:g} s of CPU time"
-        raise WorkerDied(CRASHED, f"its worker crashed ({why or _exit_reason(code)})")
+        crash = WorkerDied(CRASHED, f"its worker crashed ({why or _exit_reason(code)})")
+        if stderr:  # a note: a server doesn't show it to strangers
+            crash.add_note(f"its last words on standard error: {stderr}")
+        raise crash
 
     def start(self) -> None:
         """Start the process now rather than on the first task.
@@ -167,8 +173,13 @@ class Worker:
             ready, why = None, f"it sent {error}"
             process.kill()
         if ready is None:
+            process.wait()
             stderr = self._stderr_tail()
-            raise WorkerError(f"could not start a media worker ({why or _exit_reason(self._reap(process))}){stderr}")
+            code = self._reap(process)
+            if self._timed_out:
+                why = f"it was not ready within {_START_SECONDS:g} s"
+            colon = ": " if stderr else ""
+            raise WorkerError(f"could not start a media worker ({why or _exit_reason(code)}){colon}{stderr}")
         self.confinement = tuple(ready[0])
         return process
 
@@ -213,12 +224,11 @@ class Worker:
             self._stderr.seek(0)
             self._stderr.truncate()
 
-    def _stderr_tail(self) -> str:
-        if self._stderr.closed:
-            return ""
-        self._stderr.seek(0)
-        text = self._stderr.read().decode(errors="replace").strip()
-        return f": {text[-_MAX_STDERR_SHOWN:]}" if text else ""
+    def _stderr_tail(self, start: int = 0) -> str:
+        """The end of what a dead process printed from byte `start` on."""
+        self._stderr.seek(start)
+        text: str = self._stderr.read(_MAX_STDERR).decode(errors="replace").strip()
+        return text[-_MAX_STDERR_SHOWN:]
 
 
 def module_command(module: str) -> tuple[str, ...]:
