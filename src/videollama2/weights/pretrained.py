@@ -140,7 +140,8 @@ def _attach(model: Any, adapter: Path, name: str, kwargs: dict[str, Any]) -> Non
     kwargs = {key: value for key, value in kwargs.items() if key != "revision"}
     with quiet():
         report = model.load_adapter(str(adapter), adapter_name=name, adapter_kwargs=kwargs)
-    Differences(sorted(report.missing_keys), sorted(report.unexpected_keys), []).refuse(adapter)
+    if report is not None:  # some versions of transformers return none
+        Differences(sorted(report.missing_keys), sorted(report.unexpected_keys), []).refuse(adapter)
 
 
 def _refuse_other_formats(kwargs: dict[str, Any]) -> None:
