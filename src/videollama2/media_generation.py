@@ -59,11 +59,15 @@ class MediaGenerationMixin(GenerationMixin):
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
             input_ids, *args, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
-        if mm_encoder_outputs and (is_first_iteration or not kwargs.get("use_cache", True)):
-            new = inputs["input_ids"]
-            if new is not None and new.shape[1] < input_ids.shape[1]:
-                mm_encoder_outputs = self._after(mm_encoder_outputs, input_ids, new.shape[1])
-            inputs["mm_encoder_outputs"] = mm_encoder_outputs
+        if not mm_encoder_outputs or (inputs_embeds is not None and not is_first_iteration):
+            return inputs
+        new = inputs["input_ids"]
+        # an assistant's first step is not marked as one, but its whole prompt is new
+        whole = new is None or new.shape[1] == input_ids.shape[1]
+        if whole or is_first_iteration or not kwargs.get("use_cache", True):
+            inputs["mm_encoder_outputs"] = (
+                mm_encoder_outputs if whole else self._after(mm_encoder_outputs, input_ids, new.shape[1])
+            )
         return inputs
 
     def _after(self, outputs: dict[str, Any], input_ids: Tensor, length: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def fetch() -> Path:
     target, number = folder(), version("transformers")
     if all((target / f"{name}.py").is_file() for name in FILES):
         (target / "__init__.py").touch()  # the configuration suite imports it by its path
-    return target
+        return target
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
         subprocess.run([*command, "--no-binary", ":all:", "--dest", place, f"transformers=={number}"], check=True)

@@ -1,0 +1,138 @@
+"""What transformers and PEFT expect of a model with media: decoding methods, outputs, labels, prompts of embeddings."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from . import tiny
+from .test_layers_are_called import media
+
+# renamed in transformers; PEFT and older callers still use the old names
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning"),  # PEFT's, about its prompts
+]
+GREEDY = {"max_new_tokens": 5, "do_sample": False}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    # a vocabulary that no other table shares: PEFT takes the first weight of that height for the token embedding
+    sizes = {**tiny.config().text_config.to_dict(), "vocab_size": 333}
+    return tiny.model(text_config=sizes)
+
+
+@pytest.fixture(scope="module")
+def inputs(model: Any) -> dict[str, Tensor]:
+    given = media(model)
+    return {**given, "attention_mask": torch.ones_like(given["input_ids"])}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt_lookup_num_tokens": 3},
+        {"cache_implementation": "static"},
+        {"prefill_chunk_size": 7},
+        {"use_cache": False},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_decoding_method_gives_the_greedy_tokens(model: Any, inputs: Any, options: dict[str, Any]) -> None:
+    greedy = model.generate(**inputs, **GREEDY)
+    assert torch.equal(model.generate(**inputs, **GREEDY, **options), greedy)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_assistant_gives_the_greedy_tokens(model: Any, inputs: Any) -> None:
+    assistant = copy.deepcopy(model)
+    assert torch.equal(
+        model.generate(**inputs, **GREEDY, assistant_model=assistant), model.generate(**inputs, **GREEDY)
+    )
+
+
+def test_embeddings_of_a_prompt_keep_its_placeholders(model: Any, inputs: Any) -> None:
+    length = inputs["input_ids"].shape[1]
+    embedded = {k: v for k, v in inputs.items() if k != "input_ids"}
+    embedded["inputs_embeds"] = model.get_input_embeddings()(inputs["input_ids"])
+    with torch.no_grad():
+        assert torch.equal(model(**embedded).logits, model(**inputs).logits)
+    assert torch.equal(model.generate(**embedded, **GREEDY), model.generate(**inputs, **GREEDY)[:, length:])
+    with torch.no_grad():  # a placeholder without its media is never a guess
+        assert model(inputs_embeds=embedded["inputs_embeds"]).logits.isnan().any()
+
+
+@pytest.mark.parametrize("method", ["PromptTuningConfig", "PromptEncoderConfig", "PrefixTuningConfig"])
+def test_peft_prompts_train_with_media(model: Any, inputs: Any, method: str) -> None:
+    peft = pytest.importorskip("peft")
+    config = getattr(peft, method)(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    tuned = peft.get_peft_model(copy.deepcopy(model), config).train()
+    tuned(**inputs, labels=inputs["input_ids"].clone()).loss.backward()
+    learned = [p for p in tuned.parameters() if p.requires_grad]
+    assert learned
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in learned)
+    out = tuned.eval().generate(**inputs, **GREEDY)
+    assert out.shape[1] == inputs["input_ids"].shape[1] + 5
+
+
+def test_labels_may_be_the_prompt(model: Any, inputs: Any) -> None:
+    """Placeholders among them are not targets; logits can be spared; shifted labels replace unshifted ones."""
+    learner = copy.deepcopy(model).train()
+    ids = inputs["input_ids"]
+    masked = torch.where(torch.isin(ids, torch.tensor(list(model.config.placeholder_ids.values()))), -100, ids)
+    whole, spared = learner(**inputs, labels=ids.clone()), learner(**inputs, labels=masked, skip_logits=True)
+    torch.testing.assert_close(whole.loss, spared.loss, rtol=1e-4, atol=1e-4)
+    assert whole.logits.shape == (*ids.shape, 333)
+    assert spared.logits is None
+    shifted = torch.nn.functional.pad(masked[:, 1:], (0, 1), value=-100)
+    torch.testing.assert_close(
+        learner(**inputs, labels=ids * 0, shift_labels=shifted).loss, whole.loss, rtol=1e-4, atol=1e-4
+    )
+    summed = learner(**inputs, labels=masked, num_items_in_batch=1).loss
+    torch.testing.assert_close(summed / (shifted != -100).sum(), whole.loss, rtol=1e-4, atol=1e-4)
+
+
+def test_eager_attention_reaches_every_part(model: Any, inputs: Any) -> None:
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    for part in (eager.model.audio_encoder, eager.model.vision_encoder, eager.model.language_model):
+        assert part.config._attn_implementation == "eager"
+    out = eager.get_audio_features(inputs["input_features"], output_attentions=True, output_hidden_states=True)
+    assert len(out.attentions) == 2
+    assert len(out.hidden_states) == 3
+    torch.testing.assert_close(out.attentions[0].sum(-1), torch.ones(out.attentions[0].shape[:-1]))
+    torch.testing.assert_close(out.hidden_states[-1], out.last_hidden_state)
+
+
+def test_added_tokens_do_not_collide_with_placeholders(model: Any) -> None:
+    grown = copy.deepcopy(model)
+    grown.resize_token_embeddings(340)
+    assert grown.config.placeholder_ids == {"image": 340, "video": 341, "audio": 342}
+    with torch.no_grad():
+        assert not grown(torch.tensor([[5, 333, 334, 339]])).logits.isnan().any()
+        assert torch.equal(grown(**media(grown)).logits[..., :333].argmax(-1), model(**media(model)).logits.argmax(-1))
+
+
+def test_outputs_as_tuples(model: Any, inputs: Any) -> None:
+    assert isinstance(model(**inputs, return_dict=False), tuple)
+    for name, kind in (("pixel_values", "image"), ("pixel_values_videos", "video"), ("input_features", "audio")):
+        get = getattr(model, f"get_{kind}_features")
+        assert isinstance(get(inputs[name], return_dict=False), tuple)
+        assert torch.equal(get(inputs[name])["pooler_output"][0], get(inputs[name], return_dict=False)[1][0])
+
+
+def test_every_part_recomputes_when_checkpointing(model: Any, inputs: Any) -> None:
+    learner = copy.deepcopy(model).train()
+    learner.model.audio_encoder.config.encoder_layerdrop = 0.0
+    learner(**inputs, labels=inputs["input_ids"]).loss.backward()
+    expected = {n: p.grad.clone() for n, p in learner.named_parameters() if p.grad is not None}
+    learner.zero_grad()
+    learner.gradient_checkpointing_enable()
+    on = {type(m).__name__ for m in learner.modules() if getattr(m, "gradient_checkpointing", False)}
+    assert {"Bottleneck", "BeatsLayer", "CLIPEncoderLayer", "Qwen2DecoderLayer"} <= on
+    learner(**inputs, labels=inputs["input_ids"], use_cache=False).loss.backward()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(learner.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-4)
