@@ -281,9 +281,10 @@ def test_half_a_character_is_never_sent(client: Any) -> None:
         assert "".join(parts) == whole.message.content
         assert not any(part.endswith("\ufffd") for part in [*parts, whole.message.content])
         tokens = whole.logprobs.content
-        assert (
-            b"".join(bytes(t.bytes) for t in tokens).decode(errors="replace").strip().startswith(whole.message.content)
-        )
+        spoken = b"".join(
+            bytes(t.bytes) for t in tokens if not t.token.startswith("<|")
+        )  # control tokens are not shown
+        assert spoken.decode(errors="replace").strip().startswith(whole.message.content)
         assert all(bytes(t.bytes).decode(errors="backslashreplace") == t.token for t in tokens)
 
 
