@@ -23,7 +23,8 @@ class Protocol:
         max_frames        upper limit of frames
         frame_clock       how seconds choose candidate frames: "index" = second x mean fps (the public arithmetic, which
                           begins one frame early); "time" = presentation time within [start, end)
-        given_frames      a list or array of frames: "keep" every item up to max_frames, or "sample" it like a video
+        given_frames      a list or array of frames: "keep" every item up to max_frames, or "sample" it like a video;
+                          with "keep", videos over max_frames are cut there, too, not thinned out
         short             fewer frames than requested: add "black" frames of transposed size, or "repeat" frames
         gif_fps           frame rate assumed for animations by index arithmetic; None = their own durations
         folder_fps        frames per second of a folder of pictures
