@@ -36,7 +36,7 @@ NOTES = frozenset(
 )
 """Common keys of other datasets, ignored here."""
 
-PICTURE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .ppm .pgm .avif".split())
+PICTURE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .ppm .pgm .avif .heic .heif".split())
 SOUND_SUFFIXES = frozenset(".wav .mp3 .flac .ogg .opus .m4a .aac .aif .aiff .wma .au .caf .amr".split())
 VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .wmv .flv .ts .3gp .mxf".split())
 _SUFFIXES: dict[str, Modality] = {

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import av
 import av.error
-import numpy as np
 
 from ..errors import NoVideoStream, UnreadableMedia
+from .appearance import upright
 from .clip import Frame
 from .limits import Limits
 from .source import VIDEO_CODECS, MediaSource
@@ -101,8 +101,7 @@ class FrameDecoder:
         """As `rgb`, for a frame that does not count towards the frames held."""
         self._limits.check_pixels(frame.width, frame.height, self._name)
         rgb: Frame = frame.to_ndarray(format="rgb24")
-        turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+        return upright(rgb, frame)
 
     def frames(self) -> "Iterator[av.VideoFrame]":
         """Every frame from here on, in presentation order."""

@@ -17,13 +17,30 @@ from PIL import Image, ImageOps
 from ..errors import EmptyMedia, TimeRangeError, UnreadableMedia, UsageError
 from .clip import Frame
 from .frames import DecodedFrames, FrameIndex
+from .heif import read_heif
 from .limits import Limits
 from .source import MediaSource
 
 ListItem = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".avif"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".avif",
+        ".heic",
+        ".heif",
+    ]
 )
 _DEFAULT_DELAY = 0.1  # seconds per frame of an animation whose file says 0, as in browsers
 
@@ -39,9 +56,20 @@ def image_to_rgb(image: Image.Image, name: str = "the image") -> Frame:
         if upright.mode.startswith("I;16") or (upright.mode == "I" and image.format in {"PNG", "PPM", "TIFF"}):
             deep = np.asarray(upright).astype(np.int64).clip(0, 65535)
             upright = Image.fromarray((deep >> 8).astype(np.uint8))
+        elif upright.mode in ("F", "I"):
+            upright = Image.fromarray(_to_bytes(np.asarray(upright)))
         return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise UnreadableMedia(f"{name} is corrupt or truncated: its pixels can't be decoded.") from error
+
+
+def _to_bytes(levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """u8[H, W] of levels that are fractions (0 to 1), bytes (to 255), 16-bit numbers (to 65535), or others."""
+    values = np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    top = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+    low = low if low < 0 else 0.0
+    return np.round((values - low) * (255.0 / (top - low))).astype(np.uint8)
 
 
 def array_to_rgb(array: NDArray[np.generic]) -> Frame:
@@ -63,7 +91,10 @@ def array_to_rgb(array: NDArray[np.generic]) -> Frame:
 
 def transparency_note(image: Image.Image) -> tuple[str, ...]:
     """A note if the image has transparent pixels, whose alpha is dropped."""
-    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] != 255:
+    alpha = image
+    if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
+        alpha = image.convert("RGBA" if image.mode != "L" else "LA")
+    if "A" in alpha.getbands() and alpha.getchannel("A").getextrema()[0] != 255:
         return ("the image is partly transparent; transparency is ignored",)
     return ()
 
@@ -192,6 +223,9 @@ class ImageList:
             return image_to_rgb(item)
         if isinstance(item, str | os.PathLike):
             source = MediaSource.of(item, self._limits)
+            still = read_heif(source, self._limits) if source.kind() == "av" else None
+            if still is not None:
+                return still[0]
             with source.image(self._limits) as image:
                 return image_to_rgb(image, source.name)
         raise UsageError(f"a frame of type {type(item).__name__}; expected a path, a uint8 array or a PIL image.")

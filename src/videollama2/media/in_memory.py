@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadableMedia, UsageError
-from .audio import RATE
+from .mixing import RATE
 from .recording import Recording
 
 _DATA_URL = re.compile(r"data:[^,]*?;base64,", re.IGNORECASE)

@@ -19,12 +19,14 @@ from PIL import Image
 from ..errors import EmptyMedia, NoAudioStream, NoVideoStream, TimeRangeError, UnreadableMedia, UsageError
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
+from .appearance import picture_notes, square_pixels
 from .audible import AudioRequest
 from .audio import audio_stream
 from .clip import Clip, Frame, Wave
 from .folders import open_folder
 from .frame_decoder import video_stream
 from .frames import FrameIndex, FrameSource
+from .heif import read_heif
 from .images import ImageList, array_to_rgb, image_to_rgb, open_animation, transparency_note
 from .limits import DEFAULT_LIMITS, Limits
 from .packets import read_timeline
@@ -148,6 +150,11 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
         _require_video(str(folder), options)
         return _clip_of_frames(open_folder(folder, options.protocol, options.limits), str(folder), options)
     source = MediaSource.of(item, options.limits)
+    still = read_heif(source, options.limits) if source.kind() == "av" else None
+    if still is not None:
+        _require_video(source.name, options)
+        _require_no_tracks(source.name, options)
+        return _clip_of_image(still[0], source.name, options, still[1])
     if source.kind() == "av":
         source = replace(source, video_track=options.video_track, audio_track=options.audio_track)
         return _open_container(source, options)
@@ -234,7 +241,11 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
                     raise
                 no_frames = error
                 clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
-            clip = replace(clip, notes=(*which, *clip.notes))
+            stream = video_stream(container, source)
+            if options.protocol.frame_clock == "time":  # the published arithmetic takes pixels as they are stored
+                shown, stretched = square_pixels(clip.frames, stream)
+                clip, which = replace(clip, frames=shown), (*which, *stretched)
+            clip = replace(clip, notes=(*which, *picture_notes(stream), *clip.notes))
         if audio is not None:
             clip = _with_audio(clip, audio, options, no_frames)
         elif options.want_audio:
