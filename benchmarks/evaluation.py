@@ -37,7 +37,7 @@ from videollama2.evals.run import evaluate
 from videollama2.media import open_clip
 from videollama2.media.clip_cache import ClipCache
 from videollama2.media.worker import WorkerPool
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 RATE_FPS = 12
 STAGES = ("decode", "encode", "generate")

@@ -17,7 +17,7 @@ from videollama2.errors import MediaNotFound
 from videollama2.media_cache import EncodedMediaCache
 from videollama2.protocols import FULL, RELEASED, Protocol
 from videollama2.receipt import Loss, MediaReceipt, VideoReceipt
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 Q = "what do you see and hear?"
 

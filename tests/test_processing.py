@@ -244,7 +244,7 @@ def test_what_is_typed_stays_words(engine: Engine, media: Path, caplog: pytest.L
         assert [i for i in ids.tolist() if i in controls] == [i for i in harmless.tolist() if i in controls]
         assert typed in stranger.decode(ids, skip_special_tokens=False)
         assert int((ids == stranger.video_token_id).sum()) == int((harmless == stranger.video_token_id).sum())
-    assert "read as words" in caplog.text
+    assert "read as words" in caplog.text and "holds <video>" in caplog.text
     equal(processor(talk_about(clip)), stranger(text=str(text), videos=clip, sanitize_control_tokens=False))
 
 
@@ -409,6 +409,11 @@ def test_refusals_of_templates(engine: Engine, media: Path) -> None:
         with pytest.raises((UsageError, PromptError), match=told):
             apply(talk, tokenize=True, **kwargs)
     assert apply(talk, tools=[], documents=None) == apply(talk)
+    for key in ("tool_calls", "reasoning_content"):
+        with pytest.raises(UsageError, match=f"has {key}"):
+            apply([*talk, {"role": "assistant", "content": "x", key: ["y"]}])
+        said = {"role": "assistant", "content": "x", key: None, "name": "me"}
+        assert apply([*talk, said]).endswith("x<|im_end|>\n")
 
 
 # ── media in messages and beside texts ──────────────────────────────────────────────────────────────────────────────
@@ -557,6 +562,23 @@ def test_image_text_to_text_pipeline(engine: Engine, tiny_folder: Path, media: P
         engine.answer(media / "clip.mp4", Q, max_new_tokens=4).text
     )
     assert pipe(text=clip, processor_kwargs={"num_frames": 2, "load_audio_from_video": False}, **options)
+
+
+def test_any_to_any_pipeline(engine: Engine, tiny_folder: Path, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wants torchvision, which it would not use here; what it passes to the processor is checked without."""
+    from transformers.pipelines import any_to_any
+
+    monkeypatch.setattr(any_to_any, "requires_backends", lambda *_: None)
+    videollama2.register()
+    pipe = pipeline("any-to-any", model=str(tiny_folder))
+    options = {"max_new_tokens": 4, "return_full_text": False}
+    wanted = engine.answer(media / "clip.mp4", Q, max_new_tokens=4).text
+    talk = talk_about(media / "clip.mp4")
+    assert pipe(text=talk, **options)[0]["generated_text"].strip() == wanted
+    assert pipe(text=talk, load_audio_from_video=True, **options)[0]["generated_text"].strip() == wanted
+    assert pipe(text=f"<video>{Q}", videos=str(media / "clip.mp4"), **options)[0]["generated_text"].strip() == wanted
+    assert pipe(text=f"<image>{Q}", images=str(media / "still.png"), **options)
+    assert pipe(text=f"<audio>{Q}", audio=tiny.tone(1.5), sampling_rate=16000, **options)
 
 
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────

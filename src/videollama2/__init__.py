@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .receipt import Answer, Receipt
     from .registration import register
     from .released_api import mm_infer, model_init
-    from .text.conversations import Media
+    from .text.media_parts import Media
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _HOMES = {
     "BeatsConfig": "beats",
     "Engine": "engine",
     "GenerateOptions": "generation.sampling",
-    "Media": "text.conversations",
+    "Media": "text.media_parts",
     "PROTOCOLS": "protocols",
     "Protocol": "protocols",
     "Receipt": "receipt",

@@ -30,7 +30,7 @@ from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import MediaInputs, VideoLlama2Processor
 from .protocols import Protocol, protocol
 from .receipt import Answer, Modality, refuse_losses, source_name
-from .text.conversations import Media
+from .text.media_parts import Media
 from .text.prompts import EncodedPrompt, Message, stop_token_ids
 
 logger = logging.getLogger(__name__)

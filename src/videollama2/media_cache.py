@@ -19,7 +19,7 @@ from typing import Protocol as Interface
 from .encoded_media import EncodedMedia
 from .protocols import Protocol
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
-from .text.conversations import Media
+from .text.media_parts import Media
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20

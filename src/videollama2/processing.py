@@ -29,7 +29,7 @@ from .processor_calls import TransformersCalls
 from .protocols import Protocol
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt, source_name
 from .stc import connector_settings
-from .text.conversations import Media
+from .text.media_parts import Media
 from .text.prompts import (
     EncodedPrompt,
     Message,

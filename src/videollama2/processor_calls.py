@@ -24,7 +24,8 @@ from .media.clip import Clip
 from .protocols import Protocol
 from .protocols import protocol as named_protocol
 from .receipt import MediaReceipt
-from .text.conversations import Media, PartDefaults, PromptInput, normalised, prompt_inputs, with_slots
+from .text.conversations import PromptInput, prompt_inputs, with_slots
+from .text.media_parts import Media, PartDefaults, normalised
 from .text.prompts import EncodedPrompt, Message, SlotPrompt, parse_messages, render_turns
 from .text.rendering import RenderedText, chat_template, slots_of_kinds, template_variables
 from .text.tokenization import encode_marked, encode_pieces

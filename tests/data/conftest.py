@@ -10,7 +10,7 @@ from tests import tiny
 from videollama2.data.records import Record
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.processing import VideoLlama2Processor
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 MakeRecord = Callable[..., Record]
 _TAGS = {"av": "<video>\n", "video": "<video>\n", "image": "<image>\n", "audio": "<audio>\n", "text": ""}

@@ -73,6 +73,16 @@ def test_sft_of_conversations(processor: VideoLlama2Processor) -> None:
         DataCollatorForVisionLanguageModeling(processor, max_length=8)(examples)
 
 
+def test_sft_of_videos(processor: VideoLlama2Processor, tmp_path: Path) -> None:
+    """TRL looks for images alone; a video in the messages is the processor's."""
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    content = [{"type": "video", "video": str(clip)}, {"type": "text", "text": "what moves?"}]
+    examples = [{"images": [], "messages": [{"role": "user", "content": content}, *said(OTHER)]}]
+    batch = DataCollatorForVisionLanguageModeling(processor, assistant_only_loss=True)(examples)
+    assert len(batch["pixel_values_videos"]) == len(batch["input_features"]) == 1
+    assert learned(processor, batch) == [f"{OTHER}<|im_end|>"]
+
+
 @pytest.mark.parametrize("template", [None, TRAINING])
 def test_sft_of_answers_alone(processor: VideoLlama2Processor, template: str | None) -> None:
     examples = [{"images": [image()], "messages": user() + said(a)} for a in (ANSWER, OTHER)]

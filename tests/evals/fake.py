@@ -18,7 +18,7 @@ from videollama2.evals.items import Item, Loaded, Needed, Outcome, Result, Setti
 from videollama2.generation.request import Request
 from videollama2.protocols import protocol
 from videollama2.receipt import Answer, Receipt
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 Reply = str | BaseException
 

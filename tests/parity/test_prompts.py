@@ -9,6 +9,7 @@ import pytest
 from videollama2.data.collate import collate
 from videollama2.data.labels import IGNORE, Example, caption_example, chat_example, move_tag_first
 from videollama2.errors import PromptError
+from videollama2.processing import VideoLlama2Processor
 from videollama2.text import tokenization
 from videollama2.text.prompts import (
     build_prompt,
@@ -21,6 +22,7 @@ from videollama2.text.rendering import chat_template
 from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, encode_pieces, load_tokenizer
 from videollama2.weights.original.configuration import RELEASED_SYSTEM_PROMPT
 
+from .. import tiny
 from .recorded import FIXTURES, TOKENIZERS, need
 
 RECORDED = json.loads((need(FIXTURES / "prompts") / "prompts.json").read_text())
@@ -115,6 +117,20 @@ def tokenised_simply(messages: list[Any], tokenizer: Any, modality: Any) -> list
     for k, chunk in enumerate(rendered.split(f"<{modality}>")):
         ids += ([SLOT_IDS[modality]] if k else []) + tokenizer.encode(chunk, add_special_tokens=False)
     return ids
+
+
+@pytest.mark.parametrize("name, key, case", cases("infer"))
+def test_rendered_text_gives_the_same_ids(name: str, key: str, case: Any) -> None:
+    """What `apply_chat_template` of the processor renders, whole or in two pieces, is encoded like its messages."""
+    tokenizer = tokenizer_of(name)
+    modality: Any = {"text": None}.get(key.split(".")[0], key.split(".")[0])
+    messages = released_messages(case["instruct"] if "instruct" in case else instruct_of(key), modality)
+    system = RELEASED_SYSTEM_PROMPT if any(family in name for family in ("mistral", "mixtral")) else None
+    processor = VideoLlama2Processor(tokenizer, tiny.config(system_prompt=system))
+    text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    expected = list(build_prompt(messages, tokenizer, system_prompt=system).ids)
+    for rendered in (text, text[:7] + text[7:]):
+        assert encode_pieces(rendered.pieces, tokenizer, rendered.template) == expected
 
 
 @pytest.mark.parametrize("name, key, case", cases("infer"))

@@ -14,7 +14,7 @@ from videollama2.serve.decoding import Decoding
 from videollama2.serve.errors import public_message
 from videollama2.serve.intake import MediaIntake, UploadedFile
 from videollama2.serve.settings import RequestLimits
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 
 class Store:

@@ -22,7 +22,7 @@ from videollama2.serve.errors import ApiError, api_error
 from videollama2.serve.metrics import ServerMetrics
 from videollama2.serve.scheduler import ChatJob, Scheduler
 from videollama2.serve.settings import RequestLimits, ServeSettings
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 from .test_chat import until
 

@@ -11,7 +11,7 @@ from videollama2.data.collate import Sample, collate_samples
 from videollama2.data.records import Record
 from videollama2.data.samples import Samples
 from videollama2.phases import PHASES
-from videollama2.text.conversations import Media
+from videollama2.text.media_parts import Media
 
 KINDS = {"<video>\n": "clip.mp4", "<image>\n": "still.png", "<audio>\n": "tone.wav", "": None}
 

@@ -178,7 +178,7 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
     from ..generation.request import Request
     from ..media.source import local_path
     from ..protocols import protocol
-    from ..text.conversations import Media
+    from ..text.media_parts import Media
 
     for path in paths:
         if not local_path(path).exists():

@@ -27,7 +27,7 @@ from ..errors import UsageError
 from ..media import PixelSettings
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..protocols import Protocol, protocol
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from ..vision import is_frozen
 from .collate import FeatureKeys, Sample
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from ..errors import DataError, did_you_mean
 from ..receipt import MODALITIES, Modality
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from .labels import move_tag_first
 from .record_files import Place, mappings
 

@@ -19,7 +19,7 @@ from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
 from ..receipt import MediaReceipt, Modality
 from ..stc import connector_settings
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from .collate import Sample, Skipped
 from .features import FeatureCache
 from .labels import CaptionStyle, Example, caption_example, characters_per_id, chat_example, fewest_ids

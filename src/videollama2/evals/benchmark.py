@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from .items import AnswerKind, Item, Loaded, Needed, Outcome, Result, Setting, Verdict
 
 FoundMedia = tuple[Media | None, str | None]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
-from ..text.conversations import Media
+from ..text.media_parts import Media
 
 Setting = Literal["strict", "paper"]
 AnswerKind = Literal["choice", "closed", "open", "caption"]

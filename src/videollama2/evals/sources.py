@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ..data.record_files import decoded
 from ..errors import DataError
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from .annotations import VIDEO_SUFFIXES, Row, first_existing, media, rows
 from .benchmark import FoundMedia
 from .items import Item, Loaded, Setting

@@ -7,7 +7,8 @@ from typing import Any
 from ..errors import UsageError
 from ..protocols import Protocol
 from ..receipt import Modality
-from ..text.conversations import Media, first_turn, media_of
+from ..text.conversations import first_turn
+from ..text.media_parts import Media, media_of
 from ..text.prompts import Message
 from .sampling import GenerateOptions
 

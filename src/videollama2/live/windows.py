@@ -18,7 +18,7 @@ from ..media.sampling import check_range
 from ..protocols import FULL
 from ..receipt import Answer, Receipt
 from ..subtitles import Subtitle
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from .subtitle_prompts import answer_with_subtitles
 
 if TYPE_CHECKING:

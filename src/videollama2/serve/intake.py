@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ..errors import MediaTooLarge, UsageError
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from .fetch import Fetcher
 from .settings import RequestLimits
 

@@ -23,7 +23,7 @@ from ..media import Opener
 from ..media_cache import MediaCache
 from ..protocols import Protocol
 from ..receipt import Answer, TokenLogprob, source_name
-from ..text.conversations import Media
+from ..text.media_parts import Media
 from ..text.prompts import EncodedPrompt
 from .errors import ApiError
 from .metrics import ServerMetrics

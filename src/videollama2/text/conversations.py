@@ -6,76 +6,32 @@ RenderedText + videos="clip.mp4"       ─┤
 a list of either                       ─┘
 """
 
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any, cast
 
 from ..errors import UsageError
-from ..media.in_memory import as_array, audio_source, from_base64, is_frames, picture
-from ..media.opening import length_seconds
+from ..media.in_memory import as_array, is_frames
 from ..receipt import MODALITIES, Modality
+from .media_parts import (
+    Media,
+    PartDefaults,
+    has_source,
+    is_media,
+    media_of,
+    normalised,
+    parts_of,
+    source_media,
+)
 from .prompts import Message
 from .rendering import RenderedText
 from .tokenization import Piece, Segment, Slot
 
-_PART_OPTIONS = ("start", "end", "times", "num_frames", "fps", "sound", "sampling_rate", "video_track", "audio_track")
-_SOURCES = ("path", "url", "base64")
+logger = logging.getLogger(__name__)
 _TAG = re.compile("<(image|video|audio)>")
 _LEADING_TAGS = re.compile(r"(?:\s*<(?:image|video|audio)>)+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """A media item of a request, and what is used of it.
-
-    Attributes:
-        source: a path, bytes, a PIL image, u8[T, H, W, C] or u8[H, W, C], a list of frames, or a Recording.
-        start, end: seconds from the beginning; None: from the beginning, to the end.
-        video, audio: whether its pictures and its sound are used.
-        times: seconds of each frame of a list.
-        num_frames: frames to sample; None: the model's own number.
-        fps: frames per second of a folder of images; None: the protocol's.
-        video_track, audio_track: of a file with several: a number from 1, or a language ("eng"); None: FFmpeg's best.
-    """
-
-    source: Any
-    start: float | None = None
-    end: float | None = None
-    video: bool = True
-    audio: bool = True
-    times: Sequence[float] | None = None
-    num_frames: int | None = None
-    fps: float | None = None
-    video_track: int | str | None = None
-    audio_track: int | str | None = None
-
-    @property
-    def tracks(self) -> dict[str, int | str]:
-        """The tracks that are chosen, as arguments of `open_clip`."""
-        given = {"video_track": self.video_track, "audio_track": self.audio_track}
-        return {name: track for name, track in given.items() if track is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartDefaults:
-    """How media are read, unless their part says otherwise.
-
-    Attributes:
-        num_frames: as of Media. fps: frames per second instead. all_frames: all of a list's or array's.
-        sound: whether a video's sound is used. sound_parts: an audio part without a source after a video is its sound.
-        sampling_rate: of audio samples. fetch: downloads a URL; None: URLs are not allowed.
-    """
-
-    num_frames: int | None = None
-    fps: float | None = None
-    all_frames: bool = False
-    sound: bool = True
-    sound_parts: bool = False
-    sampling_rate: int | None = None
-    fetch: Callable[[str], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +74,7 @@ def prompt_inputs(
     for k, (item, conversation) in enumerate(zip(items, messages, strict=True)):
         own = {kind: list(share[k]) for kind, share in shares.items()}
         if isinstance(item, RenderedText):
-            media = [_source_media(kind, source, options) for kind, source in _in_order(item.slots, own)]
+            media = [source_media(kind, source, options) for kind, source in _in_order(item.slots, own)]
             inputs.append(PromptInput([], item, media))
         elif conversation is not None:
             filled = _filled(conversation, own)
@@ -144,7 +100,7 @@ def _places(item: Any) -> list[Modality]:
         return list(item.slots)
     if isinstance(item, str):
         return _leading_tags(item)
-    return [part["type"] for message in item for part in _parts(message) if _is_media(part) and not _has_source(part)]
+    return [part["type"] for message in item for part in parts_of(message) if is_media(part) and not has_source(part)]
 
 
 def _leading_tags(text: str) -> list[Modality]:
@@ -217,11 +173,11 @@ def _filled(conversation: Sequence[Message], own: Mapping[Modality, list[Any]]) 
         {
             **message,
             "content": [
-                {**part, part["type"]: next(left)[1]} if _is_media(part) and not _has_source(part) else part
-                for part in _parts(message)
+                {**part, part["type"]: next(left)[1]} if is_media(part) and not has_source(part) else part
+                for part in parts_of(message)
             ],
         }
-        if _parts(message)
+        if parts_of(message)
         else message
         for message in conversation
     ]
@@ -233,8 +189,16 @@ def _question(text: str, own: Mapping[Modality, list[Any]], options: PartDefault
     tagged = bool(order) and sorted(tags) == sorted(order)
     head = _LEADING_TAGS.match(text) if tagged else None
     ordered = _in_order(tags if tagged else order, own)
-    media = [_source_media(kind, source, options) for kind, source in ordered]
+    media = [source_media(kind, source, options) for kind, source in ordered]
     rest = text[head.end() :] if head else text
+    shown = sorted(set(_TAG.findall(rest)) & set(order))
+    if shown:
+        logger.warning(
+            "the question holds <%s> %s: it is read as words; the media stand before it. To place them, pass a "
+            "conversation, or what apply_chat_template rendered",
+            shown[0],
+            "after its beginning" if tagged else "but not exactly the tags of its media at its beginning",
+        )
     if not as_is:
         parts: list[dict[str, Any]] = [{"type": kind} for kind, _ in ordered]
         content = [*parts, {"type": "text", "text": rest.lstrip() if tagged else rest}]
@@ -256,130 +220,8 @@ def with_slots(text: str, *, trusted: bool) -> list[Piece]:
     return pieces
 
 
-def normalised(conversation: Sequence[Any], options: PartDefaults) -> list[Message]:
-    """Messages without keys that are None, with OpenAI's `image_url` parts as media parts."""
-    messages: list[Message] = []
-    for message in conversation:
-        if not isinstance(message, Mapping):
-            return list(conversation)  # parse_messages says what is wrong
-        kept = {key: value for key, value in message.items() if value is not None}
-        if isinstance(kept.get("content"), list | tuple):
-            kept["content"] = _normalised_parts(kept["content"], options)
-        messages.append(kept)
-    return messages
-
-
-def _normalised_parts(parts: Sequence[Any], options: PartDefaults) -> list[Any]:
-    made: list[Any] = []
-    for part in parts:
-        if isinstance(part, Mapping):
-            part = {key: value for key, value in part.items() if value is not None}
-            kind = str(part.get("type", ""))
-            if kind.removesuffix("_url") in MODALITIES and kind.endswith("_url") and kind in part:
-                url = part[kind]["url"] if isinstance(part[kind], Mapping) else part[kind]
-                part = {"type": kind.removesuffix("_url"), "url": url}
-            after_video = bool(made) and isinstance(made[-1], Mapping) and made[-1].get("type") == "video"
-            if options.sound_parts and part == {"type": "audio"} and after_video:
-                continue
-        made.append(part)
-    return made
-
-
-def media_of(conversation: Sequence[Message], options: PartDefaults | None = None) -> list[Media]:
-    """The media parts of a conversation, in order.
-
-    Args:
-        options: of a processor's call, where `fps` of a file is how many frames per second to sample.
-
-    Raises:
-        UsageError: a part without a source, or with an unknown key.
-    """
-    return [_media(part, options) for message in conversation for part in _parts(message) if _is_media(part)]
-
-
-def _media(part: Mapping[str, Any], options: PartDefaults | None) -> Media:
-    kind = part["type"]
-    own = {k: v for k, v in part.items() if k not in ("type", kind, *_SOURCES)}
-    sources = [part[key] for key in (kind, *_SOURCES) if part.get(key) is not None]
-    if len(sources) != 1 or not set(own) <= set(_PART_OPTIONS):
-        raise UsageError(
-            f"a {kind} part has {', '.join(map(str, part))}; expected type, {kind} (its source; or path, url or "
-            f"base64), and optionally {', '.join(_PART_OPTIONS)}"
-        )
-    source = from_base64(sources[0]) if part.get("base64") is not None else sources[0]
-    return _source_media(kind, source, options, **own)
-
-
-def _source_media(kind: Modality, source: Any, options: PartDefaults | None, **own: Any) -> Media:
-    """A media item of one kind. `own`: what its part says."""
-    if isinstance(source, Media):
-        return source
-    call = options is not None
-    options = options or PartDefaults()
-    source = _read(kind, source, own.pop("sampling_rate", options.sampling_rate), options)
-    folder = isinstance(source, str | PathLike) and Path(source).is_dir()
-    fps = options.fps if folder or not call else own.pop("fps", options.fps)
-    sound = bool(own.pop("sound", options.sound))
-    if isinstance(source, list | tuple) or hasattr(source, "shape"):
-        sound = False  # frames have none to lose
-    if kind == "video":
-        own.setdefault("num_frames", options.num_frames)
-        if fps is not None and own["num_frames"] is None:
-            own["num_frames"] = _frames_at(fps, source, own.get("start"), own.get("end"))
-        if options.all_frames:
-            own["num_frames"] = _count(source)
-    return Media(source=source, video=kind != "audio", audio=kind == "audio" or sound, **own)
-
-
-def _read(kind: Modality, source: Any, rate: int | None, options: PartDefaults) -> Any:
-    """What `open_clip` takes."""
-    if isinstance(source, str):
-        if source[:5].lower() == "data:":
-            return from_base64(source)
-        if source[:8].lower().startswith(("http://", "https://")):
-            if options.fetch is None:
-                raise UsageError(
-                    f"{source:.80} is a URL, and URLs are not downloaded unless you allow it: set the processor's "
-                    "`fetch` to a function from a URL to bytes (docs/ways-in.md), or pass a path or bytes"
-                )
-            return options.fetch(source)
-        return source.removeprefix("file://")
-    if kind == "audio":
-        return audio_source(source, rate)
-    source = picture(source)
-    return [source] if kind == "video" and getattr(source, "ndim", 0) in (2, 3) else source
-
-
-def _frames_at(fps: float, source: Any, start: float | None, end: float | None) -> int:
-    if not fps > 0:
-        raise UsageError(f"fps={fps!r}; expected more than 0 frames per second")
-    if isinstance(source, str | PathLike) and Path(source).is_dir():
-        raise UsageError("fps of a call can't sample a folder; pass num_frames, or the folder's own fps in its part")
-    seconds = (length_seconds(source) if end is None else end) - (start or 0.0)
-    return max(1, round(seconds * fps))
-
-
-def _count(source: Any) -> int:
-    if isinstance(source, list | tuple) or hasattr(source, "shape"):
-        return len(source)
-    raise UsageError("do_sample_frames=False uses all frames of a list or array; for a file, pass num_frames")
-
-
 def first_turn(question: str, modalities: Sequence[Modality], system: str | None = None) -> list[Message]:
     """Messages of a question: the caller's system turn, if any, then the media before the question."""
     media = [{"type": modality} for modality in modalities]
     turns: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     return [*turns, {"role": "user", "content": [*media, {"type": "text", "text": question}]}]
-
-
-def _parts(message: Message) -> Sequence[Any]:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    return content if isinstance(content, list | tuple) else ()
-
-
-def _is_media(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") in MODALITIES
-
-
-def _has_source(part: Mapping[str, Any]) -> bool:
-    return any(part.get(key) is not None for key in (part["type"], *_SOURCES))

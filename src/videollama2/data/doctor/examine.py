@@ -24,7 +24,7 @@ from ...media.opening import MAX_NUM_FRAMES
 from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
-from ...text.conversations import Media
+from ...text.media_parts import Media
 from ..labels import dropped_turns
 from ..records import Record
 from .decoding import CRASHED, HUNG, Answer, Task, answers

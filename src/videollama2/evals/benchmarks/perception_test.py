@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import DataError
-from ...text.conversations import Media
+from ...text.media_parts import Media
 from .. import paper_rules
 from ..annotations import Row, first_existing, if_existing, keyed_rows, read_json
 from ..choices import ChoiceBenchmark, categories_of, indices_to_submit, letter_of_index
