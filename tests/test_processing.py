@@ -57,6 +57,11 @@ def folder(request: pytest.FixtureRequest, tiny_folder: Path, original_folder: P
     return tiny_folder if request.param == "native" else original_folder
 
 
+def ended(text: str) -> str:
+    """Without an unfinished character at the end, which `answer` leaves out and `generate` has decoded."""
+    return text.strip().rstrip("\ufffd")
+
+
 def test_auto_classes_read_both_layouts(folder: Path, engine: Engine, media: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
     assert isinstance(config, VideoLlama2Config) and config.connector_type == "stc_connector_v35"
@@ -68,7 +73,7 @@ def test_auto_classes_read_both_layouts(folder: Path, engine: Engine, media: Pat
     batch = processor(Q, videos=media / "clip.mp4", protocol="full")
     out = model.generate(**batch, max_new_tokens=12, do_sample=False)
     said = processor.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)[0]
-    assert said.strip() == engine.answer(media / "clip.mp4", Q, max_new_tokens=12).text
+    assert ended(said) == ended(engine.answer(media / "clip.mp4", Q, max_new_tokens=12).text)
 
 
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForImageTextToText, AutoModelForCausalLM])
@@ -155,8 +160,8 @@ def test_generation_from_a_padded_batch_is_that_of_each_alone(engine: Engine, me
     batch = engine.processor(questions, videos=videos, protocol="full")
     out = engine.model.generate(**batch, max_new_tokens=10, do_sample=False)
     said = engine.processor.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert [s.strip() for s in said] == [
-        engine.answer(v, q, max_new_tokens=10).text for v, q in zip(videos, questions, strict=True)
+    assert [ended(s) for s in said] == [
+        ended(engine.answer(v, q, max_new_tokens=10).text) for v, q in zip(videos, questions, strict=True)
     ]
 
 
@@ -546,21 +551,20 @@ def test_image_text_to_text_pipeline(engine: Engine, tiny_folder: Path, media: P
     videollama2.register()
     pipe = pipeline("image-text-to-text", model=str(tiny_folder))
     still = Image.open(media / "still.png")
-    wanted = engine.answer(still, Q, max_new_tokens=4).text
+    wanted = ended(engine.answer(still, Q, max_new_tokens=4).text)
     options = {"max_new_tokens": 4, "return_full_text": False}
     for images in (still, str(media / "still.png"), [still]):
-        assert pipe(images=images, text=f"<image> {Q}", **options)[0]["generated_text"].strip() == wanted
+        assert ended(pipe(images=images, text=f"<image> {Q}", **options)[0]["generated_text"]) == wanted
     both = pipe(images=[still, still], text=[f"<image> {Q}", f"<image> {Q}"], **options)
-    assert [one["generated_text"].strip() for one in both] == [wanted] * 2
+    assert [ended(one["generated_text"]) for one in both] == [wanted] * 2
     talk = [{"role": "user", "content": [{"type": "image", "image": still}, {"type": "text", "text": Q}]}]
-    assert pipe(text=talk, **options)[0]["generated_text"].strip() == wanted
+    assert ended(pipe(text=talk, **options)[0]["generated_text"]) == wanted
     begun = [*talk, {"role": "assistant", "content": [{"type": "text", "text": "a kite"}]}]
     full = pipe(text=begun, max_new_tokens=4)[0]["generated_text"][-1]["content"][-1]["text"]
     assert full.startswith("a kite") and len(full) > len("a kite")
     clip = talk_about(media / "clip.mp4")
-    assert pipe(text=clip, **options)[0]["generated_text"].strip() == (
-        engine.answer(media / "clip.mp4", Q, max_new_tokens=4).text
-    )
+    heard = ended(engine.answer(media / "clip.mp4", Q, max_new_tokens=4).text)
+    assert ended(pipe(text=clip, **options)[0]["generated_text"]) == heard
     assert pipe(text=clip, processor_kwargs={"num_frames": 2, "load_audio_from_video": False}, **options)
 
 
@@ -572,11 +576,11 @@ def test_any_to_any_pipeline(engine: Engine, tiny_folder: Path, media: Path, mon
     videollama2.register()
     pipe = pipeline("any-to-any", model=str(tiny_folder))
     options = {"max_new_tokens": 4, "return_full_text": False}
-    wanted = engine.answer(media / "clip.mp4", Q, max_new_tokens=4).text
+    wanted = ended(engine.answer(media / "clip.mp4", Q, max_new_tokens=4).text)
     talk = talk_about(media / "clip.mp4")
-    assert pipe(text=talk, **options)[0]["generated_text"].strip() == wanted
-    assert pipe(text=talk, load_audio_from_video=True, **options)[0]["generated_text"].strip() == wanted
-    assert pipe(text=f"<video>{Q}", videos=str(media / "clip.mp4"), **options)[0]["generated_text"].strip() == wanted
+    assert ended(pipe(text=talk, **options)[0]["generated_text"]) == wanted
+    assert ended(pipe(text=talk, load_audio_from_video=True, **options)[0]["generated_text"]) == wanted
+    assert ended(pipe(text=f"<video>{Q}", videos=str(media / "clip.mp4"), **options)[0]["generated_text"]) == wanted
     assert pipe(text=f"<image>{Q}", images=str(media / "still.png"), **options)
     assert pipe(text=f"<audio>{Q}", audio=tiny.tone(1.5), sampling_rate=16000, **options)
 
