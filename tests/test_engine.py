@@ -504,9 +504,9 @@ def assert_plain(value: Any) -> None:
     [
         ("clip.mp4", {}, "used", True, None),
         ("clip.mp4", {"audio": False}, "not_requested", False, None),
-        ("mute.mp4", {}, "absent", False, "no sound"),
+        ("mute.mp4", {}, "absent", False, "no audio"),
         ("mute.mp4", {"audio": False}, "not_requested", False, None),
-        ("mute.mp4", {"protocol": "released"}, "absent", True, "no sound"),
+        ("mute.mp4", {"protocol": "released"}, "absent", True, "no audio"),
         ("silent.mp4", {}, "silent", False, "silence"),
         ("silent.mp4", {"protocol": "released"}, "silent", True, "silence"),
         ("tone.wav", {}, "used", True, None),
@@ -531,7 +531,7 @@ def test_a_deaf_model_says_so(media: Path) -> None:
     answer = deaf.answer(media / "clip.mp4", Q, max_new_tokens=1)
     assert answer.receipt.audio is not None and answer.receipt.audio.state == "unsupported"
     assert answer.receipt.audio.notes
-    with pytest.raises(MediaLost, match="hear"):
+    with pytest.raises(MediaLost, match="use its audio"):
         deaf.answer(media / "clip.mp4", Q, strict=True)
     assert deaf.answer(media / "clip.mp4", Q, strict=True, audio=False, max_new_tokens=1).receipt.video is not None
     with pytest.raises(UnsupportedModality, match="audio-visual"):

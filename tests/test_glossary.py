@@ -1,8 +1,8 @@
-"""The glossary of CONTRIBUTING.md, held: one word per thing.
+"""The code uses the glossary of CONTRIBUTING.md: one word per thing.
 
-The words in code marks at the right of its table stand in no identifier and in no text that a user reads; the phrases
-below it in no such text. Identifiers: files, classes, functions, parameters, attributes. Texts: what argparse shows,
-what is raised, what is logged.
+The words in code marks at the right of its table must not occur in identifiers or in texts for users, nor the phrases
+below it in texts. Identifiers: files, classes, functions, parameters, attributes. Texts: help, errors, log lines, and
+the notes and losses of receipts.
 """
 
 import ast
@@ -15,8 +15,9 @@ import pytest
 
 from .test_house import MODULES, PACKAGE, name_of, tree
 
-# Where a word stands although the table says otherwise: word, beginning of the place, and the reason.
+# Exceptions: word, beginning of the place, and the reason.
 ALLOWED: tuple[tuple[str, str, str], ...] = ()
+NOTES = ("note", "notes", "losses", "_losses")  # names of variables and parameters that hold a receipt's sentences
 
 
 @cache
@@ -24,7 +25,7 @@ def glossary() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words and the phrases to avoid."""
     text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Glossary")[2]
     rows = [line.split("|")[3] for line in text.splitlines() if line.startswith("|")]
-    phrases = re.search(r"^Avoid in help texts and errors: (.*?)\n\n", text + "\n\n", re.MULTILINE | re.DOTALL)
+    phrases = re.search(r"^Avoid in help, errors and receipts: (.*?)\n\n", text + "\n\n", re.MULTILINE | re.DOTALL)
     assert phrases, "CONTRIBUTING lists the phrases to avoid under its glossary"
     return tuple(word for row in rows for word in quoted(row)), tuple(quoted(phrases[1]))
 
@@ -50,10 +51,16 @@ def identifiers(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def texts(path: Path) -> Iterator[tuple[str, int]]:
-    """What a user may read of a file: help, errors, log lines; and their lines."""
+    """Texts for users with their lines: help, errors, log lines, notes and losses of receipts."""
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "metavar"):
+        if isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "metavar", *NOTES):
             shown: ast.AST = node.value
+        elif isinstance(node, ast.Call) and is_note(node.func):
+            shown = node
+        elif isinstance(node, ast.FunctionDef) and re.search("note|remark", node.name):
+            shown = ast.List([n.value for n in ast.walk(node) if isinstance(n, ast.Return) and n.value], ast.Load())
+        elif isinstance(node, ast.Assign | ast.AugAssign) and any(map(is_note, targets(node))):
+            shown = node.value
         elif isinstance(node, ast.Raise) and node.exc is not None:
             shown = node.exc
         elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("logger."):
@@ -63,6 +70,17 @@ def texts(path: Path) -> Iterator[tuple[str, int]]:
         for part in ast.walk(shown):
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
                 yield part.value, part.lineno
+
+
+def targets(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def is_note(node: ast.expr) -> bool:
+    """Whether it is `notes`, `notes.append`, `Loss`, …"""
+    if isinstance(node, ast.Attribute) and node.attr in ("append", "extend"):
+        return is_note(node.value)
+    return isinstance(node, ast.Name) and node.id in ("Loss", "_with_loss", "_with_losses", *NOTES)
 
 
 def words_of(name: str) -> set[str]:
@@ -86,6 +104,11 @@ def found(words: tuple[str, ...], *, names: bool) -> list[str]:
 def test_word(word: str) -> None:
     assert not found((word,), names=True), "CONTRIBUTING's glossary has the word to use"
     assert not found((word, f"{word}s"), names=False), "CONTRIBUTING's glossary has the word to use"
+
+
+def test_notes_and_losses_are_read() -> None:
+    read = {text for path in MODULES for text, _ in texts(path)}
+    assert {"it has no audio", "the media item has no audio", "its audio is digital silence"} <= read
 
 
 def test_phrases() -> None:

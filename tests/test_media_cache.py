@@ -98,7 +98,7 @@ def test_the_folder_outlives_the_process_and_has_a_limit(tmp_path: Path, caplog:
     assert len(list(tmp_path.iterdir())) == 2
     (tmp_path / "c.safetensors").write_bytes(b"damaged")
     assert cache.get("c") is None and cache.get("nothing") is None
-    assert "ignoring a file" in caplog.text
+    assert "ignoring unreadable cache file" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from .receipt import MediaReceipt, Modality
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedMedia:
-    """What the language model reads of one media item.
+    """The tokens of one media item, as the language model reads them.
 
     Attributes:
         tokens: [n, D] per modality, after connector or projector.
-        receipt: what of it was used.
+        receipt: what was used of it.
         reused: it came from a cache.
     """
 
@@ -41,10 +41,10 @@ class DecodedMedia:
     """One media item between its decoding and its encoding.
 
     Attributes:
-        receipt: what of it will be used.
+        receipt: what will be used of it.
         inputs: the encoders' input tensors; None if `encoded` is given.
         encoded: found in the cache, so that nothing was decoded.
-        key: under which the cache keeps it; None: it is not cached.
+        key: its key in the cache; None: it is not cached.
     """
 
     receipt: MediaReceipt

@@ -29,7 +29,7 @@ OnProgress = Callable[[int, int], None]
 """Called with the number of tasks done, and their total."""
 
 STOPS_THE_JOB = (StorageError, MissingExtra, WorkerError)
-"""Errors that every further task would run into, too; any other error concerns its own task alone."""
+"""Errors that would hit every remaining task; any other error concerns its own task alone."""
 
 
 class JournalFile:

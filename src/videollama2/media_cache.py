@@ -1,8 +1,8 @@
-"""Encoded media, cached by what they are: a second question about a clip needs no decoding and no encoding.
+"""Encoded media, cached by content: a second question about a clip needs no decoding and no encoding.
 
     content, range, modalities, frames, protocol, model ── key ──► EncodedMedia (tokens and receipt)
 
-In memory, and in a folder of safetensors files if one is given; both evict what was used longest ago.
+In memory, and in a folder of safetensors files if one is given; both evict the least recently used.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from .text.media_parts import Media
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
-_METADATA = "media_receipt"  # of a file; files of other versions hold another key, and are ignored
+_METADATA = "media_receipt"  # of a file; files written by other versions have another key and are ignored
 
 
 class MediaCache(Interface):
-    """What `Engine.prepare` needs of a cache of encoded media."""
+    """The cache interface that `Engine.prepare` uses."""
 
     def key(self, media: Media, protocol: Protocol) -> str | None:
         """The media item's key; None if it can't be cached."""
 
     def get(self, key: str) -> EncodedMedia | None:
-        """What is cached under a key."""
+        """The media cached under a key."""
 
     def put(self, key: str, value: EncodedMedia) -> None:
         """Cache it."""
@@ -44,7 +44,7 @@ class EncodedMediaCache:
 
     Attributes:
         model: distinguishes this model's tokens from another's.
-        nbytes: memory of the tokens held.
+        nbytes: memory of the cached tokens.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EncodedMediaCache:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def key(self, media: Media, protocol: Protocol) -> str | None:
-        """Equal for equal bytes of which the same is used in the same way; None for sources that are not files.
+        """Hash of content, range, modalities, protocol and model; None for sources that are not files.
 
         Also None for a file that can't be read: the error is left to the one that opens it.
         """
@@ -84,7 +84,7 @@ class EncodedMediaCache:
         return hashlib.sha256(f"{content} {json.dumps(used, sort_keys=True)}".encode()).hexdigest()
 
     def get(self, key: str) -> EncodedMedia | None:
-        """What is cached under a key, in memory or on disk; its tensors are on the CPU."""
+        """The media cached under a key, in memory or on disk; the tensors are on the CPU."""
         with self._lock:
             found = self._held.get(key)
             if found is not None:
@@ -96,7 +96,7 @@ class EncodedMediaCache:
         return found
 
     def put(self, key: str, value: EncodedMedia) -> None:
-        """Cache a copy; what was used longest ago makes room."""
+        """Cache a copy, evicting the least recently used if needed."""
         tokens = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in value.tokens.items()}
         copied = replace(value, tokens=tokens, reused=True)
         self._hold(key, copied)
@@ -129,7 +129,7 @@ class EncodedMediaCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            logger.warning("ignoring a file of the media cache: %s", type(error).__name__)
+            logger.warning("ignoring unreadable cache file %s: %s", path, type(error).__name__)
             return None
 
     def _write(self, key: str, value: EncodedMedia) -> None:
@@ -149,7 +149,7 @@ class EncodedMediaCache:
                     break
                 file.unlink(missing_ok=True)
                 left -= size
-        except OSError as error:  # a full disk costs the copy on disk, nothing else
+        except OSError as error:  # with a full disk only the copy on disk is lost
             logger.warning("encoded media can't be cached on disk: %s", error.strerror or type(error).__name__)
 
 

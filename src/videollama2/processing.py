@@ -1,4 +1,4 @@
-"""Media and messages → model inputs. The arithmetic that decides context length and memory stands here:
+"""Media and messages → model inputs. The arithmetic that decides context length and memory:
 
     16 frames × 27×27 patches → STC (2, 2, 2), no padding → 8×13×13 = 1352 video tokens        (VideoLLaMA 2.1)
      8 frames × 24×24 patches → STC (2, 2, 2), padding 1  → 5×13×13 =  845 video tokens        (VideoLLaMA 2)
@@ -143,7 +143,7 @@ class VideoLlama2Processor(TransformersCalls):
     # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, media: Media, protocol: Protocol, opener: Opener = open_clip) -> tuple[MediaInputs, MediaReceipt]:
-        """Decode one media item; returns the encoders' inputs, and the account of what they hold.
+        """Decode one media item; returns the encoders' inputs, and their receipt.
 
         Args:
             opener: `open_clip`, or that of a pool of workers (`media.worker.WorkerPool`).
@@ -152,13 +152,13 @@ class VideoLlama2Processor(TransformersCalls):
             MediaError: the file can't be used (see errors.py for the kinds).
             UnsupportedModality: pictures for a model without a vision encoder, or audio for one without audio encoder.
         """
-        hears = self.config.audio_config is not None
-        deaf = UnsupportedModality(
+        has_audio_encoder = self.config.audio_config is not None
+        no_audio_encoder = UnsupportedModality(
             f"{source_name(media.source)}: only its audio could be used, but this model has no audio encoder; load an "
             "audio-visual model"
         )
-        if not hears and not media.video:
-            raise deaf
+        if not has_audio_encoder and not media.video:
+            raise no_audio_encoder
         if media.fps is not None:
             protocol = _with_folder_fps(media, protocol)
         try:
@@ -169,13 +169,13 @@ class VideoLlama2Processor(TransformersCalls):
                 start=media.start,
                 end=media.end,
                 want_video=media.video,
-                want_audio=media.audio and hears,
+                want_audio=media.audio and has_audio_encoder,
                 times=media.times,
                 **media.tracks,
             )
         except NoVideoStream:
-            if media.audio and not hears:
-                raise deaf from None
+            if media.audio and not has_audio_encoder:
+                raise no_audio_encoder from None
             raise
         return self.prepare_clip(clip, media, protocol)
 
@@ -183,7 +183,7 @@ class VideoLlama2Processor(TransformersCalls):
         """As `prepare`, from a decoded clip."""
         if clip.frames and self.pixels is None:
             raise UnsupportedModality(
-                f"{clip.source} has pictures, but this model has no vision encoder; ask about its sound only "
+                f"{clip.source} has pictures, but this model has no vision encoder; ask about its audio only "
                 "(video=False, --no-video)"
             )
         pixels = video = audio = None
@@ -216,9 +216,9 @@ class VideoLlama2Processor(TransformersCalls):
         if not media.audio:
             return AudioInput(None, AudioReceipt(source=clip.source, state="not_requested"))
         if self.config.audio_config is None:
-            note = "this model has no audio encoder; the sound, if there is any, was not decoded"
+            note = "this model has no audio encoder; audio, if present, was not decoded"
             receipt = AudioReceipt(source=clip.source, state="unsupported", notes=(note,))
-            return AudioInput(None, receipt, (Loss("audio_unsupported", "this model can't hear its sound"),))
+            return AudioInput(None, receipt, (Loss("audio_unsupported", "this model can't use its audio"),))
         made = audio_input(clip, protocol, self.config.audio_config)
         tokens = 0 if made.fbank is None else self.audio_tokens(len(made.fbank))
         notes = made.receipt.notes if clip.frames else (*clip.notes, *made.receipt.notes)
@@ -235,7 +235,7 @@ class VideoLlama2Processor(TransformersCalls):
         return connector_settings(self.config.connector_type).num_tokens(frames, rows, columns)
 
     def audio_tokens(self, frames: int) -> int:
-        """Tokens of a sound with that many frames of input features."""
+        """Tokens of audio with that many frames of input features."""
         audio = self.config.audio_config
         return 0 if audio is None else int(audio.num_tokens(audio.num_features(frames), self.config.audio_pool))
 

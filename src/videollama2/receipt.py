@@ -1,4 +1,4 @@
-"""The account of an answer: what was used of every media item, and what was not (design decision 5).
+"""Receipts: what was used of every media item for an answer, and what was not.
 
     VideoReceipt, AudioReceipt ── MediaReceipt (one media item, with its losses) ── Receipt (one answer) ── Answer
 
@@ -190,13 +190,14 @@ def source_name(source: Any) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
 
 
-def refuse_losses(losses: Sequence[str]) -> None:
-    """Strict mode: an error for anything that was requested and would not be used.
+def raise_losses(losses: Sequence[str]) -> None:
+    """Raise, as in strict mode, if anything requested would not be used.
 
     Raises:
         MediaLost: `losses` is not empty.
     """
     if losses:
         raise MediaLost(
-            f"strict: {'; '.join(losses)}. Change the request (for sound: audio=False, --no-audio), or leave strict off"
+            f"strict: {'; '.join(losses)}. Adjust the request (for audio: audio=False, --no-audio), "
+            "or turn off strict mode"
         )

@@ -3,7 +3,7 @@
     model, processor, tokenizer = model_init("folder")
     mm_infer(processor["video"]("clip.mp4", va=True), "What happens?", model=model, tokenizer=tokenizer, modal="video")
 
-Deliberate differences: nothing is downloaded implicitly, a video without sound is reported (a warning), sound of more
+Deliberate differences: nothing is downloaded implicitly, a video without audio is reported (a warning), audio of more
 than 30 s is cut to its beginning and not at random, and user text is never control.
 """
 
@@ -88,7 +88,7 @@ def process_video(
 ) -> Tensor | dict[str, Tensor]:
     """float32 [T, 3, S, S] of a video, folder of frames, or list of pictures.
 
-    With `va`, {"video": that, "audio": bfloat16 [1, frames, 128]} of the eight windows of its sound (spec §4.5).
+    With `va`, {"video": that, "audio": bfloat16 [1, frames, 128]} of the eight windows of its audio (spec §4.5).
     """
     start, end = released_range(s, e)
     clip = open_clip(video_path, num_frames=num_frames, protocol=RELEASED, start=start, end=end, want_audio=va)
@@ -97,17 +97,17 @@ def process_video(
         return pixels
     audio = audio_input(clip, RELEASED)
     if audio.fbank is None or audio.receipt.state != "used":
-        logger.warning("%s: the sound is %s; the model is given silence", clip.source, audio.receipt.state)
+        logger.warning("%s: the audio is %s; the model gets silence", clip.source, audio.receipt.state)
     if audio.fbank is None:
-        raise UnsupportedModality(f"{clip.source} can't have sound; call without va=True")
+        raise UnsupportedModality(f"{clip.source} can't have audio; call without va=True")
     return {"video": pixels, "audio": audio.fbank[None]}
 
 
 def process_audio(wav_path: Any) -> Tensor:
-    """bfloat16 [1, 2998, 128] of a sound file: its first channel, cut or filled up to 30 s (spec §4.4)."""
+    """bfloat16 [1, 2998, 128] of an audio file: its first channel, cut or filled up to 30 s (spec §4.4)."""
     clip = open_clip(wav_path, protocol=RELEASED, want_video=False)
     audio = audio_input(clip, RELEASED)
-    assert audio.fbank is not None  # open_clip raises if there is no sound
+    assert audio.fbank is not None  # open_clip raises if there is no audio
     return audio.fbank[None]
 
 

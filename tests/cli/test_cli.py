@@ -120,7 +120,7 @@ def test_the_revision_reaches_the_loader(run: Any, media: Path, monkeypatch: pyt
 def test_the_receipt_goes_to_standard_error(run: Any, media: Path) -> None:
     code, out, err = run("ask", media / "mute.mp4", Q, "--max-new-tokens", 2, "--receipt")
     assert code == 0 and "4 of 20 frames" in err and "absent" in err and "new tokens" in err
-    assert "warning: " in err and "has no sound" in err and "frames" not in out
+    assert "warning: " in err and "has no audio" in err and "frames" not in out
 
 
 def test_text_only(run: Any, engine: Engine) -> None:
@@ -175,7 +175,7 @@ def test_a_turn_that_does_not_fit_ends_a_script(run: Any, monkeypatch: pytest.Mo
         (["ask", "a\0b", Q], 3, "not a path"),
         (["ask", "-x.mp4", Q], 2, "./-name"),
         (["ask", "{media}/clip.mp4", Q, "--start", "nan"], 2, "is not a time"),
-        (["ask", "{media}/clip.mp4", Q, "--start", "-1"], 2, "is not a time"),
+        (["ask", "{media}/clip.mp4", Q, "--start", "-1"], 2, "must not be negative"),
         (["ask", "{media}/clip.mp4", Q, "--start", "1:2:3:4"], 2, "is not a time"),
         (["ask", "{media}/clip.mp4", Q, "--start", "99"], 3, "99"),
         (["ask", "{media}/clip.mp4", Q, "--start", "1", "--end", "1"], 3, "empty"),
@@ -183,7 +183,7 @@ def test_a_turn_that_does_not_fit_ends_a_script(run: Any, monkeypatch: pytest.Mo
         (["ask", "{media}/clip.mp4", Q, "--frames", "-3"], 2, "num_frames=-3"),
         (["ask", "{media}/clip.mp4", Q, "--frames", "x"], 2, "invalid int"),
         (["ask", "{media}/clip.mp4", Q, "--no-audio", "--no-video"], 2, "at least one"),
-        (["ask", "{media}/mute.mp4", Q, "--strict"], 3, "no sound"),
+        (["ask", "{media}/mute.mp4", Q, "--strict"], 3, "no audio"),
         (["ask", "{media}/mute.mp4", Q, "--no-video"], 3, "no audio"),
         (["ask", "{media}/clip.mp4", Q, "--temperature", "inf"], 2, "temperature"),
         (["ask", "{media}/clip.mp4", Q, "--temperature", "nan"], 2, "temperature"),
@@ -272,7 +272,7 @@ def test_odd_names(run: Any, media: Path, tmp_path: Path, name: str, shown: str)
     file.write_bytes((media / "mute.mp4").read_bytes())
     code, out, err = run("ask", file, Q, "--max-new-tokens", 2, "--json")
     assert code == 0 and out.isascii() and json.loads(out)["receipt"]["video"]["source"] == str(file)
-    assert shown in err, "the warning that there is no sound"
+    assert shown in err, "the warning that there is no audio"
     file.write_bytes(b"nothing")
     code, out, err = run("ask", file, Q)
     assert (code, out) == (3, "") and shown in err

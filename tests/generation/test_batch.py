@@ -102,9 +102,9 @@ def test_a_sliding_window_is_decoded_together_but_not_joined() -> None:
     limits = [4, 12, 9]
     sequences = [started(engine, q, max_new_tokens=n) for q, n in zip(questions, limits, strict=True)]
     batch = engine.runner.batch()
-    assert not batch.closed_to_newcomers
+    assert batch.can_join
     batch.join(*sequences)
-    assert batch.closed_to_newcomers
+    assert not batch.can_join
     while batch.sequences:
         batch.step()
     alone = [engine.answer(None, q, max_new_tokens=n).text for q, n in zip(questions, limits, strict=True)]

@@ -107,7 +107,7 @@ def test_from_several_threads(engine: Engine) -> None:
 
 def test_invalid_frames_and_audio(engine: Engine) -> None:
     stream = LiveStream(engine, limits=Limits(max_pixels=5000))
-    with pytest.raises(EmptyMedia, match="no frames and no audio"):
+    with pytest.raises(EmptyMedia, match="no frames or audio"):
         stream.ask("what?")
     with pytest.raises(MediaTooLarge):
         stream.push_frame(picture(1, (100, 100)), 0)

@@ -142,7 +142,7 @@ def test_inference_prompts(name: str, key: str, case: Any) -> None:
     prompt = build_prompt(messages, tokenizer, system_prompt=system)
     if "error" in case:  # its template refuses the model's own system turn: asked without it, and said so
         assert list(prompt.ids) == tokenised_simply(messages, tokenizer, modality)
-        assert "system prompt was left out" in prompt.notes[0]
+        assert "system prompt was dropped" in prompt.notes[0]
         return
     assert list(prompt.ids) == case["input_ids"]
     assert [[k, i] for k, i in enumerate(prompt.ids) if i in SLOT_MODALITIES] == case["position_of_modal"]

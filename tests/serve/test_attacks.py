@@ -419,7 +419,7 @@ def test_a_system_that_cannot_confine_workers_is_logged(
     decoding = Decoding(RequestLimits())
     decoding.start()
     decoding.close()
-    assert ("serve strangers from Linux" in caplog.text) is told
+    assert ("serve untrusted clients from Linux" in caplog.text) is told
 
 
 def test_a_server_whose_workers_cannot_start_does_not_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

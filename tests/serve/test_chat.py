@@ -67,7 +67,7 @@ def test_a_stream_gives_the_same_answer(client: Any, media: Path) -> None:
     assert chunks[0].choices[0].delta.role == "assistant"
     last = [c for c in chunks if c.choices][-1]
     assert last.choices[0].finish_reason == whole.choices[0].finish_reason
-    assert last.receipt == {**whole.receipt, "reused": ["the medium"]} and last.timings["decode_seconds"] < 1
+    assert last.receipt == {**whole.receipt, "reused": ["the media item"]} and last.timings["decode_seconds"] < 1
     assert chunks[-1].choices == [] and chunks[-1].usage == whole.usage
     tokens = [t for c in chunks if c.choices and c.choices[0].logprobs for t in c.choices[0].logprobs.content]
     assert [t.token for t in tokens] == [t.token for t in whole.choices[0].logprobs.content]
@@ -118,10 +118,10 @@ def test_every_kind_of_part_and_several_turns(client: Any, engine: Engine, media
     details = first.usage.prompt_tokens_details
     assert details.image_tokens and details.audio_tokens and details.video_tokens
     names = {entry["source"] for entry in first.receipt["media"]}
-    assert names == {f"medium {n}" for n in range(1, 6)}
+    assert names == {f"media item {n}" for n in range(1, 6)}
     turns = [*asking(*parts), {"role": "assistant", "content": "A tone."}, {"role": "user", "content": "And then?"}]
     second = ask(client, [{"role": "developer", "content": "Be brief."}, *turns])
-    assert second.receipt["reused"] == [f"medium {n}" for n in range(1, 6)]
+    assert second.receipt["reused"] == [f"media item {n}" for n in range(1, 6)]
 
 
 def test_sampling_is_reproducible_and_stop_texts_stop(client: Any) -> None:

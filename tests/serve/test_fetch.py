@@ -169,7 +169,7 @@ def test_public_addresses() -> None:
 def test_one_private_record_among_public_ones(world: World) -> None:
     world.hosts["media.example.org"] = [PUBLIC, "10.0.0.7", "8.8.8.8"]
     said = refused(world.fetcher(), "http://media.example.org/", UnreadableMedia)
-    assert "not of the public Internet" in said and not world.connected
+    assert "outside the public Internet" in said and not world.connected
 
 
 def test_the_host_is_looked_up_once(world: World) -> None:

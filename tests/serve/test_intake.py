@@ -235,7 +235,7 @@ def decoding() -> Iterator[Decoding]:
 def test_the_pools_errors_have_no_paths(decoding: Decoding, media: Path, tmp_path: Path) -> None:
     clip = decoding.open_clip(UploadedFile(media / "clip.mp4", "file-abc"))
     assert clip.source == "file-abc" and str(media) not in json.dumps([clip.notes, clip.losses])
-    assert decoding.open_clip((media / "still.png").read_bytes()).source == "the medium"
+    assert decoding.open_clip((media / "still.png").read_bytes()).source == "the media item"
     broken = tmp_path / "broken.mp4"
     broken.write_bytes((media / "clip.mp4").read_bytes()[:500])
     for path in (broken, tmp_path / "gone.mp4"):
@@ -246,7 +246,7 @@ def test_the_pools_errors_have_no_paths(decoding: Decoding, media: Path, tmp_pat
     assert str(caught.value) == "file-abc can no longer be read; upload it again", "it expired meanwhile"
     with pytest.raises(UnreadableMedia) as unread:
         decoding.open_clip(b"nothing at all")
-    assert "the medium" in str(unread.value)
+    assert "the media item" in str(unread.value)
 
 
 @pytest.mark.parametrize("medium", ["clip.mp4", Path("clip.mp4"), ["a.png"], None, 3])

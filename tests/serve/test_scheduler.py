@@ -97,13 +97,13 @@ def test_a_full_queue_refuses_at_once_and_says_when(
     own = [Asked(engine, "a") for _ in range(3)]
     for one in own:
         scheduler.submit(one.job)
-    with pytest.raises(ApiError, match="your questions") as caught:
+    with pytest.raises(ApiError, match="your requests") as caught:
         scheduler.submit(Asked(engine, "a").job)
     assert caught.value.status == 429 and 1 <= (caught.value.retry_after or 0) <= 60
     others = [Asked(engine, "b"), Asked(engine, "c")]
     for one in others:
         scheduler.submit(one.job)
-    with pytest.raises(ApiError, match="too many questions"):
+    with pytest.raises(ApiError, match="too many requests are queued"):
         scheduler.submit(Asked(engine, "d").job)
     scheduler.cancel(own.pop().job)  # whoever leaves makes room
     late = Asked(engine, "d")

@@ -238,7 +238,7 @@ def test_the_models_system_prompt() -> None:
     for template in (NO_SYSTEM, SYSTEM_IGNORED):
         prompt = build_prompt(question, byte_level(template), system_prompt="Be kind.")
         assert prompt.ids == without
-        assert "system prompt was left out" in prompt.notes[0]
+        assert "system prompt was dropped" in prompt.notes[0]
         with pytest.raises(PromptError, match=r"rejects|omits"):
             build_prompt(own, byte_level(template), system_prompt="Be kind.")
     overridden = byte_level().decode(build_prompt(own, byte_level(), system_prompt="Be kind.").ids)

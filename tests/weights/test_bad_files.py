@@ -82,9 +82,13 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "a header longer than the file": (lambda f: header(f, 1 << 60, b"{}"), WeightsError, "not a readable safetensors"),
     "a tensor longer than the file": (lambda f: header(f, len(HUGE), HUGE), WeightsError, "not a readable safetensors"),
     "a shard is missing": (lambda f: index(f, "model-00002-of-00002.safetensors"), TensorMismatch, "which is missing"),
-    "a shard elsewhere": (lambda f: index(f, "../other/model.safetensors"), TensorMismatch, "not a file beside it"),
-    "a shard by an absolute path": (lambda f: index(f, "/etc/hostname"), TensorMismatch, "not a file beside it"),
-    "a shard that is no name": (lambda f: index(f, 3), TensorMismatch, "not a file beside it"),
+    "a shard elsewhere": (
+        lambda f: index(f, "../other/model.safetensors"),
+        TensorMismatch,
+        "no such file is beside it",
+    ),
+    "a shard by an absolute path": (lambda f: index(f, "/etc/hostname"), TensorMismatch, "no such file is beside it"),
+    "a shard that is no name": (lambda f: index(f, 3), TensorMismatch, "no such file is beside it"),
     "only pickles": (only_pickles, CheckpointNotFound, "videollama2 convert"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), CheckpointNotFound, "neither model.safetensors nor"),
 }

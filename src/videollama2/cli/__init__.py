@@ -1,13 +1,4 @@
-"""The command line: one module per command, each a thin layer over `Engine`.
-
-    ask      answer a question about media       train    train one of the five phases on your records
-    chat     hold a conversation about media     data     check training data before a run (doctor)
-    watch    answer window by window             eval     benchmarks: run, list, report, compare, judge
-    caption  caption many files                  convert  pickles to safetensors
-    live     ask about a live source             merge    a training stage and its base into one folder
-    serve    an OpenAI-compatible HTTP server    check    a model's files, tensors, tokens and memory
-    ui       the web page, in your browser       info     model card, licence, provenance
-                                                 fetch    download what a model needs to run offline
+"""The command line: one module per command, each a thin layer over `Engine`. `videollama2 --help` lists the commands.
 
 Exit codes: 0 done; 1 other error; 2 invalid argument; 3 media; 4 weights; 5 prompt; 6 numerical error; 7 missing extra;
 8 output could not be written; 130 interrupted. Answers go to standard output, everything else to standard error.
@@ -82,17 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         terminal.say("interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our output has closed it; what is still buffered must go elsewhere
+    except BrokenPipeError:  # the reader of our output has closed it; buffered output must go elsewhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except VideoLlama2Error as error:
         return _report("\n".join([str(error), *getattr(error, "__notes__", ())]), error, args)
-    except Exception as error:  # from another library: one line, or with -v the traceback
+    except Exception as error:  # from another library: one line, or the traceback with -v
         return _report(f"{type(error).__name__}: {error}", error, args)
 
 
 def _report(message: str, error: Exception, args: argparse.Namespace) -> int:
-    """Print the error, with -v also its traceback; returns the exit code."""
+    """Print the error (and with -v its traceback); returns the exit code."""
     verbose = getattr(args, "verbose", None)
     known = isinstance(error, VideoLlama2Error)
     terminal.complain(message + ("" if known or verbose is not False else ". Add --verbose for the traceback"))

@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
             self._action_groups = groups
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, but a sub-command reports its own unknown flags, so that the hint names its own flags."""
+        """As argparse does, but a sub-command reports its unknown flags itself, so that the hint lists its flags."""
         if self.default_action is not None and args and not self._is_action(args[0]):
             args = [self.default_action, *args]
         found, unknown = super().parse_known_args(args, namespace)
@@ -77,7 +77,8 @@ class Parser(argparse.ArgumentParser):
         return word in ("-h", "--help") or any(word in (action.choices or ()) for action in self._actions)
 
     def error(self, message: str) -> NoReturn:
-        hint = " (write a file name that begins with '-' as ./-name)" if "unrecognized" in message else ""
+        dashed = "unrecognized" in message and "did you mean" not in message
+        hint = " (write a file name that begins with '-' as ./-name)" if dashed else ""
         if wrong := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message):
             hint = did_you_mean(wrong[1], re.findall(r"'(.+?)'", wrong[2]))
         terminal.complain(f"{message}{hint}; see {self.prog} --help")
@@ -122,6 +123,10 @@ def seconds(text: str) -> float:
         value = sum(part * 60**power for power, part in enumerate(reversed(parts)))
     except ValueError:
         value = math.nan
+    if value < 0 and text.count(":") == 0:
+        raise argparse.ArgumentTypeError(
+            f"a time must not be negative, got {text}; expected seconds from the beginning"
+        )
     if not math.isfinite(value) or text.count(":") > 2 or any(p < 0 for p in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; expected seconds (12.5) or minutes:seconds (1:02.5)")
     return value
@@ -139,7 +144,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_media_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that choose what is used of the media."""
+    """Flags that choose which part of the media to use."""
     add = parser.add_argument_group("media").add_argument
     add("--start", type=seconds, metavar="S", help="start at this time (12.5 or 1:02.5)")
     add("--end", type=seconds, metavar="S", help="end at this time")
@@ -156,10 +161,16 @@ def add_media_flags(parser: argparse.ArgumentParser) -> None:
 def add_generation_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that control how the answer is generated."""
     add = parser.add_argument_group("answer").add_argument
-    add("--max-new-tokens", type=int, default=512, metavar="N", help="length limit of the answer; default: 512")
+    add(
+        "--max-new-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="maximum length of the answer, tokens; default: 512",
+    )
     add("--system", metavar="TEXT", help="replace the model's system prompt")
     add("--temperature", type=float, default=0.0, metavar="X", help="0 (default) is greedy decoding")
-    add("--top-p", type=float, default=0.9, metavar="X", help="nucleus sampling if temperature > 0; default: 0.9")
+    add("--top-p", type=float, default=0.9, metavar="X", help="nucleus sampling at temperature > 0; default: 0.9")
     add("--seed", type=int, metavar="N", help="make sampling reproducible")
 
 
@@ -169,7 +180,7 @@ def add_schema_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) -> "Request":
-    """The request that the flags describe, validated before a model is loaded for it.
+    """The request that the flags describe, validated before loading a model for it.
 
     Raises:
         UsageError: an invalid value.
@@ -230,7 +241,7 @@ def _schema_in(path: str | None) -> str | None:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder has this name; False for text that can't be a file name."""
+    """Whether a file or folder with this name exists; False for text that can't be a file name."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):

@@ -35,7 +35,7 @@ def register(commands: Any) -> None:
     add("--whole", action="store_true", help="one caption per file instead of windows")
     add("--summary", action="store_true", help="also merge the captions of a file into a summary")
     add("--format", default="srt", metavar="F,…", help="subtitle files: srt (default), vtt, srt,vtt or none")
-    add("--retry-failed", action="store_true", help="retry files that failed, wholly or in part")
+    add("--retry-failed", action="store_true", help="retry files that failed wholly or partly")
     add("--quiet", "-q", action="store_true", help="no progress")
     add("--json", action="store_true", help="print the counts as one JSON object")
     arguments.add_schema_flag(parser)
@@ -119,7 +119,7 @@ def formats(text: str) -> tuple[str, ...]:
 
 
 def why(line: dict[str, Any]) -> str:
-    """What went wrong with a file that lacks captions."""
+    """Why a file lacks captions."""
     if line["error"] is not None:
         return f"{line['error']['type']}: {line['error']['message']}"
     missing = [c for c in line["captions"] if c["error"] is not None]

@@ -24,7 +24,7 @@ _SHOWN = 8  # tensor names per kind of difference; --json lists all
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "check", help="a model's files, tensors, tokens and memory", epilog=_EPILOG,
+        "check", help="check a model's files, tensors, tokens and memory", epilog=_EPILOG,
         description="Report what a model needs and whether it fits in memory. Reads only configurations and headers.",
     )  # fmt: skip
     add = parser.add_argument
@@ -36,7 +36,11 @@ def register(commands: Any) -> None:
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--protocol", metavar="P", help="media preprocessing: released, full or paper")
     parser.add_argument(
-        "--max-new-tokens", type=int, default=512, metavar="N", help="length limit of the answer; default: 512"
+        "--max-new-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="maximum length of the answer, tokens; default: 512",
     )
     add("--verbose", "-v", action="store_true", help="log why this device and dtype")
     add("--json", action="store_true", help="print one JSON object")
@@ -48,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
         on_stage("reading descriptions")
-        from .. import engine  # noqa: F401  as `ask` does, so that the measured baseline is the same
+        from .. import engine  # noqa: F401  imported by `ask`, too: the measured baseline must be the same
         from ..preflight.check import check_model
 
         made = check_model(

@@ -23,7 +23,7 @@ A pickle that holds more than tensors and plain data is rejected and never run. 
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "convert", help="pickles to safetensors", epilog=_EPILOG,
+        "convert", help="convert pickles to safetensors", epilog=_EPILOG,
         description="Convert .bin and .pt files to safetensors, by weights-only unpickling.",
     )  # fmt: skip
     parser.add_argument("source", metavar="SRC", help="a .bin or .pt file, or a folder")

@@ -33,14 +33,14 @@ def register(commands: Any) -> None:
     add("--media-root", metavar="D", help="folder that media paths are relative to; default: that of each records file")
     add("--model", metavar="M", help="count tokens for this model: nano, a released name, a hub id or a folder")
     add("--base", metavar="B", help="base language model for nano or for a folder of a training stage")
-    add("--max-length", type=int, metavar="N", help="longest record, in tokens; default: the model's context")
+    add("--max-length", type=int, metavar="N", help="maximum tokens of a record; default: the model's context")
     add("--frames", type=int, metavar="N", help="frames per video; default: the model's own number, or 8")
     add(
         "--protocol",
         metavar="P",
         help="media preprocessing; default: the model's own, or full",
     )
-    add("--output", metavar="FOLDER", help="where reports go; default: NAME.doctor, after the first records file")
+    add("--output", metavar="FOLDER", help="where reports go; default: NAME.doctor, NAME being the first records file")
     audio = add("--audio", action="store_true", help="use the audio of videos whose records don't say")
     former_name("--sound", audio, doctor)
     add("--workers", type=int, default=0, metavar="N", help="media workers; default: one per core")

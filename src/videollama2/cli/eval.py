@@ -20,8 +20,9 @@ _EPILOG = """examples:
   videollama2 eval compare evals/nano evals/2.1-7b-av            paired differences
   torchrun --nproc-per-node 8 -m videollama2 eval video-mme --data D
 
-Each benchmark gets its own folder in --out. An interrupted run resumes when the same command is run again. Items whose
-media are missing, or that can't be answered, are Failed: they stay in the results and never score.
+`videollama2 eval run --help` lists the flags for running benchmarks. Each benchmark gets its own folder in --out. An
+interrupted run resumes when the same command is run again. Items with missing media, or whose answer fails, are marked
+failed and count as wrong.
 """
 _PROBE = """examples:
   videollama2 eval probe --model nano                             offline: drawn objects, synthetic audio
@@ -44,7 +45,7 @@ _RUN, _LIST = "run", "list"
 def register(commands: Any) -> None:
     """Add the command, its actions and their flags."""
     parser = commands.add_parser(
-        "eval", help="benchmarks: run, list, report, compare, judge", epilog=_EPILOG,
+        "eval", help="run benchmarks, and report, compare or judge results", epilog=_EPILOG,
         description="Measure a model on benchmarks.",
     )  # fmt: skip
     parser.default_action = _RUN
@@ -63,8 +64,9 @@ def register(commands: Any) -> None:
 
 def _register_run(actions: Any) -> None:
     parser = actions.add_parser(
-        _RUN, help="run (default action)", description="Ask a model every question of benchmarks.", epilog=_EPILOG,
+        _RUN, help="run benchmarks (the default; flags: eval run --help)", epilog=_EPILOG,
         usage="videollama2 eval run [OPTION ...] BENCHMARK ...",
+        description="Ask a model every question of one or more benchmarks.",
     )  # fmt: skip
     parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as printed by `eval list`")
     parser.add_argument("--data", required=True, metavar="D", help="folder of the benchmark, or with one per benchmark")
@@ -74,14 +76,14 @@ def _register_run(actions: Any) -> None:
 
 def _register_probe(actions: Any) -> None:
     parser = actions.add_parser(
-        "probe", help="an offline benchmark, generated from a seed", description="Generate the probe and run it.",
+        "probe", help="generate an offline benchmark and run it", description="Generate the probe and run it.",
         epilog=_PROBE, usage="videollama2 eval probe [OPTION ...]",
     )  # fmt: skip
     add = parser.add_argument
     add("--packs", metavar="F", help="folder with pictures.npz and sounds.npz; default: drawn objects, synthetic audio")
     add("--clips", type=int, metavar="N", help="clips for each of the nine tasks; default: 40")
     add("--seed", type=int, metavar="S", help="generate a different probe; default: 20000")
-    add("--only", choices=("options", "open"), help="only one way of asking; default: both")
+    add("--only", choices=("options", "open"), help="ask only with options, or only open-ended; default: both")
     add("--make-only", action="store_true", help="generate the probe, but don't run it")
     _add_flags(parser)
     parser.set_defaults(func=run_probe, ablate="audio,video,text-only")
@@ -92,8 +94,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", metavar="FOLDER", help="where results go; default: evals/MODEL")
     add("--setting", default="strict", choices=("strict", "paper"),
-        help="strict (default): unparsable answers never score; paper: as published")  # fmt: skip
-    add("--ablate", default="", metavar="A,…", help="repeat without: audio, video, text-only (neither)")
+        help="strict (default): unparsable answers count as wrong; paper: as published")  # fmt: skip
+    add("--ablate", default="", metavar="A,…", help="repeat without audio, video, or both: audio, video, text-only")
     add("--limit", type=int, metavar="N", help="only N items, evenly spaced")
     add("--batch", type=int, default=1, metavar="N", help="items per batch; default: 1")
     add("--protocol", metavar="P", help="media preprocessing; default: the model's own, or the setting's")
@@ -133,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     if "LOCAL_RANK" in os.environ and ":" not in args.device:
         args.device = str(own(find(args.device)))
     check_numbers(limit=args.limit, batch=args.batch, rank=rank, world=world, threads=args.threads)
-    for each, folder in zip(chosen, folders, strict=True):  # report problems with files before a model is loaded
+    for each, folder in zip(chosen, folders, strict=True):  # report problems with files before loading a model
         each.load(folder, args.setting)
     with terminal.progress(quiet) as on_stage:
         workers = WorkerPool(workers=args.threads, worker_limits=limits)

@@ -19,9 +19,9 @@ _EPILOG = """examples:
   videollama2 eval judge RUN --endpoint URL --judge-model M --parameter max_tokens=null \\
       --parameter max_completion_tokens=2000 --parameter temperature=null
 
-The API key is read from an environment variable, sent only to the endpoint, and never written. Replies are cached: run
-again, only questions without a reply are sent. Verdicts are in judgements.jsonl and judge_manifest.json in the run's
-folder; `videollama2 eval report RUN` includes them.
+The API key is read from an environment variable, sent only to the endpoint, and never written. Replies are cached:
+running again sends only questions without a reply. Verdicts are in the run's folder (judgements.jsonl and
+judge_manifest.json); `videollama2 eval report RUN` includes them.
 """
 _PROBES = ("order", "verbosity")
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
                 terminal.say(f"{folder.name}: some have no verdict; first error: {done.first_error}", "yellow")
     if args.json:
         terminal.print_json(summaries)
-    return 0 if judged else VideoLlama2Error.exit_code  # no verdict at all is a failure
+    return 0 if judged else VideoLlama2Error.exit_code  # no verdict at all counts as failure
 
 
 def _named(name: str, update: terminal.Update) -> Callable[[int, int], None]:

@@ -1,4 +1,4 @@
-"""`videollama2 eval report`, `compare` and `export`: everything that asks no model."""
+"""`videollama2 eval report`, `compare` and `export`: actions that need no model."""
 
 import argparse
 from collections.abc import Callable
@@ -35,7 +35,7 @@ model. Items without media or without a public answer are skipped and counted.
 def register(actions: Any) -> None:
     """Add both actions to those of `eval`."""
     report = actions.add_parser(
-        "report", help="a run's figures as Markdown, JSON and HTML", epilog=_REPORT,
+        "report", help="report a run's figures as Markdown, JSON and HTML", epilog=_REPORT,
         description="Summarise a run and write its reports.",
     )  # fmt: skip
     report.add_argument("run", metavar="RUN", help="folder of a run, or of several")
@@ -45,7 +45,7 @@ def register(actions: Any) -> None:
     report.add_argument("--verbose", "-v", action="store_true", help="log each step")
     report.set_defaults(func=run_report)
     compare = actions.add_parser(
-        "compare", help="two runs, item by item", description="Paired differences of two runs.", epilog=_COMPARE,
+        "compare", help="compare two runs item by item", description="Paired differences of two runs.", epilog=_COMPARE,
     )  # fmt: skip
     compare.add_argument("first", metavar="RUN_A", help="folder of a run, or of several")
     compare.add_argument("second", metavar="RUN_B", help="the same with another model or setting")
@@ -57,7 +57,7 @@ def register(actions: Any) -> None:
 def register_export(actions: Any, data_folder: Callable[..., Path]) -> None:
     """Add `export`; `data_folder` finds a benchmark's files."""
     parser = actions.add_parser(
-        "export", help="benchmarks as lmms-eval tasks", description="Write benchmarks as lmms-eval tasks.",
+        "export", help="export benchmarks as lmms-eval tasks", description="Write benchmarks as lmms-eval tasks.",
         epilog=_EXPORT,
     )  # fmt: skip
     parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="names, as printed by `eval list`")

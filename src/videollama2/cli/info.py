@@ -18,7 +18,7 @@ CARDS = ("MODEL_CARD.md", "README.md")
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "info", help="model card, licence, provenance",
+        "info", help="show a model's card, licence and provenance",
         description="Show what a model is, its licences, and where its parts come from. Reads no weights.",
         epilog=_EPILOG,
     )  # fmt: skip

@@ -37,9 +37,15 @@ def register(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="camera, rtsp://…, - or a path")
     parser.add_argument("question", nargs="?", metavar="QUESTION", help="asked repeatedly; default: type questions")
     add = parser.add_argument
-    add("--seconds", type=arguments.seconds, default=10.0, metavar="S", help="how far back to look; default: 10")
+    add(
+        "--seconds",
+        type=arguments.seconds,
+        default=10.0,
+        metavar="S",
+        help="seconds that a question covers; default: 10",
+    )
     add("--every", type=arguments.seconds, default=5.0, metavar="S", help="seconds between questions; default: 5")
-    add("--speed", type=float, default=1.0, metavar="X", help="speed of a file; default: 1; inf: no waiting")
+    add("--speed", type=float, default=1.0, metavar="X", help="playback speed of a file; default: 1; inf: no waiting")
     add("--json", action="store_true", help="print one JSON object per answer")
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
     add("--frames", type=int, metavar="N", help="video frames to use; default: the model's own number")

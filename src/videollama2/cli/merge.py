@@ -17,7 +17,7 @@ The result is a complete model: `videollama2 ask clip.mp4 "…" --model merged/`
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "merge", help="a training stage and its base into one folder", epilog=_EPILOG,
+        "merge", help="merge a training stage into its base model", epilog=_EPILOG,
         description="Merge a projector, encoder or LoRA folder with its base model into one complete folder.",
     )  # fmt: skip
     parser.add_argument("folder", metavar="FOLDER", help="folder of a pre-training stage or of a LoRA adapter")

@@ -26,25 +26,53 @@ _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 _MIB = 1 << 20
 # flag: (field of RequestLimits, bytes or items per unit of the flag, type, metavar, help, former name)
 _LIMITS: Final[dict[str, tuple[str, int, type, str, str, str | None]]] = {
-    "--max-media": ("max_media", 1, int, "N", "media items per request", None),
-    "--max-media-mb": ("max_file_bytes", _MIB, int, "MIB", "size of a media item", None),
-    "--max-data-mb": ("max_data_bytes", _MIB, int, "MIB", "size of a media item inside a request", None),
-    "--max-request-mb": ("max_request_media_bytes", _MIB, int, "MIB", "size of all media inside a request", None),
-    "--max-pixels": ("max_pixels", 1, int, "N", "pixels of an image or frame", None),
-    "--max-frames": ("max_frames", 1, int, "N", "frames of a video", None),
-    "--max-requested-frames": ("max_num_frames", 1, int, "N", "num_frames of a request", "--max-frames-asked"),
-    "--max-animation-frames": ("max_animation_frames", 1, int, "N", "frames of an animated image", "--max-pictures"),
-    "--max-audio-seconds": ("max_sound_seconds", 1, float, "S", "audio decoded per media item", "--max-sound-seconds"),
-    "--max-channels": ("max_channels", 1, int, "N", "audio channels", None),
-    "--max-decoded-mb": ("max_held_mb", 1, int, "MIB", "decoded frames of a media item", None),
-    "--media-workers": ("media_workers", 1, int, "N", "processes that decode media", "--decoders"),
-    "--decode-seconds": ("decode_seconds", 1, float, "S", "time to decode a media item", None),
-    "--decode-cpu-seconds": ("decode_cpu_seconds", 1, float, "S", "CPU time to decode it", None),
-    "--decode-memory-mb": ("decode_memory_mb", 1, int, "MIB", "memory to decode it", None),
-    "--url-mb": ("url_max_bytes", _MIB, int, "MIB", "size of a download", None),
-    "--url-seconds": ("url_seconds", 1, float, "S", "time for a download", None),
-    "--url-redirects": ("url_redirects", 1, int, "N", "redirects per download, each checked like the URL", None),
-    "--url-concurrency": ("url_concurrency", 1, int, "N", "downloads at once", "--url-at-once"),
+    "--max-media": ("max_media", 1, int, "N", "maximum media items per request", None),
+    "--max-media-mb": ("max_file_bytes", _MIB, int, "MIB", "maximum size of a media item", None),
+    "--max-data-mb": ("max_data_bytes", _MIB, int, "MIB", "maximum size of a media item inside a request", None),
+    "--max-request-mb": (
+        "max_request_media_bytes",
+        _MIB,
+        int,
+        "MIB",
+        "maximum size of all media inside a request",
+        None,
+    ),
+    "--max-pixels": ("max_pixels", 1, int, "N", "maximum pixels of an image or frame", None),
+    "--max-frames": ("max_frames", 1, int, "N", "maximum frames of a video", None),
+    "--max-requested-frames": ("max_num_frames", 1, int, "N", "maximum num_frames of a request", "--max-frames-asked"),
+    "--max-animation-frames": (
+        "max_animation_frames",
+        1,
+        int,
+        "N",
+        "maximum frames of an animated image",
+        "--max-pictures",
+    ),
+    "--max-audio-seconds": (
+        "max_sound_seconds",
+        1,
+        float,
+        "S",
+        "maximum audio decoded per media item, seconds",
+        "--max-sound-seconds",
+    ),
+    "--max-channels": ("max_channels", 1, int, "N", "maximum audio channels", None),
+    "--max-decoded-mb": ("max_held_mb", 1, int, "MIB", "maximum memory for a media item's decoded frames", None),
+    "--media-workers": ("media_workers", 1, int, "N", "number of processes that decode media", "--decoders"),
+    "--decode-seconds": ("decode_seconds", 1, float, "S", "time limit for decoding a media item, seconds", None),
+    "--decode-cpu-seconds": ("decode_cpu_seconds", 1, float, "S", "CPU time limit per media item, seconds", None),
+    "--decode-memory-mb": ("decode_memory_mb", 1, int, "MIB", "memory limit per media item", None),
+    "--url-mb": ("url_max_bytes", _MIB, int, "MIB", "maximum size of a download", None),
+    "--url-seconds": ("url_seconds", 1, float, "S", "time limit of a download, seconds", None),
+    "--url-redirects": (
+        "url_redirects",
+        1,
+        int,
+        "N",
+        "maximum redirects per download, each checked like the URL",
+        None,
+    ),
+    "--url-concurrency": ("url_concurrency", 1, int, "N", "maximum downloads at once", "--url-at-once"),
 }
 _RARE_LIMITS = (
     "--max-data-mb", "--max-request-mb", "--max-requested-frames", "--max-animation-frames", "--max-channels",
@@ -55,7 +83,7 @@ _RARE_LIMITS = (
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "serve", help="an OpenAI-compatible HTTP server", description="Serve a model over HTTP.", epilog=_EPILOG,
+        "serve", help="serve an OpenAI-compatible HTTP API", description="Serve a model over HTTP.", epilog=_EPILOG,
         usage="videollama2 serve [OPTION ...]",
     )  # fmt: skip
     arguments.add_model_flags(parser)
@@ -76,21 +104,23 @@ def add_server_flags(parser: arguments.Parser) -> None:
         help="allow media by URL from this host, or from all hosts under .NAME; default: no URLs")  # fmt: skip
     group = parser.add_argument_group("load")
     add = group.add_argument
-    batch = add("--max-batch-size", type=int, default=8, metavar="N", help="answers decoded in one batch; default: 8")
+    batch = add(
+        "--max-batch-size", type=int, default=8, metavar="N", help="maximum answers decoded in one batch; default: 8"
+    )
     arguments.former_name("--together", batch, group)
-    add("--queue", type=int, default=64, metavar="N", help="requests that may wait; default: 64")
+    add("--queue", type=int, default=64, metavar="N", help="maximum requests waiting in the queue; default: 64")
     add("--timeout", type=float, default=300.0, metavar="S", help="time limit of a request, seconds; default: 300")
-    add("--max-tokens", type=int, default=2048, metavar="N", help="length limit of an answer; default: 2048")
-    add("--cache-mb", type=int, default=512, metavar="MIB", help="memory for encoded media; default: 512")
+    add("--max-tokens", type=int, default=2048, metavar="N", help="maximum length of an answer, tokens; default: 2048")
+    add("--cache-mb", type=int, default=512, metavar="MIB", help="maximum memory for cached media; default: 512")
     add("--cache-folder", type=Path, metavar="FOLDER", help="also cache encoded media on disk")
-    fp16 = add("--fp16-weights", action="store_true", help="on a CPU, keep 16-bit weights as float16: slower start, "
+    fp16 = add("--fp16-weights", action="store_true", help="on a CPU, convert 16-bit weights to float16: slower start, "
         "faster answers")  # fmt: skip
     arguments.former_name("--pack", fp16, group)
     _add_limit_flags(parser)
     add = parser.add_advanced_group("advanced").add_argument
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
     add("--files-folder", type=Path, metavar="FOLDER", help="keep uploads here; default: a temporary folder")
-    add("--file-hours", type=float, default=24.0, metavar="H", help="lifetime of an upload; default: 24")
+    add("--file-hours", type=float, default=24.0, metavar="H", help="lifetime of an upload, hours; default: 24")
     add("--allow-host", action="append", default=[], metavar="NAME", help="accept this Host header; default: any, or "
         "this computer's names on a local address")  # fmt: skip
     add("--cors", action="append", default=[], metavar="ORIGIN", help="let web pages of this origin call the server")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 Update = Callable[[int, int, str], None]
-"""Shows how many of how many are done, and a few words."""
+"""Shows the number of finished tasks, their total, and a few words."""
 STAGES = {"loading": "loading the model", "decoding": "decoding media", "encoding": "encoding media"}
 
 
@@ -33,7 +33,7 @@ def console() -> Console:
 
 
 def harmless(text: str) -> str:
-    """Text from files, users or models, with control characters escaped: it can't drive the terminal."""
+    """Text from files, users or models with control characters escaped, so that it can't control the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -54,13 +54,13 @@ def write(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on standard output, in ASCII, which every reader and terminal can take."""
+    """One line of JSON on standard output, in ASCII, which every reader and terminal accepts."""
     sys.stdout.write(dumps_line(value) + "\n")
     sys.stdout.flush()
 
 
 def tolerate_any_text() -> None:
-    """Escape what can't be encoded, so that no file name, question or answer is too odd to read or print."""
+    """Escape unencodable characters, so that any file name, question or answer can be read and printed."""
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
@@ -116,10 +116,10 @@ def counting(noun: str, *, quiet: bool) -> Iterator[Update | None]:
 
 @contextlib.contextmanager
 def resumable(folder: Path, file: str | None = None, *errors: type[BaseException]) -> Iterator[None]:
-    """If the job inside is interrupted, say that its results are kept and how to resume it.
+    """If the job inside is interrupted, report that its results are kept and how to resume it.
 
     Args:
-        file: what the folder holds once there are results; without it, there always are.
+        file: exists in the folder once there are results; None: there always are.
         errors: more exceptions after which the job can be resumed.
     """
     resumable_after: tuple[type[BaseException], ...] = (KeyboardInterrupt, *errors)
@@ -147,7 +147,7 @@ def log_to_terminal(verbose: bool) -> None:
 
 @contextlib.contextmanager
 def without_losses(verbose: bool) -> Iterator[None]:
-    """For jobs with many answers: don't log what each answer dropped; the receipts list it."""
+    """For jobs with many answers: don't log each answer's losses; the receipts list them."""
     log = logging.getLogger("videollama2.engine")
     before = log.level
     log.setLevel(before if verbose else logging.ERROR)

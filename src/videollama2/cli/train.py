@@ -29,18 +29,29 @@ lists every setting with its default for that phase.
 """
 
 _ADAPTERS = ("lora_", "quantise")
+_PURPOSES = {
+    "video_align": "teach a new connector to describe video",
+    "video_tune": "teach the model to follow instructions about video",
+    "audio_align": "teach a new audio projector to describe audio",
+    "audio_tune": "teach the audio branch to follow instructions about audio",
+    "av_joint": "teach the model to combine video and its audio",
+}
 
 
 def register(commands: Any) -> None:
     """Add the command, a sub-command for each phase, and `plot`."""
     parser = commands.add_parser(
-        "train", help="train one of the five phases on your records", epilog=_EPILOG,
-        description="Train one of the five phases. The defaults are the published settings.",
+        "train", help="run a training phase on your records", epilog=_EPILOG,
+        description="Run one of the five training phases. Defaults are the published settings.",
     )  # fmt: skip
-    phases = parser.add_subparsers(dest="phase", metavar="PHASE", required=True)
+    phases = parser.add_subparsers(
+        title="phases, in their usual order, and plot", dest="phase", metavar="PHASE", required=True
+    )
     for phase in PHASES.values():
         _add_phase(phases, phase)
-    plot = phases.add_parser("plot", help="plot runs", description="Plot the curves of one or more runs.")
+    plot = phases.add_parser(
+        "plot", help="(not a phase) plot the curves of runs", description="Plot the curves of one or more runs."
+    )
     plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output folder of a run")
     plot.add_argument("--out", type=Path, metavar="F.png", help="image to write; default: curves.png in the first run")
     plot.add_argument("--verbose", "-v", action="store_true", help="print tracebacks of errors")
@@ -49,9 +60,9 @@ def register(commands: Any) -> None:
 
 def _add_phase(commands: Any, phase: Phase) -> None:
     parser = commands.add_parser(
-        phase.name, help=f"trains {', '.join(sorted(phase.learns))}",
+        phase.name, help=_PURPOSES.get(phase.name),
         usage=f"videollama2 train {phase.name} [OPTION ...]",
-        description=f"Train {phase.name}, which starts from {phase.starts_from}.",
+        description=f"{_PURPOSES[phase.name].capitalize()}, starting from {phase.starts_from}.",
         epilog="Values in brackets are the defaults of this phase; --help-all lists all settings.",
     )  # fmt: skip
     add = parser.add_argument_group("common").add_argument
@@ -63,7 +74,11 @@ def _add_phase(commands: Any, phase: Phase) -> None:
     add("--resume", action="store_true", help="resume the run in DIR (its original arguments are restored)")
     add("--dry-run", action="store_true", help="only check data, labels, memory and steps (without --data: memory)")
     add("--recipe", type=Path, metavar="F.toml", help="settings of a released model (recipes/)")
-    add("--setting", metavar="NAME", help="which settings of the recipe: released or printed")
+    add(
+        "--setting",
+        metavar="NAME",
+        help="the recipe's settings as in the released code (released) or the paper (printed)",
+    )
     add("--base", metavar="B", help="base model, if M is the folder of a training stage")
     add("--vision", metavar="DIR", help="vision encoder, if M is a language model")
     add("--audio", metavar="DIR", help="converted BEATs, if M has no audio encoder")

@@ -27,7 +27,7 @@ exit code: 3 if a window failed; the remaining windows are still answered
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "watch", help="answer window by window about a long clip", epilog=_EPILOG,
+        "watch", help="answer a question about each window of a long clip", epilog=_EPILOG,
         description="Ask the same question about each window of a long clip.",
     )  # fmt: skip
     parser.add_argument("medium", metavar="FILE", help="a video or audio file")

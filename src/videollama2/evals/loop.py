@@ -1,4 +1,4 @@
-"""The one loop of all benchmarks: every item is asked, every reply is read, and whatever happens becomes a Result.
+"""The loop that all benchmarks share: ask every item, read every reply, and turn every outcome into a Result.
 
     items × ablations ── batches ──► trials that are answered together ── answer_batch ──► Results
 

@@ -31,7 +31,7 @@ _FAILURES_LOGGED = 10  # by name
 _UNEXPECTED_IN_A_ROW = 25  # not the items, but the device or the installation is broken
 
 OnResults = Callable[[Sequence[Result], int, int], None]
-"""Called with new results, the number of items done, and the number that this process does."""
+"""Called with new results, the number of items done, and this process's total."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
-"""A continuous batch: sequences join and leave between steps, and each is decoded as if it were alone.
+"""A continuous batch: sequences join and leave between steps, and each is decoded as if alone.
 
     join: prompts [1, L_i, D] ── padded on the left, one prefill ──► first tokens
     step: the newest token of every sequence ── one forward pass ──► one more token each
 
-This is the only decoder: `Engine.answer`, `stream`, `batch` and the server differ in who joins when. One cache holds
-the keys and values of all sequences. A finished sequence keeps its place, unused, until half of the places are free or
-another joins: a few idle rows cost less than copying the cache and recording the CUDA graph again.
+This is the only decoder: `Engine.answer`, `stream`, `batch` and the server differ only in when sequences join. One
+cache holds the keys and values of all sequences. A finished sequence keeps its place, unused, until half of the places
+are free or another joins: a few idle rows cost less than copying the cache and recording the CUDA graph again.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ class Batch:
 
     @property
     def sequences(self) -> list[ActiveSequence]:
-        """Those being generated."""
+        """The sequences that are still being generated."""
         return [s for s in self._places if not s.done]
 
     @property
-    def closed_to_newcomers(self) -> bool:
-        """A sliding window forgets, and padding would shift what it holds: nobody joins one that is in use."""
-        return bool(self._places) and _slides(self._cache)
+    def can_join(self) -> bool:
+        """Whether sequences can join: not while a sliding-window cache is in use, as padding would corrupt it."""
+        return not (self._places and _slides(self._cache))
 
     @torch.inference_mode()
     def join(self, *new: ActiveSequence, cache: DynamicCache | None = None) -> list[str]:
@@ -52,7 +52,7 @@ class Batch:
             cache: holds what comes before `embeds` of each of `new` (equally long); it grows with the batch.
 
         Raises:
-            torch.OutOfMemoryError, …: nobody has joined, and the others are unchanged.
+            torch.OutOfMemoryError, …: no sequence has joined, and the running ones are unchanged.
         """
         with self._lock:
             started = time.perf_counter()
@@ -89,18 +89,18 @@ class Batch:
         return list(zip(sequences, pieces, strict=True))
 
     def close(self) -> None:
-        """Let everyone go; a cache that was given to `join` is left complete."""
+        """End all sequences; a cache that was passed to `join` is left complete."""
         with self._lock:
             if self._steps is not None:
                 self._steps.close()
             self.clear()
 
     def clear(self) -> None:
-        """Drop all sequences and the cache, as after an error of the model."""
+        """Drop all sequences and the cache, e.g. after the model failed."""
         self._places, self._cache, self._steps = [], None, None
 
     def _leave(self) -> None:
-        """Free the places of finished sequences, once that pays."""
+        """Free the places of finished sequences, when worthwhile."""
         active = len(self.sequences)
         if not active:
             self.close()
@@ -150,7 +150,7 @@ def generate(
     stop_ids: Sequence[int],
     cache: DynamicCache | None = None,
 ) -> list[list[int]]:
-    """Ids only: what each prompt [L_i, D] generates, decoded in one batch.
+    """The ids that each prompt [L_i, D] generates, decoded in one batch.
 
     Args:
         options: with the checkpoint's defaults filled in.

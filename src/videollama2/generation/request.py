@@ -22,10 +22,10 @@ class Request:
         question: the user's words; or `messages`, a whole conversation whose media parts carry their sources.
         system: replaces the model's own system prompt.
         start, end: seconds; the range of the media item that is used. None: from its beginning, to its end.
-        video, audio: whether its pictures and its sound are used.
+        video, audio: whether its pictures and its audio are used.
         num_frames: frames to sample; None: the model's own number.
         protocol: how media are prepared (protocols.py); None: the engine's.
-        strict: fail if anything that was requested would not be used.
+        strict: fail if anything requested would not be used.
         options: how the answer is generated.
     """
 
@@ -54,14 +54,14 @@ class Request:
         if self.question is not None and self.messages is not None:
             raise UsageError("got both a question and messages; put the question into the messages")
         if self.messages is not None:
-            self._refuse("media", "system", *_OF_MEDIA, where="in the messages, each with its part")
+            self._raise_if_given("media", "system", *_OF_MEDIA, where="in the messages, each with its part")
             return media_of(self.messages)
         if self.media is None:
-            self._refuse(*_OF_MEDIA, where="beside a media item, but the request has none")
+            self._raise_if_given(*_OF_MEDIA, where="beside a media item, but the request has none")
             return []
         given = [self.media] if isinstance(self.media, Media) else self.media
         if isinstance(given, list | tuple) and given and all(isinstance(m, Media) for m in given):
-            self._refuse(*_OF_MEDIA, where="in each Media")
+            self._raise_if_given(*_OF_MEDIA, where="in each Media")
             return list(given)
         return [Media(source=given, **{name: getattr(self, name) for name in _OF_MEDIA})]
 
@@ -71,8 +71,8 @@ class Request:
             return list(self.messages)
         return first_turn(self.question or "", modalities, self.system)
 
-    def _refuse(self, *names: str, where: str) -> None:
-        """An option that would have no effect is an error, not silence."""
+    def _raise_if_given(self, *names: str, where: str) -> None:
+        """Raise on options that would have no effect."""
         given = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
         if given:
             raise UsageError(f"{', '.join(given)} would have no effect here; expected {where}")

@@ -1,4 +1,4 @@
-"""What every way of asking shares: prompts as embeddings, room in the context, receipts. `Engine` composes one."""
+"""Shared by answers, sessions, batches and the server: prompts as embeddings, room in the context, receipts."""
 
 import time
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ class Runner:
 
         Args:
             media_seconds: `decode_seconds` and `encode_seconds` of its media.
-            seconds: of the prefill and of each later step, if not the sequence's own.
+            seconds: step durations, prefill first; default: the sequence's own.
 
         Raises:
             NumericsError, …: the error that ended it.

@@ -16,14 +16,14 @@ class ActiveSequence:
     """A sequence being generated. It has its own options, generator and limit, whatever batch it is in.
 
     Attributes:
-        account: what its prompt holds.
+        account: the contents of its prompt.
         embeds: [1, L, D], the part of the prompt still to be computed; None once it is in a cache.
         options: with the checkpoint's defaults, and `max_new_tokens` cut to the room in the context.
         context_is_short: the caller allowed more tokens than the context holds.
         output: text, logprobs and finish reason so far.
         ids: generated so far, including a stop id.
-        error: why generation failed; the sequences beside it are not affected.
-        seconds: of each step it took part in. Every sequence in a step waits for the whole step.
+        error: why generation failed; other sequences are not affected.
+        seconds: durations of the steps it took part in; every sequence waits for the whole step.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ActiveSequence:
 
     @property
     def done(self) -> bool:
-        """Whether it takes part in no more steps."""
+        """Whether it has finished."""
         return self.output.finish is not None or self.error is not None
 
     @property
@@ -55,7 +55,7 @@ class ActiveSequence:
         return self.options.max_new_tokens - self.output.generated
 
     def skip(self, positions: int) -> None:
-        """The first positions of the prompt are in a cache already."""
+        """Mark the prompt's first positions as already cached."""
         if self.embeds is not None:
             self.embeds = self.embeds[:, positions:]
 
@@ -64,7 +64,7 @@ class ActiveSequence:
         self.output.cancel()
 
     def push(self, logits: Tensor, best: int, finite: bool) -> str:
-        """Choose the next token by logits [V]; return the text that is now final.
+        """Choose the next token from logits [V]; return the text that is now final.
 
         Args:
             best: the token with the largest logit.

@@ -1,9 +1,9 @@
-"""Media that stay open: many questions about them, each at the cost of its own new text.
+"""Many questions about the same open media; each computes only its new text.
 
     MediaSet (encoded once) ── Session.run ── AnswerStream (iterate over its text) ──► Answer
 
-The session keeps the keys and values of the prompt before. A stream takes them, computes what its own prompt doesn't
-share with that one, and returns them; a second stream that starts meanwhile uses a fresh cache.
+The session keeps the keys and values of its last prompt. A stream takes them, computes what differs in its own prompt,
+and returns them; a second stream that starts meanwhile uses a fresh cache.
 """
 
 from collections.abc import Callable, Iterator, Sequence

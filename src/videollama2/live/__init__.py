@@ -1,4 +1,4 @@
-"""Long clips and live streams: windows over a clip, captions of many files, and a buffer of a stream's last seconds.
+"""Long clips and live streams: windows over a clip, captions for many files, and a buffer of a stream's last seconds.
 
 watch(engine, "lecture.mp4", "What happens?", window=30)      # an answer per window, and a summary (windows.py)
 when(engine, "lecture.mp4", "a bell rings")                    # spans with scores (events.py)

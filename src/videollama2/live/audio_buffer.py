@@ -1,4 +1,4 @@
-"""The last seconds of audio that arrives in pieces at any rate, at 16 kHz."""
+"""Buffers the last seconds of audio at 16 kHz; the audio may arrive in pieces and at any rate."""
 
 import math
 from collections import deque
@@ -21,7 +21,7 @@ class AudioBuffer:
     Attributes:
         end: seconds, on the caller's clock, at which the audio ends; None until the first push.
         filled: seconds of silence inserted into gaps.
-        dropped: seconds that arrived twice and were dropped once.
+        dropped: seconds that arrived again and were dropped.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LINES, MANIFEST = "captions.jsonl", "manifest.json"
-DONE, PARTLY, FAILED = "done", "partly", "failed"  # partly: some windows failed, and hold their error
-_UNEXPECTED_IN_A_ROW = 10  # not the files, but the device or the installation is broken
+DONE, PARTLY, FAILED = "done", "partly", "failed"  # partly: some windows failed and have their error
+_UNEXPECTED_IN_A_ROW = 10  # then the device or installation is broken, not the files
 
 Line = dict[str, Any]
 
@@ -50,7 +50,7 @@ class CaptionRun:
 
     Attributes:
         lines: of captions.jsonl, in the order of the files.
-        reused: how many of them an earlier run made.
+        reused: how many of them an earlier run wrote.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class CaptionRun:
     reused: int
 
     def counted(self, status: str) -> int:
-        """How many files have this status."""
+        """Number of files with this status."""
         return sum(line["status"] == status for line in self.lines)
 
 
@@ -156,7 +156,7 @@ def _line(
         result = watch(engine, part, on_window=on_window, **options)
     except (*STOPS_THE_JOB, _Stopped):
         raise
-    except Exception as error:  # whatever a file does to the model or a library concerns that file alone
+    except Exception as error:  # any error that a file causes concerns that file alone
         known = isinstance(error, VideoLlama2Error)
         failure = {"type": type(error).__name__, "message": error_text(error), "unexpected": not known}
         line |= {"status": FAILED, "error": failure, "captions": [], "took": round(time.perf_counter() - began, 3)}
@@ -172,12 +172,12 @@ def _line(
         "seconds": result.seconds, "captions": captions, "summary": None if total is None else total.text,
         "took": round(time.perf_counter() - began, 3),
     }  # fmt: skip
-    plain: Line = json.loads(json.dumps(line))  # what `on_file` gets is what is written
+    plain: Line = json.loads(json.dumps(line))  # `on_file` gets the line as written
     return plain, result
 
 
 class _Stopped(Exception):
-    """The run ends; the rest of this file is not needed."""
+    """The run is ending, so the rest of this file is not needed."""
 
 
 def _mark(path: Path) -> dict[str, int]:

@@ -35,12 +35,12 @@ _ADDRESS = re.compile(r"^(rtsps?)://", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _CAMERA = re.compile(r"^camera(?::(.+))?$")
 _TIMEOUTS = (15.0, 15.0)  # seconds to open an address, and to wait for its next data
-_CLOCK_JUMP = 5.0  # a jump of timestamps by so many seconds means a new clock
+_CLOCK_JUMP = 5.0  # a timestamp jump of this many seconds means a new clock
 _MAX_UNDECODABLE = 500  # packets in a row
 
-_POLL_SECONDS = 0.05  # between two looks at the stream's clock
+_POLL_SECONDS = 0.05  # between two checks of the stream's clock
 
-# cameras on each system: FFmpeg's format, name of the first one, pattern for others
+# cameras on each system: FFmpeg's format, name of the first camera, pattern for others
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video0", "/dev/video{}"),
     "darwin": ("avfoundation", "0", "{}"),
@@ -58,7 +58,7 @@ class StreamReader:
     Attributes:
         name: the source without credentials, for messages.
         ended: set when the source has ended.
-        error: what ended it, if anything went wrong.
+        error: the error that ended it, if any.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class StreamReader:
         audio: bool = True,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Opens nothing yet.
+        """Does not open the source yet.
 
         Args:
             source: `camera`, `camera:1` (a number or a name), an rtsp:// or rtsps:// address, the path of a file or a
                 named pipe, or an open binary file (`sys.stdin.buffer`).
             speed: playback speed of a file; inf: no pacing. Other sources are read as they arrive.
-            video, audio: what to push.
+            video, audio: which streams to push.
         """
         if not speed > 0:
             raise UsageError(f"speed={speed!r}; expected more than 0 (1: real time)")
@@ -192,13 +192,13 @@ class LiveAnswer:
 def ask_every(
     stream: LiveStream, reader: StreamReader, question: str, seconds: float, **kwargs: Any
 ) -> Iterator[LiveAnswer]:
-    """Ask every `seconds` of the stream's clock, and once more at its end about what no answer covers.
+    """Ask every `seconds` of the stream's clock, and once more at its end about the part that no answer covers.
 
-    If answering takes longer, the questions that came due meanwhile are skipped: each answer is about the latest
+    If answering takes longer, questions that came due meanwhile are skipped, so each answer is about the latest
     seconds.
 
     Args:
-        reader: what fills the stream; its error is raised after the last answer.
+        reader: fills the stream; its error is raised after the last answer.
         kwargs: as for `Engine.answer`.
 
     Raises:
@@ -236,7 +236,7 @@ class _Clock:
         else:
             self._zero = stamp if self._zero is None else self._zero
             at = stamp - self._zero
-            if self._last and abs(at - latest) > _CLOCK_JUMP:  # a camera that was disconnected, a file that starts over
+            if self._last and abs(at - latest) > _CLOCK_JUMP:  # a reconnected camera, or a file that starts over
                 self._zero = stamp - latest
                 at = latest
         self._last[kind] = at = max(at, last or 0.0)
@@ -255,7 +255,7 @@ def _opened(source: str | Path | IO[bytes], name: str) -> "Iterator[av.container
 
 
 def _named(source: str | Path, name: str, whitelist: dict[str, str]) -> tuple[str, dict[str, Any]]:
-    """What FFmpeg should open, and with which arguments."""
+    """FFmpeg's URL and arguments for a source."""
     if (camera := _CAMERA.match(str(source))) and not Path(source).exists():
         target, form = _camera(camera[1])
         return target, {"format": form, "timeout": _TIMEOUTS}
@@ -263,7 +263,7 @@ def _named(source: str | Path, name: str, whitelist: dict[str, str]) -> tuple[st
         return str(source), {"format": "rtsp", "timeout": _TIMEOUTS, "options": {"rtsp_transport": "tcp"}}
     path = local_path(source)  # rejects every other address
     if not path.exists() or path.is_dir():
-        raise MediaNotFound(f"{name} is not a file, pipe, camera or rtsp:// address.")
+        raise MediaNotFound(f"{name} is not a file, pipe, camera or rtsp:// address")
     if path.is_file():
         with MediaSource.of(path, DEFAULT_LIMITS).container():  # rejects playlists and scripts
             pass
@@ -274,7 +274,7 @@ def _camera(name: str | None) -> tuple[str, str]:
     """FFmpeg's name of a camera on this system, and the format that reads it."""
     form, first, others = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     if name is None and first is None:
-        raise UsageError("no default camera on this system; name one, like camera:Integrated Camera")
+        raise UsageError("no default camera on this system; name one, such as camera:Integrated Camera")
     found = first if name is None else name if name.startswith("/dev/") else others.format(name)
     return str(found), form
 

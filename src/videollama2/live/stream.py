@@ -1,4 +1,4 @@
-"""Frames and audio pushed as they arrive, and questions about the last seconds of them.
+"""Push frames and audio as they arrive, and ask questions about the last seconds.
 
     push_frame, push_audio ──► the last N seconds ── Recording ──► Engine ──► answer + receipt
 
@@ -47,12 +47,12 @@ class LiveStream:
         limits: Limits = DEFAULT_LIMITS,
         name: str = "<stream>",
     ) -> None:
-        """Starts empty.
+        """Create an empty buffer.
 
         Args:
             seconds: how far back a question reaches.
             max_fps: frames above this rate are dropped.
-            max_bytes: of all frames held.
+            max_bytes: total size of the buffered frames.
             limits: limits on one frame.
             name: for receipts.
         """
@@ -77,7 +77,7 @@ class LiveStream:
             return self._now()
 
     def wants(self, time: float) -> bool:
-        """Whether a frame at this time would be held or dropped as too close to others; saves converting it."""
+        """Whether a frame at this time would be kept, not dropped as too close to others; saves converting it."""
         with self._lock:
             return self._wants(time)
 
@@ -130,12 +130,12 @@ class LiveStream:
         """A snapshot of the last seconds.
 
         Raises:
-            EmptyMedia: nothing was pushed yet.
+            EmptyMedia: nothing has been pushed yet.
         """
         with self._lock:
             now = self._now()
             if now is None:
-                raise EmptyMedia(f"{self._name}: no frames and no audio were pushed yet")
+                raise EmptyMedia(f"{self._name}: no frames or audio have been pushed yet")
             start = now - self.seconds
             kept = [(time, frame) for time, frame in self._frames if time >= start - _SAME_TIME]
             samples, begins = self._audio.last(start)
@@ -157,16 +157,16 @@ class LiveStream:
             kwargs: as for `Engine.answer`.
 
         Raises:
-            EmptyMedia: nothing was pushed yet. VideoLlama2Error: see errors.py.
+            EmptyMedia: nothing has been pushed yet. VideoLlama2Error: see errors.py.
         """
         return self.engine.answer(self.recording(), question, **kwargs)
 
     def stream(self, question: str, **kwargs: Any) -> "AnswerStream":
-        """As `ask`, streaming the answer. It is about the seconds before this call, however slowly it is read."""
+        """Like `ask`, but streams the answer. It covers the seconds before this call, however slowly it is read."""
         return self.engine.stream(self.recording(), question, **kwargs)
 
     def open(self, **kwargs: Any) -> "Session":
-        """A session about the last seconds, for several questions about the same ones."""
+        """A session for several questions about the same last seconds."""
         return self.engine.open(self.recording(), **kwargs)
 
     def _wants(self, time: float) -> bool:
@@ -177,13 +177,13 @@ class LiveStream:
         return max(ends, default=None)
 
     def _drop_old(self) -> None:
-        """Drop what is too old, and every second frame while there are too many bytes of them."""
+        """Drop old frames, and every second frame while they exceed `max_bytes`."""
         start = (self._now() or 0.0) - self.seconds
         first = next((i for i, (time, _) in enumerate(self._frames) if time >= start - _SAME_TIME), len(self._frames))
         del self._frames[:first]
         self._bytes = sum(frame.nbytes for _, frame in self._frames)
         while self._bytes > self._max_bytes and len(self._frames) > 1:
-            del self._frames[-2::-2]  # the latest stays
+            del self._frames[-2::-2]  # keep the latest
             self._gap *= 2
             self._due = self._frames[-1][0] + self._gap
             self._bytes = sum(frame.nbytes for _, frame in self._frames)

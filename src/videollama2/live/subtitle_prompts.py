@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from ..engine import Engine
     from ..generation.session import Session
 
-MAX_CHARACTERS = 4_000  # of subtitles in a question; if there are more, those at the frames are chosen
+MAX_CHARACTERS = 4_000  # of subtitles in a question; beyond that, only those at the frames are quoted
 
 
 def ask_with_subtitles(
     engine: "Engine", media: Any, question: str, subtitles: Sequence[Subtitle], **kwargs: Any
 ) -> Answer:
-    """As `Engine.answer`, with the subtitles of the requested range quoted before the question.
+    """Like `Engine.answer`, with the subtitles of the requested range quoted before the question.
 
-    If they are longer than 4,000 characters, only those shown at the sampled frames. The receipt says which were used.
+    Beyond 4,000 characters, only those shown at the sampled frames are quoted. The receipt says which were used.
 
     Args:
         media: one media item.
@@ -38,7 +38,7 @@ def ask_with_subtitles(
 
 
 def answer_with_subtitles(engine: "Engine", request: Request, subtitles: Sequence[Subtitle]) -> Answer:
-    """Answer a request with the subtitles of its range; without subtitles, as the engine does."""
+    """Answer a request with the subtitles of its range; without subtitles, like the engine."""
     if not subtitles:
         return engine.answer(request)
     session, question, note = open_with_subtitles(engine, request, subtitles)

@@ -1,4 +1,4 @@
-"""Long clips: ask about one window of seconds after the other, and summarise the answers.
+"""Long clips: ask about one window of seconds after another, and summarise the answers.
 
 0      30      60      90                 windows of 30 s
 ├──────┼───────┼───────┤
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WINDOWS = 20_000
 _MERGED_REMAINDER = 0.2  # a last window shorter than this share of a step is merged into the one before
-_LENGTH_PROBE = replace(FULL, name="length", sound_seconds=1.0)  # decodes little, and reports the length of everything
+_LENGTH_PROBE = replace(FULL, name="length", sound_seconds=1.0)  # decodes little, and reports the length of all streams
 
 SummaryPart = tuple[float, float, str]  # start, end, answer
 _SUMMARY_PROMPT = """These are notes about the parts of one video, in their order.
@@ -81,7 +81,7 @@ class WatchResult:
 
     @property
     def subtitles(self) -> tuple[Subtitle, ...]:
-        """The answers as subtitles; one of overlapping windows ends where the next begins."""
+        """The answers as subtitles; where windows overlap, a subtitle ends where the next begins."""
         answered = [w.subtitle() for w in self.windows if w.answer is not None and w.end > w.start]
         ends = [min(a.end, b.start) for a, b in itertools.pairwise(answered)] + [s.end for s in answered[-1:]]
         return tuple(replace(s, end=end) for s, end in zip(answered, ends, strict=True))
@@ -113,7 +113,7 @@ def watch(
         window: seconds per window; the last one may be shorter, or longer by a fifth of a step. None: a single window.
         overlap: seconds that a window shares with the one before.
         summary: whether to summarise, by asking the model about the answers alone, without the clip.
-        subtitles: subtitles of the clip; each window is asked with its own.
+        subtitles: subtitles of the clip; each window's question quotes its own.
         on_window: called with each window when it is done, and their number; an exception it raises ends the run.
         kwargs: as for `Engine.answer`; `start` and `end` apply to the whole clip.
 
@@ -125,7 +125,7 @@ def watch(
     item = _single_item(request)
     seconds = clip_seconds(engine, item)
     spans = [(0.0, 0.0)] if seconds is None else windows(item.start, item.end, seconds, window, overlap)
-    single = len(spans) == 1  # the request is then the same as without windows
+    single = len(spans) == 1  # then the request equals one without windows
     done: list[Window] = []
     first_error: MediaError | None = None
     for start, end in spans:
@@ -159,13 +159,13 @@ def windows(
     check_range(start, end)
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
     if first >= last:
-        raise TimeRangeError(f"the clip is {seconds:.3f} s long, and start={first:g}; choose a range inside it.")
+        raise TimeRangeError(f"the clip is {seconds:.3f} s long, and start={first:g}; choose a range inside it")
     if window is None:
         return [(first, last)]
     step = window - overlap
     count = max(math.ceil((last - first - overlap) / step - _MERGED_REMAINDER), 1)
     if count > MAX_WINDOWS:
-        raise UsageError(f"{count:,} windows; the limit is {MAX_WINDOWS:,}. Make them longer.")
+        raise UsageError(f"{count:,} windows; the limit is {MAX_WINDOWS:,}. make them longer")
     begins = [round(first + i * step, 6) for i in range(count)]
     return [(begin, round(min(begin + window, last), 6)) for begin in begins[:-1]] + [(begins[-1], round(last, 6))]
 
@@ -218,7 +218,7 @@ def summarise(engine: "Engine", parts: Sequence[SummaryPart], request: Request) 
 
 
 def clock_time(seconds: float) -> str:
-    """A time for people: "1:05", "1:00:05"."""
+    """A readable time: "1:05", "1:00:05"."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -227,7 +227,7 @@ def clock_time(seconds: float) -> str:
 def _check_window(window: float | None, overlap: float) -> None:
     if window is None:
         if overlap:
-            raise UsageError(f"overlap={overlap!r} without a window; drop the overlap, or set a window.")
+            raise UsageError(f"overlap={overlap!r} without a window; drop the overlap, or set a window")
         return
     if not (isinstance(window, int | float) and 0 < window < math.inf):
         raise UsageError(f"window={window!r}; expected seconds, more than 0")
@@ -243,7 +243,7 @@ def _single_item(request: Request) -> Media:
 
 
 def _summary(engine: "Engine", request: Request, done: Sequence[Window]) -> Answer:
-    """The windows' answers as one; the answer itself if there is a single window."""
+    """The windows' answers as one; a single window's answer itself."""
     if len(done) == 1 and done[0].answer is not None:
         return done[0].answer
     answered = [window for window in done if window.answer is not None]
@@ -271,5 +271,5 @@ def _as_note(part: SummaryPart) -> str:
 
 
 def _was_cut_short(answer: Answer, request: Request) -> bool:
-    """Whether the answer ended early because the notes left no room for it in the context."""
+    """Whether the notes filled the context, so that the answer ended early."""
     return answer.finish_reason == "length" and answer.receipt.generated_tokens < request.options.max_new_tokens

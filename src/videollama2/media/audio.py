@@ -188,7 +188,7 @@ def _hole_notes(holes: Sequence[tuple[float, float]]) -> tuple[str, ...]:
     shown = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in holes[:4])
     if len(holes) > 4:
         shown += f" and {len(holes) - 4} more times ({sum(end - start for start, end in holes):.1f} s in all)"
-    return (f"the file has no sound from {shown}: silence stands there",)
+    return (f"the file has no audio from {shown}; silence was inserted",)
 
 
 class _Decoder:

@@ -306,7 +306,7 @@ def _with_audio(clip: Clip, audio: "Future[Wave]", options: _Options, no_frames:
         reason = f"the audio is not used: {error}"
         return _with_losses(replace(clip, audio_state="absent", audio_absent=reason), reason)
     if no_frames is not None:
-        clip = _with_losses(clip, f"only the sound is used: {no_frames}")
+        clip = _with_losses(clip, f"only the audio is used: {no_frames}")
     if wave.lost_seconds > 0.01:
         clip = _with_losses(clip, f"{wave.lost_seconds:.2f} s of audio could not be decoded")
     if options.range_seconds is not None and clip.kind == "video" and not options.protocol.sound_in_range:
@@ -372,11 +372,11 @@ def _clip_of_frames(
 def _remarks(index: FrameIndex, used: Sequence[int], options: _Options) -> list[str]:
     """Notes about the frames that are not losses."""
     notes = []
-    if len(set(used)) < len(used):
-        notes.append(f"{len(set(used))} different frames for {len(used)}: some are used more than once")
+    if (distinct := len(set(used))) < len(used):
+        notes.append(f"only {distinct} distinct frame{'s' if distinct > 1 else ''} for {len(used)} slots; some repeat")
     if options.end is not None and options.end > index.ends + 0.5:
         notes.append(f"the video ends at {index.ends:.2f} s, before end={options.end:g}")
     start = options.start or 0.0
     if used and options.protocol.frame_clock == "time" and index.times[used[-1]] < start - 1e-6:
-        notes.append(f"no frame begins in the range: the one of {index.times[used[-1]]:.2f} s is on screen")
+        notes.append(f"no frame begins in the range; using the frame at {index.times[used[-1]]:.2f} s, still on screen")
     return notes

@@ -70,11 +70,11 @@ def audio_input(clip: Clip, protocol: Protocol, extractor: FeatureExtractor = FI
         receipt = replace(made.receipt, notes=(*made.receipt.notes, clip.audio_absent))
         return made._replace(receipt=receipt)  # the loss is the clip's
     if state == "absent":
-        return _with_loss(made, Loss("audio_absent", "it has no sound"), "the medium has no sound")
+        return _with_loss(made, Loss("audio_absent", "it has no audio"), "the media item has no audio")
     if state == "silent":
         unheard = "" if wave is None else wave.unheard
         note = (unheard or "every sample is zero") + ("" if made.fbank is not None else "; it was not encoded")
-        return _with_loss(made, Loss("audio_silent", unheard or "its sound is digital silence"), note)
+        return _with_loss(made, Loss("audio_silent", unheard or "its audio is digital silence"), note)
     return made
 
 
@@ -89,7 +89,7 @@ def _without(clip: Clip, protocol: Protocol, extractor: FeatureExtractor) -> Aud
         return AudioInput(None, receipt)
     seconds = protocol.sound_seconds
     zeros = torch.zeros(round(seconds * RATE))
-    note = f"{seconds:g} s of silence are encoded for the absent sound, as the public implementation does"
+    note = f"{seconds:g} s of silence are encoded in place of the missing audio, as in the public implementation"
     return AudioInput(_features(zeros, protocol, extractor), replace(receipt, padded_seconds=seconds, notes=(note,)))
 
 
@@ -149,7 +149,7 @@ def _unused(wave: Wave, used: float) -> tuple[Loss, ...]:
     there = wave.available_seconds
     if there - used < 0.1:
         return ()
-    return (Loss("audio_range", f"{there - used:.1f} of {there:.1f} s of sound are not used"),)
+    return (Loss("audio_range", f"{there - used:.1f} of {there:.1f} s of audio are not used"),)
 
 
 def _account(
@@ -165,7 +165,7 @@ def _account(
     padded = max(len(at_16k) / RATE - used, 0.0)
     notes = (*wave.notes, *(loss.detail for loss in losses))
     if padded > 0.005:
-        notes += (f"{padded:.1f} s of silence are added after {used:.1f} s of sound",)
+        notes += (f"{padded:.1f} s of silence are appended to {used:.1f} s of audio",)
     shift = wave.start_seconds
     receipt = AudioReceipt(
         source=clip.source,

@@ -1,1 +1,1 @@
-"""What is known about a model before its weights are read: files, tokens, memory; `check` and `train --dry-run`."""
+"""Predictions made before weights are read: files, tokens, memory; `check` and `train --dry-run`."""

@@ -46,13 +46,14 @@ class Activations:
 
     @property
     def most(self) -> int:
-        """Most bytes at any time, gradients of parameters not counted."""
+        """Peak bytes, not counting gradients of parameters."""
         return int(max(s.most for s in self.stretches.values()))
 
     def most_with(self, gradient: float) -> int:
-        """Most bytes at any time, with `gradient` bytes for every element of a finished gradient.
+        """Peak bytes, with `gradient` bytes for every element of a finished gradient.
 
-        Through the layers' backward, activations go as gradients come, at a steady rate, so the most is at an end.
+        During the layers' backward, activations are freed as gradients appear, at a steady rate, so the peak is at
+        either end.
         """
         return int(
             max(
@@ -74,9 +75,9 @@ def activations(
     """Trace a micro-batch's forward and backward.
 
     Args:
-        build: the model of a configuration, on the meta device, with what learns in it set.
-        length: positions of each sample, media included.
-        supervised: of them; None: all but the media.
+        build: makes the model of a configuration, on the meta device, with trainable parts marked.
+        length: positions of each sample, including media.
+        supervised: how many of them are supervised; None: all but the media.
         kinds: of the records; None: all that the phase learns from.
 
     Raises:
@@ -118,7 +119,7 @@ def _with_layers(config: VideoLlama2Config, phase: Phase, layers: int) -> VideoL
 
 
 class _Step(Live):
-    """Live bytes, stretch by stretch. A finished gradient leaves the count, and is counted apart in elements."""
+    """Live bytes, stretch by stretch. A finished gradient leaves the count; its elements are counted separately."""
 
     def __init__(self, parameters: dict[int, str]) -> None:
         super().__init__(parameters)

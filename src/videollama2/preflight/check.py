@@ -1,8 +1,8 @@
-"""What a model needs, before a weight is read: `videollama2 check`.
+"""Predict what a model needs before reading its weights: `videollama2 check`.
 
 configuration ──► the model on the meta device ──► parameters per part
 safetensors headers ──► the loader itself, on the meta device ──► missing, unexpected, misshapen tensors
-frames, sound, text ──► the stages, traced on the meta device ──► tokens, activations, KV cache
+frames, audio, text ──► the stages, traced on the meta device ──► tokens, activations, KV cache
 all of these ──► peak memory of loading and of answering, and whether it fits here
 """
 
@@ -71,7 +71,7 @@ def check_model(
         model: any name that `weights.locate` takes.
         clip: a media file; it is decoded, so that its real frames and audio are counted.
         frames: of the video; None: the model's own number.
-        dtype, device: None: those that `load` would choose here.
+        dtype, device: None: the ones `load` would choose here.
         base: of a training stage's folder.
         protocol: how the clip is prepared; None: the model's own.
         new_tokens: length of the answer.
@@ -167,17 +167,17 @@ class _ClipSize:
 
 
 def _clip_size(clip: str | Path | None, config: Any, frames: int | None, protocol: str | None) -> _ClipSize:
-    sees, hears = config.vision_config is not None, config.audio_config is not None
+    has_vision, has_audio = config.vision_config is not None, config.audio_config is not None
     frames = frames or config.num_frames
     if clip is None:
-        fbank = config.audio_config.num_frames(round(SOUND_SECONDS * SAMPLING_RATE)) if hears else None
-        return _ClipSize({"frames": frames if sees else None, "fbank_frames": fbank})
+        fbank = config.audio_config.num_frames(round(SOUND_SECONDS * SAMPLING_RATE)) if has_audio else None
+        return _ClipSize({"frames": frames if has_vision else None, "fbank_frames": fbank})
     from ..media import audio_input, open_clip
     from ..protocols import protocol as named
 
     chosen = named(protocol or config.protocol)
-    opened = open_clip(clip, num_frames=frames, protocol=chosen, want_video=sees, want_audio=hears)
-    sound = audio_input(opened, chosen, config.audio_config) if hears and opened.kind != "image" else None
+    opened = open_clip(clip, num_frames=frames, protocol=chosen, want_video=has_vision, want_audio=has_audio)
+    sound = audio_input(opened, chosen, config.audio_config) if has_audio and opened.kind != "image" else None
     fbank = None if sound is None or sound.fbank is None else sound.fbank.shape[0]
     extent: dict[str, Any] = {"fbank_frames": fbank, "still": opened.kind == "image"}
     extent["frames"] = len(opened.frames) or None
@@ -210,7 +210,7 @@ def _tokens(config: Any, stages: list[Stage], frames: int | None, new_tokens: in
 
 
 def summary(config: Any) -> dict[str, Any]:
-    """A few words per part of a model."""
+    """A short description of each part of a model."""
     text, vision, audio = config.text_config, config.vision_config, config.audio_config
     parts: dict[str, Any] = {
         "language_model": f"{text.model_type}, {text.num_hidden_layers} layers of {text.hidden_size}",

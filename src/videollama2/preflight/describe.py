@@ -13,7 +13,7 @@ from ..weights.nano import SHIPPED, built_folder
 
 @dataclass
 class Subject:
-    """A model that is described; `folder` and `collected` are None if none of its files are on this machine."""
+    """A model's description; `folder` and `collected` are None if none of its files are on this machine."""
 
     name: str
     source: str

@@ -1,4 +1,4 @@
-"""`train --dry-run`: data, labels, memory and steps of a run. No weight is read, no media file decoded."""
+"""`train --dry-run`: data, labels, memory and steps of a run, without reading weights or decoding media."""
 
 import shutil
 from collections import Counter
@@ -78,7 +78,7 @@ class DryRun:
 
 
 def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) -> DryRun:
-    """Examine everything that is known before the first step; without data, the memory alone.
+    """Check everything that can be known before the first step; without data, only the memory.
 
     Raises:
         DataError: records that are not trainable; the first of them are listed.
@@ -143,13 +143,13 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
 
 
 def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Counter[str]) -> int:
-    """Tokens of the longest media item of these records: a video of all its frames, and as much audio as is allowed."""
+    """Tokens of the longest media item of these records: a video of all its frames, and the most audio allowed."""
     config = processor.config
     sees = config.vision_config is not None and set(kinds) & {"av", "video", "image"}
-    hears = config.audio_config is not None and set(kinds) & {"av", "audio"}
+    with_audio = config.audio_config is not None and set(kinds) & {"av", "audio"}
     seconds = protocol(phase.protocol or config.protocol).sound_seconds
     seen = processor.video_tokens(phase.frames or config.num_frames) if sees else 0
-    frames = config.audio_config.num_frames(round(seconds * SAMPLING_RATE)) if hears else 0
+    frames = config.audio_config.num_frames(round(seconds * SAMPLING_RATE)) if with_audio else 0
     return seen + processor.audio_tokens(frames)
 
 

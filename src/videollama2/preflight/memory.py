@@ -28,7 +28,7 @@ class MemoryNeed:
         stages: peak in each stage of answering.
         answering: the highest of them.
         available, total: of this machine.
-        fits: whether the peak without reclaimable pages is available.
+        fits: whether the peak without reclaimable pages fits into available memory.
     """
 
     kind: str
@@ -52,7 +52,7 @@ def memory_needs(
     decoded: int,
     answer_cache: int,
 ) -> list[MemoryNeed]:
-    """The needs of RAM, after those of the GPU if the model runs on one.
+    """The RAM needed, after the GPU memory if the model runs on one.
 
     Args:
         placement: where the model will run.

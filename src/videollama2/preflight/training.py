@@ -4,10 +4,10 @@
     one step, forward and backward, traced ──► activations, as the code allocates and frees them
     FSDP2's units ──► what is gathered at once
 
-How the model is spread is `strategy.fsdp`'s rule: layers of the language model, and all else, are cut over
-the processes; frozen encoders and quantised weights are whole on each. Frozen weights are in the arithmetic's dtype,
-learning ones, their gradients and both moments in float32. Not counted: what the communication library and the GPU's
-allocator keep beside the tensors; `GPUS` are therefore used up to `USABLE`.
+The model is sharded as in `strategy.fsdp`: the language model's layers, and everything else, are split among the
+processes; each process holds frozen encoders and quantised weights whole. Frozen weights are in the arithmetic's dtype;
+trainable ones, their gradients and both moments are in float32. Not counted: memory of the communication library and
+the GPU's allocator beside the tensors; `GPUS` are therefore used up to `USABLE` only.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,7 +29,7 @@ from .trace import on_meta
 GIB = 1 << 30
 GPUS = (24, 40, 48, 80, 141)  # GiB of common ones
 USABLE = 0.92
-USUAL_LENGTH = 4096  # positions: 1352 of video, 1496 of sound, and as many of text as the released scripts allow for
+USUAL_LENGTH = 4096  # positions: 1352 of video, 1496 of audio, and as many of text as the released scripts allow
 NF4 = 0.5 + 4 / 64 * 0.26  # bytes per weight: 4 bits and a doubly quantised scale for 64 of them (arXiv:2305.14314 §3)
 
 
@@ -41,8 +41,8 @@ class Share:
         frozen, learning, gradients, moments: of weights, as they lie.
         gathered: most of the weights in the arithmetic's dtype that are whole at once, with their gradients on the way.
         activations: most that a micro-batch's forward and backward keep, logits included.
-        total: most at once, with the GPU's own context if there are several processes; below the sum where gradients
-            appear only as activations go.
+        total: peak, with the GPU's own context if there are several processes; below the sum where gradients appear
+            only as activations are freed.
     """
 
     gpus: int
@@ -56,7 +56,7 @@ class Share:
 
     @property
     def fits(self) -> int | None:
-        """The smallest of `GPUS` that is large enough, in GiB."""
+        """The smallest sufficient one of `GPUS`, in GiB."""
         return next((size for size in GPUS if self.total <= size * GIB * USABLE), None)
 
 

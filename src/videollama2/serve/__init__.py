@@ -4,6 +4,6 @@
                                                         │                 └── prepare (workers) ── join ── step … leave
                                                         └── files, fetch, data URLs
 
-`app.create_app` makes the application, `running.serve` runs it. settings.py has every limit on requests and all else
-that an operator decides.
+`app.create_app` makes the application, `running.serve` runs it. settings.py has every limit on requests and all other
+operator settings.
 """

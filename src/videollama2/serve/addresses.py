@@ -1,6 +1,6 @@
 """Which URLs media may be downloaded from: one parser, and one table of networks that are never contacted.
 
-text ── read_url ──► Target (scheme, host, port, path)      one strict grammar, which no other parser reads differently
+text ── read_url ──► Target (scheme, host, port, path)      one strict grammar that every parser reads the same way
 host ── public_addresses ──► IP addresses, all public        connected to directly, never looked up again
 """
 
@@ -19,7 +19,7 @@ from ..errors import UnreadableMedia, UsageError
 
 MAX_URL = 4096  # characters
 Lookup = Callable[[str, int], list[tuple[Any, ...]]]
-"""A host and a port to the result of socket.getaddrinfo."""
+"""(host, port) → the result of socket.getaddrinfo."""
 
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z]{1,16})://(?P<host>[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(:(?P<port>[0-9]{1,5}))?"
@@ -67,7 +67,7 @@ def read_url(text: str, *, schemes: Collection[str], ports: Collection[int], hos
     """Parse a URL whose scheme, port and host are allowed.
 
     User names, passwords, brackets, backslashes, spaces, non-ASCII characters and numeric hosts in other notations than
-    1.2.3.4 are rejected: anything that two parsers could read as two different hosts.
+    1.2.3.4 are rejected: anything that two parsers could read as different hosts.
 
     Raises:
         UsageError: an invalid URL, or its scheme, port or host is not allowed.
@@ -107,7 +107,7 @@ def _check_host(host: str) -> None:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, as written by getaddrinfo, is on the public Internet."""
+    """Whether an IP address, as getaddrinfo writes it, is on the public Internet."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -118,21 +118,21 @@ def is_public(address: str) -> bool:
 
 
 def public_addresses(target: Target, deadline: float, lookup: Lookup | None = None) -> list[str]:
-    """The addresses of a host, in the order to try them. If one is not public, all are rejected.
+    """A host's addresses, in the order to try them. If any is not public, all are rejected.
 
     Args:
-        deadline: of time.monotonic.
+        deadline: on time.monotonic's clock.
         lookup: default: socket.getaddrinfo.
 
     Raises:
-        UnreadableMedia: no address, one that is not public, or the lookup takes too long.
+        UnreadableMedia: no address, a non-public one, or the lookup takes too long.
     """
     answers = _look_up(target, deadline, lookup or _system_lookup)
     addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     if not addresses:
         raise UnreadableMedia(f"{target.host} has no IP address; check the name, or upload the file")
     if not all(is_public(address) for address in addresses):
-        raise UnreadableMedia(f"{target.host} has an IP address that is not of the public Internet; upload the file")
+        raise UnreadableMedia(f"{target.host} has an IP address outside the public Internet; upload the file")
     return addresses
 
 

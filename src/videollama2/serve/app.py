@@ -41,7 +41,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "Invalid request, or unusable media",
         401: "Missing or wrong API key",
-        403: "A web page of another origin",
+        403: "Web page from another origin",
         404: "Not found",
         408: "The body did not arrive in time",
         413: "Too large",
@@ -57,7 +57,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 class ServerState:
-    """What the routes share: engine, scheduler, files, cache and metrics."""
+    """Shared by the routes: engine, scheduler, files, cache and metrics."""
 
     def __init__(self, engine: Engine, settings: ServeSettings) -> None:
         self.engine, self.settings = engine, settings
@@ -74,7 +74,7 @@ class ServerState:
         self.decoding = Decoding(settings.limits)
         self.scheduler = Scheduler(engine, settings, self.metrics, self.decoding.open_clip, self.cache)
         gauge = self.metrics.gauge
-        gauge("waiting", "Requests that wait", lambda: self.scheduler.waiting)
+        gauge("waiting", "Requests waiting", lambda: self.scheduler.waiting)
         gauge("running", "Requests being answered", lambda: self.scheduler.running)
         gauge("media_cache_bytes", "Encoded media in memory", lambda: self.cache.nbytes)
         gauge("files_bytes", "Uploaded files", lambda: self.files.bytes)
@@ -90,7 +90,7 @@ class ServerState:
 
 
 def fingerprint(engine: Engine, settings: ServeSettings) -> str:
-    """Identifies the model in a cache on disk; hashing all weights takes a while, so only then."""
+    """Identifies the model in a cache. Only a cache on disk needs its weights hashed, which takes a while."""
     if settings.cache_folder is None:
         return engine.name
     from ..evals.manifest import weights_sha256

@@ -18,7 +18,7 @@ from .intake import UploadedFile
 from .settings import RequestLimits
 
 logger = logging.getLogger(__name__)
-# advice for whoever runs the code, of no use to a server's clients
+# advice for the operator, useless to a server's clients
 _RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
 
 
@@ -26,7 +26,7 @@ class Decoding:
     """Decodes the media of requests in worker processes. Safe to use from several threads."""
 
     def __init__(self, limits: RequestLimits) -> None:
-        """Starts nothing yet."""
+        """Starts no process yet."""
         self._media = WorkerPool(
             workers=limits.media_workers, worker_limits=limits.worker_limits, limits=limits.decode_limits
         )
@@ -40,7 +40,7 @@ class Decoding:
         if "calls" not in self._media.start():
             logger.warning(
                 "this system can't confine the decoding workers: they keep network and write access, and only time is "
-                "limited; serve strangers from Linux, with seccomp filters allowed"
+                "limited; serve untrusted clients from Linux, with seccomp filters allowed"
             )
 
     def close(self) -> None:
@@ -48,14 +48,14 @@ class Decoding:
         self._media.close()
 
     def open_clip(self, item: Any, **asked: Any) -> Clip:
-        """As `media.open_clip`, for what MediaIntake returns: an UploadedFile, or bytes.
+        """Like `media.open_clip`, for MediaIntake's results: an UploadedFile, or bytes.
 
         Raises:
             VideoLlama2Error: as open_clip, with the file called by its id.
         """
         if not isinstance(item, UploadedFile | bytes):
             raise UsageError(f"expected an uploaded file or bytes, got a {type(item).__name__}")
-        name = str(item) if isinstance(item, UploadedFile) else "the medium"
+        name = str(item) if isinstance(item, UploadedFile) else "the media item"
         path = os.fspath(item) if isinstance(item, UploadedFile) else source_name(item)
 
         def shown(text: str) -> str:

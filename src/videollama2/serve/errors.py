@@ -63,11 +63,13 @@ class ApiError(VideoLlama2Error):
 
 
 def api_error(error: BaseException, request_id: str = "") -> ApiError:
-    """The error response for an exception: our own errors in words, any other as an internal error with an id."""
+    """The error response for an exception: our own errors by message, any other as an internal error with an id."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, errors.NumericsError):
-        return ApiError(500, "numerics_error", "the model computed NaN or infinity; please tell the server's operator")
+        return ApiError(
+            500, "numerics_error", "the model computed NaN or infinity; please notify the server's operator"
+        )
     for kind, status in _STATUS:
         if isinstance(error, kind):
             words = " ".join([str(error), *getattr(error, "__notes__", ())])

@@ -1,4 +1,4 @@
-"""Downloads media by URL, for a server that allows it: the only code in the package that fetches what a stranger named.
+"""Downloads media by URL, for a server that allows it: the only code here that fetches a URL from a stranger.
 
     url ─► read_url ─► public_addresses, every address public ─► connect to that address ─► headers ─► bytes, counted
              ▲                                                                        │
@@ -43,11 +43,11 @@ class Fetcher:
         connect: Connect | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Opens nothing yet.
+        """Opens no connection yet.
 
         Args:
             lookup, connect: replace name lookup and connecting; the tests have their own.
-            tls: which certificates to trust; None: those that the system trusts.
+            tls: which certificates to trust; None: the system's.
         """
         self.limits = limits
         self._lookup, self._connect, self._tls = lookup, connect or connect_to_address, tls
@@ -71,7 +71,7 @@ class Fetcher:
 
         Raises:
             UsageError: the URL, or one that it redirects to, is not allowed.
-            UnreadableMedia: no content, or not in time. MediaTooLarge: more than allowed.
+            UnreadableMedia: no content, or too late. MediaTooLarge: more than allowed.
         """
         most = min(self.limits.url_max_bytes, self.limits.url_max_bytes if max_bytes is None else max_bytes)
         deadline = time.monotonic() + self.limits.url_seconds
@@ -89,7 +89,7 @@ class Fetcher:
         raise UnreadableMedia(f"{target.host} redirects more than {self.limits.url_redirects} times; upload the file")
 
     def _redirected(self, target: Target, location: str) -> Target:
-        """Where a redirect leads, checked as if the caller had named it."""
+        """A redirect's target, checked like the original URL."""
         try:
             following = self.check(urljoin(f"{target.scheme}://{target.authority}{target.path}", location))
         except ValueError as error:  # UsageError is one

@@ -1,6 +1,6 @@
 """Uploaded files: stored in one folder under generated names until they are deleted or expire.
 
-An upload is ID.bin, its content, and ID.json, its metadata. A folder that outlives the server is read again.
+An upload is ID.bin (content) and ID.json (metadata). A folder that outlives the server is read at the next start.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _ID = re.compile(r"file-[0-9a-f]{32}")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """Metadata of an uploaded file. Times are Unix seconds."""
+    """Metadata of an uploaded file. Times are in Unix seconds."""
 
     id: str
     filename: str
@@ -168,21 +168,21 @@ class FileStore:
         for path in self.folder.glob("file-*.bin"):
             try:
                 if not _ID.fullmatch(path.stem):
-                    raise DataError("not a name of ours")
+                    raise DataError("not a generated name")
                 found = StoredFile(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
                 typed = all(type(value) is type(getattr(_TEMPLATE, name)) for name, value in vars(found).items())
                 if not typed or found.id != path.stem or path.is_symlink() or found.bytes != path.stat().st_size:
-                    raise DataError("its metadata do not match")
+                    raise DataError("its metadata don't match")
                 self._files[found.id] = found
             except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
-                logger.warning("%s is ignored, neither served nor deleted: %s", path.name, error)
+                logger.warning("ignoring %s (neither served nor deleted): %s", path.name, error)
         self.sweep()
 
 
 def no_room(error: OSError) -> ApiError:
     """The error response if an upload can't be written; the reason goes to the log."""
     logger.error("could not write an upload: %s", error.strerror or type(error).__name__)
-    return ApiError(507, "storage_full", "the server could not store the file; try again later, or tell its operator")
+    return ApiError(507, "storage_full", "the server could not store the file; try again later, or notify its operator")
 
 
 def display_name(filename: str | None) -> str:

@@ -1,6 +1,6 @@
 """Checks every request before its route (key, host, origin, size, pace), then logs and counts it.
 
-One layer around the whole application, so that no route can lack it.
+One layer around the whole application, so that no route can bypass it.
 """
 
 import asyncio
@@ -62,14 +62,14 @@ class RequestGuard:
             )
         origin = headers.get("origin")
         if origin is not None and origin not in self._settings.cors_origins and _site(origin) != host:
-            raise ApiError(403, "cross_origin", "web pages of other origins may not call this server")
+            raise ApiError(403, "cross_origin", "web pages from other origins may not call this server")
         client = (scope.get("client") or ("?",))[0]
         if not self._keys:
             return str(client)
         given = _digest(_key(headers.get("authorization", "")))
         matches = [
             hmac.compare_digest(given, key) for key in self._keys
-        ]  # compare all keys, so that timing says nothing
+        ]  # compare all keys, so that timing reveals nothing
         if not any(matches):
             raise ApiError(401, "invalid_api_key", "missing or wrong API key; expected Authorization: Bearer KEY")
         return f"key {matches.index(True)}"
@@ -80,7 +80,7 @@ class RequestGuard:
         Raises:
             ApiError: the headers declare a larger or compressed body, or two lengths.
         """
-        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may trust the other one
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may trust the other header
             raise ApiError(
                 400, "two_lengths", "the request has Transfer-Encoding and Content-Length; expected one of them"
             )

@@ -29,5 +29,5 @@ def log_json(level: int = logging.INFO) -> None:
         log.handlers[:] = [handler]
         log.setLevel(level)
         log.propagate = False
-    # its notes on media name what users sent; the receipts have them
+    # its notes on media name users' files; the receipts have them
     logging.getLogger("videollama2.engine").setLevel(logging.ERROR)

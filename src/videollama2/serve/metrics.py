@@ -40,7 +40,7 @@ class ServerMetrics:
         )  # fmt: skip
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Add a metric that is read when it is scraped."""
+        """Add a metric whose value is read at each scrape."""
         Gauge(_PREFIX + name, text, registry=self._registry).set_function(read)
 
     def text(self) -> bytes:

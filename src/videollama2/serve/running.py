@@ -113,7 +113,7 @@ class GracefulServer(uvicorn.Server):
 
     async def _stop_later(self) -> None:
         await asyncio.sleep(self._settings.shutdown_seconds)
-        logger.warning("shutdown time is over; ending the answers that are still running")
+        logger.warning("shutdown time is over; ending running answers")
         self._scheduler.stop()
 
 

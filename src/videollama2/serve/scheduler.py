@@ -1,4 +1,4 @@
-"""One Engine, many requests: who waits, who is next, and what is decoded in one batch.
+"""One Engine, many requests: the queue, whose turn it is, and what is decoded in one batch.
 
     submit ─► waiting (bounded; clients take turns) ─► decoded on threads ─► ready ─► joins the model thread's batch
                  full: ApiError 429                       in worker processes          one newcomer, then a step
@@ -126,7 +126,7 @@ class Scheduler:
         """Queue a request.
 
         Raises:
-            ApiError: 429, too many requests wait, of this client or in all; 503, the server is stopping.
+            ApiError: 429, too many requests are queued, by this client or in total; 503, the server is stopping.
         """
         with self._changed:
             if not self.open:
@@ -137,7 +137,7 @@ class Scheduler:
             full = self.waiting >= self.settings.queue_size
             if full or len(own) >= share:
                 self.metrics.refused.labels("queue" if full else "client").inc()
-                who = "too many questions wait" if full else "too many of your questions wait"
+                who = "too many requests are queued" if full else "too many of your requests are queued"
                 raise ApiError(429, "queue_full", f"{who}; ask again later", retry_after=self._retry_after())
             self._waiting.setdefault(job.client, own).append(job)
             self._changed.notify_all()
@@ -156,7 +156,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def drain(self) -> None:
-        """Accept no more requests; those accepted are answered."""
+        """Accept no more requests; finish the accepted ones."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
@@ -250,7 +250,7 @@ class Scheduler:
                     self._running, self._ready = [], deque()
                     break
                 newcomer = None
-                room = len(self._running) < self.settings.max_batch_size and not batch.closed_to_newcomers
+                room = len(self._running) < self.settings.max_batch_size and batch.can_join
                 if self._ready and room:
                     newcomer = self._ready.popleft()
                     self._running.append(newcomer)
@@ -302,7 +302,7 @@ class Scheduler:
         try:
             for sequence, piece in batch.step():
                 self._send(jobs[sequence], piece)
-        except Exception as error:  # of the model itself, so that all sequences are lost
+        except Exception as error:  # an error of the model itself: all sequences are lost
             logger.exception("a step failed; its answers end")
             batch.clear()
             for job in jobs.values():
@@ -373,4 +373,4 @@ def _public_name(media: Media, number: int | None = None) -> str:
     """What a media item is called in receipts: an upload by its id, others by number if there are several."""
     if not isinstance(media.source, bytes):
         return source_name(media.source)
-    return "the medium" if number is None else f"medium {number}"
+    return "the media item" if number is None else f"media item {number}"

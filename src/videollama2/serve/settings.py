@@ -1,4 +1,4 @@
-"""What the operator of a server decides, with careful defaults: limits on requests, and everything else."""
+"""The operator's settings of a server, with careful defaults: limits on requests, and everything else."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,7 +21,7 @@ class RequestLimits:
         max_media: media items per request.
         max_data_bytes: decoded size of a media item inside a request (data URL, input_audio).
         max_request_media_bytes: size of all of these and of all downloads of a request.
-        max_num_frames: largest `num_frames` of a media item.
+        max_num_frames: maximum `num_frames` of a media item.
         url_hosts: hosts that media may be downloaded from: "media.example.org" is that host, ".example.org" every host
             under it. Empty: no URLs.
         url_schemes, url_ports: allowed schemes; allowed ports, explicit or implied by the scheme.
@@ -61,7 +61,7 @@ class RequestLimits:
         for each in fields(self):
             value = getattr(self, each.name)
             least = 0 if each.name == "url_redirects" else 1 if isinstance(value, int) else 1e-3
-            if isinstance(value, int | float) and not least <= value < float("inf"):  # rejects NaN too
+            if isinstance(value, int | float) and not least <= value < float("inf"):  # also rejects NaN
                 raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}")
         if wrong := sorted(set(self.url_schemes) - {"http", "https"}):
             raise UsageError(f"url_schemes has {', '.join(wrong)}; expected http, https or both")
@@ -74,7 +74,7 @@ class RequestLimits:
 
     @property
     def decode_limits(self) -> "Limits":
-        """Limits on what a worker decodes, and only the formats that people send to servers."""
+        """Limits on what a worker decodes, restricted to formats that clients send to servers."""
         from ..media.limits import Limits
 
         return Limits(
@@ -104,13 +104,13 @@ class RequestLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """How a server serves.
+    """Settings of a server.
 
     Attributes:
         limits: limits on the media of a request.
         api_keys: every request must present one of these. Empty: no authentication.
         hosts: accepted Host headers; empty: any. This keeps other people's web pages from reaching a server on a
-            private machine through a host name of their own (DNS rebinding).
+            private machine through their own host name (DNS rebinding).
         cors_origins: origins whose web pages may call the server.
         queue_size: requests that may wait; further ones get status 429.
         queue_share: share of the queue that one client may fill.
@@ -166,7 +166,7 @@ class ServeSettings:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             least = 0 if each.name in ("cache_bytes", "shutdown_seconds") else 1e-3 if isinstance(value, float) else 1
-            if not least <= value < float("inf"):  # rejects NaN too
+            if not least <= value < float("inf"):  # also rejects NaN
                 raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}")
         if any(len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key for key in self.api_keys):
             raise UsageError(

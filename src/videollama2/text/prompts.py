@@ -99,7 +99,7 @@ def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, in
         if set(counts) not in allowed or any(n < 1 for n in counts.values()):
             raise PromptError(
                 f"media item {k + 1} of the messages is {slot!r}, but its tokens are {dict(counts)}; expected at least "
-                f"one {slot} token{' (and audio, if its sound is used)' if slot == 'video' else ''}"
+                f"one {slot} token{' (and audio, if it is used)' if slot == 'video' else ''}"
             )
 
 
@@ -142,7 +142,7 @@ def render_turns(
         options: those of `render`.
 
     Returns:
-        The rendered conversation, and notes about what was left out.
+        The rendered conversation, and notes about what was dropped.
     """
     if system_prompt is None or turns[0].role == "system":
         return render_whole(turns, tokenizer, **options), ()
@@ -152,10 +152,10 @@ def render_turns(
         rendered = render([system, *turns], tokenizer, **options)
     except PromptError:
         rendered = render_whole(turns, tokenizer, **options)  # raises if the messages themselves are the cause
-        note = "the model's system prompt was left out: its chat template refuses a system turn"
+        note = "the model's system prompt was dropped: its chat template rejects a system turn"
     else:
         if 0 in rendered.dropped:
-            note = "the model's system prompt was left out: its chat template does not write the system turn"
+            note = "the model's system prompt was dropped: its chat template omits the system turn"
         if rendered.dropped not in ((), (0,)):
             rendered = render_whole(turns, tokenizer, **options)
     return rendered, (note,) if note else ()

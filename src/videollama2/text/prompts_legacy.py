@@ -36,7 +36,7 @@ _LLAMA2 = (
 
 @dataclass(frozen=True)
 class ConversationTemplate:
-    """System text, names of the two roles, and what stands between and after turns."""
+    """System text, names of the two roles, and the separators between and after turns."""
 
     style: Style
     system: str
@@ -78,7 +78,7 @@ def _qwen(template: ConversationTemplate, turns: _Turns) -> str:
 
 
 def _plain(template: ConversationTemplate, turns: _Turns) -> str:
-    """Texts and separators alone."""
+    """Only texts and separators."""
     seps = (template.sep, template.sep2 or "")
     return template.system + "".join(role + text + seps[who] if text else role for role, who, text in turns)
 
@@ -114,7 +114,7 @@ CONVERSATION_TEMPLATES: dict[str, ConversationTemplate] = {
 
 
 def conversation_template(name: str) -> ConversationTemplate:
-    """The template of that name. Raises PromptError for an unknown one."""
+    """The template with that name. Raises PromptError if unknown."""
     if name not in CONVERSATION_TEMPLATES:
         raise PromptError(f"unknown conversation template {name!r}; known: {', '.join(CONVERSATION_TEMPLATES)}")
     return CONVERSATION_TEMPLATES[name]

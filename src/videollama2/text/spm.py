@@ -78,8 +78,8 @@ def _read(path: Path) -> tuple[list[tuple[str, float, int]], list[str]]:
     user_defined = any(kind == 4 for _, _, kind in pieces)
     if trainer.get(3, 1) != _BPE or not trainer.get(35) or len(unknown) != 1 or not plain or user_defined:
         raise ConfigError(
-            f"{path}: expected a byte-fallback BPE model of the Llama or Mistral kind, which this one is not. "
-            "Save the tokenizer once with transformers (it writes tokenizer.json) and put that file beside it."
+            f"{path}: expected a byte-fallback BPE model like Llama's or Mistral's. "
+            "Save the tokenizer once with transformers (it writes tokenizer.json) and put that file next to it"
         )
     return pieces, unknown + control
 
@@ -106,6 +106,6 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
             continue
         size = {1: 8, 5: 4}.get(key & 7) or (varint() if key & 7 == 2 else len(data) + 1)
         if at + size > len(data):
-            raise IndexError(f"field {key >> 3} reaches beyond the end of the file")
+            raise IndexError(f"field {key >> 3} reaches past the end of the file")
         yield key >> 3, data[at : at + size]
         at += size

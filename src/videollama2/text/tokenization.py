@@ -8,7 +8,7 @@ implementation does. The result is used only if (a) no control literal overlaps 
 control ids are exactly those that appear when all user text is replaced by the letter x. Otherwise the stretch is
 tokenised piece by piece: control tokens are matched in the template's own text only, plain text goes through the
 tokenizer's normalizer, pre-tokenizer and model, which know no added tokens, and each dangerous literal is spelled out,
-one character at a time. It still decodes to what was typed. (b) is checked again on that result.
+one character at a time. The ids still decode to what was typed, and (b) is checked again on them.
 
 Markers that are plain text in the template too (`[INST]`, `<<SYS>>`, `USER:`) are spelled out as well, so that users
 can't produce the tokens that the template uses for them.
@@ -93,7 +93,7 @@ def _read_tokenizer(folder: Path, options: dict[str, Any]) -> Tokenizer:
         return AutoTokenizer.from_pretrained(folder, **options)
     raise CheckpointNotFound(
         f"{folder}: no tokenizer; expected tokenizer.json, tokenizer.model or vocab.json. "
-        "Copy the language model's tokenizer files into the folder."
+        "Copy the language model's tokenizer files into the folder"
     )
 
 
@@ -152,7 +152,7 @@ class _Controls:
     """The control tokens of one prompt: added tokens, and the template's textual markers."""
 
     added: dict[str, Any]  # literal → AddedToken, all of them: matched in the template's text
-    ids: frozenset[int]  # of those that users must not produce
+    ids: frozenset[int]  # the ones users must not produce
     dangerous: re.Pattern[str]  # matches, overlapping too, the literals that users must not produce
     in_template: re.Pattern[str]
 
@@ -196,8 +196,8 @@ def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: 
         text.encode()
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"the text holds {text[error.start]!r}, which is not a Unicode character but half of a surrogate pair. "
-            "Decode the input with the right encoding, or with errors='replace'."
+            f"the text contains {text[error.start]!r}, half of a surrogate pair and not a Unicode character. "
+            "Decode the input with the right encoding, or with errors='replace'"
         ) from None
     harmless = "".join(s.text if s.trusted else "x" * bool(s.text) for s in stretch)
     expected = controls.sequence(_encode(harmless, tokenizer))
@@ -216,7 +216,7 @@ def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: 
 
 
 def _encode(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Plain tokenisation: control literals are control tokens."""
+    """Plain tokenisation: control literals become control tokens."""
     return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False, verbose=False))
 
 
@@ -288,7 +288,7 @@ def _encode_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool)
     if backend is None:
         raise PromptError(
             "the text contains what looks like a control token, and this slow tokenizer would treat it as one. "
-            "Load the tokenizer with videollama2.text.tokenization.load_tokenizer."
+            "Load the tokenizer with videollama2.text.tokenization.load_tokenizer"
         )
     normal = backend.normalizer.normalize_str(text) if backend.normalizer is not None else text
     splits = [normal]
@@ -301,7 +301,7 @@ def _encode_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool)
 
 
 def _dummy_prefix(text: str, prepared: str) -> int:
-    """How many characters stand before `prepared` that no space of `text` accounts for."""
+    """How many leading characters of `prepared` no space of `text` accounts for."""
     for space in "▁Ġ":
         if prepared.startswith(space):
             own = len(text) - len(text.lstrip(" " + space))

@@ -1,1 +1,1 @@
-"""Training: settings, the loop, checkpoints and a run from records to a finished model (run.py)."""
+"""Training: settings, the loop, checkpoints, and whole runs from records to a finished model (run.py)."""

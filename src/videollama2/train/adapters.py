@@ -1,4 +1,4 @@
-"""LoRA and QLoRA by PEFT, in the language model and in BEATs, and the adapter folder that a run saves.
+"""LoRA and QLoRA with PEFT for the language model and BEATs, and the adapter folder that a run saves.
 
 The folder holds what PEFT itself would save for the whole model, plus the other parts that learned, so `load`, `merge`
 and PEFT can read it (weights/stages.py).
@@ -20,15 +20,15 @@ from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ADAPTER = "default"  # PEFT's name of the only adapter
+ADAPTER = "default"  # PEFT's name for the only adapter
 
 
 def add_lora(model: Any, settings: Settings) -> list[str]:
     """Add adapters to every linear layer of the settings' parts; returns the layers' names. Outputs don't change yet.
 
-    Three parts get none: the head, which stays frozen; connector and projector, which learn in full (spec §6.3); and
-    the experts of a mixture-of-experts model, because transformers stores them as one tensor per layer, not as linear
-    layers.
+    Three parts get no adapters: the head, which stays frozen; connector and projector, which learn in full (spec
+    §6.3); and the experts of a mixture-of-experts model, which transformers stores as one tensor per layer, not as
+    linear layers.
 
     Raises:
         UsageError: the model lacks a part.
@@ -69,7 +69,7 @@ def save_lora(model: Any, tensors: dict[str, Tensor], folder: Path, settings: Se
         model: with adapters.
         tensors: everything that learned, by its name in the model, whole and on the CPU.
         folder: to write to.
-        settings: of the run.
+        settings: the run's settings.
         base: folder or name of the model that was adapted, recorded in config.json.
     """
     plain = {name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in tensors.items()}

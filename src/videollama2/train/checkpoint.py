@@ -44,12 +44,12 @@ def new_state(phase: str, data: str, steps: int) -> dict[str, Any]:
 def checkpoints(run: Path) -> list[Path]:
     """A run's complete checkpoints, oldest first."""
     found = {p: STEP.fullmatch(p.name) for p in (run / "checkpoints").glob("step-*") if (p / STATE).is_file()}
-    numbers = {p: int(match[1]) for p, match in found.items() if match}  # skips copies that a user made
-    return sorted(numbers, key=lambda p: numbers[p])  # by number: from a million on, names get longer
+    numbers = {p: int(match[1]) for p, match in found.items() if match}  # skips copies made by users
+    return sorted(numbers, key=lambda p: numbers[p])  # by number, as names get longer from a million on
 
 
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Name → parameter, for all that learn."""
+    """Name → parameter, for all trainable parameters."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -81,7 +81,7 @@ def save(
             for moment in MOMENTS
             if moment in states.get(p, {})
         }
-        if processes.first or sharded:  # unsharded, the first process has them whole
+        if processes.first or sharded:  # without sharding, the first process has them whole
             suffix = f"{processes.rank}-of-{writers}.safetensors"
             _write(unfinished / f"trained-{suffix}", dict(named))
             _write(unfinished / f"optimizer-{suffix}", moments)
@@ -102,7 +102,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, st
 
     Raises:
         CheckpointNotFound: files are missing or damaged.
-        TensorMismatch: it was saved from another model, or while other parts learned.
+        TensorMismatch: it was saved from another model, or with other trainable parts.
     """
     state = _state(folder)
     named = learning(model)
@@ -135,7 +135,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, st
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """state.json, validated: a disk or an editor may have damaged it."""
+    """Read and validate state.json, which may be damaged or edited."""
     state = read_json(folder / STATE)
     counts = [state.get(k) for k in ("step", "steps", "waited", "skipped", "world")]
     counted = all(isinstance(n, int) and n >= 0 for n in counts)
@@ -154,7 +154,7 @@ def prune(run: Path, keep: int, best: str | None) -> None:
     """Remove all but the newest `keep` checkpoints and the best one."""
     for old in checkpoints(run)[:-keep]:
         if old.name != best and not old.is_symlink():
-            with writing(old):  # renamed first: a kill half-way leaves no folder that looks complete
+            with writing(old):  # renamed first, so that a kill halfway leaves no folder that looks complete
                 shutil.rmtree(old.rename(old.with_name(old.name + UNFINISHED)))
 
 
@@ -194,7 +194,7 @@ def locked(run: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Turn errors of the file system into StorageError, and remove what was half-written of `target`.
+    """Turn errors of the file system into StorageError, and remove a partly written `target`.
 
     Raises:
         StorageError: the disk is full, the folder read-only, or the like.
@@ -212,7 +212,7 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """This process's rows of each tensor; the metadata place them: name → [first row, whole shape]."""
+    """This process's rows of each tensor, and metadata with their place: name → [first row, whole shape]."""
     local_rows, places = {}, {}
     for name, tensor in tensors.items():
         local, first = _local(tensor.detach())
@@ -303,7 +303,7 @@ class _ShardedFiles:
         return first, shape
 
     def copy_into(self, name: str, tensor: Tensor) -> None:
-        """Copy the saved values into `tensor`, or into the rows of it that this process holds."""
+        """Copy the saved values into `tensor`, or into this process's rows of it."""
         if list(tensor.shape) != self.shapes[name]:
             raise TensorMismatch(
                 f"{self.folder}: {name} has shape {self.shapes[name]}, the model's has {list(tensor.shape)}; the "

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Processes:
-    """One process of a run, its rank among them, and their collectives. With one process, collectives are local."""
+    """This process's rank among a run's processes, and their collectives, which are local with one process."""
 
     rank: int
     world_size: int
@@ -47,7 +47,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files of which a run has one."""
+        """Whether this process writes the files that exist once per run."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -68,18 +68,18 @@ class Processes:
         return [item for of_one in gathered for item in of_one]
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process gets here."""
         if self.world_size > 1:
             dist.barrier()
 
 
 def launched() -> int:
-    """How many processes torchrun started; 1 without torchrun."""
+    """Number of processes that torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def accumulation_steps(batch: int, micro_batch: int, processes: Processes) -> int:
-    """How many micro-batches each process accumulates in an optimizer step.
+    """Number of micro-batches that each process accumulates in an optimizer step.
 
     Raises:
         UsageError: the batch is not a multiple of micro-batch × processes.

@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step did, over all processes.
+    """The outcome of one step, over all processes.
 
     Attributes:
         loss: mean over the supervised tokens.
         gradient_norm: before clipping.
         rate: fraction of the peak learning rate.
-        seconds: wall-clock time of the step, reading its data included.
+        seconds: wall-clock time of the step, including reading its data.
         supervised: tokens with a label.
         positions, padding: of the sequences that went through the language model.
         skipped: samples of this process that could not be read.
@@ -78,11 +78,11 @@ def build_optimizer(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) ->
     )
 
 
-def learning_mode(model: Any, phase: Phase) -> None:
+def set_train_mode(model: Any, phase: Phase) -> None:
     """`train()`, but no dropout in frozen parts, so that their output is the same every time.
 
-    The language model stays in training mode even when frozen: it checkpoints activations only there, and none of the
-    supported ones has dropout. Encoders handle this themselves.
+    The language model stays in training mode even when frozen: activation checkpointing works only in training mode,
+    and none of the supported models has dropout. Encoders handle this themselves.
     """
     model.train()
     for part in {"connector", "audio_projector"} - phase.learns:
@@ -106,12 +106,12 @@ def optimise(
     """Train from step `start` to `steps`, yielding a report after each; the caller may evaluate or save in between.
 
     Args:
-        model: VideoLlama2ForConditionalGeneration, on its device; `phase.apply` has marked what learns.
-        optimizer: of the learning parameters, in groups with a "peak" rate (`build_optimizer`).
+        model: VideoLlama2ForConditionalGeneration, on its device; `phase.apply` has marked its trainable parameters.
+        optimizer: for the trainable parameters, in groups with a "peak" rate (`build_optimizer`).
         source: of the steps' micro-batches.
-        seed: of dropout; mixed with the step number and the samples' names.
+        seed: for dropout; mixed with the step number and the samples' names.
         strategy: how model and optimizer are spread over processes; None: this process alone.
-        autocast: dtype of the arithmetic; None: that of the weights.
+        autocast: dtype of the arithmetic; None: the weights' dtype.
 
     Raises:
         NumericsError: a loss or gradient is not finite; the message names the samples, and the weights are unchanged.
@@ -119,7 +119,7 @@ def optimise(
     """
     strategy = strategy or SingleProcess.on(next(model.parameters()).device)
     processes = strategy.processes
-    learning_mode(model, phase)
+    set_train_mode(model, phase)
     done, began = start, time.perf_counter()
     for batch in source.steps(start, steps):
         ready = [micro for micro in batch.micro if micro is not None]
@@ -152,7 +152,7 @@ def optimise(
             skipped=batch.skipped,
         )
         began = time.perf_counter()
-        learning_mode(model, phase)  # the caller may have evaluated the model
+        set_train_mode(model, phase)  # the caller may have evaluated the model
     if done == start < steps:
         raise UsageError(f"{phase.name}: expected {steps - start} steps of training data, got none")
 
@@ -182,7 +182,7 @@ def _backward(
         else:
             inputs = {name: to_device(value, device) for name, value in micro.inputs.items()}
             loss = strategy.forward(model, {**inputs, "num_items_in_batch": supervised, "skip_logits": True}).loss
-    # a single process may get samples that reach nothing that learns; in lockstep every loss reaches all that learns
+    # a single process may get samples that reach no trainable part; in lockstep every loss reaches all of them
     if loss.requires_grad:
         strategy.backward(loss, last=last)
     return loss.detach().float()
@@ -224,7 +224,7 @@ def evaluate(
     total, count = processes.sum([total, count])
     if not count:
         raise UsageError("no sample of the evaluation data could be read; check it with `videollama2 data doctor`")
-    if not math.isfinite(total):  # as nothing compares less than NaN, it would stay the best loss
+    if not math.isfinite(total):  # otherwise NaN would remain the best loss
         raise NumericsError(
             f"the loss on the evaluation data is {total / count}; its samples: "
             f"{', '.join(processes.gather(not_finite))}. Check these samples, or lower the learning rate"
@@ -233,7 +233,7 @@ def evaluate(
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """A tensor, or a list of them, on the device; anything else unchanged."""
+    """A tensor or a list of tensors, moved to the device; anything else unchanged."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     return [to_device(v, device) for v in value] if isinstance(value, list | tuple) else value

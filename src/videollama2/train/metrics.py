@@ -1,4 +1,4 @@
-"""Metrics of a run while it trains: metrics.jsonl, trackers, and progress on the terminal.
+"""Writes a run's metrics during training: metrics.jsonl, trackers, and progress on the terminal.
 
     metrics.jsonl   one JSON object per event: {"event": "step" | "evaluation" | "skip" | "end", "step": 12, "loss": …}
     tensorboard/    the same numbers for TensorBoard
@@ -65,7 +65,7 @@ class MetricsLog:
         self._latest = resume_step or 0
         self._progress: Progress | None = None
         self._quiet = quiet
-        names = check_trackers(trackers)  # before anything is written
+        names = check_trackers(trackers)  # before writing anything
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if resume_step is not None:
@@ -75,7 +75,7 @@ class MetricsLog:
             self._file = self._path.open("ab", buffering=0)
             self._trackers = [_open(name, folder, dict(settings or {}), resume_step) for name in names]
             if resume_step is not None and "tensorboard" in names and self._path.stat().st_size:
-                # TensorBoard purges by step alone, and with the step the evaluation before it
+                # TensorBoard purges by step, and with the step also the evaluation before it
                 for event in (e for e in read_metrics(folder) if _evaluated(e, resume_step)):
                     self._track("evaluation", resume_step, event)
         except OSError as error:
@@ -233,7 +233,7 @@ def _unwritable(path: Path, error: OSError) -> StorageError:
 
 
 class _Tracker(Protocol):
-    """A destination of the numbers besides the file."""
+    """A destination for metrics besides the file."""
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None: ...
 
@@ -259,7 +259,7 @@ class _TensorBoard:
 
 
 class _Service:
-    """Weights & Biases or trackio, which share an API. Their own settings decide what is sent, and where."""
+    """Weights & Biases or trackio, which share an API. Their own settings decide what they send, and where."""
 
     def __init__(self, name: str, folder: Path, settings: dict[str, Any]) -> None:
         run = folder.resolve().name

@@ -1,4 +1,4 @@
-"""Curves of one or more runs from their metrics.jsonl: as a PNG, and as text for the terminal."""
+"""Plots the curves of one or more runs from their metrics.jsonl: as a PNG, and as text for the terminal."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .metrics import FILE, read_metrics
 
 @dataclass(frozen=True)
 class _Panel:
-    """A diagram of one value of one kind of event; `noisy` curves are smoothed, values are multiplied by `scale`."""
+    """A diagram of one value of one kind of event; `noisy` curves are smoothed, and values multiplied by `scale`."""
 
     title: str
     event: str
@@ -34,8 +34,8 @@ PANELS = (
 # Okabe and Ito's palette, distinguishable with colour blindness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLOCKS = "▁▂▃▄▅▆▇█"
-MAX_POINTS = 2000  # of a curve; more are not visible
-WIDTH = 60  # of a text curve, in characters
+MAX_POINTS = 2000  # points per curve; more would not be visible
+WIDTH = 60  # width of a text curve, in characters
 
 Curve = tuple[list[int], list[float]]  # steps and values
 

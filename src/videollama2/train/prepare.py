@@ -1,4 +1,4 @@
-"""What a run sets up before its first step: the order of its records, and a model in which the phase's parts learn."""
+"""Sets up a run before its first step: the order of its records, and a model with the phase's parts trainable."""
 
 import hashlib
 import logging
@@ -39,11 +39,11 @@ class Sources:
 
     Attributes:
         model: name or folder of the model to start from.
-        data: records files to learn from, optionally with a pool's name in front ("chat=talk.jsonl").
+        data: records files to train on, optionally with a pool's name in front ("chat=talk.jsonl").
         evaluation: records files to evaluate on.
         base: name or folder of the base model, if `model` is a training stage.
         vision, audio: folders of encoders to add to a model without them.
-        media_root: what media paths are relative to; None: the folder of each records file.
+        media_root: folder that media paths are relative to; None: the folder of each records file.
     """
 
     model: str
@@ -60,7 +60,7 @@ class Data:
     """The records of a run and their order.
 
     Attributes:
-        records: to learn from; `evaluation`: to evaluate on.
+        records: for training; `evaluation`: for evaluation.
         order: which records each step has.
         steps: of the whole run.
         digest: SHA-256 of records, batch, seed and mixture; a resumed run must have the same.
@@ -139,7 +139,7 @@ def _check_media(records: Sequence[Record], settings: Settings) -> None:
 
 
 def _warn_of_idle_records(records: Sequence[Record], phase: Phase) -> None:
-    """Warn of records that reach nothing that learns: they cost time and teach nothing."""
+    """Warn of records that reach no trainable part: they cost time and teach nothing."""
     if phase.learns & {"language_model", "lm_head"}:
         return
     reaching = set()
@@ -180,7 +180,7 @@ def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] |
 
 
 def prepare(sources: Sources, phase: Phase, settings: Settings, strategy: Strategy) -> Network:
-    """Load the model, add adapters, let the phase's parts learn in float32, and spread it over the processes.
+    """Load the model, add adapters, make the phase's parts trainable in float32, and spread it over the processes.
 
     Raises:
         WeightsError: the model can't be loaded.
@@ -241,6 +241,6 @@ def recompute_activations(model: Any, **options: Any) -> None:
     `options` go to torch's `checkpoint`.
     """
     language = model.model.language_model
-    # renamed in transformers after 5.16, which warns of the old name
+    # renamed after transformers 5.16; newer versions warn of the old name
     enable = getattr(language, "activation_checkpointing_enable", None) or language.gradient_checkpointing_enable
     enable({"use_reentrant": False, **options})

@@ -1,4 +1,4 @@
-"""Writes a run's finished model into its folder: the whole model, adapters, or the parts that learned."""
+"""Writes a run's finished model into its folder: the whole model, adapters, or the trained parts."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ from .settings import Settings
 
 
 def check_save(phase: Phase, settings: Settings) -> None:
-    """Reject, before training, a kind of result that can't hold everything that learns.
+    """Reject, before training, a kind of result that can't hold every trained part.
 
     Raises:
         UsageError: save is "parts", and the language model or an encoder learns without adapters.
@@ -40,7 +40,7 @@ def save_result(
 
     Args:
         base: folder or name of the model that the run started from.
-        dtype: of a whole model's tensors; adapters and parts stay float32, the dtype of training.
+        dtype: for the tensors of a whole model; adapters and parts stay float32, the dtype of training.
 
     Raises:
         StorageError: it can't be written; the checkpoints are untouched.

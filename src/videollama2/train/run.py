@@ -1,4 +1,4 @@
-"""A run, from records to a finished model: what `videollama2 train PHASE` does.
+"""A whole run, from records to a finished model: `videollama2 train PHASE`.
 
 data ──► MixtureOrder ─► RecordSteps ─┐
 model ─► adapters ─► Phase ───────────┴─► loop.optimise ─► metrics, evaluations, checkpoints ─► finished model
@@ -37,7 +37,7 @@ from .strategy import Strategy
 logger = logging.getLogger(__name__)
 
 SUMMARY, SETTINGS = "summary.json", "settings.json"
-# settings that don't change what is learned: a run may be resumed with other values
+# settings that don't affect what is learned, so a resumed run may change them
 RESUMABLE = frozenset(
     "micro_batch workers gradient_checkpointing on_unreadable cache cache_gb save_every keep evaluate_every patience "
     "finish trackers deepspeed".split()
@@ -67,7 +67,7 @@ def train(
         logging.getLogger("videollama2").setLevel(logging.WARNING)  # the first process logs for all
     with contextlib.ExitStack() as at_exit:
         at_exit.callback(spread.leave)
-        # fail before a folder is made or a model loaded
+        # fail before creating a folder or loading a model
         check_save(phase, settings)
         check_trackers(settings.trackers or ())
         accumulation_steps(phase.batch, settings.micro_batch, processes)
@@ -82,7 +82,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     """Sources, phase and settings of the run in `output`, with overrides of `RESUMABLE` settings applied.
 
     Raises:
-        UsageError: there is no run of that phase, or an override would change what is learned.
+        UsageError: the folder has no run of that phase, or an override would change what is learned.
     """
     start = read_saved(output)
     began = start["phase"]["name"]
@@ -119,7 +119,7 @@ def _open_folder(
     processes: Processes,
     at_exit: contextlib.ExitStack,
 ) -> Path | None:
-    """Make and lock the run's folder; returns the checkpoint to resume from, None to start at the first step.
+    """Create and lock the run's folder; returns the checkpoint to resume from, None to start at the first step.
 
     Raises:
         UsageError: the folder holds another run, or none to resume.
@@ -200,7 +200,7 @@ class _Run:
             self._train()
             self._take_best()
             config = self.network.model.config
-            config.protocol = self._protocol  # the default for answering is what it was trained under
+            config.protocol = self._protocol  # by default it answers with the protocol it was trained with
             config.num_frames = self.phase.frames or config.num_frames
             save_result(
                 self.output, self.network.model, self.network.processor, self.settings, self.network.name,
@@ -335,7 +335,7 @@ class _Run:
         logger.info("resuming at step %d of %d", self.state["step"], self.data.steps)
 
     def _take_best(self) -> None:
-        """Load the best checkpoint, if it is requested and not the last."""
+        """Load the best checkpoint, if requested and not the last."""
         best = self.state["best"]
         if self.settings.finish == "last" or best is None or best["step"] in (0, self.state["step"]):
             return

@@ -24,7 +24,7 @@ Save = Literal["whole", "parts"]
 Finish = Literal["best", "last"]
 TRACKERS = ("tensorboard", "wandb", "trackio")
 LARGEST = 2**63  # of integers, as in torch
-NOTES = ("model", "starts_from")  # informative keys of a recipe
+NOTES = ("model", "starts_from")  # keys of a recipe that only inform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Settings:
     keep: Annotated[int, "number of newest checkpoints to keep, besides the best"] = 2
     evaluate_every: Annotated[int, "steps between evaluations, given evaluation data"] = 100
     patience: Annotated[int | None, "stop after this many evaluations without improvement"] = None
-    save: Annotated[Save, "save the whole model, or only the parts that learned (loading needs the base)"] = "whole"
+    save: Annotated[Save, "save the whole model, or only the trained parts (loading needs the base)"] = "whole"
     finish: Annotated[Finish, "finish with the best checkpoint (given evaluation data) or the last"] = "best"
     trackers: Annotated[
         tuple[str, ...] | None, "besides metrics.jsonl: tensorboard, wandb, trackio; none: tensorboard if installed"
@@ -83,7 +83,7 @@ class Settings:
 
 
 def fields() -> dict[str, tuple[Any, str]]:
-    """Key → (type, description) of everything that can be set; the phase's name can't."""
+    """Key → (type, description) of every setting; the phase's name is not one."""
     out = {}
     for owner in (Phase, Settings):
         for name, annotated in get_type_hints(owner, include_extras=True).items():

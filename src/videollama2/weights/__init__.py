@@ -1,1 +1,1 @@
-"""Everything about files of tensors."""
+"""Tensor files: finding, loading, converting, merging and quantising checkpoints."""

@@ -3,7 +3,7 @@
     find("2.1-7b-av").config()      a whole VideoLlama2Config
     find("2.1-7b-av").hub_id        DAMO-NLP-SG/VideoLLaMA2.1-7B-AV
 
-A name may be the hub id, the repository's name, or what is left of it without `VideoLLaMA` (`2.1-7b-av`) or, for the
+A name may be the hub id, the repository's name, or the latter without `VideoLLaMA` (`2.1-7b-av`) or, for the
 first generation, without `VideoLLaMA2-` (`7b-16f`); case does not matter.
 """
 
@@ -30,8 +30,8 @@ class Part:
     """A pretrained network inside a checkpoint.
 
     Attributes:
-        source: its hub id, or its authors' name for it.
-        licence: its authors' licence.
+        source: hub id, or the name its authors use.
+        licence: as stated by its authors.
         config: its transformers configuration, with `model_type`.
     """
 
@@ -106,10 +106,10 @@ class Release:
     """One released checkpoint.
 
     Attributes:
-        name: of its repository.
-        language, vision, audio: the networks it was made of; `audio` is None without audio.
+        name: repository name.
+        language, vision, audio: the networks it was built from; `audio` is None without audio.
         connector: spec §1.4.
-        num_frames: that it was trained with, and that a video is sampled to.
+        num_frames: frames per video in training, and sampled by default.
         chat: instruction-tuned. Otherwise the repository holds a pre-trained connector only (`mm_projector.bin`), to
             be put on top of `language` and `vision`.
         published: date, year-month-day.
@@ -194,7 +194,7 @@ def _by_alias() -> dict[str, Release]:
 
 
 def find(name: str) -> Release:
-    """The release of that name, in any of its spellings.
+    """The release with that name, in any spelling.
 
     Raises:
         CheckpointNotFound: unknown; the nearest name is suggested.

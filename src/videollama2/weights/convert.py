@@ -1,4 +1,4 @@
-"""`videollama2 convert`: original pickles become safetensors, once; nothing at run time reads a pickle.
+"""`videollama2 convert`: original pickles become safetensors, once; no pickle is read at run time.
 
     SRC (file or folder)                                DST (folder)
     pytorch_model.bin, pytorch_model-0000x-of-….bin     model.safetensors, model-0000x-of-….safetensors + index
@@ -7,7 +7,7 @@
     configurations, tokenizers, safetensors, licences   copied
     optimizer.pt, training_args.bin, code               skipped
 
-The result takes its name only once it is complete, SRC is never written to, and a second conversion does nothing.
+The result gets its name only when complete, SRC is never written to, and a second conversion does nothing.
 """
 
 import json
@@ -43,7 +43,7 @@ _TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "training_args", "scal
 
 @dataclass
 class Conversion:
-    """What a conversion did: paths relative to SRC and DST, and why files were skipped."""
+    """The outcome of a conversion: paths relative to SRC and DST, and why files were skipped."""
 
     converted: dict[str, str] = field(default_factory=dict)
     copied: list[str] = field(default_factory=list)
@@ -65,14 +65,14 @@ def convert(
 
     Args:
         source: a `.bin` or `.pt` file, or a folder with such files.
-        target: the folder to make. An older result in its place is replaced when `source` has changed.
-        layout: of a complete model: also rename its tensors to ours (`native`) or the original's (`original`).
+        target: the folder to create. An older result there is replaced if `source` has changed.
+        layout: for a complete model: also rename its tensors to ours (`native`) or the original's (`original`).
         progress: called before each file.
 
     Raises:
-        CheckpointNotFound: `source` does not exist, or holds nothing to convert.
-        UsageError: `target` is inside `source`, or a folder that `convert` did not make.
-        UnsafeFile: a file holds more than tensors; it was not run.
+        CheckpointNotFound: `source` does not exist, or contains nothing to convert.
+        UsageError: `target` is inside `source`, or a folder that `convert` did not create.
+        UnsafeFile: a file contains more than tensors; it was not executed.
         WeightsError: a file is corrupt, or two would become the same file.
     """
     source, target = Path(source), Path(target)
@@ -97,7 +97,7 @@ def convert(
 
 
 def _files(source: Path) -> dict[Path, Path]:
-    """Relative path → file, of everything not hidden in SRC; links to files are followed, links to folders are not."""
+    """Relative path → file for all non-hidden files in SRC; links to files are followed, links to folders are not."""
     if source.is_file():
         return {Path(source.name): source}
     if not source.is_dir():
@@ -151,7 +151,7 @@ def _convert_files(files: Mapping[Path, Path], folder: Path, progress: Progress 
             progress(str(name), before, total)
         before += file.stat().st_size
         if (already := _safetensors_name(name)) in files:
-            result.left_out[str(name)] = f"{already} is there already"
+            result.left_out[str(name)] = f"{already} already exists"
         else:
             _convert_one(name, file, folder, result)
     if progress is not None:
@@ -195,13 +195,13 @@ def _convert_pickle(name: Path, file: Path, folder: Path, result: Conversion) ->
     if isinstance(loaded, dict) and {"cfg", "model"} <= set(loaded):
         target = name.with_name("audio_tower.safetensors")
         beats = _beats_config(loaded["cfg"], file)
-        if not (file.parent / "beats_config.json").is_file():  # otherwise that one is copied
+        if not (file.parent / "beats_config.json").is_file():  # otherwise that file is copied
             _write_json(folder / name.with_name("beats_config.json"), beats)
         tensors = {f"{AUDIO_PREFIX}{k}": v for k, v in _tensors(loaded["model"], file).items()}
     else:
         target, tensors = name.with_name(_new_name(name.name)), _tensors(loaded, file)
     if (folder / target).exists():
-        raise WeightsError(f"{file} would become {target}, which another file became already; convert them one by one")
+        raise WeightsError(f"{file} would become {target}, but another file already did; convert them one by one")
     (folder / target).parent.mkdir(parents=True, exist_ok=True)
     save_file(_unshared(tensors), folder / target, metadata={"format": "pt"})
     result.converted[str(name)] = str(target)
@@ -224,11 +224,11 @@ def _tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
         if key in ("state_dict", "model", "module") and isinstance(inner, dict):
             loaded = inner
     if not isinstance(loaded, dict) or not loaded:
-        raise WeightsError(f"{file} holds a {type(loaded).__name__}; expected a dict of tensors by name")
+        raise WeightsError(f"{file} contains a {type(loaded).__name__}; expected a dict of tensors by name")
     other = [k for k, v in loaded.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
     if other:
         raise WeightsError(
-            f"{file} holds {len(other)} entries besides tensors ({', '.join(map(str, other[:5]))}); "
+            f"{file} has {len(other)} entries besides tensors ({', '.join(map(str, other[:5]))}); "
             "expected a bare state dict, or BEATs' {'cfg', 'model'}"
         )
     return dict(loaded)
@@ -255,9 +255,9 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
     except (ValueError, KeyError, TypeError) as error:
         raise TensorMismatch(f"{file} is not an index of shards: {error!r}") from None
     for shard in set(shards.values()):
-        # a name with a separator would read from elsewhere on the disk
+        # a name with a path separator could read from elsewhere on the disk
         if not isinstance(shard, str) or Path(shard).name != shard or not (file.parent / shard).is_file():
-            raise TensorMismatch(f"{file} names {shard!r}, which is not a file beside it")
+            raise TensorMismatch(f"{file} names {shard!r}, but no such file is beside it")
     target = name.with_name("model.safetensors.index.json")
     index["weight_map"] = {k: _new_name(v) for k, v in shards.items()}
     _write_json(folder / target, index)
@@ -265,7 +265,7 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
 
 
 def _rewrite(folder: Path, layout: Layout) -> None:
-    """Rewrite a complete model in `folder` under our names or the original's."""
+    """Rewrite a complete model in `folder` with our tensor names or the original's."""
     from ..modeling import VideoLlama2ForConditionalGeneration
     from .files import weight_files
     from .original.export import export_original

@@ -1,4 +1,4 @@
-"""Encoders in folders of their own: their configuration, and their tensors under our names, unread."""
+"""Encoders in separate folders: their configuration, and their tensors under our names, unread."""
 
 from pathlib import Path
 

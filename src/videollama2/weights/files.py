@@ -1,7 +1,7 @@
 """A checkpoint's files: where they are, which tensors they hold (from headers alone), and tensors read on demand.
 
-transformers reads whatever it is given by `tensor[...]`, which is all that a lazy tensor is: it is read, renamed and
-changed when a model takes it, so that loading needs no second copy.
+transformers reads every tensor by `tensor[...]`, the only operation of a lazy tensor: it is read, renamed and changed
+when a model takes it, so loading needs no second copy.
 """
 
 import json
@@ -50,9 +50,9 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TensorMismatch(f"{folder / index_name} is not a safetensors index: {error!r}") from None
         for shard in shards:
-            # a name with a separator would read tensors from elsewhere on the disk
+            # a name with a path separator could read tensors from elsewhere on the disk
             if not isinstance(shard, str) or Path(shard).name != shard:
-                raise TensorMismatch(f"{folder / index_name} names {shard!r}, which is not a file beside it")
+                raise TensorMismatch(f"{folder / index_name} names {shard!r}, but no such file is beside it")
             if not (folder / shard).is_file():
                 raise TensorMismatch(
                     f"{folder / index_name} names {shard!r}, which is missing; fetch the checkpoint again"
@@ -160,7 +160,7 @@ class Changed:
         return self.change(self.source[...])[index]
 
     def infos(self) -> tuple[TensorInfo, ...]:
-        """Those of the source, then of the others."""
+        """The source's, then those of the others."""
         return tuple(info for part in (self.source, *self.others) for info in part.infos())
 
 

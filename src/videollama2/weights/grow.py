@@ -1,4 +1,4 @@
-"""The model that a first phase starts from: pretrained encoders and language model, and fresh parts between them.
+"""The model that a first phase starts from: pretrained encoders and language model, with fresh parts between them.
 
     language model + vision encoder          ──► + a fresh connector           (video_align)
     VideoLLaMA 2 without audio + BEATs       ──► + a fresh audio projector     (audio_align)
@@ -42,7 +42,7 @@ def grow(
     dtype: Any = "auto",
     **kwargs: Any,
 ) -> VideoLlama2ForConditionalGeneration:
-    """The model of `folder` with the given encoders, and fresh parts that join them to the language model.
+    """The model in `folder` with the given encoders, and fresh parts that connect them to the language model.
 
     Args:
         folder: folder or hub id of a language model, or of a VideoLLaMA 2.
@@ -51,8 +51,8 @@ def grow(
         audio: folder of an audio encoder (audio.AUDIO_ENCODERS, or BEATs as `videollama2 convert` writes it), for a
             model without one. If a stage describes an encoder whose weights are neither in its folder nor in its base,
             those weights are loaded and nothing is fresh.
-        connector, num_frames: of a model that is given a vision encoder.
-        seed: of the fresh parts.
+        connector, num_frames: for a model that gets a vision encoder.
+        seed: for initialising the fresh parts.
         dtype: of the model; "auto": that of the files.
         kwargs: as for `from_pretrained`.
 
@@ -90,7 +90,7 @@ def grown_config(
     connector: str = CONNECTOR,
     num_frames: int = 16,
 ) -> VideoLlama2Config:
-    """The configuration of the model that `grow` makes; no weight is read. Arguments and errors as there."""
+    """The configuration of the model that `grow` makes, without reading weights. Arguments and errors as there."""
     folder, _ = locate(folder)
     return _grown(folder, stages.collect(folder, base), vision, audio, connector, num_frames)
 
@@ -120,7 +120,7 @@ def _grown(
 
 
 def _bare(folder: Path) -> VideoLlama2Config:
-    """The configuration of a language model alone."""
+    """The configuration of a bare language model."""
     text = AutoConfig.from_pretrained(folder)
     if text.model_type not in LANGUAGE_FAMILIES:
         raise ConfigError(

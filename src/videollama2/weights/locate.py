@@ -1,4 +1,4 @@
-"""The one resolver of model names: a folder, `nano`, a released name, or a hub id → a local folder."""
+"""Resolves a model name (a folder, `nano`, a released name or a hub id) to a local folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ DEFAULT_MODEL = "nano"
 
 
 def locate(model: str | Path, base: str | Path | None = None, options: HubOptions = DEFAULTS) -> tuple[Path, str]:
-    """The folder of a model, fetched if need be, and the name that its receipts carry.
+    """The folder of a model, fetched if necessary, and its name in receipts.
 
     Args:
         model: a folder, `nano`, a released name (`2.1-7b-av`), or a hub id.
@@ -19,7 +19,7 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
         options: of a hub id.
 
     Raises:
-        CheckpointNotFound: none of these, or it could not be fetched.
+        CheckpointNotFound: not one of these, or it could not be fetched.
         UsageError: a revision, subfolder or variant of nano, which has none.
     """
     path = Path(model)

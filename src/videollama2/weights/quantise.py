@@ -1,10 +1,10 @@
-"""8- and 4-bit language models; encoders, connector and projectors stay as they are (spec §3.3).
+"""8- and 4-bit language models; encoders, connector and projectors are not quantised (spec §3.3).
 
 bitsandbytes' 4-bit code for CPUs is wrong in three ways (found in 0.50; tests/weights/test_quantise.py), so on a CPU
 
 - a matrix whose rows are not whole blocks of 64 weights stays unquantised: it would be read back as other numbers;
-- the kernel for AVX512-BF16 is not used: it repacks weights at the first answer, computes in bfloat16 whatever dtype
-  was requested, fails on matrices whose sizes it does not divide, and gives no gradient in training afterwards.
+- the kernel for AVX512-BF16 is not used: it repacks weights at the first answer, computes in bfloat16 regardless of
+  the requested dtype, fails on matrices whose sizes it does not divide, and gives no gradient in training afterwards.
 """
 
 import copy
@@ -38,7 +38,7 @@ def quantisation_config(bits: int, dtype: Any = None) -> Any:
         dtype: of the arithmetic on 4-bit weights; None: float16. (8-bit weights follow their input.)
 
     Raises:
-        UsageError: neither 4 nor 8.
+        UsageError: bits is neither 4 nor 8.
         MissingExtra: bitsandbytes is not installed.
     """
     if bits not in (4, 8):

@@ -1,6 +1,6 @@
-"""Strict loading: a model of a folder or of tensors, with every tensor accounted for (spec §2, §3).
+"""Strict loading: build a model from a folder or tensors, with every tensor accounted for (spec §2, §3).
 
-Both ways in end at transformers' own `from_pretrained`, whose report is turned into one line or one error of ours.
+Both entry points end at transformers' own `from_pretrained`, whose report becomes one log line or one error.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def load_strictly(
     output_loading_info: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """`cls.from_pretrained` on a complete folder in our layout or the original's, and nothing left over.
+    """`cls.from_pretrained` on a complete folder in our layout or the original's, with no tensor left over.
 
     Args:
         cls: the model class.

@@ -1,9 +1,9 @@
 """What a worker gives up before it sees a file, and how much memory and CPU time each task may use.
 
-A decoder that a hostile file takes over then runs in a process that can read files and reply, until its time is up; it
-can't reach the network, start, signal or slow down other processes, or write, move, delete and lock files.
+If a hostile file takes over the decoder, the process can still read files and reply until its time is up. It can't
+reach the network, start, signal or slow down other processes, or write, move, delete and lock files.
 
-That takes Linux: a seccomp filter (x86-64, ARM64; kernel ≥ 3.17), and an empty network namespace where the kernel
+This needs Linux: a seccomp filter (x86-64, ARM64; kernel ≥ 3.17), and an empty network namespace where the kernel
 grants one. Elsewhere only the limits on time and memory hold: serve untrusted clients from Linux, as a user that can
 read nothing else.
 

@@ -89,7 +89,7 @@ def clip_from_message(body: Any, blobs: Sequence[bytearray]) -> Clip:
     """The clip of a message.
 
     Raises:
-        BadMessage: it describes no clip; don't trust the sender any more.
+        BadMessage: not a valid clip; stop trusting the sender.
     """
     try:
         rest = dict(body)

@@ -17,7 +17,7 @@ Moments = dict[nn.Parameter, dict[str, Tensor]]
 
 
 class Strategy(ABC):
-    """How weights, gradients and optimizer state lie on the processes of a run, and how a step is taken there.
+    """How weights, gradients and optimizer state are distributed over a run's processes, and how a step is taken.
 
     Call order: `prepare_model`, `prepare_optimizer`; per micro-batch `forward` and `backward`; `step` once per
     optimizer step. The defaults serve parameters that torch's own optimizer steps.
@@ -36,7 +36,7 @@ class Strategy(ABC):
         """Spread the model over the processes, in place.
 
         Args:
-            model: VideoLlama2ForConditionalGeneration; `requires_grad` marks what learns.
+            model: VideoLlama2ForConditionalGeneration; `requires_grad` marks trainable parameters.
             dtype: of the arithmetic; None: that of the weights.
         """
 
@@ -81,7 +81,7 @@ class Strategy(ABC):
         return norm
 
     def after_evaluation(self, model: nn.Module) -> None:  # noqa: B027 - few strategies need it
-        """Undo what forward passes without a backward pass leave behind."""
+        """Clean up after forward passes without a backward pass."""
 
     def leave(self) -> None:
         """Leave the process group at the end of a run."""

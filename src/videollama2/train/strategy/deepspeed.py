@@ -1,8 +1,8 @@
-"""DeepSpeed's ZeRO 1 and 2 instead of FSDP, from the JSON file that other projects' scripts use too.
+"""DeepSpeed's ZeRO 1 and 2 instead of FSDP, configured by the JSON file that other projects use too.
 
 ZeRO 1 shards the optimizer state over the processes, ZeRO 2 the gradients too; weights are whole on each. Learning
-rates, batch, clipping and precision stay those of the phase and the settings: "auto" in the file means just that, and
-any other value there is rejected. Checkpoints are ours (checkpoint.py), without DeepSpeed's pickles.
+rates, batch, clipping and precision come from the phase and the settings: "auto" in the file stands for them, and any
+other value is rejected. Checkpoints are ours (checkpoint.py), without DeepSpeed's pickles.
 
 DeepSpeed reduces gradients in the order in which they arrive, so the order must be the same on every process, whatever
 its samples hold. `_Gate` ensures it: the gradients of everything that learns outside the layers arrive together, last.
@@ -64,7 +64,7 @@ class DeepSpeedZero(Strategy):
         return cls(processes, config)
 
     def prepare_model(self, model: nn.Module, dtype: torch.dtype | None) -> None:
-        """Weights stay whole; what learns outside the layers gets its gate."""
+        """Keep weights whole, and add the gate for trainable parts outside the layers."""
         self.gate = _Gate(model)
 
     def prepare_optimizer(
@@ -88,7 +88,7 @@ class DeepSpeedZero(Strategy):
         self.engine, *_ = deepspeed.initialize(
             model=model, optimizer=optimizer, config={**self.config, **numbers}, dist_init_required=False
         )
-        # made now, as DeepSpeed would look for the states of all groups after the first group's first step
+        # created now: DeepSpeed looks for the states of all groups after the first group's first step
         for shard in self.engine.optimizer.single_partition_of_fp32_groups:
             optimizer.state[shard] = {"step": torch.tensor(0.0), **{m: torch.zeros_like(shard) for m in MOMENTS}}
         self.engine.optimizer._lazy_init_hp_params_optimizer_state()
@@ -103,7 +103,7 @@ class DeepSpeedZero(Strategy):
         # DeepSpeed averages over processes; the loss is a sum over them
         self.engine.backward(loss * self.processes.world_size, scale_wrt_gas=False)
         if not last:
-            self.engine.step()  # counts; before the last micro-batch it changes nothing
+            self.engine.step()  # only counts before the last micro-batch
 
     def step(self, optimizer: torch.optim.Optimizer, max_norm: float) -> float:
         """Clip and step, by DeepSpeed, which leaves the weights alone if the norm is not finite."""
@@ -130,7 +130,7 @@ class DeepSpeedZero(Strategy):
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A DeepSpeed configuration, less what the phase and the settings decide.
+    """A DeepSpeed configuration without the keys that the phase and the settings decide.
 
     Raises:
         UsageError: the file can't be read, contradicts the settings, or requests a stage other than ZeRO 1 or 2.
@@ -154,7 +154,7 @@ def read_config(file: Path) -> dict[str, Any]:
     kept = {key: value for key, value in given.items() if key not in _DECIDED_BY}
     zero = {k: v for k, v in kept["zero_optimization"].items() if v != "auto"}
     return {
-        # the optimizer is torch's AdamW, wherever its state lies
+        # the optimizer is torch's AdamW, wherever its state is
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
@@ -164,7 +164,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 class _Joined(torch.autograd.Function):
-    """Identity on several tensors whose gradients arrive at the same time; zeros for those that nothing used."""
+    """Identity on several tensors whose gradients arrive at the same time, as zeros for unused ones."""
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:

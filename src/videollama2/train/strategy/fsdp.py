@@ -30,7 +30,7 @@ class FullyShardedDataParallel(Strategy):
         for encoder in (inner.vision_encoder, inner.audio_encoder):
             if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
                 unsharded |= set(encoder.parameters())
-        unsharded |= {p for p in model.parameters() if not p.is_floating_point()}  # quantised weights can't be cut
+        unsharded |= {p for p in model.parameters() if not p.is_floating_point()}  # quantised weights can't be sharded
         for layer in inner.language_model.layers:
             fully_shard(layer, mp_policy=policy, ignored_params=unsharded & set(layer.parameters()))
         fully_shard(model, mp_policy=policy, ignored_params=unsharded)
@@ -50,7 +50,7 @@ class FullyShardedDataParallel(Strategy):
 
 
 class _Anchor:
-    """Forward hook of the embeddings: adds zero, along a path from all that learns outside the layers to the loss."""
+    """Forward hook of the embeddings: adds zero, which connects every trainable part outside the layers to the loss."""
 
     def __init__(self, model: nn.Module) -> None:
         inner: Any = model.model

@@ -1,4 +1,4 @@
-"""One process: the model as it is, gradients by autograd, steps by torch's optimizer."""
+"""One process: the model unchanged, gradients by autograd, steps by torch's optimizer."""
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,11 @@ class SingleProcess(Strategy):
         return cls(Processes.alone(device))
 
     def prepare_model(self, model: nn.Module, dtype: torch.dtype | None) -> None:
-        """Nothing to spread."""
+        """Do nothing: there is one process."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add a micro-batch's gradients to those of the step."""
         loss.backward()
 
     def leave(self) -> None:
-        """No group was joined; one that the caller has stays."""
+        """Do nothing: no group was joined, and the caller's own stays."""

@@ -1,7 +1,7 @@
-"""The original's config.json, read as ours and written back (spec §3.1).
+"""Converts the original's config.json to our configuration and back (spec §3.1).
 
-Its model types (`videollama2_mistral`, `videollama2_qwen2`, …) name a language model and leave out the sizes of both
-encoders, which come from a config.json of theirs or are built in.
+Its model types (`videollama2_mistral`, `videollama2_qwen2`, …) name a language model and omit the sizes of both
+encoders, which come from the encoders' own config.json or are built in.
 """
 
 from pathlib import Path
@@ -62,12 +62,12 @@ VISION_ENCODERS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Keys of an original config.json that are translated …
+# Keys of an original config.json that are translated
 _MULTIMODAL_KEYS = frozenset(
     "mm_vision_tower mm_vision_select_layer mm_vision_select_feature mm_projector_type mm_hidden_size num_frames "
     "mm_audio_tower mm_projector_a_type mm_hidden_size_a hidden_size_a tune_mm_mlp_adapter".split()
 )
-# … and its bookkeeping, which no computation reads.
+# Bookkeeping keys, which no computation reads
 _BOOKKEEPING_KEYS = frozenset(
     "use_mm_proj image_aspect_ratio freeze_mm_mlp_adapter mm_projector_lr tune_mm_mlp_adapter_a tune_audio_tower "
     "tune_adapter_llm tokenizer_padding_side tokenizer_model_max_length max_sequence_length quantization_config "
@@ -77,7 +77,7 @@ _BOOKKEEPING_KEYS = frozenset(
 
 
 def released_system_prompt(family: str) -> str | None:
-    """What the released models of a language-model family were tuned with."""
+    """The system prompt that released models of a language-model family were tuned with."""
     return RELEASED_SYSTEM_PROMPT if family in _FAMILIES_WITH_SYSTEM_PROMPT else None
 
 
@@ -86,7 +86,7 @@ def translate_original(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         values: the parsed original file.
-        folder: its folder, which may hold the config.json of a vision encoder or of BEATs, too.
+        folder: its folder, which may also contain the config.json of a vision encoder or of BEATs.
 
     Raises:
         ConfigError: unknown keys, an unknown vision encoder, or sizes that contradict each other.
@@ -138,7 +138,7 @@ def _vision_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             "one of the two files belongs to another model"
         )
     if values.get("mm_vision_select_layer") is None:
-        raise ConfigError("mm_vision_tower is set but mm_vision_select_layer is not; released models have -2")
+        raise ConfigError("mm_vision_tower is set but mm_vision_select_layer is not; released models use -2")
     return {
         "vision_config": vision,
         "vision_feature_layer": values["mm_vision_select_layer"],
@@ -161,7 +161,7 @@ def _audio_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def beats_config(folder: Path) -> BeatsConfig:
-    """The beats_config.json of a folder, which holds BEATs' own `cfg`; the released sizes without one."""
+    """The folder's beats_config.json (BEATs' own `cfg`); the released sizes if missing."""
     file = folder / "beats_config.json"
     values = read_json(file) if file.is_file() else {}
     return BeatsConfig(**{k: v for k, v in values.items() if k in BeatsConfig.__dataclass_fields__})

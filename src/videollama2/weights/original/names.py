@@ -1,4 +1,4 @@
-"""The names of the original's tensors, and ours (spec §2). This is the only place that knows both.
+"""Tensor names, the original's and ours (spec §2). Only this file knows both.
 
     original                                             ours
     model.vision_tower.vision_tower.vision_model.*       model.vision_encoder.*
@@ -33,7 +33,7 @@ _RENAMINGS = (
     (r"^(model\.audio_encoder\.encoder\.pos_conv\.0)\.weight_g$", r"\1.parametrizations.weight.original0"),
     (r"^(model\.audio_encoder\.encoder\.pos_conv\.0)\.weight_v$", r"\1.parametrizations.weight.original1"),
 )
-# Buffers that older libraries saved; computed anew, never loaded.
+# Buffers that older libraries saved; recomputed, never loaded.
 DERIVED_BUFFERS = re.compile(r"(embeddings\.position_ids|rotary_emb\.inv_freq)$")
 
 
@@ -43,14 +43,14 @@ def is_original(names: Iterable[str]) -> bool:
 
 
 def our_name(name: str) -> str:
-    """Our name of an original tensor; a name that is ours already passes through."""
+    """Our name for an original tensor; names that are already ours pass through."""
     for pattern, target in _RENAMINGS:
         name = re.sub(pattern, target, name)
     return _SHARED_BIAS.sub(_OUR_SHARED_BIAS, name)
 
 
 def original_name(name: str) -> str:
-    """The original's name of one of our tensors (the shared bias is named for layer 0)."""
+    """The original's name for one of our tensors (the shared bias is named for layer 0)."""
     name = name.replace(_OUR_SHARED_BIAS, "encoder.layers.0.self_attn.relative_attention_bias.weight")
     for theirs, ours in _WEIGHT_NORM.items():
         name = name.replace(f"pos_conv.0.{ours}", f"pos_conv.0.{theirs}")
