@@ -29,7 +29,7 @@ from .media_cache import MediaCache
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import MediaInputs, VideoLlama2Processor
 from .protocols import Protocol, protocol
-from .receipt import Answer, Modality, refuse_losses, source_name
+from .receipt import Answer, Modality, raise_losses, source_name
 from .text.media_parts import Media
 from .text.prompts import EncodedPrompt, Message, stop_token_ids
 
@@ -265,7 +265,7 @@ def check_losses(decoded: Sequence[DecodedMedia], *, strict: bool) -> None:
     """MediaLost in strict mode, a warning otherwise, for what was requested and will not be used."""
     losses = [message for item in decoded for message in item.receipt.loss_messages]
     if strict:
-        refuse_losses(losses)
+        raise_losses(losses)
     for loss in losses:
         logger.warning("%s", loss)
 
