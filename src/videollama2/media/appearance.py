@@ -59,5 +59,5 @@ def picture_notes(stream: Any) -> tuple[str, ...]:
     if codec.color_trc in _HDR:
         notes.append(f"the video is {_HDR[codec.color_trc]}: its colours are not tone-mapped and look pale")
     if int(codec.field_order or 0) not in _PROGRESSIVE:
-        notes.append("the video is interlaced: both fields of a frame are used together, moving edges have combs")
+        notes.append("the video is interlaced: both fields of a frame are used as one, so moving edges have combs")
     return tuple(notes)
