@@ -259,7 +259,8 @@ def test_a_failing_stream_ends_with_an_error_without_details(served: str) -> Non
     [
         {"chat_template": "{{ 7*7 }}"}, {"chat_template_kwargs": {"x": 1}}, {"mm_processor_kwargs": {"fps": 1e9}},
         {"prompt_embeds": "gASV"}, {"add_generation_prompt": False}, {"trust_remote_code": True}, {"documents": []},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]}, {"extra_body": {}}, {"media_io_kwargs": {}}, {"limits": {}}, {"n": 2}, {"max_tokens": -1},
+        {"tools": [{"type": "function"}]}, {"extra_body": {}}, {"media_io_kwargs": {}}, {"limits": {}}, {"n": 2},
+        {"max_tokens": -1},
         {"temperature": -1}, {"top_p": 2}, {"timeout": -1}, {"seed": -1}, {"stop": [""]}, {"stop": ["x"] * 9},
     ],
 )  # fmt: skip
