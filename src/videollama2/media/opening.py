@@ -158,9 +158,10 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
         return _clip_of_image(still[0], source.name, options, still[1])
     if source.kind() == "av":
         source = replace(source, video_track=options.video_track, audio_track=options.audio_track)
-        clip = _open_container(source, options)
-        gc.collect(1)  # a frame and its side data refer to each other: they would keep the decoder's threads
-        return clip
+        try:
+            return _open_container(source, options)
+        finally:
+            gc.collect(1)  # a frame and its side data refer to each other: they would keep the decoder's threads
     _require_no_tracks(source.name, options)
     _require_video(source.name, options)
     with open_animation(source, options.limits) as animation:

@@ -3,6 +3,7 @@
 Before the first task the process gives up network and writing; each task runs under its limits (confinement.py).
 """
 
+import gc
 import os
 import signal
 import sys
@@ -34,3 +35,4 @@ def answer_tasks(tasks: BinaryIO, replies: BinaryIO, handler: Handler, confineme
         body, blobs = message
         with limit_resources(at_start=at_start, **body["limits"]):
             write_message(replies, *handler(body["task"], blobs))  # no name holds it: the next task needs the memory
+        gc.collect()  # decoders in reference cycles, after an error too, hold threads and memory
