@@ -182,4 +182,4 @@ def test_the_receipt_is_what_a_straight_decode_says(
             continue
         check(part, account, start, end)
         if part.wave is not None and part.losses:
-            assert "only the sound" in part.losses[0]
+            assert "only the audio" in part.losses[0]

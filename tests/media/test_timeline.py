@@ -132,7 +132,7 @@ class TestOneTrackAlone:
         clip = open_clip(podcast, protocol="full", start=3, end=5)
         assert clip.kind == "video" and not clip.frames and clip.frames_total == 1
         assert clip.wave is not None and clip.wave.seconds == pytest.approx(2) and sound_at(clip, 4.125) == 2000
-        assert len(clip.losses) == 1 and "only the sound is used: no frame in 3..5 s" in clip.losses[0]
+        assert len(clip.losses) == 1 and "only the audio is used: no frame in 3..5 s" in clip.losses[0]
         with_frame = open_clip(podcast, protocol="full", start=0, end=2)
         assert with_frame.frames and with_frame.audio_state == "used" and not with_frame.losses
 
@@ -245,7 +245,7 @@ class TestLimitsAreReported:
         short = replace(FULL, sound_seconds=15.0)
         made = audio_input(open_clip(path, num_frames=1, protocol=short), short)
         assert len(made.losses) == 1  # a fragmented file begins with the 0.2 s by which its pictures are reordered
-        assert re.fullmatch(r"25\.[02] of 40\.[02] s of sound are not used", made.losses[0].detail)
+        assert re.fullmatch(r"25\.[02] of 40\.[02] s of audio are not used", made.losses[0].detail)
         if video is None:
             released = audio_input(open_clip(path), RELEASED)
             assert any("10.0 of 40.0 s" in loss.detail for loss in released.losses)
