@@ -105,12 +105,12 @@ class TestHoles:
             )
             assert sound_at(clip, 5.125) == 400 + 200 * 10 and sound_at(clip, 6.625) == 400 + 200 * 13
             notes = audio_input(clip, FULL).receipt.notes
-            assert any("no sound from" in note for note in notes) == (start != 5.0)
+            assert any("no audio from" in note for note in notes) == (start != 5.0)
 
     def test_a_range_inside_the_hole_is_silent(self, hole: Path) -> None:
         clip = open_clip(hole, num_frames=2, protocol="full", start=1, end=3)
         assert clip.audio_state == "silent" and clip.wave is not None and clip.wave.seconds == 2
-        assert "no sound from 1.00 to 3.00 s" in audio_input(clip, FULL).receipt.notes[0]
+        assert "no audio from 1.00 to 3.00 s" in audio_input(clip, FULL).receipt.notes[0]
 
     def test_sound_alone(self, hole: Path, tmp_path: Path) -> None:
         clip = open_clip(hole, want_video=False, protocol="full", start=0.1, end=4.5)
