@@ -121,7 +121,7 @@ class TestHoles:
         path = remux(plain, tmp_path / "x.mkv", keep=lambda kind, s: s < 1.0 or s >= 4.0)
         clip = open_clip(path, num_frames=1, protocol="full", start=2, end=3)
         assert clip.times[0] == pytest.approx(0.9) and abs(clip.frames[0].mean() - grey(9)) < 4
-        assert any("the one of 0.90 s is on screen" in note for note in clip.notes)
+        assert any("the frame at 0.90 s" in note for note in clip.notes)
         assert any("no frames for 3.1 s after 0.90 s" in note for note in clip.notes) and not clip.losses
 
 
