@@ -70,19 +70,17 @@ def model(**changes: Any) -> VideoLlama2ForConditionalGeneration:
         for name, parameter in made.named_parameters():
             if "language_model" in name or "lm_head" in name:
                 parameter.mul_(12 if parameter.dim() > 1 else 1)  # so that its choices depend on what it is given
-        made.lm_head.weight[parts_of_characters()] = 0  # so that no answer, however short, ends inside a character
     return made
 
 
-def parts_of_characters() -> list[int]:
-    """Tokens that are a part of a character only."""
-    made = tokenizer()
-    return [id for id in range(len(made)) if "\ufffd" in made.decode([id])]
-
-
-def save(folder: Path, **changes: Any) -> Path:
-    """The model as a folder in our own layout."""
+def save(folder: Path, *, whole_characters: bool = False, **changes: Any) -> Path:
+    """The model as a folder in our own layout; with `whole_characters` no answer, however short, ends inside one."""
     made = model(**changes)
+    if whole_characters:
+        words = tokenizer()
+        parts = [id for id in range(len(words)) if "\ufffd" in words.decode([id])]
+        with torch.no_grad():
+            made.lm_head.weight[parts] = 0
     made.save_pretrained(folder)
     processor(made.config).save_pretrained(folder)
     return folder
