@@ -32,23 +32,34 @@ def register(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("medium", metavar="FILE", help="a video or audio file")
     parser.add_argument("question", metavar="QUESTION", help="asked about every window")
-    add = parser.add_argument
-    add("--window", type=arguments.seconds, default=30.0, metavar="S", help="seconds per window; default: 30")
-    add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
-    add("--no-summary", action="store_true", help="do not summarise the answers")
-    add(
-        "--subtitles",
-        metavar="FILE",
-        help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc; each window gets its own part",
-    )
-    add("--out", metavar="FILE", help="also write the answers as subtitles, .srt or .vtt")
-    add("--json", action="store_true", help="print one JSON object")
-    add("--receipt", action="store_true", help="print what was used of the media after the answers")
+    parser.add_argument("--no-summary", action="store_true", help="do not summarise the answers")
+    add_window_flags(parser, seconds=30.0, results="answers")
     arguments.add_schema_flag(parser)
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     arguments.add_generation_flags(parser)
     parser.set_defaults(func=run)
+
+
+def add_window_flags(parser: argparse.ArgumentParser, *, seconds: float, results: str) -> None:
+    """Flags of a command that goes through a clip window by window; `results`: what it has for each."""
+    add = parser.add_argument
+    add(
+        "--window",
+        type=arguments.seconds,
+        default=seconds,
+        metavar="S",
+        help=f"seconds per window; default: {seconds:g}",
+    )
+    add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
+    add(
+        "--subtitles",
+        metavar="FILE",
+        help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc; each window gets its own part",
+    )
+    add("--out", metavar="FILE", help=f"also write the {results} as subtitles, .srt or .vtt")
+    add("--json", action="store_true", help=f"print one JSON object with the {results} and their receipts")
+    add("--receipt", action="store_true", help=f"print what was used of the media after the {results}")
 
 
 def run(args: argparse.Namespace) -> int:

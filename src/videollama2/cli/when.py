@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import MediaError
 from . import arguments, terminal
 from .ask import receipt_text
-from .watch import subtitle_file
+from .watch import add_window_flags, subtitle_file
 
 _EPILOG = """examples:
   videollama2 when clip.mp4 "the door opens"                  one JSON object per span: start, end, score
@@ -30,14 +30,10 @@ def register(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("medium", metavar="FILE", help="a video or audio file")
     parser.add_argument("event", metavar="EVENT", help='what happens: "the door opens"')
-    add = parser.add_argument
-    add("--window", type=arguments.seconds, default=5.0, metavar="S", help="seconds per window; default: 5")
-    add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
-    add("--threshold", type=float, default=0.5, metavar="P", help="score from which a window counts; default: 0.5")
-    add("--subtitles", metavar="FILE", help="also give the model this .srt or .vtt file; each window gets its own part")
-    add("--out", metavar="FILE", help="also write the spans as subtitles, .srt or .vtt")
-    add("--json", action="store_true", help="print one JSON object with spans, windows and receipts")
-    add("--receipt", action="store_true", help="print what was used of the media after the spans")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, metavar="P", help="score from which a window counts; default: 0.5"
+    )
+    add_window_flags(parser, seconds=5.0, results="spans")
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     parser.add_argument("--system", metavar="TEXT", help="replace the model's system prompt")
