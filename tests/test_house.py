@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "videollama2"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MOST_LINES, MOST_FUNCTION_LINES, CLONE = 400, 80, 10
+MAX_LINES, MAX_FUNCTION_LINES, CLONE = 400, 80, 10
 # Modules that may be longer, with the reason.
 LONGER: dict[str, str] = {}
 
@@ -118,12 +118,12 @@ def called(node: ast.AST) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_is_long(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MOST_LINES or name_of(path) in LONGER, f"{lines} lines: split it, or give a reason in LONGER"
+    assert lines <= MAX_LINES or name_of(path) in LONGER, f"{lines} lines: split it, or give a reason in LONGER"
 
 
 def test_contributing_names_the_limits() -> None:
     text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert f"A file has at most {MOST_LINES} lines, a function at most {MOST_FUNCTION_LINES}." in text
+    assert f"A file has at most {MAX_LINES} lines, a function at most {MAX_FUNCTION_LINES}." in text
 
 
 def test_no_function_is_long() -> None:
@@ -131,7 +131,7 @@ def test_no_function_is_long() -> None:
         f"{where} {node.name} has {node.end_lineno - node.lineno + 1} lines"
         for where, node in nodes()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
     ]
     assert not long, "split it into functions, one per step"
 

@@ -7,7 +7,7 @@
 What is known without weights belongs to the configuration, so that a prompt can be written, a sample counted and memory
 planned before anything is loaded. A new audio encoder is one file: a configuration, a model, and
 `@register_audio_encoder` above the model. Only two defaults name BEATs: configuration.py's, for an audio_config without
-a model_type, and media/sound.py's filterbank, for callers without a model.
+a model_type, and media/audio_features.py's filterbank, for callers without a model.
 """
 
 import copy

@@ -49,7 +49,7 @@ _OF_AUTO_CLASSES = frozenset(
     "trust_remote_code use_fast backend dtype torch_dtype device_map code_revision adapter_kwargs _from_auto "
     "_from_pipeline _commit_hash".split()
 )
-MOST_CHARACTERS_PER_TOKEN = 100  # average over a text; 4 is usual
+MAX_CHARACTERS_PER_TOKEN = 100  # average over a text; 4 is usual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +259,7 @@ class VideoLlama2Processor(TransformersCalls):
             ContextOverflow: that many characters are more tokens than the context has.
         """
         positions = self.config.max_positions
-        if characters > MOST_CHARACTERS_PER_TOKEN * positions:
+        if characters > MAX_CHARACTERS_PER_TOKEN * positions:
             raise ContextOverflow(
                 f"the text has {characters:,} characters, but the model's context only {positions:,} tokens; shorten it"
             )

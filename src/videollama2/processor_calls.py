@@ -31,7 +31,7 @@ from .text.rendering import RenderedText, chat_template, slots_of_kinds, templat
 from .text.tokenization import encode_marked, encode_pieces
 
 logger = logging.getLogger(__name__)
-MOST_REMEMBERED = 4096  # rendered texts
+MAX_REMEMBERED = 4096  # rendered texts
 
 
 class TransformersCalls(ProcessorMixin):
@@ -196,7 +196,7 @@ class TransformersCalls(ProcessorMixin):
         """Keep a rendered text, so that copies of it are recognised."""
         self._rendered[str(text)] = text
         self._rendered.move_to_end(str(text))
-        while len(self._rendered) > MOST_REMEMBERED:
+        while len(self._rendered) > MAX_REMEMBERED:
             self._rendered.popitem(last=False)
 
     def _recognised(self, text: Any, *, typed: bool) -> Any:

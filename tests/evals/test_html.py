@@ -15,7 +15,7 @@ from PIL import Image
 from videollama2.evals.items import Outcome, Result
 from videollama2.evals.report.rendering import SHOWN, page
 from videollama2.evals.report.summary import summary
-from videollama2.evals.report.thumbnails import HEIGHT, MOST_WIDTH, Thumbnails
+from videollama2.evals.report.thumbnails import HEIGHT, MAX_WIDTH, Thumbnails
 from videollama2.media import Clip, open_clip
 
 from .results import Plain, column, manifest, result
@@ -149,7 +149,7 @@ def test_thumbnails_are_small_pictures_of_the_medium(pictures: Path) -> None:
     url, seen = thumbnails.of(result("a", "W", media="frames"))
     assert url is not None and url.startswith("data:image/jpeg;base64,") and seen.startswith("frames at ")
     picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
-    assert picture.width <= MOST_WIDTH and picture.height <= HEIGHT and picture.width > 3 * picture.height
+    assert picture.width <= MAX_WIDTH and picture.height <= HEIGHT and picture.width > 3 * picture.height
     row = np.asarray(picture.convert("L"))[picture.height // 2]
     assert row[5] < row[picture.width // 2] < row[-5]
     read = Reader(made([result("a", "W", media=str(pictures))], thumbnails))

@@ -72,7 +72,7 @@ def test_animations(suffix: str, tmp_path: Path) -> None:
 
 def test_animation_as_released_has_each_frame_once(tmp_path: Path) -> None:
     clip = open_clip(animate(tmp_path / "x.gif", 3), num_frames=8)
-    assert clip.frame_indices == (0, 1, 2) and clip.frames_padded == 5
+    assert clip.frame_indices == (0, 1, 2) and len(clip.frames) == 8
     assert [f.shape for f in clip.frames[2:5]] == [(48, 64, 3), (64, 48, 3), (48, 64, 3)]
 
 
@@ -143,10 +143,10 @@ def test_long_lists() -> None:
 def test_short_lists() -> None:
     frames = [flat(i) for i in range(3)]
     released = open_clip(frames, num_frames=4)
-    assert released.frames_padded == 1 and released.frames[3].shape == (64, 48, 3) and not released.frames[3].any()
+    assert len(released.frames) == 4 and released.frames[3].shape == (64, 48, 3) and not released.frames[3].any()
     assert len(released.times) == 3 and "1 black frame" in " ".join(released.notes)
     full = open_clip(frames, num_frames=4, protocol="full")
-    assert full.frames_padded == 0 and full.frame_indices == (0, 1, 1, 2)
+    assert full.frame_indices == (0, 1, 1, 2)
     assert [int(f[0, 0, 0]) for f in full.frames] == [grey(0), grey(1), grey(1), grey(2)]
     assert "some repeat" in " ".join(full.notes) and not full.losses
 

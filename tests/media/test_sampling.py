@@ -79,12 +79,12 @@ def test_candidates_by_index() -> None:
 
 def test_candidates_by_time() -> None:
     times = [0.0, 0.1, 0.2, 2.0, 2.1]
-    assert candidates_by_time(times, 0.1, 2.0) == range(1, 3)
-    assert candidates_by_time(times, 1.0, 1.5) == range(2, 3)  # the frame on screen
-    assert candidates_by_time(times, None, 0.05) == range(0, 1)
-    assert candidates_by_time([0.0], 0.5, None) == range(0, 1)
+    assert candidates_by_time(times, 0.1, 2.0, 2.6) == range(1, 3)
+    assert candidates_by_time(times, 1.0, 1.5, 2.6) == range(2, 3)  # the frame on screen
+    assert candidates_by_time(times, None, 0.05, 2.6) == range(0, 1)
+    assert candidates_by_time([0.0], 0.5, None, 1.0) == range(0, 1)
     with pytest.raises(TimeRangeError):
-        candidates_by_time(times, 3.0, None)
+        candidates_by_time(times, 3.0, None, 2.6)
 
 
 def test_eight_windows() -> None:

@@ -69,7 +69,7 @@ class AudioBuffer:
         return held[skip:].copy(), begins + skip / RATE
 
     def _to_16k(self, block: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
-        """Mix as media/audio.py does. The resampler holds back a few samples."""
+        """Mix as media/audio_decoder.py does. The resampler holds back a few samples."""
         form = (rate, block.shape[1])
         if form != self._form:
             self._resampler, self._form = mono_resampler(), form

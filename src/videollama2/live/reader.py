@@ -21,7 +21,7 @@ import av
 import av.error
 
 from ..errors import MediaError, MediaNotFound, NoAudioStream, NoVideoStream, UnreadableMedia, UsageError
-from ..media.audio import audio_stream
+from ..media.audio_decoder import audio_stream
 from ..media.frame_decoder import FrameDecoder, video_stream
 from ..media.limits import DEFAULT_LIMITS, Limits
 from ..media.mixing import RATE, mono_resampler

@@ -10,8 +10,8 @@ audio = audio_input(clip, protocol("released"))                    # fbank [F, 1
     sampling.py    which frames, which seconds: choose_frames
     heif.py, appearance.py      stills of phones; turned, mirrored and stretched pictures
     tracks.py      which video and audio track is used; audible.py, mixing.py: which channels
-    video.py, frame_decoder.py, images.py, folders.py, audio.py      reading and decoding
-    pixels.py, fbank.py, sound.py                        arrays to the encoders' inputs
+    video.py, frame_decoder.py, images.py, folders.py, audio_decoder.py      reading and decoding
+    pixels.py, fbank.py, audio_features.py               arrays to the encoders' inputs
     worker/        open_clip in confined, limited processes: where a hostile file is contained
     clip_cache.py  LRU cache of decoded clips
 
@@ -28,17 +28,17 @@ from .opening import MediaItem, Opener, open_clip
 from .recording import Recording
 
 if TYPE_CHECKING:
+    from .audio_features import AudioInput, audio_input
     from .fbank import resample_fourier
     from .pixels import BUILT_IN, CLIP_336, SIGLIP_384, PixelSettings, pixel_values, pixels_u8
-    from .sound import AudioInput, audio_input
 
 _HOMES = {
-    "AudioInput": "sound",
+    "AudioInput": "audio_features",
     "BUILT_IN": "pixels",
     "CLIP_336": "pixels",
     "PixelSettings": "pixels",
     "SIGLIP_384": "pixels",
-    "audio_input": "sound",
+    "audio_input": "audio_features",
     "pixel_values": "pixels",
     "pixels_u8": "pixels",
     "resample_fourier": "fbank",

@@ -15,7 +15,7 @@ from .clip import Frame
 
 _HDR = {16: "PQ (HDR10)", 18: "HLG"}  # transfer functions, ITU-T H.273
 _PROGRESSIVE = (0, 1)  # field orders: unknown, progressive
-_MOST_STRETCH = 20  # beyond it, the header is wrong
+_MAX_STRETCH = 20  # beyond it, the header is wrong
 
 
 def upright(rgb: Frame, frame: "av.VideoFrame") -> Frame:
@@ -33,7 +33,7 @@ def upright(rgb: Frame, frame: "av.VideoFrame") -> Frame:
 def square_pixels(frames: Sequence[Frame], stream: Any) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
     """The frames as wide as a player shows them, and a note if that is not as they are stored."""
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    if not ratio or ratio == 1 or not 1 / _MOST_STRETCH <= ratio <= _MOST_STRETCH or not frames:
+    if not ratio or ratio == 1 or not 1 / _MAX_STRETCH <= ratio <= _MAX_STRETCH or not frames:
         return tuple(frames), ()
     width, height = stream.codec_context.width, stream.codec_context.height
     turned = frames[0].shape[:2] == (width, height) and width != height

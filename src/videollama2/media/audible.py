@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import MediaError
 from ..protocols import Protocol
-from .audio import decode_audio
+from .audio_decoder import decode_audio
 from .clip import Wave
 from .limits import Limits
 from .source import MediaSource

@@ -21,7 +21,7 @@ class Wave:
     available_seconds  audio in the requested range, decoded or not; holes count
     lost_seconds   audio that could not be decoded
     notes          holes in the file's audio, which `samples` fill with silence
-    channels, file_rate  as in the file
+    channels       of the file
     unheard        why `samples` are silent although the file's audio has a signal; else ""
     """
 
@@ -32,7 +32,6 @@ class Wave:
     lost_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     channels: int = 1
-    file_rate: int = 0
     unheard: str = ""
 
     @property
@@ -57,7 +56,7 @@ class Clip:
 
     source         path, or a description of what was passed in
     kind           "video" (also animations, folders, lists), "image" (one picture), "audio" (no pictures)
-    frames         u8[H, W, 3] each, RGB, upright; sizes may differ within a list; the last `frames_padded` are black
+    frames         u8[H, W, 3] each, RGB, upright; sizes may differ within a list; black ones may follow
     frame_indices  index of each real frame in presentation order
     times          f64[T] seconds of each real frame from the beginning of the file
     frames_total   pictures in the whole file
@@ -76,7 +75,6 @@ class Clip:
     frame_indices: tuple[int, ...] = ()
     times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     frames_total: int = 0
-    frames_padded: int = 0
     fps: float = 0.0
     end_seconds: float = 0.0
     range_seconds: tuple[float | None, float | None] | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .source import MediaSource
 
-_MOST_PARTS = 100_000  # clusters, chunks or boxes
+_MAX_PARTS = 100_000  # clusters, chunks or boxes
 _UNKNOWN_RIFF = 0x7FFF0000  # writers to a pipe put numbers from here on
 _RIFF_SLACK = 16  # bytes: writers disagree on what the size includes
 
@@ -50,7 +50,7 @@ def _vint(data: bytes, *, marker: bool) -> tuple[int | None, int] | None:
 
 def _matroska(read: _Read, size: int) -> int | None:
     at, declared = 0, None
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if at >= size:
             return declared
         data = read(at, 16)
@@ -70,7 +70,7 @@ def _matroska(read: _Read, size: int) -> int | None:
 
 def _riff(read: _Read, size: int) -> int | None:
     at, declared = 0, None
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         data = read(at, 8)
         length = int.from_bytes(data[4:8], "little")
         if len(data) < 8 or data[:4] != b"RIFF" or not 0 < length < _UNKNOWN_RIFF:
@@ -84,7 +84,7 @@ def _riff(read: _Read, size: int) -> int | None:
 
 def _boxes(read: _Read, size: int) -> int | None:
     at, declared = 0, None
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         data = read(at, 16)
         if len(data) < 8 or not data[4:8].isalnum():
             return declared

@@ -19,13 +19,13 @@ class FrameIndex:
 
     times    f64[N] seconds of each frame from the beginning, ascending
     fps      mean frames per second
-    end      seconds at which the last frame ends, if the file says so
+    stated_end  seconds at which the last frame ends, where the file states it
     notes    anything unusual; losses  those that mean lost frames
     """
 
     times: NDArray[np.float64]
     fps: float
-    end: float | None = None
+    stated_end: float | None = None
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
 
@@ -35,10 +35,10 @@ class FrameIndex:
         return len(self.times)
 
     @property
-    def ends(self) -> float:
+    def end_seconds(self) -> float:
         """Seconds at which the last frame ends; where unknown, it lasts as long as the mean of the others, or 1 s."""
-        if self.end is not None:
-            return self.end
+        if self.stated_end is not None:
+            return self.stated_end
         n = len(self.times)
         return float(self.times[-1] + ((self.times[-1] - self.times[0]) / (n - 1) if n > 1 else 1.0))
 

@@ -20,8 +20,8 @@ from .source import MediaSource
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"MiHB", b"MiHE", b"avif")
 _DECODERS = {"hvc1": ("hevc", "hvcC"), "av01": ("libdav1d", "av1C")}
-_MOST_META = 16 << 20  # bytes of the description
-_MOST_TILES = 4096
+_MAX_META = 16 << 20  # bytes of the description
+_MAX_TILES = 4096
 
 
 @dataclass
@@ -63,7 +63,7 @@ def _read(source: MediaSource, limits: Limits) -> tuple[Frame, tuple[str, ...]] 
             size, kind, begin = _header(read(at, 16))
             size = size or source.size - at
             if kind == "meta":
-                if size > _MOST_META:
+                if size > _MAX_META:
                     raise MediaTooLarge(f"{source.name}: its description has {size:,} bytes; expected fewer.")
                 meta = read(at + begin, size - begin)[4:]
             at += max(size, 8)
@@ -92,7 +92,7 @@ def _picture(items: Mapping[int, _Item], number: int, data: _Data, name: str, li
     rows, columns = layout[2] + 1, layout[3] + 1
     width, height = struct.unpack_from(">II" if layout[1] & 1 else ">HH", layout, 4)
     limits.check_pixels(width, height, name)
-    if rows * columns != len(item.tiles) or len(item.tiles) > _MOST_TILES:
+    if rows * columns != len(item.tiles) or len(item.tiles) > _MAX_TILES:
         raise UnreadableMedia(
             f"{name} has a grid of {rows}x{columns} tiles, and {len(item.tiles)} tiles; expected all."
         )

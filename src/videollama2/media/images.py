@@ -123,7 +123,9 @@ class Animation:
             raise EmptyMedia(f"{source.name} is an animation without a decodable frame.")
         times = np.concatenate([[0.0], np.cumsum(delays)[:-1]])
         notes = ("the pages of a TIFF have no times: one per second is assumed",) if pages else ()
-        self.index = FrameIndex(times=times, fps=len(delays) / sum(delays), end=sum(delays), notes=notes, losses=losses)
+        self.index = FrameIndex(
+            times=times, fps=len(delays) / sum(delays), stated_end=sum(delays), notes=notes, losses=losses
+        )
 
     def decode(self, indices: Sequence[int]) -> DecodedFrames:
         """Decode these frames.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UnreadableMedia
 
 RATE = 16_000
-_MOST_PLANES = 7  # that PyAV reads safely: it looks for the end of a list that has none for more
+_MAX_PLANES = 7  # that PyAV reads safely: it looks for the end of a list that has none for more
 _ASSUMED = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
@@ -130,7 +130,7 @@ class OneChannel:
 
 def channels_of(block: "av.AudioFrame") -> NDArray[np.float64]:
     """f64[channels, samples], ±1."""
-    if block.format.is_planar and block.layout.nb_channels > _MOST_PLANES:
+    if block.format.is_planar and block.layout.nb_channels > _MAX_PLANES:
         packed = av.AudioResampler(block.format.packed, block.layout, block.sample_rate)
         block = packed.resample(block)[0]
     data = block.to_ndarray()

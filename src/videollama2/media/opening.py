@@ -1,7 +1,7 @@
 """open_clip: a file, folder or list of images, and a protocol, to a Clip.
 
 video:  list all frames (video.py, images.py) ─► choose some (sampling.choose_frames) ─► decode those
-audio:  decode the range that the protocol uses (audio.py), on a second thread
+audio:  decode the range that the protocol uses (audio_decoder.py), on a second thread
 """
 
 import gc
@@ -22,7 +22,7 @@ from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
 from .appearance import picture_notes, square_pixels
 from .audible import AudioRequest
-from .audio import audio_stream
+from .audio_decoder import audio_stream
 from .clip import Clip, Frame, Wave
 from .folders import open_folder
 from .frame_decoder import video_stream
@@ -363,9 +363,8 @@ def _clip_of_frames(
         frame_indices=decoded.indices,
         times=index.times[list(decoded.indices)],
         frames_total=index.frames,
-        frames_padded=padded,
         fps=index.fps,
-        end_seconds=index.ends,
+        end_seconds=index.end_seconds,
         range_seconds=options.range_seconds,
         audio_state="absent" if options.want_audio else "not_requested",
         notes=tuple(notes),
@@ -378,8 +377,8 @@ def _remarks(index: FrameIndex, used: Sequence[int], options: _Options) -> list[
     notes = []
     if (distinct := len(set(used))) < len(used):
         notes.append(f"only {distinct} distinct frame{'s' if distinct > 1 else ''} for {len(used)} slots; some repeat")
-    if options.end is not None and options.end > index.ends + 0.5:
-        notes.append(f"the video ends at {index.ends:.2f} s, before end={options.end:g}")
+    if options.end is not None and options.end > index.end_seconds + 0.5:
+        notes.append(f"the video ends at {index.end_seconds:.2f} s, before end={options.end:g}")
     start = options.start or 0.0
     if used and options.protocol.frame_clock == "time" and index.times[used[-1]] < start - 1e-6:
         notes.append(f"no frame begins in the range; using the frame at {index.times[used[-1]]:.2f} s, still on screen")

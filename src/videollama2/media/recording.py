@@ -82,6 +82,5 @@ class Recording:
             rate=RATE,
             start_seconds=self.audio_start,
             available_seconds=len(self.samples) / RATE,
-            file_rate=RATE,
         )
         return replace(clip, wave=wave, audio_state="silent" if wave.silent else "used")

@@ -44,7 +44,7 @@ def choose_frames(
     """
     fps = protocol.gif_fps if kind == "animation" and protocol.gif_fps is not None else index.fps
     if kind == "list" or protocol.frame_clock == "time":
-        candidates = candidates_by_time(index.times, start, end, index.ends)  # type: ignore[arg-type]
+        candidates = candidates_by_time(index.times, start, end, index.end_seconds)  # type: ignore[arg-type]
     else:
         candidates = candidates_by_index(index.frames, fps, start, end)
     keep_all = kind == "list" and protocol.given_frames == "keep"
@@ -132,22 +132,18 @@ def candidates_by_index(duration: int, fps: float, start: float | None, end: flo
     return range(first, last + 1)
 
 
-def candidates_by_time(
-    times: Sequence[float], start: float | None, end: float | None, ends: float | None = None
-) -> range:
+def candidates_by_time(times: Sequence[float], start: float | None, end: float | None, end_seconds: float) -> range:
     """Frame indices whose time lies in [start, end) seconds; for a range between two frames, the one on screen.
 
     Args:
-        ends: seconds at which the last frame ends; None: it lasts as long as the mean of the others.
+        end_seconds: at which the last frame ends.
 
     Raises:
         TimeRangeError: the range ends before the first frame or begins after the last one.
     """
     n = len(times)
-    if ends is None:
-        ends = times[-1] + ((times[-1] - times[0]) / (n - 1) if n > 1 else 1.0)
-    if start is not None and start >= max(ends, times[-1] + 1e-3):
-        raise TimeRangeError(_empty(start, end, ends))
+    if start is not None and start >= max(end_seconds, times[-1] + 1e-3):
+        raise TimeRangeError(_empty(start, end, end_seconds))
     first = 0 if start is None else bisect_left(times, start - 1e-6)
     stop = n if end is None else bisect_left(times, end - 1e-6)
     if not stop:

@@ -25,7 +25,7 @@ _LANGUAGES = (  # ISO 639-1 and 639-2 codes of the same language
     "pt por;ro ron rum;ru rus;sk slk slo;sl slv;sr srp;sv swe;ta tam;te tel;th tha;tr tur;uk ukr;vi vie;zh zho chi"
 )
 _SAME = {code: group.split()[0] for group in _LANGUAGES.split(";") for code in group.split()}
-_MOST_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def track_notes(found: Sequence[Track], used: Track | None) -> tuple[str, ...]:
 
 def listed(found: Sequence[Track]) -> str:
     """The tracks with what tells them apart."""
-    more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
-    return ", ".join(map(str, found[:_MOST_SHOWN])) + more
+    more = f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
+    return ", ".join(map(str, found[:_MAX_SHOWN])) + more
 
 
 def _is_called(track: Track, wanted: str) -> bool:

@@ -207,7 +207,7 @@ class VideoReader:
             key_pts=np.sort(np.array(keys, dtype=np.int64)),
             shown=np.arange(n) if shown is None else shown,
             fps=fps or (n - 1) / max(span, 1e-9) or 1.0,
-            end=float(times[-1] + last) if n and last else None,
+            stated_end=float(times[-1] + last) if n and last else None,
             notes=(*self._timeline.notes, *notes, *_gap_notes(times)),
             losses=tuple(losses),
         )
@@ -272,7 +272,7 @@ class VideoReader:
             key_pts=np.empty(0, np.int64),
             shown=np.arange(count),
             fps=fps,
-            end=count / fps,
+            stated_end=count / fps,
             notes=(*self._timeline.notes, note),
             losses=tuple(losses),
         )

@@ -22,7 +22,7 @@ from ..weights.grow import grown_config
 from .describe import describe
 from .training import MemoryPlan, memory_plan
 
-MOST_FAULTS = 20  # listed; all are counted
+MAX_FAULTS = 20  # listed; all are counted
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
         supervised += sum(label != IGNORE for label in example.labels)
         longest = max(longest, (record.origin, len(example.ids)), key=lambda found: found[1])
     if faults:
-        listed = "\n".join(faults[:MOST_FAULTS] + ["…"] * (len(faults) > MOST_FAULTS))
+        listed = "\n".join(faults[:MAX_FAULTS] + ["…"] * (len(faults) > MAX_FAULTS))
         raise DataError(f"{len(faults)} of {len(data.records)} records are not trainable:\n{listed}")
     kinds: Counter[str] = Counter(record.kind for record in data.records)
     return RecordsSummary(

@@ -12,7 +12,7 @@ from .packs import COLOURS, PHOTO_CLASSES, SHAPES, PicturePack, SoundPack
 STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "still": (0, 0)}
 DIRECTIONS = ("left", "right", "up", "down")
 MAX_THINGS = 2
-MOST_OF_A_KIND = 3
+MAX_OF_A_KIND = 3
 
 # Names of pictures whose sound has another name.
 SOUND_OF = {"a bird": "birds", "a drum": "drums", "a bell": "bells", "a fire truck": "a siren"}
@@ -165,8 +165,8 @@ def _thing(
     kind = picture.partition(":")[0]
     tinted = kind == "shape" or (kind == "drawing" and rng.random() < odds.coloured)
     colour = str(rng.choice(list(COLOURS))) if tinted else None
-    many = alone and countable(name) and rng.random() < odds.several * MOST_OF_A_KIND / (MOST_OF_A_KIND - 1)
-    count = int(rng.integers(1, MOST_OF_A_KIND + 1)) if many else 1
+    many = alone and countable(name) and rng.random() < odds.several * MAX_OF_A_KIND / (MAX_OF_A_KIND - 1)
+    count = int(rng.integers(1, MAX_OF_A_KIND + 1)) if many else 1
     direction = "still" if rng.random() < odds.still else DIRECTIONS[int(rng.integers(4))]
     size = float(rng.uniform(1.0, 1.5) if rng.random() < odds.close else rng.uniform(0.5, 0.85))
     if count > 1:

@@ -16,7 +16,7 @@ from ..sources import MediaFinder, loaded
 
 _PUBLISHED = {"test": 11_528, "valid": 19_140}  # questions
 _CUTS = "cut_frame_mapping_valid.json"
-_MOST_FRAMES = 10**9  # of a video; a number with thousands of digits can't become a float
+_MAX_FRAMES = 10**9  # of a video; a number with thousands of digits can't become a float
 
 
 class PerceptionTest(ChoiceBenchmark):
@@ -89,8 +89,8 @@ def _cuts(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _cut(clip: Media, about: Row, frame: Any) -> Media:
-    if isinstance(frame, bool) or not isinstance(frame, int) or not 1 <= frame <= _MOST_FRAMES:
-        raise about.error(f"expected a frame from 1 to {_MOST_FRAMES} to cut its video at, got {frame!r:.60}")
+    if isinstance(frame, bool) or not isinstance(frame, int) or not 1 <= frame <= _MAX_FRAMES:
+        raise about.error(f"expected a frame from 1 to {_MAX_FRAMES} to cut its video at, got {frame!r:.60}")
     rate = about.seconds("frame_rate")
     if not rate:
         raise about.error("frame_rate: expected frames per second above 0, got 0")

@@ -12,7 +12,7 @@ from ...errors import NoVideoStream, VideoLlama2Error
 from ...media import Opener, open_clip
 from ..items import Result
 
-FRAMES, HEIGHT, MOST_WIDTH = 3, 90, 420
+FRAMES, HEIGHT, MAX_WIDTH = 3, 90, 420
 
 
 class Thumbnails:
@@ -57,7 +57,7 @@ class Thumbnails:
 def _data_url(frames: list[Image.Image]) -> str:
     small = [frame.resize((max(1, round(frame.width * HEIGHT / frame.height)), HEIGHT)) for frame in frames]
     strip = Image.fromarray(np.concatenate([np.asarray(frame.convert("RGB")) for frame in small], axis=1))
-    strip.thumbnail((MOST_WIDTH, HEIGHT))
+    strip.thumbnail((MAX_WIDTH, HEIGHT))
     out = io.BytesIO()
     strip.save(out, "JPEG", quality=70, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

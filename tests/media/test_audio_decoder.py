@@ -9,7 +9,7 @@ import pytest
 
 from videollama2.errors import EmptyMedia, MediaTooLarge, NumericsError, TimeRangeError, UnreadableMedia
 from videollama2.media import Limits, audio_input, open_clip
-from videollama2.media.audio import decode_audio
+from videollama2.media.audio_decoder import decode_audio
 from videollama2.media.limits import DEFAULT_LIMITS
 from videollama2.media.source import MediaSource
 from videollama2.protocols import FULL, RELEASED
@@ -66,7 +66,6 @@ def test_rates_and_lengths(tmp_path: Path) -> None:
         path = write(tmp_path / f"{rate}.wav", sound=tone(1.5, rate), rate=rate, sound_codec="pcm_s16le")
         found = open_clip(path, protocol="full").wave
         assert found is not None and abs(len(found.samples) - 24000) <= 1
-        assert found.file_rate == rate
 
 
 def test_mix_of_5_1(tmp_path: Path) -> None:

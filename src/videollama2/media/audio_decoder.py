@@ -114,7 +114,6 @@ def decode_audio(
         lost_seconds=lost,
         notes=(*decoder.notes, *_hole_notes(holes)),
         channels=decoder.channels,
-        file_rate=decoder.file_rate,
     )
 
 
