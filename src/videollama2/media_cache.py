@@ -70,7 +70,7 @@ class EncodedMediaCache:
         content = _digest(media.source)
         if content is None:
             return None
-        used = [
+        used: list[Any] = [
             media.start,
             media.end,
             media.video,
@@ -81,6 +81,11 @@ class EncodedMediaCache:
             asdict(protocol),
             self.model,
         ]
+        if media.audio_source is not None:
+            sound = _digest(media.audio_source)
+            if sound is None:
+                return None
+            used.append(sound)
         return hashlib.sha256(f"{content} {json.dumps(used, sort_keys=True)}".encode()).hexdigest()
 
     def get(self, key: str) -> EncodedMedia | None:

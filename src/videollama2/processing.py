@@ -26,7 +26,7 @@ from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
 from .media_features import MEDIA_INPUTS
 from .processor_calls import TransformersCalls
-from .protocols import Protocol
+from .protocols import Protocol, as_sound_of_video
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt, source_name
 from .stc import connector_settings
 from .text.media_parts import Media
@@ -153,6 +153,8 @@ class VideoLlama2Processor(TransformersCalls):
             UnsupportedModality: pictures for a model without a vision encoder, or audio for one without audio encoder.
         """
         has_audio_encoder = self.config.audio_config is not None
+        wants_audio = media.audio and has_audio_encoder
+        separate = wants_audio and media.audio_source is not None
         no_audio_encoder = UnsupportedModality(
             f"{source_name(media.source)}: only its audio could be used, but this model has no audio encoder; load an "
             "audio-visual model"
@@ -169,10 +171,16 @@ class VideoLlama2Processor(TransformersCalls):
                 start=media.start,
                 end=media.end,
                 want_video=media.video,
-                want_audio=media.audio and has_audio_encoder,
+                want_audio=wants_audio and not separate,
                 times=media.times,
                 **media.tracks,
             )
+            if separate:
+                start, end = (media.start, media.end) if protocol.sound_in_range else (None, None)
+                of_video = as_sound_of_video(protocol)
+                clip = clip.with_sound(
+                    opener(media.audio_source, protocol=of_video, start=start, end=end, want_video=False)
+                )
         except NoVideoStream:
             if media.audio and not has_audio_encoder:
                 raise no_audio_encoder from None
@@ -222,7 +230,8 @@ class VideoLlama2Processor(TransformersCalls):
         made = audio_input(clip, protocol, self.config.audio_config)
         tokens = 0 if made.fbank is None else self.audio_tokens(len(made.fbank))
         notes = made.receipt.notes if clip.frames else (*clip.notes, *made.receipt.notes)
-        return made._replace(receipt=replace(made.receipt, tokens=tokens, notes=notes))
+        source = clip.source if media.audio_source is None else source_name(media.audio_source)
+        return made._replace(receipt=replace(made.receipt, source=source, tokens=tokens, notes=notes))
 
     # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
 

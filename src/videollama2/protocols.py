@@ -105,3 +105,10 @@ def protocol(name: str | Protocol) -> Protocol:
         return PROTOCOLS[name]
     hint = did_you_mean(name, PROTOCOLS) or "."
     raise UsageError(f"unknown protocol {name!r}{hint} Expected one of {', '.join(PROTOCOLS)}.")
+
+
+def as_sound_of_video(chosen: Protocol) -> Protocol:
+    """The protocol under which a separate audio file is decoded as a video's own audio would be."""
+    everything = chosen.video_sound == "eight_windows"  # which spread over all of it
+    seconds = float("inf") if everything else chosen.sound_seconds
+    return replace(chosen, file_sound="whole", sound_seconds=seconds)

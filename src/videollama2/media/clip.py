@@ -1,6 +1,6 @@
 """A decoded media item: frames with their times, audio with its rate, and what was lost in decoding."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -83,6 +83,17 @@ class Clip:
     audio_absent: str = ""
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+
+    def with_sound(self, sound: "Clip") -> "Clip":
+        """These pictures with the audio of another clip."""
+        return replace(
+            self,
+            wave=sound.wave,
+            audio_state=sound.audio_state,
+            audio_absent=sound.audio_absent,
+            notes=(*self.notes, *sound.notes),
+            losses=(*self.losses, *sound.losses),
+        )
 
     @property
     def seconds(self) -> float | None:

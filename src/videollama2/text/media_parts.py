@@ -30,6 +30,7 @@ class Media:
         num_frames: frames to sample; None: the model's own number.
         fps: frames per second of a folder of images; None: the protocol's.
         video_track, audio_track: of a file with several: a number from 1, or a language ("eng"); None: FFmpeg's best.
+        audio_source: a separate file whose audio is used in place of the source's own; None: the source's own.
     """
 
     source: Any
@@ -42,6 +43,7 @@ class Media:
     fps: float | None = None
     video_track: int | str | None = None
     audio_track: int | str | None = None
+    audio_source: Any = None
 
     @property
     def tracks(self) -> dict[str, int | str]:
