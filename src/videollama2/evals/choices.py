@@ -7,8 +7,8 @@ a template are replaced once; braces in the words that replace them mean nothing
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ..data.annotations import Row
 from . import extract
-from .annotations import Row
 from .benchmark import Benchmark, FoundMedia, accuracy, scored, verdict
 from .extract import LETTERS, Read
 from .items import AnswerKind, Item, Outcome, Result, Setting, Verdict

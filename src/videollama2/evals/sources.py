@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from ..data.annotations import VIDEO_SUFFIXES, Row, first_existing, media, rows
 from ..data.record_files import decoded
 from ..errors import DataError
 from ..text.media_parts import Media
-from .annotations import VIDEO_SUFFIXES, Row, first_existing, media, rows
 from .benchmark import FoundMedia
 from .items import Item, Loaded, Setting
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..annotations import Row, first_existing, rows
+from ...data.annotations import Row, first_existing, rows
 from ..benchmark import accuracy, scored
 from ..choices import YesNoBenchmark, categories_of, filled, yes_or_no
 from ..items import Loaded, Needed, Outcome, Result, Setting

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..annotations import Row, first_existing, rows
+from ...data.annotations import Row, first_existing, rows
 from ..choices import ChoiceBenchmark, categories_of, letter_of_index
 from ..items import Loaded, Needed, Setting
 from ..sources import MediaFinder, loaded

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..annotations import Row, rows
+from ...data.annotations import Row, rows
 from ..equivalence import polarity
 from ..items import Loaded, Needed, Setting
 from ..measures import words

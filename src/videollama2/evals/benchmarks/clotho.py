@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..annotations import rows
+from ...data.annotations import rows
 from ..items import Loaded, Needed, Setting
 from ..open_answers import CaptionBenchmark, with_corpus
 from ..sources import annotation_file, loaded, sound_finder

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..annotations import rows
+from ...data.annotations import rows
 from ..benchmark import accuracy, mean, scored, verdict
 from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict, equal_verdict
 from ..equivalence import same_answer

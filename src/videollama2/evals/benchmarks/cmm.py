@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from ...data.annotations import Row, first_existing, rows
 from .. import paper_rules
-from ..annotations import Row, first_existing, rows
 from ..benchmark import FoundMedia, accuracy, scored
 from ..choices import YesNoBenchmark, categories_of, yes_or_no
 from ..items import Loaded, Needed, Result, Setting

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ...data.annotations import first_existing, rows
 from .. import paper_rules
-from ..annotations import first_existing, rows
 from ..choices import ChoiceBenchmark, categories_of, letter_of_text, unlettered
 from ..items import Loaded, Needed, Setting
 from ..sources import MediaFinder, loaded

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...data.annotations import first_existing, if_existing, read_json, rows
 from ...errors import DataError
 from .. import paper_rules
-from ..annotations import first_existing, if_existing, read_json, rows
 from ..choices import LETTER, ChoiceBenchmark, indices_to_submit
 from ..extract import LETTERS
 from ..items import Loaded, Needed, Result, Setting

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...data.annotations import Row, rows
 from ...errors import DataError
-from ..annotations import Row, rows
 from ..items import Loaded, Needed, Setting
 from ..open_answers import OpenBenchmark
 from ..sources import MediaFinder, annotation_file, loaded, paired_files, text_lines

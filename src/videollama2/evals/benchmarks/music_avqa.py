@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..annotations import Row, rows
+from ...data.annotations import Row, rows
 from ..closed_sets import ClassBenchmark, ClosedSet
 from ..extract import NUMBER_WORDS
 from ..items import Loaded, Needed, Setting

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from ...data.annotations import Row, first_existing, if_existing, rows
 from .. import paper_rules
-from ..annotations import Row, first_existing, if_existing, rows
 from ..choices import ChoiceBenchmark
 from ..extract import LETTERS
 from ..items import Item, Loaded, Needed, Setting

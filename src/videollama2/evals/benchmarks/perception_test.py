@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ...data.annotations import Row, first_existing, if_existing, keyed_rows, read_json
 from ...errors import DataError
 from ...text.media_parts import Media
 from .. import paper_rules
-from ..annotations import Row, first_existing, if_existing, keyed_rows, read_json
 from ..choices import ChoiceBenchmark, categories_of, indices_to_submit, letter_of_index
 from ..items import Item, Loaded, Needed, Result, Setting
 from ..sources import MediaFinder, loaded

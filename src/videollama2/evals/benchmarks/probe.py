@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..annotations import Row, first_existing, rows
+from ...data.annotations import Row, first_existing, rows
 from ..benchmark import verdict
 from ..choices import ChoiceBenchmark, letter_of_text
 from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ...data.annotations import rows
 from ...errors import DataError
-from ..annotations import rows
 from ..benchmark import accuracy, scored
 from ..closed_sets import OptionBenchmark
 from ..items import Loaded, Needed, Result, Setting

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..annotations import VIDEO_SUFFIXES, rows
+from ...data.annotations import VIDEO_SUFFIXES, rows
 from ..benchmark import Benchmark, verdict
 from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict
 from ..items import Item, Loaded, Needed, Setting, Verdict

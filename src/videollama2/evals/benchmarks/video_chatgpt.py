@@ -8,7 +8,7 @@ consistency_qa.json  → consistency                         two questions with 
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..annotations import Row, first_existing, rows
+from ...data.annotations import Row, first_existing, rows
 from ..items import Item, Loaded, Needed, Setting
 from ..open_answers import SentenceBenchmark
 from ..sources import MediaFinder, loaded

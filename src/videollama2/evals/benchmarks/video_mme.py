@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...data.annotations import Row, first_existing, media, rows
 from ...errors import DataError, MediaError
 from ...media.limits import DEFAULT_LIMITS
 from ...media.source import MediaSource
 from ...subtitles import read_subtitles, shown_at
 from .. import paper_rules
-from ..annotations import Row, first_existing, media, rows
 from ..choices import LETTER, ChoiceBenchmark, categories_of, filled, letter_of_text, unlettered
 from ..extract import LETTERS
 from ..items import Loaded, Needed, Setting

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...data.annotations import rows
 from ...errors import DataError
-from ..annotations import rows
 from ..closed_sets import OptionBenchmark
 from ..items import Loaded, Needed, Setting
 from ..sources import annotation_file, loaded, path_tails, sound_finder

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...data.annotations import Row, first_existing, keyed_rows
 from .. import paper_rules
-from ..annotations import Row, first_existing, keyed_rows
 from ..choices import ChoiceBenchmark, categories_of, letter_of_text, unlettered
 from ..items import Loaded, Needed, Setting
 from ..sources import MediaFinder, loaded

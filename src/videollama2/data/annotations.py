@@ -1,4 +1,4 @@
-"""Annotation files of benchmarks as rows that know their place, and the media files that they name.
+"""Official annotation files as rows that know their place, and the media files that they name.
 
     .json     a list of objects; an object with such a list; one object per line      .jsonl  one object per line
     .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet      .parquet
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..data.record_files import decoded, parquet_rows, parsed
 from ..errors import DataError, MissingExtra
+from .record_files import decoded, parquet_rows, parsed
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 """Tried in this order if a benchmark names a video without its suffix."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from videollama2.errors import DataError
-from videollama2.evals.annotations import (
+from videollama2.data.annotations import (
     Row,
     first_existing,
     keyed_rows,
@@ -18,6 +17,7 @@ from videollama2.evals.annotations import (
     read_json,
     rows,
 )
+from videollama2.errors import DataError
 
 RECORDS = [{"id": 1, "question": "What?"}, {"id": 2, "question": "Where?"}]
 
