@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import videollama2
@@ -196,7 +197,7 @@ def test_a_batch_that_does_not_divide(sources: Sources, call: Call, tmp_path: Pa
     assert code == USAGE and "multiple of 3" in complaint and not (tmp_path / "run").exists()
 
 
-def test_outputs_that_can_not_be(sources: Sources, call: Call, tmp_path: Path) -> None:
+def test_unusable_output_folders(sources: Sources, call: Call, tmp_path: Path) -> None:
     start = ("av_joint", *runs.flags(sources, steps=1), "--device", "cpu", "--output")
     (tmp_path / "file").write_text("dear to me")
     code, complaint = call(*start, tmp_path / "file")
@@ -207,7 +208,7 @@ def test_outputs_that_can_not_be(sources: Sources, call: Call, tmp_path: Path) -
     assert code == STORAGE and "/proc/run" in complaint
 
 
-def test_resuming_what_is_no_run(call: Call, finished: Path, tmp_path: Path) -> None:
+def test_resuming_a_folder_without_a_run(call: Call, finished: Path, tmp_path: Path) -> None:
     code, complaint = call("av_joint", "--resume", "--output", tmp_path / "none")
     assert code == USAGE and "no training run" in complaint and not (tmp_path / "none").exists()
     code, complaint = call("video_tune", "--resume", "--output", finished)
@@ -241,6 +242,28 @@ def damage_rows(value: str) -> Callable[[Path], object]:
     return damage
 
 
+def change_rows(change: Callable[[dict[str, torch.Tensor], str], object]) -> Callable[[Path], object]:
+    def damage(last: Path) -> None:
+        path = last / "trained-0-of-1.safetensors"
+        with safe_open(path, "pt") as file:
+            places = file.metadata()
+        tensors = load_file(path)
+        change(tensors, next(n for n, t in tensors.items() if t.ndim == 2 and t.shape[0] > 1))
+        save_file(tensors, path, metadata=places)
+
+    return damage
+
+
+def drop_a_moment(last: Path) -> None:
+    path = last / "optimizer-0-of-1.safetensors"
+    with safe_open(path, "pt") as file:
+        places = file.metadata()
+    tensors = load_file(path)
+    name = next(n for n, t in tensors.items() if t.ndim == 2 and t.shape[0] > 1 and "exp_avg/" not in n)
+    del tensors[name], places[name]
+    save_file(tensors, path, metadata=places)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -250,6 +273,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "optimiser cut": lambda last: cut(last / "optimizer-0-of-1.safetensors"),
     "gone": lambda last: (last / "optimizer-0-of-1.safetensors").unlink(),
     "rows of garbage": damage_rows("garbage"),
+    "no rows": change_rows(lambda tensors, name: tensors.pop(name)),
+    "fewer rows": change_rows(lambda tensors, name: tensors.update({name: tensors[name][1:].clone()})),
+    "thin rows": change_rows(lambda tensors, name: tensors.update({name: tensors[name][:, :1].clone()})),
+    "one moment": drop_a_moment,
     "rows of another shape": damage_rows("[0, [7, 7]]"),
     "rows elsewhere": damage_rows('[-5, "wide"]'),
     "state of garbage": lambda last: (last / "state.json").write_bytes(b"\xff\x00garbage"),
@@ -323,13 +350,13 @@ def test_damaged_metrics(finished: Path, call: Call, tmp_path: Path) -> None:
         (run / "metrics.jsonl").write_text("\n".join([lines[0], bad, *lines[1:]]) + "\n")
         for words in (("av_joint", "--resume", "--output", run, "--device", "cpu"), ("plot", run)):
             code, complaint = call(*words)
-            assert code == USAGE and "line 2" in complaint
+            assert code == USAGE and "metrics.jsonl:2: " in complaint
     (run / "metrics.jsonl").write_text("\n".join(lines)[:-20])  # torn by a crash: nothing is wrong with the rest
     assert call("av_joint", "--resume", "--output", run, "--device", "cpu")[0] == 0
     assert call("plot", tmp_path)[0] == USAGE
 
 
-def test_weights_that_are_no_numbers(sources: Sources, call: Call, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite(sources: Sources, call: Call, tmp_path: Path) -> None:
     shutil.copytree(sources.model, tmp_path / "model")
     file = next((tmp_path / "model").glob("*.safetensors"))
     tensors = load_file(file)
@@ -341,7 +368,7 @@ def test_weights_that_are_no_numbers(sources: Sources, call: Call, tmp_path: Pat
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
-def test_it_is_said_what_to_do_next_and_the_result_answers_as_it_was_trained(
+def test_the_next_commands_are_printed_and_the_result_answers_as_trained(
     sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = runs.flags(sources, steps=1, batch=1, protocol="paper", frames=6, lora_rank=2)

@@ -66,7 +66,7 @@ def test_workers_change_nothing(records: list[Record], processor: VideoLlama2Pro
     assert torch.equal(state, torch.get_rng_state())  # a resumed run draws the same dropout
 
 
-def test_a_resumed_run_goes_on_with_the_next_sample(records: list[Record], processor: VideoLlama2Processor) -> None:
+def test_a_resumed_run_continues_with_the_next_sample(records: list[Record], processor: VideoLlama2Processor) -> None:
     whole = list(source(records, processor).steps(0, 5))
     rest = list(source(records, processor).steps(3, 5))
     assert names(whole)[3:] == names(rest)
@@ -110,7 +110,7 @@ def test_skipped_records_are_counted_and_leave_gaps(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_of_a_worker_is_ours_and_names_the_record(
+def test_an_error_in_a_worker_names_the_record(
     records: list[Record], record: MakeRecord, processor: VideoLlama2Processor, workers: int
 ) -> None:
     given = [*records, record("video", file="gone.mp4", origin="t.jsonl:99")]
@@ -126,7 +126,7 @@ def children() -> int:
     return len(multiprocessing.active_children())
 
 
-def test_workers_end_when_nobody_asks_any_more(records: list[Record], processor: VideoLlama2Processor) -> None:
+def test_workers_exit_when_the_iterator_is_closed(records: list[Record], processor: VideoLlama2Processor) -> None:
     before = children()
     made = source(records, processor, workers=2).steps(0, 100)
     next(made)
@@ -135,7 +135,7 @@ def test_workers_end_when_nobody_asks_any_more(records: list[Record], processor:
     assert children() == before
 
 
-def test_a_killed_worker_is_an_error_that_says_so(records: list[Record], processor: VideoLlama2Processor) -> None:
+def test_a_killed_worker_is_reported(records: list[Record], processor: VideoLlama2Processor) -> None:
     before = {p.pid for p in multiprocessing.active_children()}
     made = source(records, processor, workers=1).steps(0, 10_000)
     next(made)
@@ -171,7 +171,7 @@ def test_the_cache_is_filled_before_batches_are_made(
         source(records, processor, cache=cache)
 
 
-def test_a_batch_that_does_not_divide_is_refused(records: list[Record], processor: VideoLlama2Processor) -> None:
+def test_a_batch_that_does_not_divide_is_rejected(records: list[Record], processor: VideoLlama2Processor) -> None:
     for wrong in (
         {"micro_batch": 3},
         {"world_size": 4},

@@ -42,7 +42,7 @@ def centre_of_white(frame: np.ndarray) -> np.ndarray:
         ("down", (0.5, 0.3), (0.5, 0.7)),
     ],
 )
-def test_things_go_where_the_scene_says(direction: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+def test_things_move_as_the_scene_says(direction: str, start: tuple[float, float], end: tuple[float, float]) -> None:
     pictures, _ = packs()
     frames = render_frames(white_square(direction, start, end), pictures, 5, 100)
     assert centre_of_white(frames[0]) == pytest.approx(np.array(start) * 100, abs=5)
@@ -69,7 +69,7 @@ def test_a_seed_makes_the_same_clip() -> None:
     assert first != compose(6, pictures, sounds)
 
 
-def test_sounds_are_where_the_scene_says() -> None:
+def test_sounds_play_when_the_scene_says() -> None:
     _, sounds = packs()
     scene = compose(3, None, sounds, two=1.0, late=0, seconds=(2.0, 2.0))
     wave = render_sound(scene, sounds)
@@ -98,7 +98,7 @@ def test_an_mp4_holds_the_picture_and_the_sound(tmp_path: Path) -> None:
         write_clip(tmp_path / "none.mp4", None, None, seconds=1)
 
 
-def test_matching_sounds_are_as_frequent_as_asked() -> None:
+def test_matching_sounds_have_the_requested_frequency() -> None:
     pictures, sounds = packs()
     for chance in (0.0, 1.0):
         scenes = [compose(s, pictures, sounds, matched=chance, two=0, shapes=0, stamps=0) for s in range(60)]
@@ -136,6 +136,6 @@ def test_plurals() -> None:
     assert {w: plural(w) for w in words} == words
 
 
-def test_a_missing_pack_says_how_to_build_it(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_pack_names_the_recipe(tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound, match="recipes/nano"):
         PicturePack.load(tmp_path / "none.npz", "train")

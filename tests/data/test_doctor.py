@@ -211,7 +211,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_has_its_figures_and_nothing_of_others(found: Examination) -> None:
+def test_the_page_is_self_contained(found: Examination) -> None:
     text = page(found)
     parsed = Page()
     parsed.feed(text)
@@ -233,7 +233,7 @@ def test_the_table_and_the_numbers(found: Examination) -> None:
     }  # fmt: skip
 
 
-def test_a_report_of_nothing(tmp_path: Path) -> None:
+def test_an_empty_report(tmp_path: Path) -> None:
     found = examine(read_records([write(tmp_path / "t.jsonl", {})]))
     assert not found.findings and "No findings" in page(found) and "1 good, 0 not" in table(found)
     write_report(found, tmp_path / "deep" / "er")
@@ -244,7 +244,7 @@ def test_a_report_of_nothing(tmp_path: Path) -> None:
         examine(found.good, folder=tmp_path / "file")
 
 
-def test_a_model_that_is_deaf(tmp_path: Path, asked: Path) -> None:
+def test_a_model_without_an_audio_encoder(tmp_path: Path, asked: Path) -> None:
     records = read_records([named(tmp_path, "a.mp4")], sound=True)
     found = examine(records, tiny.processor(tiny.config(audio_config=None)))
     assert [f.kind for f in found.findings] == ["not for this model"]
@@ -253,7 +253,7 @@ def test_a_model_that_is_deaf(tmp_path: Path, asked: Path) -> None:
 # ── nothing stops it ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_hangs_or_dies_is_one_record(tmp_path: Path, asked: Path) -> None:
+def test_a_hang_or_a_crash_costs_one_record(tmp_path: Path, asked: Path) -> None:
     path = named(tmp_path, "a", "hang", "b", "crash", "c", "crash2", "d")
     began = time.monotonic()
     found = examine(read_records([path]), workers=2, timeout_s=2.0, folder=tmp_path / "out")
@@ -291,7 +291,7 @@ def readable(path: Path) -> bool:
     return True
 
 
-def test_killed_it_goes_on_where_it_was(tmp_path: Path, asked: Path) -> None:
+def test_a_killed_check_resumes(tmp_path: Path, asked: Path) -> None:
     names = [f"slow{i}" for i in range(20)]
     path = named(tmp_path, *names)
     program = (
@@ -331,7 +331,7 @@ def test_memory_is_limited(tmp_path: Path) -> None:
     assert [(f.origin, f.kind) for f in found.findings] == [("r.jsonl:1", "too large")]
 
 
-def test_workers_that_can_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_fail_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = read_records([named(tmp_path, "a", "b", "c")])
     monkeypatch.setattr(decoding, "COMMAND", (sys.executable, "-c", "raise SystemExit('no such luck')"))
     with pytest.raises(VideoLlama2Error, match="no such luck"):
@@ -341,7 +341,7 @@ def test_workers_that_can_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         examine(records)
 
 
-def test_interrupted_it_leaves_no_process(tmp_path: Path, asked: Path) -> None:
+def test_an_interrupted_check_leaves_no_process(tmp_path: Path, asked: Path) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -351,7 +351,7 @@ def test_interrupted_it_leaves_no_process(tmp_path: Path, asked: Path) -> None:
     assert gone(asked)
 
 
-def test_a_decoder_that_raises_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_with_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     task = {"source": "x", "start": None, "end": None, "video": True, "audio": False, "frames": 4, "protocol": "full"}
     for error, name in ((ZeroDivisionError("0"), "UnreadableMedia"), (MemoryError(), "MediaTooLarge")):
 
@@ -369,12 +369,12 @@ def test_a_decoder_that_raises_what_it_likes(monkeypatch: pytest.MonkeyPatch) ->
         {"memory_mb": 10**15}, {"max_length": 0}, {"frames": 0}, {"frames": -3}, {"frames": 20_000},
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense(tmp_path: Path, wish: dict[str, Any]) -> None:
+def test_invalid_settings(tmp_path: Path, wish: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         examine([], **wish)
 
 
-def test_lines_of_a_journal_that_are_damaged_are_looked_for_again(tmp_path: Path, asked: Path) -> None:
+def test_damaged_journal_lines_are_checked_again(tmp_path: Path, asked: Path) -> None:
     records = read_records([named(tmp_path, "a.mp4", "b.mp4")])
     assert len(examine(records, folder=tmp_path).good) == 2
     journal = tmp_path / "journal.jsonl"
@@ -387,7 +387,7 @@ def test_lines_of_a_journal_that_are_damaged_are_looked_for_again(tmp_path: Path
     assert len(found.good) == 2 and found.reused == len(lines) - 1
 
 
-def test_a_picture_that_changes_in_a_folder_is_looked_at_again(tmp_path: Path, asked: Path) -> None:
+def test_a_changed_picture_in_a_folder_is_opened_again(tmp_path: Path, asked: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     (frames / "0.jpg").write_bytes(b"one")
@@ -399,7 +399,7 @@ def test_a_picture_that_changes_in_a_folder_is_looked_at_again(tmp_path: Path, a
     assert asked.read_text().split() == ["frames", "frames"]
 
 
-def test_each_file_has_a_list_of_its_own(tmp_path: Path) -> None:
+def test_each_file_has_its_clean_list(tmp_path: Path) -> None:
     files = [tmp_path / place / name for place, name in (("a", "t"), ("a", "t-3"), ("b", "t"), ("c", "t"))]
     for number, file in enumerate(files):
         file.parent.mkdir(exist_ok=True)
@@ -412,7 +412,7 @@ def test_each_file_has_a_list_of_its_own(tmp_path: Path) -> None:
     assert [json.loads(path.read_text())["id"] for path in lists] == ["0", "1", "2", "3"]
 
 
-def test_a_file_without_a_good_record_has_its_list_too(tmp_path: Path) -> None:
+def test_a_file_without_good_records_has_an_empty_list(tmp_path: Path) -> None:
     """What is kept back must not take the name of a list to learn from because the other file is all bad."""
     bad = write(tmp_path / "train.jsonl", {"video": "none.mp4"})
     good = write(tmp_path / "held-out.jsonl", {})
@@ -439,6 +439,6 @@ def test_the_command(tmp_path: Path, asked: Path, tiny_folder: Path, capsys: pyt
     }  # fmt: skip
 
 
-def test_the_command_on_a_file_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_on_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "doctor", str(tmp_path / "none.jsonl")]) == 3
     assert "is not a file" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def decoded(samples: list[Sample]) -> list[bool]:
     return [s.pixels is not None or s.fbank is not None for s in samples]
 
 
-def test_what_was_encoded_is_not_decoded_again_and_gives_the_same_loss(
+def test_cached_features_are_not_decoded_again_and_give_the_same_loss(
     tmp_path: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor
 ) -> None:
     records = [record(kind) for kind in ("av", "video", "audio", "image", "text")]
@@ -106,7 +106,7 @@ def test_an_audio_encoder_that_learns_is_not_cached(
         cache.encode(learning, [half])
 
 
-def test_a_film_that_is_cached_is_still_no_picture(
+def test_a_cached_video_is_still_not_an_image(
     tmp_path: Path, media: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor
 ) -> None:
     """A record that is wrong about its medium is an error whatever other records have left in the cache."""
@@ -140,7 +140,7 @@ def test_a_damaged_file_is_computed_again(
         assert restored.vision_features is not None and torch.equal(restored.vision_features, first.vision_features)
 
 
-def test_a_full_cache_stops_growing_and_training_goes_on(
+def test_a_full_cache_stops_growing_and_training_continues(
     tmp_path: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = opened(tmp_path, model, processor, max_bytes=6000)
@@ -153,7 +153,7 @@ def test_a_full_cache_stops_growing_and_training_goes_on(
     assert decoded(made(records, processor, cache)) == [False, False, True, True]
 
 
-def test_a_folder_that_can_not_be_written_to(
+def test_a_read_only_folder(
     tmp_path: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -171,7 +171,7 @@ def test_a_folder_that_can_not_be_written_to(
     assert encoded.vision_features is not None and "No space left on device" in caplog.text
 
 
-def test_numbers_are_stored_as_asked(
+def test_features_are_stored_in_the_requested_dtype(
     tmp_path: Path, record: MakeRecord, model: Model, processor: VideoLlama2Processor
 ) -> None:
     cache = opened(tmp_path, model, processor, dtype=torch.bfloat16)

@@ -55,7 +55,7 @@ def test_a_batch_of_128_at_2_1_1_holds_64_32_32() -> None:
     batch=st.integers(1, 9),
     order=st.permutations(range(12)),
 )
-def test_a_step_is_the_same_whenever_it_is_asked_for(
+def test_a_step_is_the_same_in_any_order_of_calls(
     sizes: list[int], weights: list[float], batch: int, order: list[int]
 ) -> None:
     ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
@@ -92,7 +92,7 @@ def test_the_order_is_this_one() -> None:
     assert mixed.step(4) == [4, 0, 2, 2, 1, 3]
 
 
-def test_fine_weights_are_rounded_not_refused() -> None:
+def test_fine_weights_are_rounded_not_rejected() -> None:
     order = MixtureOrder({"a": range(9), "b": range(9, 18)}, batch=10, seed=0, weights={"a": 1 / 3, "b": 2 / 3})
     assert sum(i >= 9 for i in flat(order, 30)) == 200
 
@@ -110,12 +110,12 @@ def test_fine_weights_are_rounded_not_refused() -> None:
         ({"a": [1]}, {"a": float("nan")}, "0 or more"),
     ],
 )
-def test_what_can_not_be_mixed_is_refused(pools: dict, weights: dict | None, words: str) -> None:
+def test_invalid_mixtures_are_rejected(pools: dict, weights: dict | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         MixtureOrder(pools, batch=2, seed=0, weights=weights)
 
 
-def test_a_pool_of_weight_zero_is_left_out_and_may_be_empty() -> None:
+def test_a_pool_of_weight_zero_is_dropped_and_may_be_empty() -> None:
     order = MixtureOrder({"a": [1], "b": []}, batch=2, seed=0, weights={"a": 1, "b": 0})
     assert flat(order, 3) == [1] * 6
     with pytest.raises(UsageError, match="got batch 0"):

@@ -66,7 +66,7 @@ def test_ranges_and_frames(tmp_path: Path) -> None:
     assert frames is not None and frames.source == (f"{tmp_path}/b/1.jpg", "/b/2.jpg") and not frames.audio
 
 
-def test_the_sound_of_videos_that_do_not_say(tmp_path: Path) -> None:
+def test_the_default_for_the_audio_of_videos(tmp_path: Path) -> None:
     silent = {"video": "a.mp4", "sound": False, "conversations": ASK}
     path = jsonl(tmp_path / "r.jsonl", {"video": "a.mp4", "conversations": ASK}, silent, {**silent, "sound": None})
     assert [r.kind for r in read_records([path])] == ["video"] * 3
@@ -75,7 +75,7 @@ def test_the_sound_of_videos_that_do_not_say(tmp_path: Path) -> None:
     assert read_records([frames], sound=True)[0].kind == "video"
 
 
-def test_tags_are_put_to_the_front(tmp_path: Path) -> None:
+def test_tags_are_moved_to_the_front(tmp_path: Path) -> None:
     turns = [*ASK, {"from": "human", "value": "And now, here: <video>"}, ASK[1]]
     said = [turn["value"] for turn in one(tmp_path, video="a.mp4", conversations=turns).conversation]
     assert said == ["What is it?", "A kite.", "<video>\nAnd now, here:", "A kite."]
@@ -217,7 +217,7 @@ def odd(name: str, kind: bytes, link: str = "", size: int = 0) -> tarfile.TarInf
         (("1.json", raw()), "twice"),
     ],
 )
-def test_hostile_shards_are_refused_whole(tmp_path: Path, member: Member, words: str) -> None:
+def test_hostile_shards_are_rejected_whole(tmp_path: Path, member: Member, words: str) -> None:
     (tmp_path / "in").mkdir()
     shard = tar(tmp_path / "in" / "s.tar", ("0.json", raw()), ("0.mp4", b"ok"), ("1.json", raw()), member)
     with pytest.raises(DataError, match=words):
@@ -226,7 +226,7 @@ def test_hostile_shards_are_refused_whole(tmp_path: Path, member: Member, words:
 
 
 @pytest.mark.parametrize("size", [1 << 20, 1 << 40])
-def test_sizes_that_are_lies(tmp_path: Path, size: int) -> None:
+def test_false_sizes(tmp_path: Path, size: int) -> None:
     path = tmp_path / "s.tar"
     info = tarfile.TarInfo("1.mp4")
     info.size = size
@@ -235,7 +235,7 @@ def test_sizes_that_are_lies(tmp_path: Path, size: int) -> None:
         read_records([path])
 
 
-def test_processes_that_unpack_one_shard_at_once_leave_each_others_files(tmp_path: Path) -> None:
+def test_processes_unpack_one_shard_at_the_same_time(tmp_path: Path) -> None:
     """As those of one run do: one must not take what another has just made for an older shard's, and delete it."""
     context = multiprocessing.get_context("fork")
     shard = tmp_path / "s.tar"
@@ -263,7 +263,7 @@ def _unpacked_files(shard: Path, ready: Any, found: Any) -> None:
         found.put(str(error))
 
 
-def test_a_folder_that_is_not_the_shards_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_the_shards_is_not_touched(tmp_path: Path) -> None:
     shard = tar(tmp_path / "s.tar", ("1.json", raw()), ("1.mp4", b"x"))
     (tmp_path / "s.tar.media").mkdir()
     (tmp_path / "s.tar.media" / "precious").write_text("x", encoding="utf-8")
@@ -281,7 +281,7 @@ def test_a_folder_that_is_not_the_shards_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ([("1.mp4", b"x")], "expected a .json with"),
+        ([("1.mp4", b"x")], "has no .json beside it"),
         ([("1.json", b"{")], "invalid JSON"),
         ([("1.json", b"[1]")], "expected an object"),
         ([("1.json", raw(video="1.mp4"))], "has no media member 1"),
@@ -331,7 +331,7 @@ def test_bad_samples(tmp_path: Path, members: list[Member], words: str) -> None:
         ({"video": "a.mp4", "end": 0}, "is empty"),
         ({"image": "a.jpg", "start": 1}, "given for image"),
         ({"video": ["1.jpg"], "end": 1}, "a list of frames"),
-        ({"conversations": None}, "no conversations"),
+        ({"conversations": None}, "neither conversations nor messages"),
         ({"conversations": []}, "one or more turns"),
         ({"conversations": "hello"}, "expected a list"),
         ({"conversations": ["hello"]}, "turn 1 has 'hello'"),
@@ -409,13 +409,13 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, words: str) -> Non
     assert words in str(raised.value) and str(tmp_path / name) in str(raised.value)
 
 
-def test_no_files_and_files_that_are_not_there(tmp_path: Path) -> None:
+def test_no_files_and_missing_files(tmp_path: Path) -> None:
     for paths in ([], [tmp_path / "none.jsonl"], [tmp_path]):
         with pytest.raises(DataError):
             read_records(paths)
 
 
-def test_of_a_key_that_comes_twice_none_is_chosen(tmp_path: Path) -> None:
+def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
     """JSON would keep the last, and the other medium or answer would be lost without a word."""
     said = json.dumps(ASK)
     media = f'{{"video": "a.mp4", "video": "b.mp4", "conversations": {said}}}'
@@ -434,7 +434,7 @@ def test_of_a_key_that_comes_twice_none_is_chosen(tmp_path: Path) -> None:
     assert [why.partition(";")[0] for why in bad] == [first, second, first, second, first]
 
 
-def test_a_bad_record_can_be_left_out(tmp_path: Path) -> None:
+def test_bad_records_can_be_dropped(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     good = json.dumps({"conversations": ASK})
     path.write_text(f"{good}\n{{\n{good}\n[]\n{json.dumps({'id': 1})}\n", encoding="utf-8")

@@ -51,7 +51,7 @@ def test_each_kind_gives_its_media(record: MakeRecord, processor: VideoLlama2Pro
                if i in ids.values())  # fmt: skip
 
 
-def test_frames_of_the_phase_go_before_the_models(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+def test_the_phases_frames_override_the_models(record: MakeRecord, processor: VideoLlama2Processor) -> None:
     sample = sample_of(record("video"), processor, frames=8)
     assert sample.pixels is not None and len(sample.pixels) == 8
     video = processor.config.placeholder_ids["video"]
@@ -101,7 +101,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "words"), BAD, ids=[b[1][:20] for b in BAD])
 @pytest.mark.parametrize("protocol", ["full", "released"])
-def test_an_unusable_medium_is_an_error_or_a_skip_never_another_sample(
+def test_an_unusable_media_item_is_an_error_or_a_skip_never_another_sample(
     options: dict, words: str, protocol: str, record: MakeRecord, processor: VideoLlama2Processor
 ) -> None:
     bad = record("av", **options)
@@ -112,15 +112,13 @@ def test_an_unusable_medium_is_an_error_or_a_skip_never_another_sample(
     assert isinstance(skipped, Skipped) and skipped.record == "train.jsonl:av"
 
 
-def test_mute_video_is_fine_where_its_sound_is_not_asked_for(
-    record: MakeRecord, processor: VideoLlama2Processor
-) -> None:
+def test_silent_video_is_accepted_if_its_audio_is_not_used(record: MakeRecord, processor: VideoLlama2Processor) -> None:
     assert sample_of(record("video", file="mute.mp4"), processor, protocol="released").fbank is None
     with pytest.raises(DataError, match=r"train.jsonl:audio"):
         sample_of(record("audio", file="mute.mp4"), processor)
 
 
-def test_what_can_not_be_learned_from_is_an_error_even_where_media_are_skipped(
+def test_a_record_without_anything_to_learn_is_an_error_even_if_media_are_skipped(
     record: MakeRecord, processor: VideoLlama2Processor
 ) -> None:
     for kind in ("video", "text"):
@@ -132,19 +130,19 @@ def test_what_can_not_be_learned_from_is_an_error_even_where_media_are_skipped(
         sample_of(record("text"), changing)
 
 
-def test_a_long_answer_is_an_error_and_not_cut(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+def test_a_long_answer_is_an_error_not_truncated(record: MakeRecord, processor: VideoLlama2Processor) -> None:
     with pytest.raises(DataError, match=r"train.jsonl:text: it takes \d+ positions, more than the 64 allowed"):
         sample_of(record("text", "the fox " * 50), processor, max_length=64)
 
 
-def test_too_long_for_the_model_with_its_medium(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+def test_too_long_for_the_model_with_its_media_item(record: MakeRecord, processor: VideoLlama2Processor) -> None:
     small = tiny.processor(tiny.config())
     small.config.text_config.max_position_embeddings = 20
     with pytest.raises(DataError, match=r"train.jsonl:video: .*more than the 20 allowed"):
         sample_of(record("video"), small)
 
 
-def test_a_deaf_model_learns_from_pictures_and_refuses_sounds(record: MakeRecord, media: Path) -> None:
+def test_a_model_without_audio_encoder_learns_from_video_and_rejects_audio(record: MakeRecord, media: Path) -> None:
     deaf = tiny.processor(tiny.config(audio_config=None))
     assert sample_of(record("av", file="mute.mp4"), deaf).fbank is None
     with pytest.raises(DataError, match=r"train.jsonl:audio: .*no audio encoder"):
@@ -157,7 +155,7 @@ def test_settings_are_checked(processor: VideoLlama2Processor) -> None:
             samples_of([], processor, **wrong)
 
 
-def test_a_fault_nobody_thought_of_still_names_the_record(
+def test_an_unexpected_error_names_the_record(
     record: MakeRecord, processor: VideoLlama2Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -169,7 +167,7 @@ def test_a_fault_nobody_thought_of_still_names_the_record(
     assert error.value.__notes__ == ["while preparing record train.jsonl:video"]
 
 
-def test_samples_travel_to_processes_that_are_not_forked(record: MakeRecord, processor: VideoLlama2Processor) -> None:
+def test_samples_can_be_pickled_for_spawned_workers(record: MakeRecord, processor: VideoLlama2Processor) -> None:
     samples = samples_of([record("av")], processor)
     again = ForkingPickler.loads(ForkingPickler.dumps(samples))[0]
     first = samples[0]

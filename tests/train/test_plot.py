@@ -45,7 +45,7 @@ def test_what_is_not_finite_is_shown(tmp_path: Path) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has no readable metrics.jsonl .*expected the output folder"):
+    with pytest.raises(UsageError, match=r"has no readable metrics.jsonl; expected the output folder"):
         plot([tmp_path])
     with pytest.raises(UsageError, match="no run to plot"):
         plot([])

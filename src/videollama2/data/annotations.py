@@ -1,4 +1,4 @@
-"""Official annotation files as rows that know their place, and the media files that they name.
+"""Official annotation files as rows that know their place, and the media files they name.
 
     .json     a list of objects; an object with such a list; one object per line      .jsonl  one object per line
     .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet      .parquet
@@ -41,7 +41,7 @@ class Row:
 
     def error(self, message: str) -> DataError:
         """The error to raise: the message, with the place."""
-        return DataError(f"{self.origin}: {message}")
+        return DataError(f"{self.origin}: {message.removesuffix('.')}.")
 
     def has(self, key: str) -> bool:
         """Whether the key has a value other than null, NaN (an empty table cell) and blanks."""
@@ -141,7 +141,7 @@ def read_json(path: Path) -> Any:
     held = _json(_content(path), path, kept)
     twice = [key for key, count in Counter(key for key, _ in outermost).items() if count > 1]
     if isinstance(held, dict) and twice:
-        raise DataError(f"{path}: expected each key once, got {_some(twice)} twice")
+        raise DataError(f"{path}: expected each key once, got {_some(twice)} twice.")
     return held
 
 
@@ -175,7 +175,7 @@ def rows(
     elif suffix == ".parquet":
         return [Row(row, f"{name}:{number}") for number, row in parquet_rows(_there(path), "eval")]
     else:
-        raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file")
+        raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
     return list(_with_header(found, path, columns))
 
 
@@ -187,10 +187,10 @@ def keyed_rows(path: Path) -> list[tuple[str, Row]]:
     """
     held = read_json(path)
     if not isinstance(held, dict):
-        raise DataError(f"{path}: expected an object of records by their ids, got {held!r:.60}")
+        raise DataError(f"{path}: expected an object of records by their ids, got {held!r:.60}.")
     for key, value in held.items():
         if not isinstance(value, dict):
-            raise DataError(f"{path.name}:{key}: expected a record, got {value!r:.60}")
+            raise DataError(f"{path.name}:{key}: expected a record, got {value!r:.60}.")
     return [(key, Row(value, f"{path.name}:{key}")) for key, value in held.items()]
 
 
@@ -213,7 +213,7 @@ def first_existing(folder: Path, *patterns: str) -> Path:
     path = if_existing(folder, *patterns)
     if path is None:
         there = _some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
-        raise DataError(f"{folder}: expected {' or '.join(patterns)}; it holds {there}")
+        raise DataError(f"{folder}: expected {' or '.join(patterns)}; it holds {there}.")
     return path
 
 
@@ -227,7 +227,7 @@ def if_existing(folder: Path, *patterns: str) -> Path | None:
         DataError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; expected the benchmark's folder, with {' or '.join(patterns)}")
+        raise DataError(f"{folder} is not a folder; expected the benchmark's folder, with {' or '.join(patterns)}.")
     for pattern in patterns:
         found = [path for path in folder.glob(pattern) if path.is_file()]
         if found:
@@ -277,7 +277,7 @@ def _exists(path: Path) -> bool:
 
 def _there(path: Path) -> Path:
     if not path.is_file():
-        raise DataError(f"{path} is not a file; expected an annotation file")
+        raise DataError(f"{path} is not a file; expected an annotation file.")
     return path
 
 
@@ -285,7 +285,7 @@ def _content(path: Path, encoding: str = "utf-8") -> str:
     try:
         data = _there(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     return decoded(data, str(path), " Save it as UTF-8.") if encoding == "utf-8" else data.decode(encoding)
 
 
@@ -296,9 +296,9 @@ def _json(text: str, path: Path, objects: Callable[[list[tuple[str, Any]]], Any]
         except json.JSONDecodeError:  # a trailing comma? A blank in its place keeps all columns
             return json.loads(_TRAILING_COMMA.sub(lambda found: found[1] or " ", text), object_pairs_hook=objects)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}.") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
-        raise DataError(f"{path} can't be read as JSON: {error}") from error
+        raise DataError(f"{path} can't be read as JSON: {error}.") from error
 
 
 def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
@@ -313,7 +313,7 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
         else:
             if key is not None and isinstance(held, dict):
                 if key not in held:
-                    raise DataError(f"{path}: expected the key {key!r}; it has {_some(list(held)) or 'no keys'}")
+                    raise DataError(f"{path}: expected the key {key!r}; it has {_some(list(held)) or 'no keys'}.")
                 held = held[key]
             return _rows_of(held, path.name)
     found = []
@@ -321,7 +321,7 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
         if line.strip():
             record = parsed(line)
             if not isinstance(record, dict):
-                what = record if isinstance(record, DataError) else f"expected an object, got {record!r:.60}"
+                what = record if isinstance(record, DataError) else f"expected an object, got {record!r:.60}."
                 raise DataError(f"{path}, line {number}: {what}")
             found.append(Row(record, f"{path.name}:{number}"))
     return found
@@ -329,10 +329,10 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
 
 def _rows_of(held: Any, name: str) -> list[Row]:
     if not isinstance(held, list):
-        raise DataError(f"{name}: expected a list of records, [{{…}}, …], got {held!r:.60}")
+        raise DataError(f"{name}: expected a list of records, [{{…}}, …], got {held!r:.60}.")
     for number, record in enumerate(held, 1):
         if not isinstance(record, dict):
-            raise DataError(f"{name}:{number}: expected a record, {{…}}, got {record!r:.60}")
+            raise DataError(f"{name}:{number}: expected a record, {{…}}, got {record!r:.60}.")
     return [Row(record, f"{name}:{number}") for number, record in enumerate(held, 1)]
 
 
@@ -342,14 +342,14 @@ def _table(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, lis
         for cells in reader:
             yield reader.line_num, list(cells)
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not a table: {error}") from error
+        raise DataError(f"{path}, line {reader.line_num}: not a table: {error}.") from error
 
 
 def _sheet(path: Path) -> Iterator[tuple[int, list[Any]]]:
     try:
         import openpyxl
     except ImportError as error:
-        raise MissingExtra(f"{path}: reading sheets needs openpyxl: pip install 'videollama2[eval]'") from error
+        raise MissingExtra(f"{path}: reading sheets needs openpyxl; run: pip install 'videollama2[eval]'") from error
     found: list[list[Any]] = []
     try:
         with (
@@ -361,7 +361,7 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[Any]]]:
         raise
     except Exception as error:  # a damaged file makes zlib, zipfile, XML and openpyxl raise whatever they do
         words = f"{type(error).__name__} {' '.join(str(error).split()):.200}".strip()
-        raise DataError(f"{path}, after row {len(found)}: the sheet can't be read: {words}") from error
+        raise DataError(f"{path}, after row {len(found)}: the sheet can't be read: {words}.") from error
     return enumerate(found, 1)
 
 
@@ -374,11 +374,11 @@ def _with_header(found: Iterator[tuple[int, list[Any]]], path: Path, columns: Se
             header = [str(cell or "").strip() for cell in cells]
             twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
             if twice:
-                raise DataError(f"{path}, line {line}: expected unique column names, got {_some(twice)} twice")
+                raise DataError(f"{path}, line {line}: expected unique column names, got {_some(twice)} twice.")
             continue
         extra = [cell for cell in cells[len(header) :] if cell not in (None, "")]
         if len(cells) < len(header) or extra:
-            raise DataError(f"{path}, line {line}: expected {len(header)} cells ({_some(header)}), got {len(cells)}")
+            raise DataError(f"{path}, line {line}: expected {len(header)} cells ({_some(header)}), got {len(cells)}.")
         yield Row({name: cell for name, cell in zip(header, cells, strict=False) if name}, f"{path.name}:{line}")
 
 

@@ -48,7 +48,7 @@ class StepBatch:
     Attributes:
         step: its number, from 0.
         micro: batch / (processes · micro-batch) of them; None where all samples were skipped.
-        skipped: the records of the share that could not be used.
+        skipped: records of the share that could not be used.
     """
 
     step: int
@@ -57,10 +57,10 @@ class StepBatch:
 
 
 class StepSource(Protocol):
-    """Training steps, from any one onwards."""
+    """Training steps, starting at any of them."""
 
     def steps(self, start: int, stop: int) -> Iterator[StepBatch]:
-        """Steps `start` … `stop - 1`; the same step is the same batch in every call."""
+        """Steps `start` … `stop - 1`; a step is the same batch in every call."""
 
 
 class Order(Protocol):
@@ -78,7 +78,7 @@ class RecordSteps(StepSource):
     """Training steps from records. Process r of w takes places [r·b/w, (r+1)·b/w) of each step's list.
 
     A process sorts its share by length before cutting it into micro-batches, the longest first: the step is the same
-    with less padding, and a lack of memory shows at once.
+    with less padding, and running out of memory shows up in the first micro-batch.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RecordSteps(StepSource):
             micro_batch: samples that go through the model together.
             rank, world_size: of this process.
             workers: processes that decode media; 0: this process decodes.
-            encode: applied here to all samples of a step, before they are cut; `FeatureCache.encode` with its model.
+            encode: applied to all samples of a step before they are cut; `FeatureCache.encode` with its model.
 
         Raises:
             UsageError: the batch is not a multiple of processes × micro-batch, or samples have a cache and no `encode`.
@@ -112,10 +112,10 @@ class RecordSteps(StepSource):
             raise UsageError(
                 f"a batch of {order.batch} can't be divided among {world_size} processes (this is rank {rank}) in "
                 f"micro-batches of {micro_batch}, with {workers} workers; expected batch = processes × micro-batch × "
-                "an integer"
+                "an integer."
             )
         if samples.cache is not None and encode is None:
-            raise UsageError("samples with a feature cache need encode=, for media that are not cached yet")
+            raise UsageError("samples with a feature cache need encode=, which encodes media that are not cached yet.")
         self.samples, self.order, self.encode = samples, order, encode
         self.pad_token_id, self.micro_batch, self.workers = pad_token_id, micro_batch, workers
         each = order.batch // world_size
@@ -123,7 +123,7 @@ class RecordSteps(StepSource):
         self._micros = each // micro_batch
 
     def steps(self, start: int, stop: int) -> Iterator[StepBatch]:
-        """Steps `start` … `stop - 1`. Workers end after the last, or when the iterator is closed or collected.
+        """Steps `start` … `stop - 1`. Workers exit after the last one, or when the iterator is closed or collected.
 
         Raises:
             DataError: a record can't be used (the message names it), or a worker was killed.
@@ -156,7 +156,7 @@ class RecordSteps(StepSource):
                 prefetch_factor=max(2, -(-each // self.workers)),  # one step ahead
                 # workers don't use the GPU and inherit the samples without pickling; other systems can't fork safely
                 multiprocessing_context="fork" if sys.platform == "linux" else None,
-                generator=torch.Generator(),  # the default would draw from the run's generator at each start
+                generator=torch.Generator(),  # the default would draw from the run's generator every time
             )
         )
 
@@ -234,5 +234,5 @@ def _raise_errors(items: Iterable[Sample | Skipped | VideoLlama2Error]) -> Itera
             raise
         raise DataError(
             f"a worker that decodes media was killed ({str(error).splitlines()[0]}), usually for lack of memory; use "
-            "fewer workers or fewer frames (in a container, allow more shared memory)"
+            "fewer workers or fewer frames (in a container, allow more shared memory)."
         ) from error

@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that could not be used, and why."""
+    """A record that could not be used, and the reason."""
 
     record: str
     reason: str
@@ -70,7 +70,7 @@ def truncate(example: Example, max_length: int, placeholders: Collection[int] = 
     if lost:
         raise PromptError(
             f"truncating {len(example.ids)} ids to {max_length} would cut off {lost} ids of media; raise "
-            "model_max_length, use fewer frames, or remove the sample"
+            "model_max_length, use fewer frames, or remove the sample."
         )
     return Example(example.ids[:max_length], example.labels[:max_length])
 
@@ -96,7 +96,7 @@ def collate(
         PromptError: as `truncate`, or there are no examples.
     """
     if not examples:
-        raise PromptError("an empty batch; expected one or more examples")
+        raise PromptError("an empty batch; expected one or more examples.")
     if max_length is not None:
         examples = [truncate(example, max_length, placeholders) for example in examples]
 
@@ -141,6 +141,6 @@ def collate_samples(samples: Sequence[Sample], pad_token_id: int) -> dict[str, A
         if inputs in media and encoded in features:
             raise UsageError(
                 f"a batch holds both {inputs} and {encoded}, so the model can't know their order; encode all samples "
-                "of a batch, or none"
+                "of a batch, or none."
             )
     return {**batch, **media, **features}

@@ -67,7 +67,7 @@ class FeatureCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"can't make a feature cache in {folder}: {error.strerror or error}") from error
+            raise UsageError(f"can't make a feature cache in {folder}: {error.strerror or error}.") from error
         inner = model.model
         config = model.config
         layer = (config.vision_feature_layer, config.vision_feature_select)
@@ -86,7 +86,7 @@ class FeatureCache:
     # ── looking up, in any process ─────────────────────────────────────────────────────────────────────────────
 
     def keys(self, media: Media, *, still: bool = False) -> FeatureKeys:
-        """The keys of a media item's features. Hashes the file, once per process; None where it can't be read.
+        """The keys of a media item's features. Hashes the file, once per process; None if it can't be read.
 
         Args:
             media: the request.
@@ -142,7 +142,7 @@ class FeatureCache:
         ]
         if changed:
             raise UsageError(
-                f"{' and '.join(changed)} learns now, so cached features are outdated; open a new FeatureCache"
+                f"{' and '.join(changed)} learns now, so cached features are outdated; open a new FeatureCache."
             )
         with torch.no_grad():
             return [self._encode(inner, sample) for sample in samples]

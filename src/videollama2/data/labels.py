@@ -33,9 +33,9 @@ class Example:
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.labels):
-            raise PromptError(f"{len(self.ids)} ids and {len(self.labels)} labels; expected one label for each id")
+            raise PromptError(f"{len(self.ids)} ids and {len(self.labels)} labels; expected one label for each id.")
         if all(label == IGNORE for label in self.labels):
-            raise PromptError("the sample has no token to learn from; add an assistant turn, or remove the sample")
+            raise PromptError("the sample has no token to learn from; add an assistant turn, or remove the sample.")
 
     @property
     def slots(self) -> tuple[Modality, ...]:
@@ -89,7 +89,7 @@ def chat_example(conversation: Conversation, tokenizer: Tokenizer, modality: Mod
     turns = _turns(conversation, modality)
     whole = render(turns, tokenizer, add_generation_prompt=False)
     if whole.dropped:
-        raise PromptError("the chat template drops a turn of this conversation, so it can't be trained on")
+        raise PromptError("the chat template drops a turn of this conversation, so it can't be trained on.")
     ids = whole.encode(tokenizer)
     labels = [IGNORE] * len(ids)
     for k in range(1, len(turns), 2):
@@ -109,7 +109,7 @@ def caption_example(caption: Conversation, tokenizer: Tokenizer, modality: Modal
     """
     tag = f"<{modality}>"
     if [sentence["from"] for sentence in caption] != ["human", "gpt"] or tag not in caption[0]["value"]:
-        raise PromptError(f"expected a caption as one human turn with {tag}, then one of gpt; got {caption!r:.120}")
+        raise PromptError(f"expected a caption as one human turn with {tag}, then one of gpt; got {caption!r:.120}.")
     if style == "templated":
         return chat_example([{"from": "human", "value": tag}, caption[1]], tokenizer, modality)
     text = f"{caption[0]['value']} {caption[1]['value']}"
@@ -119,7 +119,7 @@ def caption_example(caption: Conversation, tokenizer: Tokenizer, modality: Modal
 
 
 def dropped_turns(conversation: Conversation) -> int:
-    """Number of turns that are not trained on, nor shown: the assistant's before the first question."""
+    """Number of turns that are neither trained on nor shown: those of the assistant before the first question."""
     return int(bool(conversation) and conversation[0]["from"] == "gpt")
 
 
@@ -132,7 +132,7 @@ def _turns(conversation: Conversation, modality: Modality | None) -> list[Turn]:
         )
     turns = [Turn(_ROLES[s["from"]], _parts(s["value"], modality)) for s in sentences]
     if any(isinstance(part, Slot) for turn in turns if turn.role == "assistant" for part in turn.parts):
-        raise PromptError(f"an answer holds the tag <{modality}>; expected media in human turns only")
+        raise PromptError(f"an answer holds the tag <{modality}>; expected media in human turns only.")
     return turns
 
 

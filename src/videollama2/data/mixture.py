@@ -2,8 +2,8 @@
 
     position = step · batch + place ─► pool, by weight ─► the pool's next record, in the order of its epoch
 
-There is no running state, so every process can compute any step at any time, and a resumed run continues with exactly
-the sample that was next.
+Without running state, every process can compute any step at any time, and a resumed run continues with exactly the
+next sample.
 """
 
 import zlib
@@ -49,7 +49,7 @@ class MixtureOrder:
             UsageError: no records, an empty pool, or weights that do not match the pools.
         """
         if batch < 1 or seed < 0:
-            raise UsageError(f"expected a batch of 1 or more and a seed of 0 or more, got batch {batch}, seed {seed}")
+            raise UsageError(f"expected a batch of 1 or more and a seed of 0 or more, got batch {batch}, seed {seed}.")
         self.batch, self.seed = batch, seed
         self.shares = None if weights is None else _whole_shares(weights, pools)
         if self.shares is None:
@@ -58,7 +58,7 @@ class MixtureOrder:
         empty = [name for name, pool in self._pools.items() if not len(pool)]
         if empty or not self._pools:
             kinds = f" of kind {', '.join(empty)}" if any(empty) else ""
-            raise UsageError(f"no records{kinds} to train on; add some, or remove the kind from the mixture")
+            raise UsageError(f"no records{kinds} to train on; add some, or remove the kind from the mixture.")
         self._names = list(self._pools)
         self._pattern = spread([1] if self.shares is None else list(self.shares.values()))
         ones = self._pattern[:, None] == np.arange(len(self._names))
@@ -124,7 +124,7 @@ class SequentialOrder:
 
     def __init__(self, records: Sequence[int], *, batch: int) -> None:
         if batch < 1 or not len(records):
-            raise UsageError(f"expected 1 or more records in batches of 1 or more, got {len(records)} and {batch}")
+            raise UsageError(f"expected 1 or more records in batches of 1 or more, got {len(records)} and {batch}.")
         self.records, self.batch = records, batch
         self.steps_per_epoch = -(-len(records) // batch)
 
@@ -159,11 +159,11 @@ def _whole_shares(weights: Mapping[str, float], pools: Mapping[str, Sequence[int
     if set(weights) != set(pools):
         raise UsageError(
             f"the mixture names {', '.join(weights) or 'nothing'}, the records are of {', '.join(pools) or 'no kind'}; "
-            "give each kind of record a weight, 0 to drop it"
+            "give each kind of record a weight, 0 to drop it."
         )
     wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
     if wrong or not any(weights.values()):
-        raise UsageError(f"the weights are {dict(weights)}; expected numbers of 0 or more, at least one above 0")
+        raise UsageError(f"the weights are {dict(weights)}; expected numbers of 0 or more, at least one above 0.")
     exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight}
     unit = lcm(*(w.denominator for w in exact.values()))
     whole = {name: int(weight * unit) for name, weight in exact.items()}

@@ -5,7 +5,7 @@
     .tar      one record and its media item per WebDataset sample (shards.py)
 
 records.py parses the mappings. A line, row or sample that can't be read is yielded as a DataError instead of its
-mapping, so that the caller can report all bad ones.
+mapping, so that the caller can report every bad one.
 """
 
 import codecs
@@ -46,10 +46,10 @@ def mappings(path: Path, name: str, cache: Path | None = None) -> Iterator[tuple
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        sheet = ". Save the sheet as CSV (UTF-8)" if suffix in (".xlsx", ".xls", ".ods") else ""
+        sheet = ". Save the sheet as CSV (UTF-8)." if suffix in (".xlsx", ".xls", ".ods") else "."
         raise DataError(f"{path} is not a records file; expected one of {', '.join(SUFFIXES)}{sheet}")
     if not path.is_file():
-        raise DataError(f"{path} is not a file; expected a records file")
+        raise DataError(f"{path} is not a file; expected a records file.")
     word = {".json": "record", ".parquet": "row", ".tar": "sample"}.get(suffix, "line")
     try:
         found: Iterator[tuple[Any, Found]]
@@ -57,7 +57,7 @@ def mappings(path: Path, name: str, cache: Path | None = None) -> Iterator[tuple
         for key, raw in found:
             yield Place(str(key), f"{name}:{key}", f"{word} {key}"), raw
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
 def _json(path: Path) -> Iterator[tuple[int, Found]]:
@@ -66,16 +66,16 @@ def _json(path: Path) -> Iterator[tuple[int, Found]]:
     if text.lstrip()[:1] == "{":
         raise DataError(
             f"{path} holds an object; expected a list of records, [{{…}}, …]. If it has one record per line, rename it "
-            "to .jsonl"
+            "to .jsonl."
         )
     try:
         records = json.loads(text, object_pairs_hook=once) if text.strip() else []
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from error
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}.") from error
     except (RecursionError, ValueError) as error:  # nested too deeply; an integer of thousands of digits
-        raise DataError(f"{path}: invalid JSON: {error}") from error
+        raise DataError(f"{path}: invalid JSON: {error}.") from error
     if not isinstance(records, list):
-        raise DataError(f"{path} holds {records!r:.60}; expected a list of records, [{{…}}, …]")
+        raise DataError(f"{path} holds {records!r:.60}; expected a list of records, [{{…}}, …].")
     yield from enumerate(records, 1)
 
 
@@ -93,11 +93,11 @@ def parsed(line: bytes | str) -> Found:
     try:
         return json.loads(line if isinstance(line, str) else line.decode(), object_pairs_hook=once)
     except json.JSONDecodeError as error:
-        return DataError(f"column {error.colno}: invalid JSON: {error.msg}")
+        return DataError(f"column {error.colno}: invalid JSON: {error.msg}.")
     except UnicodeDecodeError as error:
-        return DataError(f"byte {error.start + 1}: not UTF-8 text")
+        return DataError(f"byte {error.start + 1}: not UTF-8 text.")
     except (RecursionError, ValueError) as error:
-        return DataError(f"invalid JSON: {error}")
+        return DataError(f"invalid JSON: {error}.")
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
@@ -125,7 +125,7 @@ def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[s
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
-                raise DataError(f"{path}: two columns have the same name; expected each once: {', '.join(names):.200}")
+                raise DataError(f"{path}: two columns have the same name; expected each once: {', '.join(names):.200}.")
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
@@ -134,7 +134,7 @@ def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[s
         raise
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # e.g. invalid text or dates
         words = " ".join(str(error).split())
-        raise DataError(f"{path}, after row {number}: unreadable Parquet: {words:.300}") from error
+        raise DataError(f"{path}, after row {number}: unreadable Parquet: {words:.300}.") from error
 
 
 def _unpacked(row: dict[str, Any]) -> Found:
@@ -164,7 +164,7 @@ def _csv(path: Path) -> Iterator[tuple[int, Found]]:
             else:
                 yield rows.line_num, _question(header, row)
     except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: invalid CSV: {error}") from error
+        raise DataError(f"{path}, line {rows.line_num}: invalid CSV: {error}.") from error
 
 
 def _header(path: Path, columns: list[str]) -> list[str]:
@@ -175,25 +175,25 @@ def _header(path: Path, columns: list[str]) -> list[str]:
         raise DataError(
             f"{path}: the first line is {', '.join(columns):.120}{f' ({what})' if what else ''}; expected the columns "
             f"question, answer, one of video, image and audio, and optionally {', '.join(_COLUMNS[5:])}; columns of "
-            "notes begin with '_'"
+            "notes begin with '_'."
         )
     return columns
 
 
 def _question(header: list[str], row: list[str]) -> Found:
     if len(row) != len(header):
-        return DataError(f"expected {len(header)} cells, as in the first line, got {len(row)}")
+        return DataError(f"expected {len(header)} cells, as in the first line, got {len(row)}.")
     cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
     question, answer = cells.pop("question"), cells.pop("answer")
     if not question or not answer:
-        return DataError(f"the {'answer' if question else 'question'} is empty; expected both")
+        return DataError(f"the {'answer' if question else 'question'} is empty; expected both.")
     record: dict[str, Any] = {column: cell for column, cell in cells.items() if cell}
     record["conversations"] = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     for column in record.keys() & {"start", "end"}:
         try:
             record[column] = float(record[column])
         except ValueError:
-            return DataError(f"{column} is {record[column]!r:.60}; expected seconds, such as 12.5")
+            return DataError(f"{column} is {record[column]!r:.60}; expected seconds, such as 12.5.")
     if "sound" in record:
         record["sound"] = _YES_NO.get(record["sound"].lower(), record["sound"])
     return record

@@ -151,7 +151,7 @@ def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool, file: 
     media = _media(given, modality, source, sound)
     id_ = given.get("id", place.key)
     if isinstance(id_, bool) or not isinstance(id_, str | int):
-        raise DataError(f"id is {id_!r:.60}; expected text or an integer")
+        raise DataError(f"id is {id_!r:.60}; expected text or an integer.")
     turns = _tagged(conversation, modality)
     return Record(id=str(id_), origin=place.origin, conversation=turns, media=media, file=file)
 
@@ -187,14 +187,14 @@ def _read(path: Path, name: str, root: str, sound: bool, cache: Path | None, on_
         found += 1
         try:
             if not isinstance(raw, dict):
-                raise raw if isinstance(raw, DataError) else DataError(f"it is {raw!r:.60}; expected an object")
+                raise raw if isinstance(raw, DataError) else DataError(f"it is {raw!r:.60}; expected an object.")
             yield of_mapping(raw, place, root, sound, path)
         except DataError as error:
             if on_bad is None:
                 raise DataError(f"{path}, {place.words}: {error}") from error
             on_bad(place.origin, str(error))
     if not found:
-        raise DataError(f"{path} holds no records; expected at least one")
+        raise DataError(f"{path} holds no records; expected at least one.")
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -202,9 +202,9 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     resolved = [path.resolve() for path in paths]
     twice = next((path for path in resolved if resolved.count(path) > 1), None)
     if twice is not None:
-        raise DataError(f"{twice} is given twice; to show its records more often, give it a larger weight")
+        raise DataError(f"{twice} is given twice; to show its records more often, give it a larger weight.")
     if not paths:
-        raise DataError("no records file given; expected one or more .json, .jsonl, .parquet, .csv or .tar")
+        raise DataError("no records file given; expected one or more .json, .jsonl, .parquet, .csv or .tar.")
     names = {}
     for path, full in zip(paths, resolved, strict=True):
         parts = 1
@@ -237,11 +237,11 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
 def _conversation(given: Mapping[str, Any]) -> list[dict[str, str]]:
     """The turns, each {"from", "value"}."""
     if ("conversations" in given) == ("messages" in given):
-        found = "both conversations and messages" if "messages" in given else "no conversations"
-        raise DataError(f'it has {found}; expected "conversations": [{{"from": "human", "value": …}}, …]')
+        found = "both conversations and messages" if "messages" in given else "neither conversations nor messages"
+        raise DataError(f'it has {found}; expected "conversations": [{{"from": "human", "value": …}}, …].')
     turns = given.get("conversations", given.get("messages"))
     if not isinstance(turns, list | tuple) or not turns:
-        raise DataError(f"conversations is {turns!r:.60}; expected a list of one or more turns")
+        raise DataError(f"conversations is {turns!r:.60}; expected a list of one or more turns.")
     style = "role" if isinstance(turns[0], dict) and "role" in turns[0] else "from"
     return [_turn(turn, k, style) for k, turn in enumerate(turns, 1)]
 
@@ -252,18 +252,18 @@ def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
         if isinstance(turn, DataError):  # a repeated key
             raise DataError(f"turn {k}: {turn}")
         found = ", ".join(map(str, turn)) if isinstance(turn, dict) else f"{turn!r:.60}"
-        raise DataError(f"turn {k} has {found}; expected only {style!r} and {said!r}, as in the first turn")
+        raise DataError(f"turn {k} has {found}; expected only {style!r} and {said!r}, as in the first turn.")
     speaker, text = turn[style], turn[said]
     if not isinstance(text, str):
-        raise DataError(f"turn {k}: {said!r} is {text!r:.60}; expected text")
+        raise DataError(f"turn {k}: {said!r} is {text!r:.60}; expected text.")
     if not isinstance(speaker, str) or speaker not in speakers:
         why = " (system turns are set by the model)" if speaker == "system" else ""
-        raise DataError(f"turn {k} is from {speaker!r:.60}{why}; expected {' or '.join(map(repr, speakers))}")
+        raise DataError(f"turn {k} is from {speaker!r:.60}{why}; expected {' or '.join(map(repr, speakers))}.")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError(f"turn {k} holds half a character (a lone surrogate): {error.reason}") from error
+            raise DataError(f"turn {k} holds half a character (a lone surrogate): {error.reason}.") from error
     return {"from": speakers[speaker], "value": text}
 
 
@@ -273,15 +273,15 @@ def _modality_and_source(given: Mapping[str, Any], root: str) -> tuple[Modality 
         return None, None
     if len(named) > 1:
         raise DataError(
-            f'it has {" and ".join(named)}; expected one of them (to use a video with its audio: "sound": true)'
+            f'it has {" and ".join(named)}; expected one of them (to use a video with its audio: "sound": true).'
         )
     key = named[0]
     value = given[key]
     if isinstance(value, list | tuple):
         if key != "video":
-            raise DataError(f"{key} is a list; expected one path (only video can be a list, of its frames)")
+            raise DataError(f"{key} is a list; expected one path (only video can be a list, of its frames).")
         if not value:
-            raise DataError("video is an empty list; expected a path, or the paths of its frames")
+            raise DataError("video is an empty list; expected a path, or the paths of its frames.")
         return key, tuple(_path(frame, key, root) for frame in value)
     path = _path(value, key, root)
     _check_suffix(path, key)
@@ -290,9 +290,9 @@ def _modality_and_source(given: Mapping[str, Any], root: str) -> tuple[Modality 
 
 def _path(value: Any, key: str, root: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise DataError(f"{key} is {value!r:.60}; expected the path of a file (records can't contain media)")
+        raise DataError(f"{key} is {value!r:.60}; expected the path of a file (records can't contain media).")
     if "://" in value and _URL.match(value):
-        raise DataError(f"{key} is the URL {value:.80}; expected a local file: download it and give its path")
+        raise DataError(f"{key} is the URL {value:.80}; expected a local file: download it and give its path.")
     return value if _ABSOLUTE.match(value) else f"{root}/{value}"  # a million Paths are slow
 
 
@@ -300,30 +300,30 @@ def _check_suffix(path: str, key: Modality) -> None:
     """Reject files under the wrong key, e.g. an image as "video", as in an example of the public README."""
     right = _SUFFIXES.get(path[path.rfind(".") :].lower(), key)
     if right != key and (right, key) != ("video", "audio"):  # a video's audio may be used alone
-        raise DataError(f"{path[path.rfind('/') + 1 :]!r:.80} is given as {key}; expected the key {right!r}")
+        raise DataError(f"{path[path.rfind('/') + 1 :]!r:.80} is given as {key}; expected the key {right!r}.")
 
 
 def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sound: bool) -> Media | None:
     wanted = given.get("sound")
     if wanted is not None and not isinstance(wanted, bool):
-        raise DataError(f"sound is {wanted!r:.60}; expected true or false")
+        raise DataError(f"sound is {wanted!r:.60}; expected true or false.")
     start, end = _seconds(given, "start"), _seconds(given, "end")
     if (start is not None or end is not None) and (modality in (None, "image") or isinstance(source, tuple)):
         what = "a list of frames" if isinstance(source, tuple) else modality or "text"
-        raise DataError(f"start and end are given for {what}; expected them for video or audio only")
+        raise DataError(f"start and end are given for {what}; expected them for video or audio only.")
     if end is not None and end <= (start or 0.0):
-        raise DataError(f"the range from {start or 0.0:g} to {end:g} s is empty; expected start < end")
+        raise DataError(f"the range from {start or 0.0:g} to {end:g} s is empty; expected start < end.")
     if modality is None:
         if wanted:
-            raise DataError("sound is true, but there is no video")
+            raise DataError("sound is true, but there is no video.")
         return None
     hears = modality == "audio"
     if hears and wanted is False:
-        raise DataError("sound is false for audio; expected true, or no such key")
+        raise DataError("sound is false for audio; expected true, or no such key.")
     if modality == "video" and not isinstance(source, tuple):
         hears = sound if wanted is None else wanted
     elif wanted and not hears:
-        raise DataError(f"sound is true, but {'a list of frames' if modality == 'video' else 'an image'} has none")
+        raise DataError(f"sound is true, but {'a list of frames' if modality == 'video' else 'an image'} has none.")
     return Media(source=source, start=start, end=end, video=modality != "audio", audio=hears)
 
 
@@ -333,7 +333,7 @@ def _seconds(given: Mapping[str, Any], key: str) -> float | None:
         return None
     # a comparison, as math.isfinite raises for integers of hundreds of digits
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
-        raise DataError(f"{key} is {value!r:.60}; expected seconds, 0 or more")
+        raise DataError(f"{key} is {value!r:.60}; expected seconds, 0 or more.")
     return float(value)
 
 
@@ -344,7 +344,7 @@ def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tu
     for other in others:
         if any(_stands(_TAG[other], turn["value"]) for turn in asked):
             found = "the record has no media" if modality is None else f"the record has the key {modality!r}"
-            raise DataError(f"the text has {_TAG[other]}, but {found}; expected the key {other!r}, or no such tag")
+            raise DataError(f"the text has {_TAG[other]}, but {found}; expected the key {other!r}, or no such tag.")
     if modality is None:
         return tuple(conversation)
     tag = _TAG[modality]
@@ -352,12 +352,12 @@ def _tagged(conversation: list[dict[str, str]], modality: Modality | None) -> tu
     if len(holders) > 1 or any(turn["from"] != "human" for turn in holders):
         raise DataError(
             f"{tag} is in the turns of {', '.join(turn['from'] for turn in holders)}; expected it in at most "
-            "one human turn"
+            "one human turn."
         )
     if holders:
         return tuple(move_tag_first(conversation, modality))
     if not asked:
-        raise DataError("no turn is from human; expected a question before the answer")
+        raise DataError("no turn is from human; expected a question before the answer.")
     asked[0]["value"] = f"{tag}\n{asked[0]['value']}".strip()
     return tuple(conversation)
 

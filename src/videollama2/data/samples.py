@@ -4,7 +4,7 @@
            ── conversation: ids and labels, one slot for the media item   ─┴─► Sample, one placeholder id per token
 
 Training prepares media exactly as inference does: by `VideoLlama2Processor.prepare`, under a protocol. A record that
-can't be used is an error or a skip that names it; no other sample takes its place.
+can't be used is an error, or a skip that names it; no other sample takes its place.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Samples(Dataset[Sample | Skipped]):
         if style not in STYLES or on_unreadable not in ("error", "skip") or (max_length is not None and max_length < 1):
             raise UsageError(
                 f"style is {style!r}, on_unreadable {on_unreadable!r} and max_length {max_length}; expected one of "
-                f"{', '.join(STYLES)}; error or skip; and at least 1"
+                f"{', '.join(STYLES)}; error or skip; and at least 1."
             )
         self.records, self.processor, self.cache = records, processor, cache
         self.protocol, self.frames = named_protocol(protocol), frames
@@ -127,12 +127,12 @@ class Samples(Dataset[Sample | Skipped]):
         """Ids and labels, with one negative id for the media item."""
         tokenizer, modality = self.processor.tokenizer, record.modality
         if not any(turn["value"].strip() for turn in record.conversation if turn["from"] == "gpt"):
-            raise PromptError("no turn is from gpt, or every answer is empty; expected an answer to learn from")
+            raise PromptError("no turn is from gpt, or every answer is empty; expected an answer to learn from.")
         self._check_length(fewest_ids(record.conversation, self._characters_per_id))
         if self.style == "chat":
             example = chat_example(record.conversation, tokenizer, modality)
         elif modality is None:
-            raise PromptError(f"it is text alone; style {self.style!r} expects captions of a media item")
+            raise PromptError(f"it is text alone; style {self.style!r} expects captions of a media item.")
         else:
             example = caption_example(record.conversation, tokenizer, modality, self.style)
         self._check_length(len(example.ids))
@@ -143,7 +143,7 @@ class Samples(Dataset[Sample | Skipped]):
             raise PromptError(
                 f"it takes {positions} positions, more than the {self.max_positions} allowed (max_length, or the "
                 "model's context); raise that, use fewer frames or a shorter time range, shorten the text, or remove "
-                "the record"
+                "the record."
             )
 
     def _with_media(self, sample: Sample, media: Media, modality: Modality) -> Sample:

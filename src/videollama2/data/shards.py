@@ -30,13 +30,15 @@ _STAMP = "shard.json"
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | DataError:
     """`object_pairs_hook` for JSON: a repeated key gives a DataError instead of an object.
 
-    Python's default silently takes the last value, and which of two media or answers is meant can't be known.
+    Python would silently take the last value, and it can't be known which of two media or answers is meant.
     """
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
     keys = [key for key, _ in pairs]
-    return DataError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r:.60} twice; expected it once")
+    return DataError(
+        f"it has the key {next(key for key in keys if keys.count(key) > 1)!r:.60} twice; expected it once."
+    )
 
 
 def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
@@ -56,7 +58,7 @@ def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[s
             for stem, members in samples.items():
                 yield stem, _sample(tar, stem, members, folder)
     except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{shard} can't be read as a tar ({error}); expected an uncompressed .tar") from error
+        raise DataError(f"{shard} can't be read as a tar ({error}); expected an uncompressed .tar.") from error
 
 
 def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
@@ -70,10 +72,10 @@ def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.T
         largest = MAX_RECORD_BYTES if extension == "json" else MAX_MEDIA_BYTES
         if member.size > largest or member.offset_data + member.size > size:
             limit = f"at most {largest:,}" if member.size > largest else f"no more than the shard's {size:,}"
-            raise DataError(f"{shard}: {member.name:.80} claims {member.size:,} bytes; expected {limit}")
+            raise DataError(f"{shard}: {member.name:.80} claims {member.size:,} bytes; expected {limit}.")
         sample = samples.setdefault(stem, {})
         if extension in sample:
-            raise DataError(f"{shard}: {member.name:.80} is in it twice; expected one member of each name")
+            raise DataError(f"{shard}: {member.name:.80} is in it twice; expected one member of each name.")
         sample[extension] = member
     return samples
 
@@ -84,13 +86,13 @@ def _checked_name(shard: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     odd = any(part == ".." or not part.isprintable() or "\\" in part or ":" in part for part in name.parts)
     if not member.isreg() or member.issparse() or name.is_absolute() or odd:
         what = "has an unsafe name" if odd or name.is_absolute() else "is not a regular file"
-        raise DataError(f"{shard}: member {member.name!r:.80} {what}; the whole shard is rejected")
+        raise DataError(f"{shard}: member {member.name!r:.80} {what}; the whole shard is rejected.")
     stem, dot, extension = name.name.partition(".")
     last = extension.lower().rpartition(".")[2]
     if not stem or not dot or (last != "json" and last not in _KEYS):
         raise DataError(
             f"{shard}: member {member.name!r:.80} is neither a record (.json) nor media; expected samples such as "
-            "000017.json with 000017.mp4"
+            "000017.json with 000017.mp4."
         )
     return str(name.parent / stem), extension.lower()
 
@@ -115,7 +117,7 @@ def _folder(shard: Path, cache: Path | None) -> Path:
         with _locked(shard):  # processes of a run arrive together; none may empty what another fills
             marker = folder / _STAMP
             if folder.is_symlink() or (folder.exists() and not marker.is_file() and any(folder.iterdir())):
-                raise DataError(f"{folder} exists, but was not unpacked from this shard; move it away")
+                raise DataError(f"{folder} exists, but was not unpacked from this shard; move it away.")
             if not marker.is_file() or marker.read_text(encoding="utf-8") != stamp:
                 if folder.exists():
                     shutil.rmtree(folder)
@@ -124,7 +126,7 @@ def _folder(shard: Path, cache: Path | None) -> Path:
     except OSError as error:
         raise DataError(
             f"can't make {folder} for the media of {shard.name} ({error.strerror or error}); give another folder for "
-            "unpacked media, or unpack the shard yourself"
+            "unpacked media, or unpack the shard yourself."
         ) from error
     return folder
 
@@ -134,15 +136,17 @@ def _sample(
 ) -> dict[str, Any] | DataError:
     """The record of one sample."""
     if "json" not in members:
-        return DataError(f"expected a .json with {', '.join(m.name for m in members.values()):.120}, found none")
+        return DataError(
+            f"{', '.join(m.name for m in members.values()):.120} has no .json beside it; expected one per sample."
+        )
     try:
         record = json.loads(_bytes(tar, members["json"]).decode("utf-8-sig"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return DataError(f"{members['json'].name}: invalid JSON: {error}")
+        return DataError(f"{members['json'].name}: invalid JSON: {error}.")
     if isinstance(record, DataError):
         return record
     if not isinstance(record, dict):
-        return DataError(f"{members['json'].name} holds {record!r:.60}; expected an object")
+        return DataError(f"{members['json'].name} holds {record!r:.60}; expected an object.")
     media = {extension: member for extension, member in members.items() if extension != "json"}
     named = [key for key in _KEY_OF if record.get(key) is not None]
     if not media or len(named) > 1:
@@ -167,11 +171,11 @@ def _name_media(
         return None
     names = record[named[0]] if named else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return DataError(f'it has {len(media)} media; expected one, or "video": ["0.jpg", "1.jpg", …] in its record')
+        return DataError(f'it has {len(media)} media; expected one, or "video": ["0.jpg", "1.jpg", …] in its record.')
     short = PurePosixPath(stem).name
     wanted = [name.rpartition("/")[2].removeprefix(f"{short}.").lower() for name in names]
     if sorted(wanted) != sorted(media):
-        return DataError(f"its record names {', '.join(wanted):.80}; the shard has {', '.join(media):.80} of it")
+        return DataError(f"its record names {', '.join(wanted):.80}; the shard has {', '.join(media):.80}.")
     record[named[0]] = [str(folder / f"{stem}.{extension}") for extension in wanted]
     return None
 
@@ -199,5 +203,5 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None
         with contextlib.suppress(OSError):
             part.unlink()
         raise DataError(
-            f"{target} can't be written ({error.strerror or error}); unpacking it takes {member.size:,} bytes"
+            f"{target} can't be written ({error.strerror or error}); unpacking it takes {member.size:,} bytes."
         ) from error

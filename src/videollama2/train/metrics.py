@@ -7,21 +7,21 @@ Each line is written without buffering before `step` returns, so a killed run ha
 Values that are not finite are written as "nan", "inf" or "-inf", for which JSON has no numbers.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import logging
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from ..device import resident_bytes
-from ..errors import MissingExtra, StorageError, UsageError
-from ..json_lines import dumps_line
+from ..errors import DataError, MissingExtra, StorageError, UsageError
+from ..jobs import JournalFile, read_lines, write_lines
 from ..progress import Progress, show_progress
 
 logger = logging.getLogger(__name__)
@@ -66,20 +66,18 @@ class MetricsLog:
         self._progress: Progress | None = None
         self._quiet = quiet
         names = check_trackers(trackers)  # before writing anything
-        try:
+        with _storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if resume_step is not None:
                 _truncate(self._path, resume_step)
             elif self._path.exists() and self._path.stat().st_size:
-                raise UsageError(f"{self._path} holds the metrics of a run; resume it, or choose another --output")
-            self._file = self._path.open("ab", buffering=0)
+                raise UsageError(f"{self._path} holds the metrics of a run; resume it, or choose another --output.")
+            self._file = JournalFile(self._path, in_use="wait for that run, or choose another --output")
             self._trackers = [_open(name, folder, dict(settings or {}), resume_step) for name in names]
             if resume_step is not None and "tensorboard" in names and self._path.stat().st_size:
                 # TensorBoard purges by step, and with the step also the evaluation before it
                 for event in (e for e in read_metrics(folder) if _evaluated(e, resume_step)):
                     self._track("evaluation", resume_step, event)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -117,23 +115,14 @@ class MetricsLog:
         """Close file, progress and trackers. Raises as `step` does."""
         self._end_progress()
         self._file.close()
-        try:
+        with _storage_errors(self._path.parent):
             for tracker in self._trackers:
                 tracker.finish()
-        except OSError as error:
-            raise _unwritable(self._path.parent, error) from error
 
     def _write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        line = dumps_line({"event": event, "step": step, **_plain(values)}, allow_nan=False) + "\n"
-        left, size = memoryview(line.encode()), os.fstat(self._file.fileno()).st_size
-        try:
-            while left:  # a nearly full disk accepts part of a line before it fails
-                left = left[self._file.write(left) or 0 :]
+        with _storage_errors(self._path):
+            self._file.append([{"event": event, "step": step, **_plain(values)}])
             self._track(event, step, values)
-        except OSError as error:
-            if left:
-                os.ftruncate(self._file.fileno(), size)
-            raise _unwritable(self._path, error) from error
 
     def _track(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         prefix = "" if event == "step" else f"{event}/"
@@ -154,24 +143,18 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
         UsageError: the folder has no metrics, or a line is not an event.
     """
     path = Path(run) / FILE
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"{run} has no readable {FILE} ({reason}); expected the output folder of a training run"
-        ) from error
+    if not path.is_file():
+        raise UsageError(f"{run} has no readable {FILE}; expected the output folder of a training run.")
     events: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        try:
-            event = json.loads(line)
-            if not isinstance(event["event"], str) or not isinstance(event["step"], int):
-                raise TypeError("expected event as a string and step as an integer")
-        except (ValueError, KeyError, TypeError) as error:
-            if not line.endswith("\n"):
-                break
-            raise UsageError(f"line {number} of {path} is not an event ({error}); remove the line") from error
-        events.append(event)
+    try:
+        for number, event in read_lines(path):
+            if not isinstance(event.get("event"), str) or not isinstance(event.get("step"), int):
+                raise UsageError(
+                    f"{path}:{number}: not an event: expected event as text and step as an integer; remove the line."
+                )
+            events.append(event)
+    except DataError as error:
+        raise UsageError(str(error)) from error
     return events
 
 
@@ -206,12 +189,7 @@ def _truncate(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [e for e in read_metrics(path.parent) if e["step"] < step or (_evaluated(e, step) and step > 0)]
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.writelines(dumps_line(e) + "\n" for e in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_lines(path, kept)
 
 
 def _evaluated(event: Mapping[str, Any], step: int) -> bool:
@@ -225,11 +203,17 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unwritable(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} can't be written ({error.strerror or error}); earlier lines are intact. Free some space or make it "
-        "writable, then resume the run"
-    )
+@contextlib.contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """What can't be written is a StorageError that tells how to resume training."""
+    try:
+        yield
+    except (OSError, StorageError) as error:
+        reason = error if isinstance(error, OSError) else error.__cause__
+        raise StorageError(
+            f"{path} can't be written ({getattr(reason, 'strerror', None) or error}); earlier lines are intact. Free "
+            "some space or make it writable, then resume the run."
+        ) from error
 
 
 class _Tracker(Protocol):

@@ -6,7 +6,7 @@
     clips      render_sound  ──► wave f32[S], 16 kHz;  write_clip ──► mp4
 
 Labelled video is rare. Here the truth is known exactly (what is shown, its colour, number and direction, what is heard
-and in which order), and test clips can be made from pictures and recordings that training never saw. The probe
+and in which order), and test clips can use pictures and recordings that training never saw. The probe
 (evals/probe.py) evaluates on such clips, and recipes/nano trains on them: `drawing.batch_frames` renders many scenes at
 once on any device, without files.
 

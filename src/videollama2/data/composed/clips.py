@@ -45,7 +45,7 @@ def write_clip(
     import av
 
     if frames is None and wave is None:
-        raise EmptyMedia("a clip needs frames or sound; neither was given")
+        raise EmptyMedia("a clip needs frames or sound; neither was given.")
     with av.open(str(path), "w") as out:
         if frames is not None:
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"

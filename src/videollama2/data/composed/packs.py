@@ -171,11 +171,11 @@ class SoundPack:
         begin = start + int(offset * max(0, stop - start - samples))
         piece = self.wave[begin : min(stop, begin + samples)].astype(np.float32) / 32768
         if piece.size == 0:
-            raise EmptyMedia(f"recording {recording} has no samples; rebuild the pack of sounds")
+            raise EmptyMedia(f"recording {recording} has no samples; rebuild the pack of sounds.")
         return np.resize(piece, samples)
 
 
 def _open_pack(path: Path) -> Any:
     if not path.is_file():
-        raise MediaNotFound(f"no pack at {path}; build it with recipes/nano (see its README.md)")
+        raise MediaNotFound(f"pack {path} not found; build it with recipes/nano (see its README.md).")
     return np.load(path, allow_pickle=False)

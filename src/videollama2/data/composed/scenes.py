@@ -83,7 +83,7 @@ class Chances:
         two: two things in turn; independently, two sounds in turn.
         several: two or three copies of a thing.
         coloured: a drawing is tinted. Shapes always are; cut-outs, whose names may include a colour, never.
-        matched: the sound is the thing's, if it has one.
+        matched: the sound is that of the thing, if the pack has it.
         late: picture or sound begins halfway.
         still: a thing does not move.
         close: a thing fills the frame.
@@ -147,7 +147,7 @@ def compose(
 
 
 def sound_of(name: str) -> str:
-    """The name of the sound that a thing makes, if there are recordings of it."""
+    """The name of a thing's sound; the pack may have no recordings of it."""
     return SOUND_OF.get(name, name)
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from .packs import TEXTURE_SIDE, PicturePack
 
-_FINER = 4  # drawn so many times larger, and scaled down for smooth edges
+_FINER = 4  # drawn this many times larger and scaled down, for smooth edges
 
 
 class Stroke(NamedTuple):

@@ -2,7 +2,7 @@
 
     NOISES[name](rng, seconds) ──► wave f32[S], 16 kHz;  tones() ──► SoundPack, several different ones of each
 
-They are crude beside recordings: what a model that has heard real ones makes of them is a measurement of its own.
+They are crude compared with recordings, so results on them say little about results on real sounds.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _LOUD = 0.5  # highest value of each recording
 
 @lru_cache(maxsize=2)
 def tones(each: int = 3, seconds: float = 5.0, seed: int = 0) -> SoundPack:
-    """`each` recordings of every class; the same arguments give the same samples."""
+    """`each` recordings of every class; equal arguments give equal samples."""
     pieces: list[NDArray[np.int16]] = []
     index: list[tuple[str, int, int]] = []
     at = 0

@@ -1,4 +1,4 @@
-"""A pool of worker processes that open media: one that hangs or crashes is an answer, not an accident.
+"""A pool of worker processes that open media: if one hangs or crashes, that is the answer.
 
 tasks ──► one thread per worker ──► its process, with limits on time and memory ──► answers, as they complete
 """

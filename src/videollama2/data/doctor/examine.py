@@ -4,9 +4,9 @@
             ── files of equal size, hashed ── duplicates                          ├─► findings ──► report.py
             ── text, by the model's tokenizer ── lengths, labels (lengths.py)   ──┘
 
-A `problem` is a record that can't be learned from as it is; it is dropped from the clean list. A `remark` is only
-information. Every answer is written to a journal at once, so an interrupted check resumes where it stopped; files that
-have changed since are opened again.
+A `problem` drops its record from the clean list, as the record can't be learned from. A `remark` only informs. Every
+answer is written to a journal at once, so an interrupted check resumes where it stopped; files that have changed since
+are opened again.
 """
 
 import hashlib
@@ -159,7 +159,7 @@ def _check_settings(workers: int, timeout_s: float, memory_mb: int, **counts: in
         others = ", ".join(f"{name}={n}" for name, n in counts.items())
         raise UsageError(
             f"workers={workers}, timeout_s={timeout_s:g}, memory_mb={memory_mb}, {others}; expected workers ≥ 0, the "
-            f"others above 0, and at most {MAX_TIMEOUT_S:,} s, {MAX_MEMORY_MB:,} MiB and {MAX_NUM_FRAMES:,} frames"
+            f"others above 0, and at most {MAX_TIMEOUT_S:,} s, {MAX_MEMORY_MB:,} MiB and {MAX_NUM_FRAMES:,} frames."
         )
 
 
@@ -347,7 +347,9 @@ def _of_facts(record: Record, facts: Answer) -> Iterator[_Seen]:
 
 def _of_audio(facts: Answer) -> Iterator[_Seen]:
     if facts["sound"] == "absent":
-        reason = next((loss for loss in facts["losses"] if loss.startswith("the audio is not used")), "it has none")
+        reason = next(
+            (loss for loss in facts["losses"] if loss.startswith("the audio is not used")), "its file has none"
+        )
         yield "problem", "no sound", f"the record uses audio; {reason}"
     elif facts["sound_seconds"] is not None and facts["sound_seconds"] < MIN_AUDIO_SECONDS:
         yield (

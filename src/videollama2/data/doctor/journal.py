@@ -1,4 +1,4 @@
-"""The doctor's answers on disk as they come, so that an interrupted check resumes."""
+"""The doctor's answers, written as they arrive, so that an interrupted check resumes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,17 +14,17 @@ _MEDIA = (
     {"hash"},  # hashed
     {"error", "message"},  # unusable
 )
-"""Keys of an answer about a media file; one of these sets must be there."""
+"""Keys of an answer about a media file; one of these sets must be present."""
 _TEXT = ({"text", "supervised"}, {"error", "nothing"})
 
 
 class DoctorJournal:
     """Answers by the key of their question: one JSON object per line.
 
-    Lines that are damaged, or not the doctor's, are ignored, and their questions asked again.
+    Lines that are damaged or not written by the doctor are ignored, and their questions asked again.
 
     Args:
-        folder: of the journal, made if necessary; None: nothing is kept.
+        folder: of the journal, made if missing; None: nothing is written.
     """
 
     def __init__(self, folder: Path | None, *, timeout_s: float, memory_mb: int) -> None:

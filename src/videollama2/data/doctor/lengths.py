@@ -54,7 +54,7 @@ class Lengths:
         self._fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def of(self, record: Record, facts: Mapping[str, Any] | None) -> tuple[Length | None, tuple[str, str] | None]:
-        """A record's length, and kind and message of what is wrong with it, if anything.
+        """A record's length, and the kind and message of its problem, if it has one.
 
         Args:
             record: to measure.

@@ -52,7 +52,7 @@ def write_report(found: Examination, folder: Path, files: Sequence[Path | str] =
         paths["report"].write_text(json.dumps(as_json(found), indent=1) + "\n", encoding="ascii")
         paths["page"].write_text(page(found), encoding="utf-8", errors="replace")
     except OSError as error:
-        raise StorageError(f"{folder} can't be written ({error.strerror or error}); give another --output") from error
+        raise StorageError(f"{folder} can't be written ({error.strerror or error}); give another --output.") from error
     return paths
 
 
