@@ -155,7 +155,7 @@ def test_bass_alone(tmp_path: Path) -> None:
     sound[3] = LOW[0]
     clip = open_clip(write_channels(tmp_path / "a.wav", sound, "5.1"), protocol="full")
     assert heard(clip) == pytest.approx(440, abs=2) and clip.wave is not None
-    assert clip.wave.notes[0].startswith("the mix leaves out channel 4 of 6, the only one with a signal")
+    assert clip.wave.notes[0].startswith("the mix drops channel 4 of 6, the only one with a signal")
 
 
 def test_quiet_channels_are_mixed(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_channels_without_a_layout_are_averaged(tmp_path: Path, count: int) -> N
         sound[channel] = LOW[0, : RATE // 4]
         clip = open_clip(write_channels(tmp_path / "a.mkv", sound, f"{count} channels"), protocol="full")
         assert clip.wave is not None and clip.wave.peak == pytest.approx(0.5 / count, rel=0.02)
-        assert clip.wave.notes == (f"its {count} channels have no layout: their mean is used",)
+        assert clip.wave.notes == (f"its {count} channels have no layout: they are averaged",)
 
 
 def test_six_channels_without_a_layout_are_5_1(tmp_path: Path) -> None:
@@ -194,4 +194,4 @@ def test_of_ambisonics_the_channel_of_all_directions(order: int) -> None:
     for block in av.AudioResampler("fltp", layout, RATE).resample(packed):
         mixer.add(block)
     assert np.abs(mixer.finish() - LOW[0]).max() < 1e-3
-    assert mixer.notes == (f"ambisonics of {count} channels: the first one, which hears all directions, is used",)
+    assert mixer.notes == (f"ambisonics of {count} channels: only the first, omnidirectional one is used",)

@@ -1,8 +1,8 @@
-"""The audio that is used of a file: the range by the protocol, from a track and channels that have a signal.
+"""Which of a file's audio is used: the protocol's range, from a track and channels that have a signal.
 
     chosen track ── silent? ──► the first track with a signal      ── mix silent, channels not? ──► the loudest channel
 
-Where the protocol encodes silence as it is (the released one), nothing is exchanged; the notes say where a signal is.
+If the protocol encodes silence unchanged (the released one), nothing is swapped; the notes report where a signal is.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from .source import MediaSource
 from .timeline import Timeline
 from .tracks import Track, track_notes
 
-_NEARLY_SILENT = 0.01  # of a mix that may be the rest of channels that cancel; as a share of full scale
-_CANCELLED = 0.01  # of the loudest channel that is left in a mix
+_NEARLY_SILENT = 0.01  # a mix at most this loud may be what remains of channels that cancel; share of full scale
+_CANCELLED = 0.01  # channels cancel if the mix is at most this share of the loudest
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class AudioRequest:
 
     @property
     def _exchanges(self) -> bool:
-        """Whether silence is worth nothing to the protocol, so that a signal takes its place."""
+        """Whether the protocol has no use for silence, so that a signal replaces it."""
         return self.protocol.absent_sound == "skip"
 
     def _track(self, timeline: Timeline | None, track: Track | None) -> Wave:
@@ -105,4 +105,4 @@ def _of_channels(wave: Wave, peaks: Sequence[float], *, mixed: bool) -> str:
         return f"the first of its {len(peaks)} channels is silent; channel {heard[0]} has a signal"
     if len(heard) > 1:
         return f"its {len(peaks)} channels cancel each other in the mix (their peak is {max(peaks):.2f})"
-    return f"the mix leaves out channel {heard[0]} of {len(peaks)}, the only one with a signal (peak {max(peaks):.2f})"
+    return f"the mix drops channel {heard[0]} of {len(peaks)}, the only one with a signal (peak {max(peaks):.2f})"

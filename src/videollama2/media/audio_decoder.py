@@ -2,7 +2,7 @@
 
 16 kHz mono    all channels mixed by FFmpeg's resampler in 16-bit steps (5.1: centre and surrounds at -3 dB, no LFE),
                as `ffmpeg -ac 1 -ar 16000 -f s16le` writes them, divided by 32768. Channels without a layout: their
-               mean; ambisonics: the first channel, which hears all directions
+               mean; ambisonics: the first channel, which is omnidirectional
 first channel  at the file's rate, in float64: what the public implementation uses of an audio file
 """
 
@@ -26,7 +26,7 @@ from .tracks import choose_track
 
 _BLOCK = 1 << 16  # samples per call of the resampler
 _PREROLL = 0.5  # seconds decoded before the requested start: codecs with overlapping blocks need them to settle
-_HOLE = 0.1  # seconds by which a time stamp may differ from the count of samples: less is rounding and jitter
+_HOLE = 0.1  # seconds by which a timestamp may differ from the sample count: less is rounding and jitter
 
 
 def audio_stream(container: "av.container.InputContainer", source: MediaSource) -> "av.AudioStream":
@@ -68,7 +68,7 @@ def decode_audio(
 ) -> Wave:
     """Decode [start, end) seconds of the file's audio, at most `max_seconds`.
 
-    Samples stand where their time stamps put them: a hole in the stamps becomes silence.
+    Samples are placed by their timestamps: a hole in the timestamps becomes silence.
 
     Args:
         mixed: f32 of all channels at 16 kHz; else f64 of the first channel at the file's rate.
@@ -140,7 +140,7 @@ def _decode_runs(
     mixed: bool,
     channel: int | None,
 ) -> "tuple[list[_Stretch], _Decoder]":
-    """The runs of a range, after a seek close to it; from the start of the file, if the seek went past the range."""
+    """The runs of a range, after a seek close to it, or from the start of the file if the seek overshot the range."""
     for seek in (True, False):
         with source.container() as container:
             stream = audio_stream(container, source)
@@ -181,12 +181,12 @@ def _assemble(
 
 
 def _hole_notes(holes: Sequence[tuple[float, float]]) -> tuple[str, ...]:
-    """A sentence on holes that are filled with silence."""
+    """A note on holes that were filled with silence."""
     if not holes:
         return ()
     shown = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in holes[:4])
     if len(holes) > 4:
-        shown += f" and {len(holes) - 4} more times ({sum(end - start for start, end in holes):.1f} s in all)"
+        shown += f" and {len(holes) - 4} more times ({sum(end - start for start, end in holes):.1f} s in total)"
     return (f"the file has no audio from {shown}; silence was inserted",)
 
 
@@ -194,7 +194,7 @@ class _Decoder:
     """Decodes the audio of a range, and counts what can't be decoded.
 
     starts, ends    seconds that the track covers, as far as its timeline says; `ends` may be None
-    continues       whether the track goes on after the range
+    continues       whether the track continues after the range
     has_sought      whether decoding began with a seek
     lost_seconds    audio that could not be decoded; truncated  whether reading stopped with an error
     """
@@ -248,7 +248,7 @@ class _Decoder:
     ) -> "Iterator[tuple[float | None, av.AudioFrame]]":
         """The frames of a range, joined into blocks of one format: a call into FFmpeg costs more than its samples.
 
-        A block that begins a new run has the seconds at which it does.
+        A block that begins a new run comes with its time in seconds.
         """
         fifo, form, at = av.AudioFifo(), None, None
         for begins, frame in self._frames(start, stop, seek=seek):
@@ -277,7 +277,7 @@ class _Decoder:
     def _frames(
         self, start: float, stop: float | None, *, seek: bool
     ) -> "Iterator[tuple[float | None, av.AudioFrame]]":
-        """Frames that overlap [start - preroll, stop); one that does not continue the one before has its seconds."""
+        """Frames that overlap [start - preroll, stop); one that starts a new run comes with its time in seconds."""
         zero, tick = float(self._timeline.zero), float(self._stream.time_base or 0)
         if seek and start > 2 * _PREROLL and self._stream.index not in self._timeline.joins:
             self.has_sought = self._seek(start - _PREROLL + zero)

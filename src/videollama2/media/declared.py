@@ -1,10 +1,10 @@
-"""How many bytes a file says that it has: a smaller file was cut off, by a broken download or a recorder's crash.
+"""The size that a file declares: a smaller file was cut off, by a broken download or a recorder's crash.
 
 matroska, webm    the size of its segment, or of its last cluster
 avi, wav          the sizes of its RIFF chunks
 mp4, mov          the sizes of its boxes
 
-Containers without such a number (transport streams, Ogg, FLV) can't tell.
+Other containers (transport streams, Ogg, FLV) declare no size.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _Read = Callable[[int, int], bytes]
 
 
 def declared_size(source: "MediaSource") -> int | None:
-    """Size of the whole file as its own headers have it; None if they don't say."""
+    """Size of the whole file according to its headers; None if they don't state it."""
     head = source.head(16)
     with source.reader() as read:
         if head.startswith(b"\x1a\x45\xdf\xa3"):

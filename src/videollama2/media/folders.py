@@ -39,9 +39,9 @@ def open_folder(folder: Path, protocol: Protocol, limits: Limits) -> ImageList:
         )
     notes: list[str] = []
     if ignored:
-        notes.append(f"{_count(ignored, 'entry', 'entries')} of the folder are not images and were ignored")
+        notes.append(f"{_count(ignored, 'non-image entry', 'non-image entries')} in the folder ignored")
     if companions:
-        notes.append(f"{_count(companions, 'file', 'files')} that macOS or Windows put beside the images were ignored")
+        notes.append(f"{_count(companions, 'file', 'files')} created by macOS or Windows ignored")
     text, natural = sorted(names), sorted(names, key=natural_order)
     if text != natural:
         notes.append(_order_note(text, natural, protocol))
@@ -50,9 +50,9 @@ def open_folder(folder: Path, protocol: Protocol, limits: Limits) -> ImageList:
     if (numbered := _places(natural)) is not None:
         missing = numbered[-1] + 1 - len(numbered)
         kept = protocol.folder_order == "natural"
-        outcome = "their places stay empty" if kept else "the others are counted without them"
-        numbers = _count(missing, "number of the sequence is", "numbers of the sequence are")
-        notes.append(f"{numbers} missing, {_gaps(natural)}: {outcome}")
+        outcome = "their places stay empty" if kept else "the other frames close the gaps"
+        numbers = _count(missing, "number is", "numbers are")
+        notes.append(f"{numbers} missing from the sequence, {_gaps(natural)}: {outcome}")
         places = numbered if kept else places
     fps = protocol.folder_fps
     notes.append(f"the folder has no frame rate: it is read at {fps:g} frames per second")
@@ -67,11 +67,8 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
 
 def _order_note(text: Sequence[str], natural: Sequence[str], protocol: Protocol) -> str:
     if protocol.folder_order == "natural":
-        return f"files are in the order of their numbers: {_some(natural)}"
-    return (
-        f"files are in the order of their names as text, as the public implementation has them: {_some(text)}; "
-        "the full protocol counts their numbers"
-    )
+        return f"files are sorted by number: {_some(natural)}"
+    return f"files are sorted by text, like the public implementation: {_some(text)}; the full protocol sorts by number"
 
 
 def _some(names: Sequence[str]) -> str:

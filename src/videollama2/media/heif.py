@@ -1,8 +1,8 @@
-"""HEIC and HEIF stills, as phones write them: one coded picture, or a grid of tiles (ISO/IEC 23008-12).
+"""HEIC and HEIF stills, as phones write them: one coded image, or a grid of tiles (ISO/IEC 23008-12).
 
 meta box ──► primary item: hvc1/av01, or a grid of such ──► decoded tiles ──► joined, cropped, turned as stored
 
-Thumbnails, depth maps and other items are left out; what can't be composed is an error, never a part of the picture.
+Thumbnails, depth maps and other items are skipped. An image that can't be composed is an error, never returned in part.
 """
 
 import struct
@@ -64,7 +64,7 @@ def _read(source: MediaSource, limits: Limits) -> tuple[Frame, tuple[str, ...]] 
             size = size or source.size - at
             if kind == "meta":
                 if size > _MAX_META:
-                    raise MediaTooLarge(f"{source.name}: its description has {size:,} bytes; expected fewer.")
+                    raise MediaTooLarge(f"{source.name}: its metadata has {size:,} bytes; the limit is {_MAX_META:,}.")
                 meta = read(at + begin, size - begin)[4:]
             at += max(size, 8)
         if not meta:
@@ -94,7 +94,7 @@ def _picture(items: Mapping[int, _Item], number: int, data: _Data, name: str, li
     limits.check_pixels(width, height, name)
     if rows * columns != len(item.tiles) or len(item.tiles) > _MAX_TILES:
         raise UnreadableMedia(
-            f"{name} has a grid of {rows}x{columns} tiles, and {len(item.tiles)} tiles; expected all."
+            f"{name} declares a grid of {rows}x{columns} tiles, but lists {len(item.tiles)}; it is corrupt."
         )
     canvas: Frame | None = None
     for k, tile_number in enumerate(item.tiles):

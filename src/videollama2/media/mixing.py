@@ -3,7 +3,7 @@
 known layouts       mixed by FFmpeg's resampler
 N channels, N not   no layout: their mean, but two are stereo, six 5.1 and eight 7.1, as players take them
   1, 2, 6 or 8
-ambisonics          its first channel, which hears all directions
+ambisonics          its first channel, which is omnidirectional
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Mixer:
                 self._take(self._resampler.resample(block))
             except (av.error.FFmpegError, ValueError):  # FFmpeg has no mix of this layout, such as 22.2
                 self._resampler, self._by_hand = mono_resampler(), True
-                self._note(f"the layout {block.layout.name} can't be mixed: the mean of its channels is used")
+                self._note(f"the layout {block.layout.name} can't be mixed: its channels are averaged")
             else:
                 return
         self._take(self._resampler.resample(self._one_channel(block)))
@@ -74,12 +74,12 @@ class Mixer:
     def _has_no_mix(self, layout: "av.AudioLayout") -> bool:
         name, count = layout.name, layout.nb_channels
         if name.startswith("ambisonic"):
-            self._note(f"ambisonics of {count} channels: the first one, which hears all directions, is used")
+            self._note(f"ambisonics of {count} channels: only the first, omnidirectional one is used")
             return True
         if name != f"{count} channels":
             return False
         if count not in _ASSUMED:
-            self._note(f"its {count} channels have no layout: their mean is used")
+            self._note(f"its {count} channels have no layout: they are averaged")
             return True
         if count > 2:
             self._note(f"its {count} channels have no layout: {_ASSUMED[count]} is assumed")

@@ -1,4 +1,4 @@
-"""open_clip: a file, folder or list of images, and a protocol, to a Clip.
+"""`open_clip`: from a file, folder or list of images, and a protocol, to a Clip.
 
 video:  list all frames (video.py, images.py) ─► choose some (sampling.choose_frames) ─► decode those
 audio:  decode the range that the protocol uses (audio_decoder.py), on a second thread
@@ -38,7 +38,7 @@ from .timeline import Timeline
 from .tracks import TrackChoice, check_choice, choose_track, track_notes, tracks
 from .video import VideoReader
 
-MAX_NUM_FRAMES = 10_000  # that a caller may request; protocols use far fewer
+MAX_NUM_FRAMES = 10_000  # a caller may request this many; protocols use far fewer
 MediaItem = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Recording | Sequence[Any]
 Opener = Callable[..., Clip]
 """`open_clip`, or anything with its signature: a WorkerPool's method, a ClipCache."""
@@ -87,8 +87,8 @@ def open_clip(
         start, end: seconds from the beginning. They always cut an audio file, and a video's audio if the protocol does.
         want_video, want_audio: what to decode. If both are requested, a file with only one of them is accepted.
         times: seconds of each image of a list.
-        video_track, audio_track: of a file with several: a number from 1, or a language; None: FFmpeg's best, and of
-            audio the first one with a signal. The notes say which was used.
+        video_track, audio_track: which of several tracks: a number from 1, or a language; None: FFmpeg's best, and for
+            audio the first one with a signal. The notes name the track used.
 
     Raises:
         MediaError: MediaNotFound, UnreadableMedia, EmptyMedia, NoVideoStream, NoAudioStream, MediaTooLarge or
@@ -127,10 +127,10 @@ def open_clip(
 
 
 def length_seconds(item: MediaItem, limits: Limits = DEFAULT_LIMITS) -> float:
-    """Seconds of a video, as its container says; of frames in memory, one for each without times.
+    """A video's length in seconds, from its container; frames in memory without times count as one second each.
 
     Raises:
-        MediaError: as `open_clip`. UsageError: the container does not say.
+        MediaError: as for `open_clip`. UsageError: the container does not state its length.
     """
     if isinstance(item, Recording):
         return float(max(item.times, default=0.0))
@@ -138,7 +138,7 @@ def length_seconds(item: MediaItem, limits: Limits = DEFAULT_LIMITS) -> float:
         return float(len(item)) if isinstance(item, Sequence | np.ndarray) else 1.0
     with MediaSource.of(item, limits).container() as container:
         if not container.duration:
-            raise UsageError(f"{container.name} does not say how long it is; pass num_frames instead of fps.")
+            raise UsageError(f"{container.name} does not state its length; pass num_frames instead of fps.")
         return float(container.duration / av.time_base)
 
 
@@ -246,7 +246,7 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
                 no_frames = error
                 clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
             stream = video_stream(container, source)
-            if options.protocol.frame_clock == "time":  # the published arithmetic takes pixels as they are stored
+            if options.protocol.frame_clock == "time":  # the published arithmetic uses pixels as stored
                 shown, stretched = square_pixels(clip.frames, stream)
                 clip, which = replace(clip, frames=shown), (*which, *stretched)
             clip = replace(clip, notes=(*which, *picture_notes(stream), *clip.notes))
@@ -267,7 +267,7 @@ def _timeline(
     has_video: bool,
     has_audio: bool,
 ) -> Timeline:
-    """The time axis of the streams that are used."""
+    """The time axis of the streams in use."""
     streams: list[Any] = [video_stream(container, source)] if has_video and options.want_video else []
     if has_audio and options.want_audio:
         with suppress(UnreadableMedia):  # reported when it is decoded

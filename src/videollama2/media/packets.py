@@ -2,8 +2,8 @@
 
 read_timeline(container, source, streams)  ─►  Timeline
 
-Where the header is complete (mp4, wav), nothing is read. Elsewhere all packets are: only then is it known how long a
-track is, where it has holes, and whether recordings were joined.
+If the header is complete (mp4, wav), no packets are read. Otherwise all are: only they show how long a track is, where
+it has holes, and whether recordings were joined.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ _COMPLETE_HEADERS = frozenset({"wav", "w64", "aiff", "au", "caf"})  # they state
 _WRAPS = {"mpegts": 1 << 33, "mpeg": 1 << 33}
 _JOINED = ("matroska", "mpegts", "mpeg", "ogg", "flv")  # containers that remain readable if files are put together
 CONTINUOUS = frozenset({"wav", "w64", "aiff", "au", "flac", "mp3", "aac", "amr", "ac3", "eac3"})
-"""Formats without time stamps of their own: time is the number of samples, so a hole in it is damage."""
+"""Formats without timestamps: time is the number of samples, so a hole means damage."""
 
 
 def read_timeline(container: "av.container.InputContainer", source: "MediaSource", streams: Sequence[Any]) -> Timeline:
-    """The timeline of some streams of a freshly opened container, which may have been read to its end afterwards.
+    """The timeline of some streams of a freshly opened container, which this may read to its end.
 
     Raises:
         UnreadableMedia, from the container.
@@ -71,7 +71,7 @@ def _start(container: "av.container.InputContainer", streams: Sequence[Any]) -> 
 
 
 def _is_complete(name: str, stream: Any) -> bool:
-    """Whether the header says how long an audio stream is, and it has no holes."""
+    """Whether the header gives an audio stream's length, and the stream has no holes."""
     if stream.type != "audio" or not stream.duration:
         return False
     return bool(stream.frames) if "mp4" in name else name in _COMPLETE_HEADERS
@@ -107,5 +107,5 @@ def _cut_off(container: "av.container.InputContainer", source: "MediaSource") ->
     declared = declared_size(source)
     if declared is None or declared <= source.size:
         return ""
-    length = f", and {container.duration / av.time_base:.1f} s" if container.duration else ""
-    return f"the file is cut off: {source.size:,} bytes are there; it says that it has {declared:,}{length}"
+    length = f" ({container.duration / av.time_base:.1f} s)" if container.duration else ""
+    return f"the file is cut off: it has {source.size:,} of the {declared:,} bytes that it declares{length}"

@@ -62,7 +62,9 @@ class Recording:
             cut_to = len(samples) if end is None else max(round((last - begin) * RATE), cut_from)
             samples, begin = samples[cut_from:cut_to], begin + cut_from / RATE
         if not kept and (samples is None or not len(samples)):
-            raise TimeRangeError(f"{self.name} has nothing from {first:g} to {last:g} s; choose a range inside it.")
+            raise TimeRangeError(
+                f"{self.name} has no frames or audio from {first:g} to {last:g} s; choose a range within it."
+            )
         return replace(
             self,
             frames=tuple(self.frames[i] for i in kept),

@@ -2,7 +2,7 @@
 
 A container can refer to other files (playlists, concat scripts, image patterns, data references), and FFmpeg would open
 them. So only self-contained formats are on the allow-list, `file:` is the only protocol, and only listed decoders run,
-also while FFmpeg probes the streams. The type of a file follows from its content, never from its name.
+even while FFmpeg probes the streams. A file's type is determined from its content, never from its name.
 """
 
 import os
@@ -153,7 +153,7 @@ class MediaSource:
         head = self.head()
         if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLIST_MAGIC):
             raise UnreadableMedia(
-                f"{self.name} is a playlist or a script, which could refer to other files; give the media file itself."
+                f"{self.name} is a playlist or a script, which could refer to other files; pass the media file itself."
             )
         options = {
             "format_whitelist": FORMATS if self.limits.any_format else SERVED_FORMATS,
@@ -190,7 +190,7 @@ class MediaSource:
             image = Image.open(target, formats=formats)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaTooLarge(
-                f"{self.name} is far too large an image; the limit is {limits.max_pixels:,} pixels."
+                f"{self.name} is far too large for an image; the limit is {limits.max_pixels:,} pixels."
             ) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise UnreadableMedia(

@@ -115,7 +115,7 @@ class Timeline:
         if not self.begins:
             return ()
         places = ", ".join(f"{second:.2f}" for second in self.begins[:4]) + (" …" if len(self.begins) > 4 else "")
-        return (f"the time stamps jump at {places} s: joined recordings are counted one after the other",)
+        return (f"the timestamps jump at {places} s: joined recordings are placed one after another",)
 
     def corrected(self, stream: int, packets: "Iterable[Any]") -> "Iterator[Any]":
         """Packets of one stream, read from the start of the file, with corrected stamps."""

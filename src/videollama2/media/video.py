@@ -255,15 +255,15 @@ class VideoReader:
         with self._reopened() as decoder:
             count = sum(1 for _ in decoder.frames())
         self._decoder.errors.clear()
-        repeated = "time stamps repeat in the file: frames are counted by decoding"
-        decoding = "the file has decoding times only: frames are counted by decoding"
+        repeated = "timestamps repeat in the file: frames are counted by decoding"
+        decoding = "the file has only decoding times: frames are counted by decoding"
         for stamps, note in ((table.dts, decoding),) if reordered else ((table.pts, repeated), (table.dts, decoding)):
             times = sorted(stamps[i] for i in rows)
             if times and times[0] != UNKNOWN and len(times) == count:
                 return self._index(np.array(times, np.int64), (), notes=[note], losses=losses, counted=True)
         fps = float(stream.codec_context.framerate or stream.guessed_rate or stream.average_rate or 25)
         note = (
-            "no usable timestamps: frames are counted by decoding, times follow from the nominal rate of "
+            "no usable timestamps: frames are counted by decoding, and times assume the nominal rate of "
             f"{fps:g} frames per second"
         )
         return VideoIndex(

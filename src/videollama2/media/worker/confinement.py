@@ -3,9 +3,9 @@
 If a hostile file takes over the decoder, the process can still read files and reply until its time is up. It can't
 reach the network, start, signal or slow down other processes, or write, move, delete and lock files.
 
-This needs Linux: a seccomp filter (x86-64, ARM64; kernel ≥ 3.17), and an empty network namespace where the kernel
-grants one. Elsewhere only the limits on time and memory hold: serve untrusted clients from Linux, as a user that can
-read nothing else.
+This requires Linux: a seccomp filter (x86-64, ARM64; kernel ≥ 3.17), and an empty network namespace if the
+kernel grants one. On other systems, only the limits on time and memory apply: serve untrusted clients from Linux, as a
+user that can read nothing else.
 
 The filter is a classic BPF program (linux/filter.h, linux/seccomp.h); the system call numbers come from the kernel's
 table for each machine.
@@ -92,9 +92,9 @@ _REFUSED: Final[_Numbers] = {
     "bpf": (321, 280), "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
 }
-# A filter can't see the arguments of these, which are behind pointers; callers fall back to clone and openat.
+# A filter can't inspect the arguments of these, which are behind pointers; callers fall back to clone and openat.
 _ABSENT: Final[_Numbers] = {"clone3": (435, 435), "openat2": (437, 437)}
-_FIRST_UNKNOWN = 463  # calls that are newer than this table (after mseal) are absent, too
+_FIRST_UNKNOWN = 463  # calls newer than this table (after mseal) are reported as absent, too
 # Only to this process: abort() signals itself.
 _TO_SELF: Final[_Numbers] = {"kill": (62, 129), "tgkill": (234, 131)}
 # Only on this process, which 0 also stands for: limit_resources sets its own limits.
@@ -116,13 +116,13 @@ def confine() -> tuple[str, ...]:
     """Give up, irrevocably and for all threads, everything that decoding doesn't need.
 
     Returns:
-        What now holds: "network" (no interface, not even loopback) and "calls" (the system call filter).
+        What is now in force: "network" (no interface, not even loopback) and "calls" (the system call filter).
     """
     if not sys.platform.startswith("linux"):
         return ()
     libc = ctypes.CDLL(None, use_errno=True)
     confinement = []
-    # root keeps its user namespace: in a new one it could no longer read other users' files
+    # root stays in its user namespace: in a new one it could no longer read other users' files
     namespaces = _NEW_NET if os.geteuid() == 0 else _NEW_NET | _NEW_USER
     if _threads() == 1 and libc.unshare(ctypes.c_int(namespaces)) == 0:
         confinement.append("network")
@@ -165,7 +165,7 @@ def limit_resources(
 
 
 def mapped_bytes() -> int:
-    """Bytes of address space that this process has mapped; 0 where the system doesn't tell."""
+    """Bytes of address space that this process has mapped; 0 if the system doesn't report it."""
     try:
         import resource
 
@@ -182,7 +182,7 @@ def _set_soft_limit(what: int, soft: int) -> None:
 
 
 def _threads() -> int:
-    """Number of threads of this process. A namespace belongs to a thread, so enter it while there is one."""
+    """Number of threads in this process. A namespace belongs to a thread, so enter one while single-threaded."""
     with contextlib.suppress(OSError):
         return sum(1 for _ in Path("/proc/self/task").iterdir())
     return 0

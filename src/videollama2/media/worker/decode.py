@@ -32,9 +32,9 @@ def handle(task: Any, blobs: list[bytearray]) -> tuple[Any, Sequence[Blob]]:
         notes = list(getattr(error, "__notes__", ()))
         return {"error": type(error).__name__, "message": str(error), "notes": notes}, ()
     except MemoryError:
-        message = "decoding needs more memory than its worker may use"
+        message = "decoding exceeded the worker's memory limit"
         return {"error": "MediaTooLarge", "message": f"{_name(task, blobs)}: {message}", "notes": []}, ()
-    except Exception as error:  # a decoder's own failure: it concerns this file only
+    except Exception as error:  # a failure inside a decoder affects only this file
         message = f"{_name(task, blobs)} can't be decoded ({type(error).__name__}: {error})"
         return {"error": "UnreadableMedia", "message": message, "notes": []}, ()
 

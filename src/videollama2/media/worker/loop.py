@@ -1,6 +1,6 @@
 """The worker's side of process.py: read tasks from standard input, write replies to standard output.
 
-Before the first task the process gives up network and writing; each task runs under its limits (confinement.py).
+Before the first task, the process gives up network and writing; each task runs under its limits (confinement.py).
 """
 
 import gc

@@ -32,7 +32,7 @@ class WorkerPool:
     def __init__(
         self, *, workers: int = 2, worker_limits: WorkerLimits | None = None, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Starts nothing yet.
+        """No worker is started yet.
 
         Args:
             workers: maximum number of processes.

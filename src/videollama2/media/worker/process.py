@@ -1,4 +1,4 @@
-"""One worker process, seen from its parent: start it, send it tasks, kill it when it is late.
+"""One worker process, seen from its parent: start it, send it tasks, kill it if it takes too long.
 
     task ──► Worker.call ──► process with limits on wall-clock time, CPU time and memory ──► reply
                   └──► WorkerDied ("Hung" or "Crashed"); the next task gets a new process
@@ -119,7 +119,7 @@ class Worker:
             why = f"it took more than {allowed.cpu_seconds:g} s of CPU time"
         crash = WorkerDied(CRASHED, f"its worker crashed ({why or _exit_reason(code)})")
         if stderr:  # a note: a server doesn't show it to strangers
-            crash.add_note(f"its last words on standard error: {stderr}")
+            crash.add_note(f"its last output on standard error: {stderr}")
         raise crash
 
     def start(self) -> None:
