@@ -17,7 +17,7 @@ from videollama2.media.tracks import choose_track, tracks
 from videollama2.protocols import FULL, RELEASED
 
 from .make import tone
-from .test_audio import loudest_hz
+from .test_audio_decoder import loudest_hz
 
 RATE = 16000
 
