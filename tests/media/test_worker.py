@@ -182,7 +182,7 @@ def test_a_file_that_kills_its_worker_costs_only_itself(bad: WorkerPool, media: 
     assert "failed" not in str(caught.value), "what it printed is only a note, which servers don't send"
     (note,) = caught.value.__notes__
     assert note.endswith("an assertion about crash2.mp4 failed") and "crash.mp4" not in note
-    assert "more memory" in error_of("bomb.mp4", MediaTooLarge, memory_mb=512)
+    assert "memory limit" in error_of("bomb.mp4", MediaTooLarge, memory_mb=512)
     assert "ZeroDivisionError" in error_of("raise.mp4", UnreadableMedia)
     assert "CPU time" in error_of("spin.mp4", UnreadableMedia, cpu_seconds=0.1)
 
