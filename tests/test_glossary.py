@@ -19,6 +19,25 @@ from .test_house import MODULES, PACKAGE, name_of, tree
 ALLOWED: tuple[tuple[str, str, str], ...] = ()
 NOTES = ("note", "notes", "losses", "_losses")  # names of variables and parameters that hold a receipt's sentences
 
+# The verbs that have one meaning each in the glossary, and where functions may begin with them.
+VERBS = {
+    "prepare": (
+        "engine.py",
+        "serve/scheduler.py",
+        "train/strategy/",
+        "media_generation.py",
+    ),  # libraries chose the last two
+    "encode": ("engine.py", "audio.py", "beats.py", "vision.py", "media_features.py", "data/features.py"),
+    "decode": (
+        "engine.py",
+        "media/",
+        "generation/",
+        "serve/",
+        "data/doctor/",
+        "processor_calls.py",  # a transformers processor's
+    ),
+}
+
 
 @cache
 def glossary() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -104,6 +123,18 @@ def found(words: tuple[str, ...], *, names: bool) -> list[str]:
 def test_word(word: str) -> None:
     assert not found((word,), names=True), "CONTRIBUTING's glossary has the word to use"
     assert not found((word, f"{word}s"), names=False), "CONTRIBUTING's glossary has the word to use"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verb(verb: str) -> None:
+    functions = [
+        f"{name_of(path)}:{node.lineno} {node.name}"
+        for path in MODULES
+        if not name_of(path).startswith(VERBS[verb])
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef) and node.name.strip("_").partition("_")[0] == verb
+    ]
+    assert not functions, "CONTRIBUTING's glossary has the word to use"
 
 
 def test_notes_and_losses_are_read() -> None:

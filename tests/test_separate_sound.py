@@ -33,10 +33,10 @@ def test_it_is_prepared_as_the_video_s_own(
 ) -> None:
     start, end = bounds
     chosen = protocol(name)
-    own, receipt = engine.processor.prepare(Media(source=folder / "both.mp4", start=start, end=end), chosen)
+    own, receipt = engine.processor.media_inputs(Media(source=folder / "both.mp4", start=start, end=end), chosen)
     pair = Media(source=folder / "mute.mp4", audio_source=folder / "sound.wav", start=start, end=end)
-    separate, given = engine.processor.prepare(pair, chosen)
-    other, _ = engine.processor.prepare(
+    separate, given = engine.processor.media_inputs(pair, chosen)
+    other, _ = engine.processor.media_inputs(
         Media(source=folder / "mute.mp4", audio_source=folder / "other.wav", start=start, end=end), chosen
     )
     assert own.fbank is not None and separate.fbank is not None and other.fbank is not None
@@ -61,8 +61,8 @@ def test_only_what_is_requested_is_opened(engine: Engine, folder: Path) -> None:
 def test_a_worker_opens_both(engine: Engine, folder: Path) -> None:
     media = Media(source=folder / "mute.mp4", audio_source=folder / "sound.wav")
     with WorkerPool(workers=1) as workers:
-        inputs, _ = engine.processor.prepare(media, protocol("full"), workers.open_clip)
-    here, _ = engine.processor.prepare(media, protocol("full"))
+        inputs, _ = engine.processor.media_inputs(media, protocol("full"), workers.open_clip)
+    here, _ = engine.processor.media_inputs(media, protocol("full"))
     assert inputs.fbank is not None and here.fbank is not None and torch.equal(inputs.fbank, here.fbank)
 
 

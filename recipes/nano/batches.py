@@ -34,7 +34,7 @@ from videollama2.data.composed import (
 )
 from videollama2.data.labels import IGNORE
 from videollama2.stc import connector_settings
-from videollama2.text.prompts import encode_prompt
+from videollama2.text.prompts import tokenise_prompt
 from videollama2.vision import num_patches
 
 # kind of sample → kind of question → weight; kinds that don't fit the scene are dropped
@@ -269,7 +269,7 @@ def _prompt_ids(
     ]
     media: Any = [dict(counts)] if counts else []
     token_ids: Any = dict(ids)
-    return encode_prompt(messages, tokenizer, media, token_ids).input_ids
+    return tokenise_prompt(messages, tokenizer, media, token_ids).input_ids
 
 
 def encode_sample(

@@ -1,7 +1,7 @@
 """One engine, many faces: command line, Python, HTTP, evaluation and batch jobs all call `Engine` (design decision 4).
 
     Media ── decode ──► input tensors, receipt ── encode ──► EncodedMedia ─┐
-    messages ────────────────────────── processor.encode ──► ids ──────────┴─ embed ──► PromptEmbeddings
+    messages ────────────────────────── processor.tokenise ► ids ──────────┴─ embed ──► PromptEmbeddings
     PromptEmbeddings ── generation ──► Answer
 
 `generation/` holds requests, sessions and the decoder; `Engine` prepares media for it and hands out its answers.
@@ -31,7 +31,7 @@ from .processing import MediaInputs, VideoLlama2Processor
 from .protocols import Protocol, protocol
 from .receipt import Answer, Modality, raise_losses, source_name
 from .text.media_parts import Media
-from .text.prompts import EncodedPrompt, Message, stop_token_ids
+from .text.prompts import Message, TokenisedPrompt, stop_token_ids
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +110,12 @@ class Engine:
         if len({request.options for request in asked}) > 1:
             raise UsageError("the requests of a batch must share their generation options; send the others separately")
         media: list[MediaSet] = []
-        encoded: list[EncodedPrompt] = []
+        encoded: list[TokenisedPrompt] = []
         for i, request in enumerate(asked):
             with _numbered(i):
                 media.append(self._prepare(request))
                 messages = request.conversation(media[-1].modalities)
-                encoded.append(self.runner.encode(messages, media[-1].receipts))
+                encoded.append(self.runner.tokenise(messages, media[-1].receipts))
         prompts = [self.runner.embed(e, m) for e, m in zip(encoded, media, strict=True)]
         sequences = [self.runner.start(prompt, asked[0].options) for prompt in prompts]
         seconds = self._decode_all(sequences)
@@ -212,7 +212,7 @@ class Engine:
             receipt = found.receipt.renamed(name or source_name(media.source))
             return DecodedMedia(receipt=receipt, encoded=found, key=key)
         try:
-            inputs, receipt = self.processor.prepare(media, protocol, opener or self.opener)
+            inputs, receipt = self.processor.media_inputs(media, protocol, opener or self.opener)
         except MediaError as error:
             if isinstance(media.source, list | tuple):
                 error.add_note("a list is the frames of one video; several media are a list of Media")
@@ -258,7 +258,7 @@ class Engine:
         Raises:
             PromptError: messages and media don't match. ContextOverflow: the prompt is longer than the context.
         """
-        return self.runner.embed(self.runner.encode(messages, media.receipts), media)
+        return self.runner.embed(self.runner.tokenise(messages, media.receipts), media)
 
 
 def check_losses(decoded: Sequence[DecodedMedia], *, strict: bool) -> None:

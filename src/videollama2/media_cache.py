@@ -48,7 +48,7 @@ class EncodedMediaCache:
     """
 
     def __init__(
-        self, most_bytes: int, folder: Path | None = None, most_folder_bytes: int = 0, *, model: str = ""
+        self, max_bytes: int, folder: Path | None = None, max_folder_bytes: int = 0, *, model: str = ""
     ) -> None:
         """Creates the folder if it is missing.
 
@@ -56,7 +56,7 @@ class EncodedMediaCache:
             OSError: the folder can't be created.
         """
         self.model, self.nbytes = model, 0
-        self._most, self._folder, self._most_folder = most_bytes, folder, most_folder_bytes
+        self._max, self._folder, self._max_folder = max_bytes, folder, max_folder_bytes
         self._lock = threading.Lock()
         self._held: OrderedDict[str, EncodedMedia] = OrderedDict()
         if folder is not None:
@@ -78,7 +78,7 @@ class EncodedMediaCache:
             media.num_frames,
             media.fps,
             *media.tracks.items(),
-            asdict(protocol),
+            protocol.key(),
             self.model,
         ]
         if media.audio_source is not None:
@@ -108,13 +108,13 @@ class EncodedMediaCache:
         self._write(key, copied)
 
     def _hold(self, key: str, value: EncodedMedia) -> None:
-        if value.nbytes > self._most:
+        if value.nbytes > self._max:
             return
         with self._lock:
             old = self._held.pop(key, None)
             self.nbytes += value.nbytes - (old.nbytes if old else 0)
             self._held[key] = value
-            while self.nbytes > self._most:
+            while self.nbytes > self._max:
                 self.nbytes -= self._held.popitem(last=False)[1].nbytes
 
     def _read(self, key: str) -> EncodedMedia | None:
@@ -138,7 +138,7 @@ class EncodedMediaCache:
             return None
 
     def _write(self, key: str, value: EncodedMedia) -> None:
-        if self._folder is None or value.nbytes > self._most_folder:
+        if self._folder is None or value.nbytes > self._max_folder:
             return
         from safetensors.torch import save
 
@@ -150,7 +150,7 @@ class EncodedMediaCache:
             files = sorted((stat.st_mtime, stat.st_size, file) for file, stat in _stats(self._folder))
             left = sum(size for _, size, _ in files)
             for _, size, file in files:
-                if left <= self._most_folder:
+                if left <= self._max_folder:
                     break
                 file.unlink(missing_ok=True)
                 left -= size

@@ -4,7 +4,7 @@
      8 frames × 24×24 patches → STC (2, 2, 2), padding 1  → 5×13×13 =  845 video tokens        (VideoLLaMA 2)
     30 s at 16 kHz → 2998 filterbank rows → 187×8 patches =           1496 audio tokens
 
-A media item is prepared once (`prepare`) and can then be asked about many times (`encode`).
+A media item is decoded once (`media_inputs`) and can then be asked about many times (`tokenise`).
 """
 
 import json
@@ -31,8 +31,8 @@ from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt, source_name
 from .stc import connector_settings
 from .text.media_parts import Media
 from .text.prompts import (
-    EncodedPrompt,
     Message,
+    TokenisedPrompt,
     parse_messages,
     prompt_of_turns,
     with_modalities,
@@ -70,7 +70,7 @@ class MediaInputs:
 class VideoLlama2Processor(TransformersCalls):
     """Tokenizer, image settings and protocols behind one interface.
 
-    `prepare` and `encode` are what the Engine uses; calling the processor gives transformers-style batches.
+    `media_inputs` and `tokenise` are what the Engine uses; calling the processor gives transformers-style batches.
     """
 
     def __init__(
@@ -142,7 +142,9 @@ class VideoLlama2Processor(TransformersCalls):
 
     # ── media ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare(self, media: Media, protocol: Protocol, opener: Opener = open_clip) -> tuple[MediaInputs, MediaReceipt]:
+    def media_inputs(
+        self, media: Media, protocol: Protocol, opener: Opener = open_clip
+    ) -> tuple[MediaInputs, MediaReceipt]:
         """Decode one media item; returns the encoders' inputs, and their receipt.
 
         Args:
@@ -176,7 +178,7 @@ class VideoLlama2Processor(TransformersCalls):
                 **media.tracks,
             )
             if separate:
-                start, end = (media.start, media.end) if protocol.sound_in_range else (None, None)
+                start, end = (media.start, media.end) if protocol.audio_in_range else (None, None)
                 of_video = as_sound_of_video(protocol)
                 clip = clip.with_sound(
                     opener(media.audio_source, protocol=of_video, start=start, end=end, want_video=False)
@@ -185,10 +187,10 @@ class VideoLlama2Processor(TransformersCalls):
             if media.audio and not has_audio_encoder:
                 raise no_audio_encoder from None
             raise
-        return self.prepare_clip(clip, media, protocol)
+        return self.clip_inputs(clip, media, protocol)
 
-    def prepare_clip(self, clip: Clip, media: Media, protocol: Protocol) -> tuple[MediaInputs, MediaReceipt]:
-        """As `prepare`, from a decoded clip."""
+    def clip_inputs(self, clip: Clip, media: Media, protocol: Protocol) -> tuple[MediaInputs, MediaReceipt]:
+        """As `media_inputs`, from a decoded clip."""
         if clip.frames and self.pixels is None:
             raise UnsupportedModality(
                 f"{clip.source} has pictures, but this model has no vision encoder; ask about its audio only "
@@ -248,7 +250,7 @@ class VideoLlama2Processor(TransformersCalls):
         audio = self.config.audio_config
         return 0 if audio is None else int(audio.num_tokens(audio.num_features(frames), self.config.audio_pool))
 
-    def encode(self, messages: Sequence[Message], media: Sequence[MediaReceipt] = ()) -> EncodedPrompt:
+    def tokenise(self, messages: Sequence[Message], media: Sequence[MediaReceipt] = ()) -> TokenisedPrompt:
         """Messages to ids. The k-th media part of the messages stands for `media[k]`.
 
         Raises:
@@ -275,7 +277,7 @@ class VideoLlama2Processor(TransformersCalls):
 
     def collate(
         self,
-        prompts: Sequence[EncodedPrompt],
+        prompts: Sequence[TokenisedPrompt],
         media: Sequence[MediaInputs] = (),
         padding_side: str = "left",
         *,

@@ -1,7 +1,7 @@
 """The processor as transformers, its pipelines and TRL call it: `processor(…)` and `apply_chat_template`.
 
     apply_chat_template ──► RenderedText ──┐ (remembered, for copies of it)
-    text, with media in or beside it ──────┴─ prompt_inputs ── prepare ── pieces ── ids ──► BatchFeature
+    text, with media in or beside it ──────┴─ prompt_inputs ── media_inputs ── pieces ── ids ──► BatchFeature
 
 What is control and what is data: docs/decisions/0013-rendered-text-is-control.md.
 """
@@ -26,9 +26,9 @@ from .protocols import protocol as named_protocol
 from .receipt import MediaReceipt
 from .text.conversations import PromptInput, prompt_inputs, with_slots
 from .text.media_parts import Media, PartDefaults, normalised
-from .text.prompts import EncodedPrompt, Message, SlotPrompt, parse_messages, render_turns
+from .text.prompts import Message, SlotPrompt, TokenisedPrompt, parse_messages, render_turns
 from .text.rendering import RenderedText, chat_template, slots_of_kinds, template_variables
-from .text.tokenization import encode_marked, encode_pieces
+from .text.tokenization import tokenise_marked, tokenise_pieces
 
 logger = logging.getLogger(__name__)
 MAX_REMEMBERED = 4096  # rendered texts
@@ -47,9 +47,9 @@ class TransformersCalls(ProcessorMixin):
     fetch: Callable[[str], bytes] | None
     _rendered: "OrderedDict[str, RenderedText]"
 
-    prepare: Callable[..., tuple[Any, MediaReceipt]]
-    prepare_clip: Callable[[Clip, Media, Protocol], tuple[Any, MediaReceipt]]
-    encode: Callable[[Sequence[Message], Sequence[MediaReceipt]], EncodedPrompt]
+    media_inputs: Callable[..., tuple[Any, MediaReceipt]]
+    clip_inputs: Callable[[Clip, Media, Protocol], tuple[Any, MediaReceipt]]
+    tokenise: Callable[[Sequence[Message], Sequence[MediaReceipt]], TokenisedPrompt]
     collate: Callable[..., BatchFeature]
     check_length: Callable[[int], None]
 
@@ -245,45 +245,45 @@ class TransformersCalls(ProcessorMixin):
     ) -> BatchFeature:
         chosen = named_protocol(protocol or self.config.protocol)
         worker = self._with_image_settings(dict(options.image_settings))
-        prompts: list[EncodedPrompt] = []
+        prompts: list[TokenisedPrompt] = []
         media: list[Any] = []
         for one in inputs:
-            prepared = [worker.prepare(item, chosen) for item in one.media]
+            prepared = [worker.media_inputs(item, chosen) for item in one.media]
             receipts = [receipt for _, receipt in prepared]
             for loss in (message for receipt in receipts for message in receipt.loss_messages):
                 logger.warning("%s", loss)
-            prompt = self.encode(one.messages, receipts) if one.text is None else self._encode(one.text, receipts)
+            prompt = self.tokenise(one.messages, receipts) if one.text is None else self._tokenise(one.text, receipts)
             prompts.append(self._truncated(prompt, options))
             media += [tensors for tensors, _ in prepared]
         return self._collated(prompts, media, options)
 
-    def _encode(self, text: RenderedText, receipts: Sequence[MediaReceipt]) -> EncodedPrompt:
+    def _tokenise(self, text: RenderedText, receipts: Sequence[MediaReceipt]) -> TokenisedPrompt:
         self.check_length(len(text))
         pieces = slots_of_kinds(text.pieces, [receipt.modality for receipt in receipts])
         if any(getattr(piece, "generated", False) for piece in pieces):
-            ids, generated = encode_marked(pieces, self.tokenizer, text.template)
+            ids, generated = tokenise_marked(pieces, self.tokenizer, text.template)
         else:
-            ids, generated = encode_pieces(pieces, self.tokenizer, text.template), []
+            ids, generated = tokenise_pieces(pieces, self.tokenizer, text.template), []
         prompt = SlotPrompt(tuple(ids), generated=tuple(generated))
         return prompt.expand([receipt.tokens for receipt in receipts], self.config.placeholder_ids)
 
-    def _truncated(self, prompt: EncodedPrompt, options: CallOptions) -> EncodedPrompt:
+    def _truncated(self, prompt: TokenisedPrompt, options: CallOptions) -> TokenisedPrompt:
         """The prompt cut to `max_length`, on the tokenizer's side."""
-        most = options.max_length or self.config.max_positions
+        limit = options.max_length or self.config.max_positions
         ids = prompt.input_ids
-        if not options.truncates or len(ids) <= most:
+        if not options.truncates or len(ids) <= limit:
             return prompt
-        keep = slice(len(ids) - most, None) if self.tokenizer.truncation_side == "left" else slice(most)
+        keep = slice(len(ids) - limit, None) if self.tokenizer.truncation_side == "left" else slice(limit)
         kept = range(len(ids))[keep]
         if any(span.start < kept.start or span.start + span.length > kept.stop for span in prompt.spans):
             raise ContextOverflow(
-                f"the prompt has {len(ids):,} tokens; truncation to max_length={most:,} would cut its media. Raise "
+                f"the prompt has {len(ids):,} tokens; truncation to max_length={limit:,} would cut its media. Raise "
                 "max_length, or use fewer frames"
             )
         spans = tuple(type(s)(s.modality, s.start - kept.start, s.length) for s in prompt.spans)
-        return EncodedPrompt(ids[keep], spans, prompt.notes, prompt.generated[keep])
+        return TokenisedPrompt(ids[keep], spans, prompt.notes, prompt.generated[keep])
 
-    def _collated(self, prompts: Sequence[EncodedPrompt], media: Sequence[Any], options: CallOptions) -> BatchFeature:
+    def _collated(self, prompts: Sequence[TokenisedPrompt], media: Sequence[Any], options: CallOptions) -> BatchFeature:
         longest = max(len(prompt.input_ids) for prompt in prompts)
         width = options.width(longest) if options.pads else longest
         if options.return_tensors and not options.pads and any(len(p.input_ids) != longest for p in prompts):

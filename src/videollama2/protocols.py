@@ -6,8 +6,8 @@ the better behaviour, of this package; `paper` is the published evaluation setti
     PROTOCOLS["squared"] = replace(FULL, name="squared", aspect="pad")
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from .errors import UsageError, did_you_mean
 
@@ -33,13 +33,13 @@ class Protocol:
         aspect            "none", or "pad" to a square first
 
     Audio
-        file_sound        of an audio file: "first_channel" at its own rate, cut or padded to 30 s, Fourier resampling;
+        file_audio        of an audio file: "first_channel" at its own rate, cut or padded to 30 s, Fourier resampling;
                           "whole" = all channels mixed, 16 kHz
-        video_sound       of a video: "eight_windows" of 2 s; "whole"
-        sound_in_range    cut audio to the requested range
-        absent_sound      a video without audio: "silence" encodes 30 s of zeros; "skip" none (of silence, too)
-        sound_seconds     upper limit of audio used, in seconds
-        pad_sound         pad to sound_seconds with zeros
+        video_audio       of a video: "eight_windows" of 2 s; "whole"
+        audio_in_range    cut audio to the requested range
+        absent_audio      a video without audio: "silence" encodes 30 s of zeros; "skip" none (of silence, too)
+        audio_seconds     upper limit of audio used, in seconds
+        pad_audio         pad to audio_seconds with zeros
         fbank_dtype       dtype that the fbank is rounded to: "bfloat16" or "float32"
     """
 
@@ -54,13 +54,17 @@ class Protocol:
     folder_fps: float = 3.0
     folder_order: Literal["text", "natural"] = "text"
     aspect: Literal["none", "pad"] = "none"
-    file_sound: Literal["first_channel", "whole"] = "first_channel"
-    video_sound: Literal["eight_windows", "whole"] = "eight_windows"
-    sound_in_range: bool = False
-    absent_sound: Literal["silence", "skip"] = "silence"
-    sound_seconds: float = RELEASED_SECONDS
-    pad_sound: bool = True
+    file_audio: Literal["first_channel", "whole"] = "first_channel"
+    video_audio: Literal["eight_windows", "whole"] = "eight_windows"
+    audio_in_range: bool = False
+    absent_audio: Literal["silence", "skip"] = "silence"
+    audio_seconds: float = RELEASED_SECONDS
+    pad_audio: bool = True
     fbank_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+
+    def key(self) -> dict[str, Any]:
+        """Every field, under the names that caches on disk were first written with: audio was called sound."""
+        return {name.replace("audio", "sound"): value for name, value in asdict(self).items()}
 
 
 RELEASED = Protocol(
@@ -81,12 +85,12 @@ FULL = Protocol(
     short="repeat",
     gif_fps=None,
     folder_order="natural",
-    file_sound="whole",
-    video_sound="whole",
-    sound_in_range=True,
-    absent_sound="skip",
-    sound_seconds=60.0,
-    pad_sound=False,
+    file_audio="whole",
+    video_audio="whole",
+    audio_in_range=True,
+    absent_audio="skip",
+    audio_seconds=60.0,
+    pad_audio=False,
     fbank_dtype="float32",
 )
 

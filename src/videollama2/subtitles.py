@@ -17,7 +17,7 @@ from types import ModuleType
 
 from .errors import DataError, MissingExtra, UsageError
 from .storage import write_whole
-from .text_encodings import decode_text
+from .text_encodings import text_of_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{path} has {size:,} bytes; the limit for subtitles is {MAX_BYTES:,}. {_HINT}")
-        text, encoding = decode_text(path.read_bytes())
+        text, encoding = text_of_bytes(path.read_bytes())
         text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         found = _parse(text, library)
     except OSError as error:

@@ -35,7 +35,7 @@ _TURKISH = "çğıöşüâîÇĞİÖŞÜ"
 _MARKS_OF_TEXT = frozenset("’‘“”„–—…«»¿¡°ºª·€£©®♪♫†•%§  、。！？，：；「」『』（）・～〜ー")
 
 
-def decode_text(data: bytes) -> tuple[str, str]:
+def text_of_bytes(data: bytes) -> tuple[str, str]:
     """The text of a file, and the encoding it was read as.
 
     Raises:

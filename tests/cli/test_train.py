@@ -18,8 +18,8 @@ import videollama2
 from videollama2 import cli
 from videollama2.errors import UsageError
 from videollama2.phases import PHASES
+from videollama2.train.build import Sources
 from videollama2.train.distributed import Processes, accumulation_steps
-from videollama2.train.prepare import Sources
 
 from .. import tiny
 from ..train import runs

@@ -168,7 +168,7 @@ def test_lengths_are_those_of_the_processor(found: Examination, folder: Path) ->
         media = records[origin].media
         assert media is not None
         assert lengths[origin].media == sum(
-            processor.prepare(media, protocol(processor.config.protocol))[1].tokens.values()
+            processor.media_inputs(media, protocol(processor.config.protocol))[1].tokens.values()
         ), origin
     assert 0 < lengths["r.jsonl:9"].supervised < lengths["r.jsonl:9"].text and lengths["r.jsonl:9"].media == 0
     assert found.seconds[:4] == pytest.approx([2.0, 2.0, 1.0, 1.5], abs=0.05)

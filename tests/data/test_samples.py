@@ -41,7 +41,7 @@ def test_each_kind_gives_its_media(record: MakeRecord, processor: VideoLlama2Pro
     assert {k for k, s in made.items() if s.still} == {"image"}
     assert made["video"].pixels is not None and made["video"].pixels.shape == (4, 3, 56, 56)
     ids = processor.config.placeholder_ids
-    _, receipt = processor.prepare(record("av").media, FULL)
+    _, receipt = processor.media_inputs(record("av").media, FULL)
     for modality in ("video", "audio"):
         assert made["av"].example.ids.count(ids[modality]) == receipt.tokens[modality]
     assert ids["audio"] not in made["video"].example.ids
@@ -161,7 +161,7 @@ def test_an_unexpected_error_names_the_record(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("somewhere deep")
 
-    monkeypatch.setattr(processor, "prepare", fail)
+    monkeypatch.setattr(processor, "media_inputs", fail)
     with pytest.raises(ZeroDivisionError) as error:
         sample_of(record("video"), processor)
     assert error.value.__notes__ == ["while preparing record train.jsonl:video"]

@@ -81,11 +81,11 @@ def test_places_of_finished_sequences_are_freed_once_half_are_free(engine: Engin
     batch, rows = engine.runner.batch(), []
     batch.join(*sequences)
     while batch.sequences:
-        rows.append(len(batch._places))
+        rows.append(len(batch._slots))
         batch.step()
     assert rows == [4] * 4 + [2] * 4 + [1] * 5
     assert [s.output.generated for s in sequences] == lengths
-    assert not batch._places and batch._cache is None, "nothing is held once all have left"
+    assert not batch._slots and batch._cache is None, "nothing is held once all have left"
 
 
 def test_a_sliding_window_is_decoded_together_but_not_joined() -> None:

@@ -48,8 +48,8 @@ def test_same_input_as_from_a_list(engine: Engine) -> None:
     frames = [picture(9 * i) for i in range(20)]
     for i, frame in enumerate(frames):
         stream.push_frame(frame, i / 4)
-    ours, receipt = engine.processor.prepare(replace_source(stream.recording()), FULL)
-    theirs, _ = engine.processor.prepare(replace_source(frames, [i / 4 for i in range(20)]), FULL)
+    ours, receipt = engine.processor.media_inputs(replace_source(stream.recording()), FULL)
+    theirs, _ = engine.processor.media_inputs(replace_source(frames, [i / 4 for i in range(20)]), FULL)
     assert ours.pixels is not None and theirs.pixels is not None
     assert (ours.pixels == theirs.pixels).all() and receipt.audio is not None and receipt.audio.state == "absent"
 

@@ -27,3 +27,14 @@ def test_the_nearest_is_named(typed: str, meant: str) -> None:
 def test_protocols_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         RELEASED.max_frames = 64  # type: ignore[misc]
+
+
+def test_keys_of_caches_on_disk_stay_as_they_were_written() -> None:
+    key = FULL.key()
+    assert (key["name"], key["file_sound"], key["sound_in_range"], key["sound_seconds"]) == (
+        "full",
+        "whole",
+        True,
+        60.0,
+    )
+    assert not [name for name in key if "audio" in name] and FULL.key() != RELEASED.key()

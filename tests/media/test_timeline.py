@@ -242,7 +242,7 @@ class TestLimitsAreReported:
             data = bytearray(path.read_bytes())
             data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
             path.write_bytes(data)
-        short = replace(FULL, sound_seconds=15.0)
+        short = replace(FULL, audio_seconds=15.0)
         made = audio_input(open_clip(path, num_frames=1, protocol=short), short)
         assert len(made.losses) == 1  # a fragmented file begins with the 0.2 s by which its pictures are reordered
         assert re.fullmatch(r"25\.[02] of 40\.[02] s of audio are not used", made.losses[0].detail)

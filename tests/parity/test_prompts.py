@@ -19,7 +19,7 @@ from videollama2.text.prompts import (
 )
 from videollama2.text.prompts_legacy import conversation_template
 from videollama2.text.rendering import chat_template
-from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, encode_pieces, load_tokenizer
+from videollama2.text.tokenization import SLOT_IDS, SLOT_MODALITIES, Segment, Slot, load_tokenizer, tokenise_pieces
 from videollama2.weights.original.configuration import RELEASED_SYSTEM_PROMPT
 
 from .. import tiny
@@ -65,7 +65,7 @@ def test_multimodal_tokenize(name: str, key: int, case: Any) -> None:
     pieces: list[Any] = []
     for k, chunk in enumerate(case["prompt"].split(case["token"]) if case["token"] else [case["prompt"]]):
         pieces += [Slot(modality_of(case["token"]))] * bool(k) + [Segment(chunk, trusted=True)]
-    assert encode_pieces(pieces, tokenizer_of(name)) == case["ids"]
+    assert tokenise_pieces(pieces, tokenizer_of(name)) == case["ids"]
 
 
 @pytest.mark.parametrize("key, case", RECORDED["preprocess_multimodal"].items(), ids=RECORDED["preprocess_multimodal"])
@@ -130,7 +130,7 @@ def test_rendered_text_gives_the_same_ids(name: str, key: str, case: Any) -> Non
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
     expected = list(build_prompt(messages, tokenizer, system_prompt=system).ids)
     for rendered in (text, text[:7] + text[7:]):
-        assert encode_pieces(rendered.pieces, tokenizer, rendered.template) == expected
+        assert tokenise_pieces(rendered.pieces, tokenizer, rendered.template) == expected
 
 
 @pytest.mark.parametrize("name, key, case", cases("infer"))

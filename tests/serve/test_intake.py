@@ -36,8 +36,8 @@ class OneAddress:
     def __init__(self) -> None:
         self.fetched: list[tuple[str, int]] = []
 
-    def fetch(self, url: str, most_bytes: int) -> bytes:
-        self.fetched.append((url, most_bytes))
+    def fetch(self, url: str, max_bytes: int) -> bytes:
+        self.fetched.append((url, max_bytes))
         return b"x" * 600
 
 

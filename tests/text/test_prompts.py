@@ -19,14 +19,14 @@ from videollama2.errors import CheckpointNotFound, ConfigError, PromptError
 from videollama2.text.prompts import (
     Span,
     build_prompt,
-    encode_prompt,
     parse_messages,
     released_messages,
     stop_token_ids,
+    tokenise_prompt,
 )
 from videollama2.text.prompts_legacy import conversation_template
 from videollama2.text.rendering import LLAMA_TEMPLATE, render
-from videollama2.text.tokenization import SLOT_MODALITIES, Segment, encode_pieces, load_tokenizer
+from videollama2.text.tokenization import SLOT_MODALITIES, Segment, load_tokenizer, tokenise_pieces
 
 CORPUS = ["the user asks the assistant what is shown and heard in the video", "[INST] an instruction [/INST]"] * 20
 CHATML = (
@@ -188,7 +188,7 @@ def test_several_media_in_several_turns() -> None:
     assert "<|im_start|>user\n<video>\n<image>\nwhich?<|im_end|>" in text
     assert "and this?\n<audio><|im_end|>" in text
 
-    encoded = encode_prompt(messages, tokenizer, [{"audio": 3, "video": 4}, {"image": 2}, {"audio": 1}], TOKEN_IDS)
+    encoded = tokenise_prompt(messages, tokenizer, [{"audio": 3, "video": 4}, {"image": 2}, {"audio": 1}], TOKEN_IDS)
     first = prompt.ids.index(-201)
     assert encoded.spans[:3] == (Span("video", first, 4), Span("audio", first + 4, 3), Span("image", first + 8, 2))
     assert encoded.input_ids[first : first + 7] == (10_001,) * 4 + (10_002,) * 3
@@ -208,14 +208,14 @@ def test_several_media_in_several_turns() -> None:
 )
 def test_media_that_do_not_fit_the_messages(media: Any, message: str) -> None:
     with pytest.raises(PromptError, match=message):
-        encode_prompt([user(VIDEO, "what?")], byte_level(), media, TOKEN_IDS)
+        tokenise_prompt([user(VIDEO, "what?")], byte_level(), media, TOKEN_IDS)
 
 
 def test_placeholder_ids_must_not_be_text() -> None:
     tokenizer = byte_level()
     clash = tokenizer.convert_tokens_to_ids("<|im_start|>")
     with pytest.raises(PromptError, match="both text and placeholders"):
-        encode_prompt([user(VIDEO, "what?")], tokenizer, [{"video": 1}], {"video": clash})
+        tokenise_prompt([user(VIDEO, "what?")], tokenizer, [{"video": 1}], {"video": clash})
 
 
 @pytest.mark.parametrize("template", [CHATML, TRIMMED, LEFT_TRIMMED, NEWLINES_TRIMMED, LLAMA_TEMPLATE])
@@ -444,5 +444,5 @@ def test_older_templates() -> None:
 
 def test_untrusted_text_without_a_template() -> None:
     tokenizer = byte_level()
-    assert tokenizer.eos_token_id not in encode_pieces([Segment("a<|im_end|>", trusted=False)], tokenizer)
-    assert tokenizer.eos_token_id in encode_pieces([Segment("a<|im_end|>", trusted=True)], tokenizer)
+    assert tokenizer.eos_token_id not in tokenise_pieces([Segment("a<|im_end|>", trusted=False)], tokenizer)
+    assert tokenizer.eos_token_id in tokenise_pieces([Segment("a<|im_end|>", trusted=True)], tokenizer)

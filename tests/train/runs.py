@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from videollama2.train.prepare import Sources
+from videollama2.train.build import Sources
 from videollama2.train.run import train
 from videollama2.train.settings import resolve
 

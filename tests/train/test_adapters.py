@@ -15,7 +15,7 @@ from videollama2.configuration import read_json
 from videollama2.device import choose
 from videollama2.phases import part_of
 from videollama2.train import checkpoint
-from videollama2.train.prepare import Sources, prepare
+from videollama2.train.build import Sources, build_network
 from videollama2.train.settings import resolve
 from videollama2.train.strategy import SingleProcess
 from videollama2.weights import stages
@@ -76,7 +76,7 @@ def in_memory(sources: Sources, run: Path, phase: str, **settings: Any) -> Any:
     """The model as it was when training ended, from the last checkpoint: adapters beside the weights."""
     recipe = resolve(phase, runs.SMALL, settings)
     alone = SingleProcess.on(choose("cpu").device)
-    network = prepare(sources, *recipe, alone)
+    network = build_network(sources, *recipe, alone)
     optimizer = torch.optim.AdamW([p for group in network.learning.values() for p in group])
     checkpoint.restore(checkpoint.checkpoints(run)[-1], network.model, optimizer, alone)
     return network.model

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from videollama2.errors import MissingExtra, UsageError
-from videollama2.train.prepare import Sources
+from videollama2.train.build import Sources
 from videollama2.train.strategy.deepspeed import DeepSpeedZero, read_config
 
 from . import runs

@@ -20,8 +20,8 @@ from videollama2.data.batches import MicroBatch, StepBatch
 from videollama2.errors import NumericsError, UsageError
 from videollama2.phases import PHASES
 from videollama2.train import checkpoint, loop
+from videollama2.train.build import Sources
 from videollama2.train.distributed import Processes
-from videollama2.train.prepare import Sources
 from videollama2.train.run import resumed
 from videollama2.train.settings import resolve
 

@@ -19,7 +19,7 @@ import videollama2
 from videollama2.errors import DataError, MediaNotFound, NumericsError, StorageError, TensorMismatch, UsageError
 from videollama2.phases import PHASES, part_of
 from videollama2.train import checkpoint
-from videollama2.train.prepare import Sources
+from videollama2.train.build import Sources
 from videollama2.train.run import resumed
 
 from .. import tiny

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, or only check the run."""
     terminal.log_to_terminal(args.verbose or not args.json)
     given = {k.removeprefix("set_"): v for k, v in vars(args).items() if k.startswith("set_")}
-    from ..train.prepare import Sources
+    from ..train.build import Sources
     from ..train.run import resumed, train
 
     recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, args.setting)

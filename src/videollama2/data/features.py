@@ -75,7 +75,7 @@ class FeatureCache:
         self._audio = _fingerprint(inner.audio_encoder) if _usable(inner.audio_encoder) else None
         self._settings = {
             "format": FORMAT,
-            "protocol": {k: v for k, v in asdict(protocol(protocol_name)).items() if k not in ("name", "summary")},
+            "protocol": {k: v for k, v in protocol(protocol_name).key().items() if k not in ("name", "summary")},
             "dtype": str(dtype),
         }
         self._pixels = None if pixels is None else asdict(pixels)

@@ -13,7 +13,7 @@ from ..errors import PromptError
 from ..receipt import Modality
 from ..text.prompts import SlotPrompt
 from ..text.rendering import Rendered, Role, Turn, render
-from ..text.tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, encode_pieces
+from ..text.tokenization import SLOT_MODALITIES, Piece, Segment, Slot, Tokenizer, tokenise_pieces
 
 IGNORE = -100
 """Label of an unsupervised position."""
@@ -90,7 +90,7 @@ def chat_example(conversation: Conversation, tokenizer: Tokenizer, modality: Mod
     whole = render(turns, tokenizer, add_generation_prompt=False)
     if whole.dropped:
         raise PromptError("the chat template drops a turn of this conversation, so it can't be trained on.")
-    ids = whole.encode(tokenizer)
+    ids = whole.tokenise(tokenizer)
     labels = [IGNORE] * len(ids)
     for k in range(1, len(turns), 2):
         start = _prefix_length(render(turns[:k], tokenizer), whole, ids, tokenizer)
@@ -114,7 +114,7 @@ def caption_example(caption: Conversation, tokenizer: Tokenizer, modality: Modal
         return chat_example([{"from": "human", "value": tag}, caption[1]], tokenizer, modality)
     text = f"{caption[0]['value']} {caption[1]['value']}"
     pieces: list[Piece] = [p if isinstance(p, Slot) else Segment(p, trusted=False) for p in _parts(text, modality)]
-    ids = encode_pieces(pieces, tokenizer)
+    ids = tokenise_pieces(pieces, tokenizer)
     return Example(tuple(ids), tuple(IGNORE if i in SLOT_MODALITIES else i for i in ids))
 
 
@@ -148,7 +148,7 @@ def _parts(text: str, modality: Modality | None) -> tuple[str | Slot, ...]:
 
 def _prefix_length(prefix: Rendered, whole: Rendered, ids: tuple[int, ...], tokenizer: Tokenizer) -> int:
     """How many of `ids` belong to `prefix`; a token that spans its end counts as the prefix's."""
-    found = prefix.encode(tokenizer)
+    found = prefix.tokenise(tokenizer)
     settled = max(len(found) - 1, 0)
     same = len(found) <= len(ids) and ids[:settled] == found[:settled]
     if not (same and whole.text.startswith(prefix.text)):

@@ -3,7 +3,7 @@
     Record ── media: cached features, or decoded pixels and fbank         ─┐
            ── conversation: ids and labels, one slot for the media item   ─┴─► Sample, one placeholder id per token
 
-Training prepares media exactly as inference does: by `VideoLlama2Processor.prepare`, under a protocol. A record that
+Training uses the same media inputs as inference: `VideoLlama2Processor.media_inputs`, under a protocol. A record that
 can't be used is an error, or a skip that names it; no other sample takes its place.
 """
 
@@ -148,7 +148,7 @@ class Samples(Dataset[Sample | Skipped]):
 
     def _with_media(self, sample: Sample, media: Media, modality: Modality) -> Sample:
         """The sample with its media item; what the cache lacks is decoded."""
-        # a video's audio is dropped for a model without audio encoder; audio alone is rejected by `prepare`
+        # a video's audio is dropped for a model without audio encoder; audio alone is rejected by `media_inputs`
         uses_audio = media.audio and not (media.video and self.processor.config.audio_config is None)
         still = modality == "image"
         keys = vision = audio = None
@@ -160,7 +160,8 @@ class Samples(Dataset[Sample | Skipped]):
         if (media.video and vision is None) or (uses_audio and audio is None):
             if vision is not None:
                 media = replace(media, num_frames=self._min_frames)  # decoded for the audio alone
-            inputs, receipt = self.processor.prepare(replace(media, audio=media.audio and audio is None), self.protocol)
+            wanted = replace(media, audio=media.audio and audio is None)
+            inputs, receipt = self.processor.media_inputs(wanted, self.protocol)
             _check(receipt, modality, uses_audio=uses_audio and audio is None)
             pixels = inputs.pixels if vision is None else None
             fbank = inputs.fbank if audio is None else None

@@ -4,7 +4,7 @@
     step: the newest token of every sequence ── one forward pass ──► one more token each
 
 This is the only decoder: `Engine.answer`, `stream`, `batch` and the server differ only in when sequences join. One
-cache holds the keys and values of all sequences. A finished sequence keeps its place, unused, until half of the places
+cache holds the keys and values of all sequences. A finished sequence keeps its slot, unused, until half of the slots
 are free or another joins: a few idle rows cost less than copying the cache and recording the CUDA graph again.
 """
 
@@ -30,19 +30,19 @@ class Batch:
     def __init__(self, model: Any, lock: AbstractContextManager[Any] | None = None) -> None:
         self._model = model
         self._lock = contextlib.nullcontext() if lock is None else lock
-        self._places: list[ActiveSequence] = []  # of each row of the cache; some are done
+        self._slots: list[ActiveSequence] = []  # of each row of the cache; some are done
         self._cache: DynamicCache | None = None
         self._steps: DecodeSteps | None = None
 
     @property
     def sequences(self) -> list[ActiveSequence]:
         """The sequences that are still being generated."""
-        return [s for s in self._places if not s.done]
+        return [s for s in self._slots if not s.done]
 
     @property
     def can_join(self) -> bool:
         """Whether sequences can join: not while a sliding-window cache is in use, as padding would corrupt it."""
-        return not (self._places and _slides(self._cache))
+        return not (self._slots and _slides(self._cache))
 
     @torch.inference_mode()
     def join(self, *new: ActiveSequence, cache: DynamicCache | None = None) -> list[str]:
@@ -74,18 +74,18 @@ class Batch:
         """One more token for every sequence, with the text that is now final; finished ones leave."""
         with self._lock:
             started = time.perf_counter()
-            self._leave()
+            self._free_slots()
             if self._steps is None:
                 return []
-            logits = self._steps.decode(newest_tokens(self._places, self._steps.mask.device))
-            active = [(i, s) for i, s in enumerate(self._places) if not s.done]
+            logits = self._steps.decode(newest_tokens(self._slots, self._steps.mask.device))
+            active = [(i, s) for i, s in enumerate(self._slots) if not s.done]
             sequences = [s for _, s in active]
-            kept = logits if len(active) == len(self._places) else logits[[i for i, _ in active]]
+            kept = logits if len(active) == len(self._slots) else logits[[i for i, _ in active]]
             pieces = _push(sequences, kept)
             seconds = time.perf_counter() - started
             for sequence in sequences:
                 sequence.seconds.append(seconds)
-            self._leave()
+            self._free_slots()
         return list(zip(sequences, pieces, strict=True))
 
     def close(self) -> None:
@@ -97,22 +97,22 @@ class Batch:
 
     def clear(self) -> None:
         """Drop all sequences and the cache, e.g. after the model failed."""
-        self._places, self._cache, self._steps = [], None, None
+        self._slots, self._cache, self._steps = [], None, None
 
-    def _leave(self) -> None:
-        """Free the places of finished sequences, when worthwhile."""
+    def _free_slots(self) -> None:
+        """Free the slots of finished sequences, when worthwhile."""
         active = len(self.sequences)
         if not active:
             self.close()
-        elif 2 * active <= len(self._places):
+        elif 2 * active <= len(self._slots):
             self._compact()
 
     def _compact(self) -> None:
-        stay = [i for i, s in enumerate(self._places) if not s.done]
-        if len(stay) == len(self._places) or self._steps is None or self._cache is None:
+        stay = [i for i, s in enumerate(self._slots) if not s.done]
+        if len(stay) == len(self._slots) or self._steps is None or self._cache is None:
             return
         self._steps.close()
-        self._places = [self._places[i] for i in stay]
+        self._slots = [self._slots[i] for i in stay]
         mask, length = self._steps.mask[stay], self._steps.mask.shape[1]
         # padding that only those who left needed
         unused = 0 if _slides(self._cache) else int((mask.cumsum(1) == 0).all(0).sum())
@@ -125,7 +125,7 @@ class Batch:
     def _merge(self, new: list[ActiveSequence], cache: DynamicCache, steps: DecodeSteps) -> None:
         self._compact()
         if self._steps is None or self._cache is None:
-            self._places, self._cache, self._steps = new, cache, steps
+            self._slots, self._cache, self._steps = new, cache, steps
             return
         self._steps.close()
         ours, theirs = self._steps.mask, steps.mask
@@ -136,11 +136,11 @@ class Batch:
         ]
         for layer, (keys, values) in zip(self._cache.layers, merged, strict=True):
             layer.keys, layer.values = keys, values
-        self._places = [*self._places, *new]
+        self._slots = [*self._slots, *new]
         self._begin(self._cache, torch.cat([nn.functional.pad(m, (width - m.shape[1], 0)) for m in (ours, theirs)]))
 
     def _begin(self, cache: DynamicCache, mask: Tensor) -> None:
-        self._steps = DecodeSteps(self._model, cache, mask, max(s.tokens_left for s in self._places))
+        self._steps = DecodeSteps(self._model, cache, mask, max(s.tokens_left for s in self._slots))
 
 
 def generate(

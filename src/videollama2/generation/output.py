@@ -8,7 +8,7 @@ from torch import Tensor
 from ..receipt import Answer, FinishReason, Receipt, TokenLogprob
 from .sampling import GenerateOptions
 
-Decode = Callable[[list[int]], str]
+Detokenise = Callable[[list[int]], str]
 """Token ids to text, without control tokens."""
 
 
@@ -24,11 +24,11 @@ class OutputStream:
         logprobs: of each id of the text, if the options request them.
     """
 
-    def __init__(self, decode: Decode, options: GenerateOptions, stop_ids: Sequence[int]) -> None:
+    def __init__(self, detokenise: Detokenise, options: GenerateOptions, stop_ids: Sequence[int]) -> None:
         self.finish: FinishReason | None = None
         self.generated = 0
         self.logprobs: list[TokenLogprob] = []
-        self._text = Detokenizer(decode, options.stop)
+        self._text = Detokenizer(detokenise, options.stop)
         self._options, self._stop_ids = options, stop_ids
 
     def push(self, token: int, logits: Tensor, *, last: bool = False) -> str:
@@ -73,9 +73,9 @@ class Detokenizer:
         stopped: a stop text occurred; the text ends before it.
     """
 
-    def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
+    def __init__(self, detokenise: Detokenise, stop: Sequence[str] = ()) -> None:
         self.stopped = False
-        self._decode, self._stop = decode, tuple(stop)
+        self._detokenise, self._stop = detokenise, tuple(stop)
         self._ids: list[int] = []
         # ids[context:read] are decoded again together with what follows, to get the space between them
         self._context = self._read = 0
@@ -87,7 +87,8 @@ class Detokenizer:
         if self.stopped:
             return _stripped(self._raw)
         # not all ids decoded at once: with byte fallback, half a character would spoil the bytes before it
-        before, after = self._decode(self._ids[self._context : self._read]), self._decode(self._ids[self._context :])
+        before = self._detokenise(self._ids[self._context : self._read])
+        after = self._detokenise(self._ids[self._context :])
         text = _stripped(self._raw + after[len(before) :].rstrip(_HALF))
         found = [at for at in map(text.find, self._stop) if at >= 0]
         return _stripped(text[: min(found)]) if found else text
@@ -97,8 +98,8 @@ class Detokenizer:
         if self.stopped:
             return ""
         self._ids.append(token)
-        before = self._decode(self._ids[self._context : self._read])
-        after = self._decode(self._ids[self._context :])
+        before = self._detokenise(self._ids[self._context : self._read])
+        after = self._detokenise(self._ids[self._context :])
         if len(after) <= len(before) or after.endswith(_HALF):  # the bytes of an incomplete character
             return ""
         self._raw += after[len(before) :]

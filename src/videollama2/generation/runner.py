@@ -12,7 +12,7 @@ from ..encoded_media import MediaSet
 from ..errors import ContextOverflow
 from ..processing import VideoLlama2Processor
 from ..receipt import MODALITIES, Answer, AudioReceipt, MediaReceipt, Receipt, VideoReceipt
-from ..text.prompts import EncodedPrompt, Message
+from ..text.prompts import Message, TokenisedPrompt
 from .batch import Batch
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
@@ -42,19 +42,19 @@ class Runner:
         self.model, self.processor, self.stop_ids, self.lock, self.name = model, processor, stop_ids, lock, name
         self.grammars = Grammars(processor.tokenizer, model.config.text_config.vocab_size, stop_ids)
 
-    def encode(self, messages: Sequence[Message], media: Sequence[MediaReceipt]) -> EncodedPrompt:
+    def tokenise(self, messages: Sequence[Message], media: Sequence[MediaReceipt]) -> TokenisedPrompt:
         """Messages as ids; their k-th media part stands for the k-th media item.
 
         Raises:
             PromptError: messages and media don't match, or the chat template rejects the messages.
             ContextOverflow: the prompt is longer than the context.
         """
-        encoded = self.processor.encode(messages, media)
+        encoded = self.processor.tokenise(messages, media)
         self.check_room(encoded)
         return encoded
 
     @torch.inference_mode()
-    def embed(self, encoded: EncodedPrompt, media: MediaSet) -> PromptEmbeddings:
+    def embed(self, encoded: TokenisedPrompt, media: MediaSet) -> PromptEmbeddings:
         """The prompt with its media, as the language model reads it."""
         with self.lock:
             started = time.perf_counter()
@@ -73,7 +73,7 @@ class Runner:
         )
         return PromptEmbeddings(embeds, account)
 
-    def check_room(self, encoded: EncodedPrompt) -> None:
+    def check_room(self, encoded: TokenisedPrompt) -> None:
         """ContextOverflow if the prompt leaves no room for an answer."""
         length, limit = len(encoded.input_ids), self.model.config.max_positions
         if length >= limit:

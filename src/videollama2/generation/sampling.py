@@ -54,9 +54,9 @@ class GenerateOptions:
         if self.temperature != 0:
             # below 0.001, float32 can't separate the scores, and greedy search gives the same
             _check("temperature", self.temperature, float, 1e-3, 1e3, "0 (no sampling), or 0.001 to 1000")
-        for name, kind, least, most, expected in _OPTIONAL:
+        for name, kind, minimum, maximum, expected in _OPTIONAL:
             if getattr(self, name) is not None:
-                _check(name, getattr(self, name), kind, least, most, expected)
+                _check(name, getattr(self, name), kind, minimum, maximum, expected)
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
             raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of non-empty texts")
         if self.schema is not None:
@@ -80,10 +80,10 @@ _OPTIONAL: tuple[tuple[str, type, float, float, str], ...] = (
 )
 
 
-def _check(name: str, value: Any, kind: type, least: float, most: float, expected: str) -> None:
+def _check(name: str, value: Any, kind: type, minimum: float, maximum: float, expected: str) -> None:
     """UsageError unless `value` is of that kind and within limits (NaN never is)."""
     right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-    if not (right and least <= value <= most):
+    if not (right and minimum <= value <= maximum):
         raise UsageError(f"{name} is {value!r}; expected {expected}")
 
 

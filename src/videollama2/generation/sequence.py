@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NumericsError
-from .output import Decode, OutputStream
+from .output import Detokenise, OutputStream
 from .prompt import PromptEmbeddings
 from .sampling import GenerateOptions, Sampler
 from .structured import Grammar
@@ -30,7 +30,7 @@ class ActiveSequence:
         self,
         prompt: PromptEmbeddings,
         options: GenerateOptions,
-        decode: Decode,
+        detokenise: Detokenise,
         stop_ids: Sequence[int],
         *,
         context_is_short: bool = False,
@@ -38,7 +38,7 @@ class ActiveSequence:
     ) -> None:
         self.account, self.options, self.context_is_short = prompt.account, options, context_is_short
         self.embeds: Tensor | None = prompt.embeds
-        self.output = OutputStream(decode, options, stop_ids)
+        self.output = OutputStream(detokenise, options, stop_ids)
         self.ids: list[int] = []
         self.error: Exception | None = None
         self.seconds: list[float] = []

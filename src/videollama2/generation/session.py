@@ -16,7 +16,7 @@ from ..encoded_media import MediaSet
 from ..errors import UsageError
 from ..receipt import Answer
 from ..text.conversations import first_turn
-from ..text.prompts import EncodedPrompt, Message
+from ..text.prompts import Message, TokenisedPrompt
 from .batch import Batch
 from .request import changed_options
 from .runner import Runner
@@ -97,7 +97,7 @@ class Session:
             PromptError: the messages don't match the media, or the chat template rejects them.
             ContextOverflow: the prompt is longer than the context.
         """
-        encoded = self.runner.encode(messages, self.media.receipts)
+        encoded = self.runner.tokenise(messages, self.media.receipts)
         return AnswerStream(self, encoded, options or self._options, then)
 
     def forget(self) -> None:
@@ -146,7 +146,7 @@ class AnswerStream:
     def __init__(
         self,
         session: Session,
-        encoded: EncodedPrompt,
+        encoded: TokenisedPrompt,
         options: GenerateOptions,
         then: Callable[[Answer], None] | None = None,
     ) -> None:

@@ -90,7 +90,7 @@ class Grammars:
         self._lock = threading.Lock()
         self._read: Any = None
 
-    def prepare(self) -> None:
+    def read_tokenizer(self) -> None:
         """Read the tokenizer, unless that has been done."""
         with self._lock:
             if self._read is None:
@@ -101,7 +101,7 @@ class Grammars:
 
     def start(self, schema: str) -> Grammar:
         """A grammar at the beginning of its text."""
-        self.prepare()
+        self.read_tokenizer()
         llguidance = _library()
         matcher = llguidance.LLMatcher(self._read, _grammar_text(schema), log_level=0)
         if matcher.is_error():

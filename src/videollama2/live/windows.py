@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WINDOWS = 20_000
 _MERGED_REMAINDER = 0.2  # a last window shorter than this share of a step is merged into the one before
-_LENGTH_PROBE = replace(FULL, name="length", sound_seconds=1.0)  # decodes little, and reports the length of all streams
+_LENGTH_PROBE = replace(FULL, name="length", audio_seconds=1.0)  # decodes little, and reports the length of all streams
 
 SummaryPart = tuple[float, float, str]  # start, end, answer
 _SUMMARY_PROMPT = """These are notes about the parts of one video, in their order.

@@ -60,15 +60,15 @@ class AudioRequest:
 
     @property
     def _policy(self) -> str:
-        return self.protocol.video_sound if self.is_video else self.protocol.file_sound
+        return self.protocol.video_audio if self.is_video else self.protocol.file_audio
 
     @property
     def _exchanges(self) -> bool:
         """Whether the protocol has no use for silence, so that a signal replaces it."""
-        return self.protocol.absent_sound == "skip"
+        return self.protocol.absent_audio == "skip"
 
     def _track(self, timeline: Timeline | None, track: Track | None) -> Wave:
-        cut = self.protocol.sound_in_range or not self.is_video
+        cut = self.protocol.audio_in_range or not self.is_video
         windows = self.is_video and self._policy == "eight_windows"  # they spread over all of the audio
         source = self.source if track is None else replace(self.source, audio_track=track.number)
 
@@ -80,7 +80,7 @@ class AudioRequest:
                 end=self.end if cut else None,
                 mixed=self._policy != "first_channel",
                 channel=channel,
-                max_seconds=None if windows else self.protocol.sound_seconds,
+                max_seconds=None if windows else self.protocol.audio_seconds,
                 timeline=timeline,
             )
 

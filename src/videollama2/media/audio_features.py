@@ -60,11 +60,11 @@ def audio_input(clip: Clip, protocol: Protocol, extractor: FeatureExtractor = FI
     wave, state = clip.wave, clip.audio_state
     if wave is None:
         made = _without(clip, protocol, extractor)
-    elif state == "silent" and clip.frames and protocol.absent_sound == "skip":
+    elif state == "silent" and clip.frames and protocol.absent_audio == "skip":
         receipt = AudioReceipt(source=clip.source, state="silent", decoded_seconds=wave.seconds, notes=wave.notes)
         made = AudioInput(None, receipt)
     else:
-        policy = protocol.file_sound if clip.kind == "audio" else protocol.video_sound
+        policy = protocol.file_audio if clip.kind == "audio" else protocol.video_audio
         made = _POLICIES[policy](clip, wave, protocol, extractor)
     if state == "absent" and clip.audio_absent:
         receipt = replace(made.receipt, notes=(*made.receipt.notes, clip.audio_absent))
@@ -85,18 +85,18 @@ def _with_loss(made: AudioInput, loss: Loss, note: str) -> AudioInput:
 
 def _without(clip: Clip, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
     receipt = AudioReceipt(source=clip.source, state=clip.audio_state)
-    if clip.audio_state != "absent" or protocol.absent_sound == "skip":
+    if clip.audio_state != "absent" or protocol.absent_audio == "skip":
         return AudioInput(None, receipt)
-    seconds = protocol.sound_seconds
+    seconds = protocol.audio_seconds
     zeros = torch.zeros(round(seconds * RATE))
     note = f"{seconds:g} s of silence are encoded in place of the missing audio, as in the public implementation"
     return AudioInput(_features(zeros, protocol, extractor), replace(receipt, padded_seconds=seconds, notes=(note,)))
 
 
 def _first_channel(clip: Clip, wave: Wave, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
-    room = round(protocol.sound_seconds * wave.rate)
+    room = round(protocol.audio_seconds * wave.rate)
     used = wave.samples[:room]
-    filled = np.zeros(room) if protocol.pad_sound else used
+    filled = np.zeros(room) if protocol.pad_audio else used
     filled[: len(used)] = used
     at_16k = resample_fourier(torch.from_numpy(filled), wave.rate, RATE)
     losses = _unused(wave, len(used) / wave.rate)
@@ -114,16 +114,16 @@ def _eight_windows(clip: Clip, wave: Wave, protocol: Protocol, extractor: Featur
     for window in slices:
         covered, reach = covered + max(window.stop - max(window.start, reach), 0), window.stop
     losses = _unused(wave, covered / wave.rate)
-    filled = np.zeros(max(round(protocol.sound_seconds * wave.rate), len(joined)), np.float32)
+    filled = np.zeros(max(round(protocol.audio_seconds * wave.rate), len(joined)), np.float32)
     filled[: len(joined)] = joined
     return _account(
-        clip, wave, protocol, extractor, torch.from_numpy(filled if protocol.pad_sound else joined), windows, losses
+        clip, wave, protocol, extractor, torch.from_numpy(filled if protocol.pad_audio else joined), windows, losses
     )
 
 
 def _whole(clip: Clip, wave: Wave, protocol: Protocol, extractor: FeatureExtractor) -> AudioInput:
-    used = wave.samples[: round(protocol.sound_seconds * wave.rate)]
-    least = max(extractor.min_samples, round(protocol.sound_seconds * wave.rate) if protocol.pad_sound else 0)
+    used = wave.samples[: round(protocol.audio_seconds * wave.rate)]
+    least = max(extractor.min_samples, round(protocol.audio_seconds * wave.rate) if protocol.pad_audio else 0)
     filled = used if len(used) >= least else np.pad(used, (0, least - len(used)))
     seconds = len(used) / wave.rate
     return _account(

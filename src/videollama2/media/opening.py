@@ -241,7 +241,7 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
             try:
                 clip = _clip_of_frames(frames, source.name, options)
             except TimeRangeError as error:
-                if audio is None or not options.protocol.sound_in_range:
+                if audio is None or not options.protocol.audio_in_range:
                     raise
                 no_frames = error
                 clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
@@ -313,7 +313,7 @@ def _with_audio(clip: Clip, audio: "Future[Wave]", options: _Options, no_frames:
         clip = _with_losses(clip, f"only the audio is used: {no_frames}")
     if wave.lost_seconds > 0.01:
         clip = _with_losses(clip, f"{wave.lost_seconds:.2f} s of audio could not be decoded")
-    if options.range_seconds is not None and clip.kind == "video" and not options.protocol.sound_in_range:
+    if options.range_seconds is not None and clip.kind == "video" and not options.protocol.audio_in_range:
         note = f"the {options.protocol.name} protocol uses the audio of the whole file, not only of the requested range"
         clip = replace(clip, notes=(*clip.notes, note))
     return replace(clip, wave=wave, audio_state="silent" if wave.silent else "used")

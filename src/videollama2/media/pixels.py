@@ -176,10 +176,10 @@ def pixels_u8(
         raise EmptyMedia("expected 1 or more frames, each with pixels.")
     out = np.empty((len(frames), *settings.output_size, 3), np.uint8)
 
-    def prepare(i: int) -> None:
+    def fit(i: int) -> None:
         out[i] = _fit(frames[i], settings, aspect)
 
-    _each(prepare, len(frames))
+    _each(fit, len(frames))
     return out
 
 

@@ -77,8 +77,8 @@ class Recording:
         """Add the audio to the clip of the frames, as the protocol uses a video's audio."""
         if self.samples is None or not len(self.samples):
             return replace(clip, audio_state="absent")
-        windows = bool(self.frames) and protocol.video_sound == "eight_windows"  # they spread over all of the audio
-        most = len(self.samples) if windows else round(protocol.sound_seconds * RATE)
+        windows = bool(self.frames) and protocol.video_audio == "eight_windows"  # they spread over all of the audio
+        most = len(self.samples) if windows else round(protocol.audio_seconds * RATE)
         wave = Wave(
             samples=self.samples[:most],
             rate=RATE,

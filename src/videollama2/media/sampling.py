@@ -56,12 +56,12 @@ def choose_frames(
         chosen = [candidates[i] for i in per_second(len(candidates), fps)]
     if kind == "animation" and protocol.gif_fps is not None:
         chosen = list(dict.fromkeys(chosen))  # the public reader of animations yields each frame once
-    most, count = protocol.max_frames, len(chosen)
-    if count <= most:
+    limit, count = protocol.max_frames, len(chosen)
+    if count <= limit:
         return chosen, ()
     if protocol.given_frames == "keep":
-        return chosen[:most], (f"only the first {most} of {count} frames are used",)
-    return [chosen[i] for i in uniform(count, most)], (f"{most} of {count} frames are used, spread evenly",)
+        return chosen[:limit], (f"only the first {limit} of {count} frames are used",)
+    return [chosen[i] for i in uniform(count, limit)], (f"{limit} of {count} frames are used, spread evenly",)
 
 
 def uniform(duration: int, num_frames: int) -> list[int]:

@@ -20,7 +20,7 @@ from ..audio import SAMPLING_RATE
 from ..configuration import VideoLlama2Config
 from ..errors import UsageError
 from ..phases import Phase
-from ..train.prepare import recompute_activations
+from ..train.build import recompute_activations
 from ..train.settings import Settings
 from .trace import Fused, Live
 

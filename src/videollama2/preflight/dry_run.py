@@ -14,8 +14,8 @@ from ..errors import DataError
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
 from ..protocols import protocol
+from ..train.build import Sources, processor_of, read_data
 from ..train.distributed import Processes, accumulation_steps
-from ..train.prepare import Sources, processor_of, read_data
 from ..train.result import check_save
 from ..train.settings import Settings
 from ..weights.grow import grown_config
@@ -147,7 +147,7 @@ def _media_positions(processor: VideoLlama2Processor, phase: Phase, kinds: Count
     config = processor.config
     sees = config.vision_config is not None and set(kinds) & {"av", "video", "image"}
     with_audio = config.audio_config is not None and set(kinds) & {"av", "audio"}
-    seconds = protocol(phase.protocol or config.protocol).sound_seconds
+    seconds = protocol(phase.protocol or config.protocol).audio_seconds
     seen = processor.video_tokens(phase.frames or config.num_frames) if sees else 0
     frames = config.audio_config.num_frames(round(seconds * SAMPLING_RATE)) if with_audio else 0
     return seen + processor.audio_tokens(frames)

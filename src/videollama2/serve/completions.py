@@ -94,12 +94,12 @@ def job_for(
         for part in message.content or ()
         if not isinstance(part, schema.TextPart)
     ]
-    most = settings.limits.max_media
-    if len(parts) > most:
+    limit = settings.limits.max_media
+    if len(parts) > limit:
         raise ApiError(
             400,
             "too_many_media",
-            f"the request has {len(parts)} media items; expected at most {most}",
+            f"the request has {len(parts)} media items; expected at most {limit}",
             param="messages",
         )
     return ChatJob(

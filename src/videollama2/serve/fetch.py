@@ -73,14 +73,14 @@ class Fetcher:
             UsageError: the URL, or one that it redirects to, is not allowed.
             UnreadableMedia: no content, or too late. MediaTooLarge: more than allowed.
         """
-        most = min(self.limits.url_max_bytes, self.limits.url_max_bytes if max_bytes is None else max_bytes)
+        limit = min(self.limits.url_max_bytes, self.limits.url_max_bytes if max_bytes is None else max_bytes)
         deadline = time.monotonic() + self.limits.url_seconds
         target = self.check(url)
         if not self._slots.acquire(timeout=self.limits.url_seconds):
             raise UnreadableMedia("too many downloads at once; try again later, or upload the file")
         try:
             for _ in range(self.limits.url_redirects + 1):
-                found = self._once(target, deadline, most)
+                found = self._once(target, deadline, limit)
                 if isinstance(found, bytes):
                     return found
                 target = self._redirected(target, found)
@@ -98,7 +98,7 @@ class Fetcher:
             raise UsageError(f"the redirect of {target.host} from https to http is not followed")
         return following
 
-    def _once(self, target: Target, deadline: float, most: int) -> bytes | str:
+    def _once(self, target: Target, deadline: float, limit: int) -> bytes | str:
         """The content at an address, or the location it redirects to."""
         try:
             with closing(self._socket(target, deadline)) as sock:
@@ -107,7 +107,7 @@ class Fetcher:
                     max_bytes=_MAX_HEADER_BYTES,
                 )  # fmt: skip
                 exchange.request("GET", target.path, headers={"Accept": "*/*", "Accept-Encoding": "identity"})
-                return _content(target, exchange, exchange.getresponse(), most)
+                return _content(target, exchange, exchange.getresponse(), limit)
         except TimeoutError as error:
             limit = f"{self.limits.url_seconds:g} s"
             raise UnreadableMedia(f"{target.host} did not send the file within {limit}; upload the file") from error
@@ -136,7 +136,7 @@ class Fetcher:
         raise UnreadableMedia(f"no connection to {target.host}; check the URL, or upload the file") from failure
 
 
-def _content(target: Target, exchange: Exchange, response: http.client.HTTPResponse, most: int) -> bytes | str:
+def _content(target: Target, exchange: Exchange, response: http.client.HTTPResponse, limit: int) -> bytes | str:
     """The body, counted while it is read; for a redirect, its location."""
     if response.status in _REDIRECTS:
         location = response.getheader("Location")
@@ -151,13 +151,13 @@ def _content(target: Target, exchange: Exchange, response: http.client.HTTPRespo
     declared = response.length  # None: chunked, or until the connection ends
     if declared == 0:
         raise UnreadableMedia(f"{target.host} sent no content")
-    if declared is not None and declared > most:
-        raise _too_large(target, most)
-    exchange.max_bytes = 2 * most + _MAX_HEADER_BYTES  # the content, and as much again for its chunks
+    if declared is not None and declared > limit:
+        raise _too_large(target, limit)
+    exchange.max_bytes = 2 * limit + _MAX_HEADER_BYTES  # the content, and as much again for its chunks
     content = io.BytesIO()
     while chunk := response.read(_CHUNK_BYTES):
-        if content.tell() + len(chunk) > most:
-            raise _too_large(target, most)
+        if content.tell() + len(chunk) > limit:
+            raise _too_large(target, limit)
         content.write(chunk)
     if declared is not None and content.tell() != declared:
         sent = f"{content.tell():,} of {declared:,} bytes"
@@ -167,5 +167,5 @@ def _content(target: Target, exchange: Exchange, response: http.client.HTTPRespo
     return content.getvalue()
 
 
-def _too_large(target: Target, most: int) -> MediaTooLarge:
-    return MediaTooLarge(f"{target.host} sends more than {most:,} bytes, the limit; upload the file")
+def _too_large(target: Target, limit: int) -> MediaTooLarge:
+    return MediaTooLarge(f"{target.host} sends more than {limit:,} bytes, the limit; upload the file")

@@ -74,7 +74,7 @@ class RequestGuard:
             raise ApiError(401, "invalid_api_key", "missing or wrong API key; expected Authorization: Bearer KEY")
         return f"key {matches.index(True)}"
 
-    def most_bytes(self, scope: Scope, headers: Headers) -> int:
+    def max_bytes(self, scope: Scope, headers: Headers) -> int:
         """Size limit of the body.
 
         Raises:
@@ -85,13 +85,13 @@ class RequestGuard:
                 400, "two_lengths", "the request has Transfer-Encoding and Content-Length; expected one of them"
             )
         upload = scope["path"] == UPLOADS
-        most = self._settings.max_upload_bytes + _FORM_BYTES if upload else self._settings.max_body_bytes
+        limit = self._settings.max_upload_bytes + _FORM_BYTES if upload else self._settings.max_body_bytes
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise ApiError(415, "packed_body", "compressed bodies are not accepted; send it without Content-Encoding")
         length = headers.get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length[:20]) > most:
-            raise ApiError(413, "file_too_large" if upload else "request_too_large", _too_large(most))
-        return most
+        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+            raise ApiError(413, "file_too_large" if upload else "request_too_large", _too_large(limit))
+        return limit
 
     def hold(self, scope: Scope, size: int) -> bool:
         """Count bytes of a body as held (negative: released); False if all bodies together exceed the limit."""
@@ -118,7 +118,7 @@ class _GuardedRequest:
         given = self._headers.get("x-request-id", "")
         self._id = given if _ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
         self._started, self._status = time.perf_counter(), 0
-        self._most = self._read = 0
+        self._max = self._read = 0
         self._complete = False
 
     async def run(self) -> None:
@@ -127,7 +127,7 @@ class _GuardedRequest:
         try:
             try:
                 state["client"] = self._guard.check(self._scope, self._headers)
-                self._most = self._guard.most_bytes(self._scope, self._headers)
+                self._max = self._guard.max_bytes(self._scope, self._headers)
             except ApiError as problem:
                 await self._reject(problem)
                 return
@@ -160,8 +160,8 @@ class _GuardedRequest:
         size = len(message.get("body", b""))
         self._read += size
         room = self._guard.hold(self._scope, size)
-        if self._read > self._most:
-            raise HTTPException(413, _too_large(self._most))
+        if self._read > self._max:
+            raise HTTPException(413, _too_large(self._max))
         if not room:
             raise HTTPException(503, "too many large requests at once; try again later", {"Retry-After": "5"})
         self._complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
@@ -175,8 +175,8 @@ class _GuardedRequest:
         await self._send(message)
 
 
-def _too_large(most: int) -> str:
-    return f"the request is larger than {most:,} bytes; upload large media as files"
+def _too_large(limit: int) -> str:
+    return f"the request is larger than {limit:,} bytes; upload large media as files"
 
 
 def _digest(key: str) -> bytes:

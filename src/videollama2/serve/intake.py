@@ -115,9 +115,9 @@ class MediaIntake:
         start, end = options.get("start", 0.0), options.get("end", math.inf)
         if not start < end:
             raise UsageError(f"start={start:g}, end={end:g}; expected start before end")
-        frames, most = options.get("num_frames"), self.limits.max_num_frames
-        if frames is not None and (isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= most):
-            raise UsageError(f"num_frames={_shown(frames)}; expected an integer from 1 to {most}")
+        frames, limit = options.get("num_frames"), self.limits.max_num_frames
+        if frames is not None and (isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= limit):
+            raise UsageError(f"num_frames={_shown(frames)}; expected an integer from 1 to {limit}")
         if not isinstance(options.get("sound", True), bool):
             raise UsageError(f"sound={_shown(options['sound'])}; expected true or false")
         for name in ("video_track", "audio_track"):
@@ -180,10 +180,10 @@ class MediaIntake:
 
     def _decoded(self, text: str, start: int, left: int) -> bytes:
         """Decode base64 from `start` on, after checking its length; in chunks, to avoid a third copy in memory."""
-        most = min(self.limits.max_data_bytes, left)
+        limit = min(self.limits.max_data_bytes, left)
         length = len(text) - start
-        if length // 4 * 3 > most + 2:
-            raise MediaTooLarge(f"a media item in the request is larger than {most:,} bytes; upload it as a file")
+        if length // 4 * 3 > limit + 2:
+            raise MediaTooLarge(f"a media item in the request is larger than {limit:,} bytes; upload it as a file")
         content = io.BytesIO()
         try:
             for at in range(start, len(text), _CHUNK):
@@ -195,8 +195,8 @@ class MediaIntake:
             raise UsageError(
                 "invalid base64 in the request; expected the standard alphabet, padded, without line breaks"
             ) from error
-        if content.tell() > most:
-            raise MediaTooLarge(f"a media item in the request is larger than {most:,} bytes; upload it as a file")
+        if content.tell() > limit:
+            raise MediaTooLarge(f"a media item in the request is larger than {limit:,} bytes; upload it as a file")
         if not content.tell():
             raise UsageError("a media item in the request is empty")
         return content.getvalue()

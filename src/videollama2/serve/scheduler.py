@@ -24,7 +24,7 @@ from ..media_cache import MediaCache
 from ..protocols import Protocol
 from ..receipt import Answer, TokenLogprob, source_name
 from ..text.media_parts import Media
-from ..text.prompts import EncodedPrompt
+from ..text.prompts import TokenisedPrompt
 from .errors import ApiError
 from .metrics import ServerMetrics
 from .settings import ServeSettings
@@ -64,7 +64,7 @@ class ChatJob:
     arrived: float = field(default_factory=time.perf_counter)
     cancelled: bool = False
     decoded: list[DecodedMedia] = field(default_factory=list)
-    encoded: EncodedPrompt | None = None
+    encoded: TokenisedPrompt | None = None
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     sequence: ActiveSequence | None = None
@@ -150,7 +150,7 @@ class Scheduler:
             for queue in (own, self._ready):
                 if job in queue:
                     queue.remove(job)
-                    self._end(job, "cancelled")
+                    self._record_end(job, "cancelled")
             if not own:
                 self._waiting.pop(job.client, None)
             self._changed.notify_all()
@@ -169,7 +169,7 @@ class Scheduler:
             self._waiting.clear()
             self._changed.notify_all()
         for job in left:
-            self._fail(job, _stopping())
+            self._finish_with_error(job, _stopping())
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end, after `stop`; False if some have not."""
@@ -211,12 +211,12 @@ class Scheduler:
                 if self._stopped:
                     failure = failure or _stopping()  # the model thread has ended, so end it here
                 if job.cancelled:
-                    self._end(job, "cancelled")
+                    self._record_end(job, "cancelled")
                 elif failure is None:
                     self._ready.append(job)
                 self._changed.notify_all()
             if failure is not None and not job.cancelled:
-                self._fail(job, failure)
+                self._finish_with_error(job, failure)
 
     def _prepare(self, job: ChatJob) -> None:
         started = time.perf_counter()
@@ -231,9 +231,9 @@ class Scheduler:
         check_losses(job.decoded, strict=job.strict)
         receipts = [item.receipt for item in job.decoded]
         with self._tokenizer_lock:
-            job.encoded = self.engine.runner.encode(job.messages, receipts)
+            job.encoded = self.engine.runner.tokenise(job.messages, receipts)
             if job.options.schema is not None:
-                self.engine.runner.grammars.prepare()  # the first time takes seconds
+                self.engine.runner.grammars.read_tokenizer()  # the first time takes seconds
         job.decode_seconds = time.perf_counter() - started
         self.metrics.stage.labels("decode").observe(job.decode_seconds)
 
@@ -259,13 +259,13 @@ class Scheduler:
                 self._admit(batch, newcomer)
             self._step(batch)
         for job in left:
-            self._fail(job, _stopping())
+            self._finish_with_error(job, _stopping())
 
     def _admit(self, batch: Batch, job: ChatJob) -> None:
         """Encode what is not encoded yet, compute the prompt, and send the first token."""
         try:
             if job.cancelled:
-                self._leave(job, "cancelled")
+                self._finish(job, "cancelled")
                 return
             sequence = job.sequence = self._start(job)
             (piece,) = batch.join(sequence)
@@ -273,11 +273,11 @@ class Scheduler:
                 raise sequence.error
             self._send(job, piece)
             self.metrics.first_token.observe(time.perf_counter() - job.arrived)
-            self._settle(job)
+            self._finish_if_done(job)
         except Exception as error:  # caused by this request; the others continue
             if job.sequence is not None:
                 job.sequence.cancel()
-            self._leave(job, error)
+            self._finish(job, error)
 
     def _start(self, job: ChatJob) -> ActiveSequence:
         started = time.perf_counter()
@@ -306,18 +306,18 @@ class Scheduler:
             logger.exception("a step failed; its answers end")
             batch.clear()
             for job in jobs.values():
-                self._leave(job, error)
+                self._finish(job, error)
             return
         for job in jobs.values():
-            self._settle(job)
+            self._finish_if_done(job)
 
-    def _settle(self, job: ChatJob) -> None:
+    def _finish_if_done(self, job: ChatJob) -> None:
         """End a request whose sequence is done."""
         sequence = job.sequence
         if sequence is None or not sequence.done:
             return
         if sequence.error is not None or job.cancelled:
-            self._leave(job, sequence.error or "cancelled")
+            self._finish(job, sequence.error or "cancelled")
             return
         if piece := sequence.output.flush():
             self._send(job, piece)
@@ -325,7 +325,7 @@ class Scheduler:
         answer = self.engine.runner.answer(sequence, seconds)
         self._count(sequence, answer)
         self._seconds += 0.1 * (answer.timings["total_seconds"] - self._seconds)
-        self._leave(job, answer)
+        self._finish(job, answer)
 
     def _send(self, job: ChatJob, text: str) -> None:
         assert job.sequence is not None
@@ -343,26 +343,26 @@ class Scheduler:
         self.metrics.stage.labels("prefill").observe(answer.timings["prefill_seconds"])
         self.metrics.stage.labels("generate").observe(answer.timings["generate_seconds"])
 
-    def _leave(self, job: ChatJob, last: Answer | Exception | str) -> None:
+    def _finish(self, job: ChatJob, last: Answer | Exception | str) -> None:
         with self._changed:
             if job in self._running:
                 self._running.remove(job)
             self._changed.notify_all()
         if isinstance(last, Exception):
-            self._fail(job, last)
+            self._finish_with_error(job, last)
         elif isinstance(last, Answer):
-            self._end(job, last.finish_reason)
+            self._record_end(job, last.finish_reason)
             job.send(last)
         else:
-            self._end(job, last)
+            self._record_end(job, last)
 
-    def _fail(self, job: ChatJob, error: Exception) -> None:
-        self._end(job, "error")
+    def _finish_with_error(self, job: ChatJob, error: Exception) -> None:
+        self._record_end(job, "error")
         job.send(error)
 
-    def _end(self, job: ChatJob, end: str) -> None:
+    def _record_end(self, job: ChatJob, reason: str) -> None:
         job.sequence = None
-        self.metrics.ended.labels(end).inc()
+        self.metrics.ended.labels(reason).inc()
 
 
 def _stopping() -> ApiError:

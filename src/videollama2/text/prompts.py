@@ -1,7 +1,7 @@
 """Messages to token ids: chat templates, system turns, the places of media, stop tokens (spec §5).
 
     messages ── turns ── pieces (template text, user text, media slots) ── SlotPrompt (one negative id per media item)
-             ── EncodedPrompt (one placeholder id per media token)
+             ── TokenisedPrompt (one placeholder id per media token)
 
 Messages are dicts `{"role": "system"|"user"|"assistant", "content": …}`; content is a str, or a list of
 `{"type": "text", "text": …}` and `{"type": "image"|"video"|"audio", …}` (other keys of a media part are the caller's).
@@ -31,7 +31,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class EncodedPrompt:
+class TokenisedPrompt:
     """Ids with one placeholder per media token: prompt length = embedding length.
 
     `generated`: for each id, whether it is the assistant's; empty unless that was requested.
@@ -47,7 +47,7 @@ class EncodedPrompt:
 class SlotPrompt:
     """Ids with one negative id per media item (-200 image, -201 video, with or without its audio, -202 audio).
 
-    `notes`: what had to be omitted from the prompt, for the receipt. `generated`: as in EncodedPrompt.
+    `notes`: what had to be omitted from the prompt, for the receipt. `generated`: as in TokenisedPrompt.
     """
 
     ids: tuple[int, ...]
@@ -59,7 +59,7 @@ class SlotPrompt:
         """The modality of each slot, in order."""
         return tuple(SLOT_MODALITIES[i] for i in self.ids if i in SLOT_MODALITIES)
 
-    def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> EncodedPrompt:
+    def expand(self, media: Sequence[Mapping[Modality, int]], token_ids: Mapping[Modality, int]) -> TokenisedPrompt:
         """Replace each slot with placeholder ids.
 
         `media`: number of tokens of each slot, in order: `{"image": n}`, `{"video": n}`, `{"audio": n}`, or
@@ -85,7 +85,7 @@ class SlotPrompt:
                     spans.append(Span(modality, len(ids), counts[modality]))
                     ids += [token_ids[modality]] * counts[modality]
                     generated += [False] * (counts[modality] if self.generated else 0)
-        return EncodedPrompt(tuple(ids), tuple(spans), self.notes, tuple(generated))
+        return TokenisedPrompt(tuple(ids), tuple(spans), self.notes, tuple(generated))
 
 
 def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, int]]) -> None:
@@ -103,14 +103,14 @@ def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, in
             )
 
 
-def encode_prompt(
+def tokenise_prompt(
     messages: Sequence[Message],
     tokenizer: Tokenizer,
     media: Sequence[Mapping[Modality, int]] = (),
     token_ids: Mapping[Modality, int] | None = None,
     *,
     system_prompt: str | None = None,
-) -> EncodedPrompt:
+) -> TokenisedPrompt:
     """`build_prompt(…).expand(media, token_ids)`: messages to the ids that the model runs on."""
     return build_prompt(messages, tokenizer, system_prompt=system_prompt).expand(media, token_ids or {})
 
@@ -130,7 +130,7 @@ def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_promp
     if turns[-1].role != "user":
         raise PromptError("the last message is the assistant's; expected a user message to answer")
     rendered, notes = render_turns(turns, tokenizer, system_prompt=system_prompt)
-    return SlotPrompt(rendered.encode(tokenizer), notes)
+    return SlotPrompt(rendered.tokenise(tokenizer), notes)
 
 
 def render_turns(

@@ -11,7 +11,7 @@ from typing import Any, Literal, SupportsIndex
 
 from ..errors import PromptError
 from ..receipt import Modality
-from .tokenization import Piece, Segment, Slot, Tokenizer, encode_pieces
+from .tokenization import Piece, Segment, Slot, Tokenizer, tokenise_pieces
 
 Role = Literal["system", "user", "assistant"]
 
@@ -51,9 +51,9 @@ class Rendered:
     dropped: tuple[int, ...]
     template: str
 
-    def encode(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+    def tokenise(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids, with one negative id per media item."""
-        return tuple(encode_pieces(self.pieces, tokenizer, self.template))
+        return tuple(tokenise_pieces(self.pieces, tokenizer, self.template))
 
     @property
     def text(self) -> "RenderedText":

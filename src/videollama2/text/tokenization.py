@@ -1,7 +1,7 @@
 """Text to token ids; what a user wrote can never become a control token.
 
 A rendered chat is a list of pieces: `Segment` (text, and whether the template or a user wrote it) and `Slot` (the place
-of a media item). `encode_pieces` turns it into ids with one negative id per media item (spec §5.1).
+of a media item). `tokenise_pieces` turns it into ids with one negative id per media item (spec §5.1).
 
 How injection is prevented. The stretch between two slots is first tokenised as one string, as the public
 implementation does. The result is used only if (a) no control literal overlaps text that a user wrote, and (b) its
@@ -97,23 +97,23 @@ def _read_tokenizer(folder: Path, options: dict[str, Any]) -> Tokenizer:
     )
 
 
-def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> list[int]:
+def tokenise_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> list[int]:
     """Ids of a rendered chat; each slot is its negative id, text between slots is tokenised on its own (spec §5.1).
 
     `template`: source of the chat template, searched for markers that users must not produce either. No id from an
     untrusted segment is a control id. Raises PromptError if the tokenizer makes that impossible, and for text that is
     not valid Unicode.
     """
-    return [i for ids, _ in _encode_stretches(pieces, tokenizer, template, mark=False) for i in ids]
+    return [i for ids, _ in _tokenise_stretches(pieces, tokenizer, template, mark=False) for i in ids]
 
 
-def encode_marked(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> tuple[list[int], list[bool]]:
-    """The ids as `encode_pieces` gives them, and for each whether it belongs to a segment marked `generated`."""
-    stretches = list(_encode_stretches(pieces, tokenizer, template, mark=True))
+def tokenise_marked(pieces: Sequence[Piece], tokenizer: Tokenizer, template: str = "") -> tuple[list[int], list[bool]]:
+    """The ids as `tokenise_pieces` gives them, and for each whether it belongs to a segment marked `generated`."""
+    stretches = list(_tokenise_stretches(pieces, tokenizer, template, mark=True))
     return [i for ids, _ in stretches for i in ids], [mark for _, marks in stretches for mark in marks]
 
 
-def _encode_stretches(
+def _tokenise_stretches(
     pieces: Sequence[Piece], tokenizer: Tokenizer, template: str, *, mark: bool
 ) -> Iterator[tuple[list[int], list[bool]]]:
     """Ids and marks of each stretch between two slots, and of each slot."""
@@ -124,7 +124,7 @@ def _encode_stretches(
             yield from (([SLOT_IDS[piece.modality]], [False]) for piece in group if isinstance(piece, Slot))
             continue
         stretch = [piece for piece in group if isinstance(piece, Segment)]
-        ids = _encode_stretch(stretch, tokenizer, controls)
+        ids = _tokenise_stretch(stretch, tokenizer, controls)
         yield ids, _marks(stretch, ids, tokenizer, controls) if mark else []
 
 
@@ -141,7 +141,7 @@ def _marks(stretch: Sequence[Segment], ids: Sequence[int], tokenizer: Tokenizer,
         return [any(generated[start:end]) for start, end in whole.offsets]
     begin = 0  # encoded piece by piece: count the ids before and after each segment
     for k, segment in enumerate(stretch):
-        end = len(_encode_stretch(stretch[: k + 1], tokenizer, controls))
+        end = len(_tokenise_stretch(stretch[: k + 1], tokenizer, controls))
         marks[begin:end] = [segment.generated] * (min(end, len(ids)) - begin)
         begin = end
     return marks
@@ -187,7 +187,7 @@ def _any_of(literals: Iterable[str], *, overlapping: bool = False) -> re.Pattern
     return re.compile(f"(?=({options}))" if overlapping else f"({options})")
 
 
-def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: _Controls) -> list[int]:
+def _tokenise_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: _Controls) -> list[int]:
     """Ids of text without media."""
     text = "".join(s.text for s in stretch)
     if not text:
@@ -200,13 +200,13 @@ def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: 
             "Decode the input with the right encoding, or with errors='replace'"
         ) from None
     harmless = "".join(s.text if s.trusted else "x" * bool(s.text) for s in stretch)
-    expected = controls.sequence(_encode(harmless, tokenizer))
+    expected = controls.sequence(_tokenise(harmless, tokenizer))
     dangers = _dangerous_characters(stretch, controls)
     if not any(dangers):
-        ids = _encode(text, tokenizer)
+        ids = _tokenise(text, tokenizer)
         if controls.sequence(ids) == expected:
             return ids
-    ids = _encode_apart(stretch, dangers, tokenizer, controls)
+    ids = _tokenise_apart(stretch, dangers, tokenizer, controls)
     if controls.sequence(ids) != expected:
         raise PromptError(
             "this tokenizer turns some of the text into a control token, which could not be prevented; "
@@ -215,7 +215,7 @@ def _encode_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls: 
     return ids
 
 
-def _encode(text: str, tokenizer: Tokenizer) -> list[int]:
+def _tokenise(text: str, tokenizer: Tokenizer) -> list[int]:
     """Plain tokenisation: control literals become control tokens."""
     return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False, verbose=False))
 
@@ -234,7 +234,7 @@ def _dangerous_characters(stretch: Sequence[Segment], controls: _Controls) -> li
     return marked
 
 
-def _encode_apart(
+def _tokenise_apart(
     stretch: Sequence[Segment], dangers: Sequence[bool], tokenizer: Tokenizer, controls: _Controls
 ) -> list[int]:
     """Ids of a stretch with control tokens matched in the template's text only, and dangers spelled out."""
@@ -246,7 +246,7 @@ def _encode_apart(
     def flush() -> None:
         nonlocal run, at_start
         if run:
-            ids.extend(_encode_plain(run, tokenizer, prefix=at_start, first=not ids))
+            ids.extend(_tokenise_plain(run, tokenizer, prefix=at_start, first=not ids))
             run, at_start = "", False
 
     position = 0
@@ -263,7 +263,7 @@ def _encode_apart(
                 eat_space = False
                 if dangers[position + k]:
                     flush()
-                    ids += _encode_plain(character, tokenizer, prefix=at_start, first=not ids)
+                    ids += _tokenise_plain(character, tokenizer, prefix=at_start, first=not ids)
                     at_start = False
                 else:
                     run += character
@@ -279,7 +279,7 @@ def _split_controls(segment: Segment, controls: _Controls) -> list[tuple[str, An
     return [(part, controls.added.get(part)) for part in controls.in_template.split(segment.text) if part]
 
 
-def _encode_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool) -> list[int]:
+def _tokenise_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: bool) -> list[int]:
     """Ids of text by the vocabulary alone, without added tokens.
 
     `prefix`: the dummy space, where the tokenizer adds one, belongs before this text; `first`: it starts the prompt.

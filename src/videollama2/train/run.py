@@ -25,11 +25,11 @@ from ..errors import UsageError
 from ..phases import Phase
 from ..weights.locate import locate
 from . import checkpoint, strategy
+from .build import Data, Network, Sources, build_network, read_data
 from .distributed import Processes, accumulation_steps
 from .loop import StepReport, build_optimizer, evaluate, optimise
 from .metrics import FILE as METRICS
 from .metrics import MetricsLog, check_trackers
-from .prepare import Data, Network, Sources, prepare, read_data
 from .result import check_save, save_result
 from .settings import NOTES, Settings, read_saved, resolve, to_json
 from .strategy import Strategy
@@ -74,7 +74,7 @@ def train(
         locate(sources.model, sources.base)
         data = read_data(sources, phase, settings)
         resume_from = _open_folder(output, phase, settings, sources, resume, processes, at_exit)
-        network = prepare(sources, phase, settings, spread)
+        network = build_network(sources, phase, settings, spread)
         return _Run(sources, phase, settings, output, spread, data, network).execute(resume_from, quiet)
 
 

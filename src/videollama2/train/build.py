@@ -179,7 +179,7 @@ def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] |
     return present
 
 
-def prepare(sources: Sources, phase: Phase, settings: Settings, strategy: Strategy) -> Network:
+def build_network(sources: Sources, phase: Phase, settings: Settings, strategy: Strategy) -> Network:
     """Load the model, add adapters, make the phase's parts trainable in float32, and spread it over the processes.
 
     Raises:

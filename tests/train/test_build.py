@@ -9,7 +9,7 @@ from torch import nn
 
 from videollama2.errors import DataError
 from videollama2.train import checkpoint
-from videollama2.train.prepare import Sources, automatic, read_data
+from videollama2.train.build import Sources, automatic, read_data
 from videollama2.train.settings import resolve
 from videollama2.train.strategy import SingleProcess
 
