@@ -47,16 +47,16 @@ class Phase:
 
     name: Annotated[str, "name of the phase"]
     learns: Annotated[frozenset[str], "parts to train; all others are frozen"]
-    starts_from: Annotated[str, "what the published phase starts from (a note; --model decides)"] = ""
+    starts_from: Annotated[str, "what the published phase starts from (informative; --model decides)"] = ""
     mixture: Annotated[
         dict[str, float],
         "share of each pool (av, video, audio, image, text, or a name from --data); none: each record once",
     ] = field(default_factory=dict)
     sound: Annotated[bool, "use the audio of videos whose records don't say"] = False
-    style: Annotated[Style, "prompt: chat template, or plain as in pre-training (joined, templated)"] = "chat"
+    style: Annotated[Style, "prompt format: chat template, or plain as in pre-training (joined, templated)"] = "chat"
     frames: Annotated[int | None, "frames per video; none: the model's own number"] = None
     protocol: Annotated[str | None, "media preprocessing: released, paper, full; none: the model's own"] = None
-    max_length: Annotated[int | None, "longest sample, in tokens with media; none: the model's context"] = None
+    max_length: Annotated[int | None, "maximum sample length, media tokens included; none: the model's context"] = None
     learning_rate: Annotated[float, "peak learning rate; `rates` overrides it per part"]
     rates: Annotated[dict[str, float], "peak learning rate per part"] = field(default_factory=dict)
     batch: Annotated[int, "samples per step, over all processes"]
@@ -66,8 +66,8 @@ class Phase:
     warmup: Annotated[float, "share of the steps spent on warm-up"] = 0.03
     weight_decay: Annotated[float, "weight decay, on matrices only"] = 0.0
     beta2: Annotated[float, "AdamW's beta2"] = 0.999
-    clip: Annotated[float, "clip the gradient norm to this"] = 1.0
-    precision: Annotated[Precision, "of computation; trained weights stay fp32 (auto: bf16 if the GPU has it)"] = "auto"
+    clip: Annotated[float, "maximum gradient norm"] = 1.0
+    precision: Annotated[Precision, "compute precision; trained weights stay fp32; auto: bf16 if supported"] = "auto"
 
     def __post_init__(self) -> None:
         unknown = (set(self.learns) | set(self.rates)) - set(PARTS)

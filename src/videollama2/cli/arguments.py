@@ -29,7 +29,7 @@ class _HelpAll(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser without abbreviated flags; its errors look like all other errors and name the nearest flag.
+    """argparse's parser without abbreviated flags; its errors look like all others, and suggest the closest flag.
 
     Attributes:
         default_action: for a command with actions, the one to run if none is named.
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Former(argparse.Action):
-    """A flag's former name: hidden from help, does what the flag does, and prints a note."""
+    """A flag's former name: hidden from help, works like the new one, and prints a deprecation notice."""
 
     def __init__(self, *args: Any, current: argparse.Action, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,7 +99,7 @@ class _Former(argparse.Action):
 
 
 def former_name(old: str, current: argparse.Action, parser: Any) -> None:
-    """Let a renamed flag keep working under its old name for one release.
+    """Keep a renamed flag working under its old name for one release.
 
     Args:
         old: the former name, such as "--together".
@@ -136,11 +136,11 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that choose the model, its device and its dtype."""
     add = parser.add_argument_group("model").add_argument
     add("--model", "-m", default="nano", metavar="M", help="nano (default), a released name, a hub id or a folder")
-    add("--base", metavar="B", help="base language model for nano or for a folder of a training stage")
-    add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: its main branch")
+    add("--base", metavar="B", help="base language model, for nano or the folder of a training stage")
+    add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", metavar="T", help="auto (default), float32, bfloat16 or float16")
-    add("--verbose", "-v", action="store_true", help="log what is loaded, and why this device and dtype")
+    add("--verbose", "-v", action="store_true", help="log what is loaded, and why this device and dtype were chosen")
 
 
 def add_media_flags(parser: argparse.ArgumentParser) -> None:
@@ -148,10 +148,10 @@ def add_media_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("media").add_argument
     add("--start", type=seconds, metavar="S", help="start at this time (12.5 or 1:02.5)")
     add("--end", type=seconds, metavar="S", help="end at this time")
-    add("--frames", type=int, metavar="N", help="video frames to use; default: the model's own number")
-    add("--fps", type=float, metavar="F", help="frames per second of a folder of images; default: the protocol's")
-    add("--audio-track", metavar="N|LANG", help="audio track of a file with several, from 1 or by language (eng)")
-    add("--video-track", metavar="N|LANG", help="video track of a file with several")
+    add("--frames", type=int, metavar="N", help="number of video frames to sample; default: the model's")
+    add("--fps", type=float, metavar="F", help="frame rate of a folder of images; default: the protocol's")
+    add("--audio-track", metavar="N|LANG", help="audio track to use: a number from 1, or a language (eng)")
+    add("--video-track", metavar="N|LANG", help="video track to use: a number from 1, or a language")
     add("--no-audio", action="store_true", help="ignore the audio")
     add("--no-video", action="store_true", help="ignore the video")
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
@@ -166,17 +166,17 @@ def add_generation_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=512,
         metavar="N",
-        help="maximum length of the answer, tokens; default: 512",
+        help="maximum length of the answer in tokens; default: 512",
     )
     add("--system", metavar="TEXT", help="replace the model's system prompt")
-    add("--temperature", type=float, default=0.0, metavar="X", help="0 (default) is greedy decoding")
+    add("--temperature", type=float, default=0.0, metavar="X", help="0 (default): greedy decoding; above 0: sampling")
     add("--top-p", type=float, default=0.9, metavar="X", help="nucleus sampling at temperature > 0; default: 0.9")
     add("--seed", type=int, metavar="N", help="make sampling reproducible")
 
 
 def add_schema_flag(parser: argparse.ArgumentParser) -> None:
     """The flag for structured output."""
-    parser.add_argument("--schema", metavar="FILE", help="answer in JSON of the JSON schema in this file")
+    parser.add_argument("--schema", metavar="FILE", help="answer in JSON that follows the JSON schema in this file")
 
 
 def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) -> "Request":
@@ -213,7 +213,7 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
 
 
 def generate_options(args: argparse.Namespace) -> Any:
-    """The options of `add_generation_flags`.
+    """The options set by the flags of `add_generation_flags`.
 
     Raises:
         UsageError: an invalid value.
@@ -237,7 +237,7 @@ def _schema_in(path: str | None) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UsageError(f"--schema {path}: can't be read ({error}); expected a file with a JSON schema") from error
+        raise UsageError(f"--schema {path} can't be read ({error}); expected a file with a JSON schema") from error
 
 
 def exists(path: str) -> bool:

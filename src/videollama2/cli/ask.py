@@ -14,7 +14,7 @@ _EPILOG = """examples:
   videollama2 ask song.flac "Which instrument is playing?"
   videollama2 ask "What is the capital of France?"         text only
   videollama2 ask clip.mp4 "What is it about?" --subtitles clip.srt
-  videollama2 ask clip.mp4 "What is said?" --json          one JSON object: text, finish_reason, receipt, timings
+  videollama2 ask clip.mp4 "What do you hear?" --json      one JSON object: text, finish_reason, receipt, timings
 """
 
 
@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
         "ask", help="answer a question about media", description="Answer a question about videos, audio and images.",
         usage="videollama2 ask [OPTION ...] [MEDIA ...] QUESTION", epilog=_EPILOG,
     )  # fmt: skip
-    parser.add_argument("words", nargs="+", metavar="QUESTION", help="files or folders of frames; the question last")
+    parser.add_argument("words", nargs="+", metavar="QUESTION", help="files or folders of frames, then the question")
     parser.add_argument(
         "--subtitles", metavar="FILE", help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc"
     )
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     *paths, question = args.words
     if not question.strip():
-        raise UsageError("the question is empty; expected it as the last argument")
+        raise UsageError("the question is empty; pass it as the last argument")
     if arguments.exists(question):
         raise UsageError(
             f"the last argument, {question}, is a file; expected the question: videollama2 ask MEDIA... QUESTION"

@@ -10,7 +10,7 @@ from . import arguments, terminal
 _EPILOG = """examples:
   videollama2 caption clips --out captions                    every video and audio file below clips
   videollama2 caption a.mp4 b.mkv --window 5 --format vtt
-  videollama2 caption clips --whole "What can be heard?"      one caption per file, answering your own question
+  videollama2 caption clips --whole "What do you hear?"       one caption per file, answering your own question
   videollama2 caption clips --retry-failed
 
 OUT/captions.jsonl has one line per file with its captions and receipts, or the error; OUT/clip.srt has the captions of
@@ -24,11 +24,11 @@ QUESTION = "Describe what you see and hear in one sentence."
 def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
-        "caption", help="caption many files", description="Caption videos and audio files, with times.",
+        "caption", help="caption many files", description="Write timed captions for video and audio files.",
         usage="videollama2 caption [OPTION ...] FOLDER|FILE ... [QUESTION]", epilog=_EPILOG,
     )  # fmt: skip
     add = parser.add_argument
-    add("words", nargs="+", metavar="FOLDER|FILE", help="what to caption; optionally the question last")
+    add("words", nargs="+", metavar="FOLDER|FILE", help="files and folders to caption, then optionally a question")
     add("--out", default="captions", metavar="FOLDER", help="output folder; default: captions")
     add("--window", type=arguments.seconds, default=10.0, metavar="S", help="seconds per caption; default: 10")
     add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
@@ -44,7 +44,7 @@ def register(commands: Any) -> None:
     arguments.add_generation_flags(parser)
     add = parser.add_argument_group("advanced").add_argument
     add("--threads", type=int, default=2, metavar="N", help="files in progress at once; default: 2")
-    add("--timeout", type=float, default=120.0, metavar="S", help="decoding limit per window, seconds; default: 120")
+    add("--timeout", type=float, default=120.0, metavar="S", help="time limit per window, seconds; default: 120")
     add("--memory", type=int, default=4096, metavar="MIB", help="memory limit of a media worker; default: 4096")
     parser.set_defaults(func=run)
 

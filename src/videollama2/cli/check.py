@@ -31,7 +31,7 @@ def register(commands: Any) -> None:
     add("model", metavar="MODEL", help="nano, a released name, a hub id or a folder")
     add("clip", nargs="?", metavar="CLIP", help="a media file; default: a clip of typical length")
     add("--base", metavar="B", help="base model for a folder of a training stage")
-    add("--frames", type=int, metavar="N", help="video frames to use; default: the model's own number")
+    add("--frames", type=int, metavar="N", help="number of video frames to sample; default: the model's")
     add("--dtype", default="auto", metavar="T", help="auto (default), float32, bfloat16 or float16")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--protocol", metavar="P", help="media preprocessing: released, full or paper")
@@ -40,9 +40,9 @@ def register(commands: Any) -> None:
         type=int,
         default=512,
         metavar="N",
-        help="maximum length of the answer, tokens; default: 512",
+        help="maximum length of the answer in tokens; default: 512",
     )
-    add("--verbose", "-v", action="store_true", help="log why this device and dtype")
+    add("--verbose", "-v", action="store_true", help="log why this device and dtype were chosen")
     add("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=run)
 

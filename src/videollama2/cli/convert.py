@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "convert", help="convert pickles to safetensors", epilog=_EPILOG,
-        description="Convert .bin and .pt files to safetensors, by weights-only unpickling.",
+        description="Convert .bin and .pt files to safetensors, without running pickled code.",
     )  # fmt: skip
     parser.add_argument("source", metavar="SRC", help="a .bin or .pt file, or a folder")
     parser.add_argument("target", metavar="DST", help="output folder")

@@ -19,7 +19,7 @@ def register(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("model", nargs="?", default="nano", metavar="MODEL", help="a name or hub id; default: nano")
     parser.add_argument("--base", metavar="B", help="nano's base language model: a folder, a GGUF file or a hub id")
-    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id; default: its main branch")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     parser.set_defaults(func=run)
 
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ..receipt import Answer
 
 _EPILOG = """sources:
-  camera, camera:1                  a camera of this computer
+  camera, camera:1                  a local camera
   rtsp://user:word@camera/main      a network camera
-  -                                 standard input; or the path of a named pipe
-  clip.mkv                          a file, at playback speed
+  -                                 standard input; a named pipe works too, by its path
+  clip.mkv                          a file, read at playback speed
 
 examples:
   videollama2 live camera "What happens?" --every 5
@@ -35,20 +35,20 @@ def register(commands: Any) -> None:
         epilog=_EPILOG,
     )  # fmt: skip
     parser.add_argument("source", metavar="SOURCE", help="camera, rtsp://…, - or a path")
-    parser.add_argument("question", nargs="?", metavar="QUESTION", help="asked repeatedly; default: type questions")
+    parser.add_argument("question", nargs="?", metavar="QUESTION", help="question to repeat; default: type questions")
     add = parser.add_argument
     add(
         "--seconds",
         type=arguments.seconds,
         default=10.0,
         metavar="S",
-        help="seconds that a question covers; default: 10",
+        help="seconds of media that each answer covers; default: 10",
     )
     add("--every", type=arguments.seconds, default=5.0, metavar="S", help="seconds between questions; default: 5")
-    add("--speed", type=float, default=1.0, metavar="X", help="playback speed of a file; default: 1; inf: no waiting")
+    add("--speed", type=float, default=1.0, metavar="X", help="playback speed of a file; default: 1; inf: no delay")
     add("--json", action="store_true", help="print one JSON object per answer")
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
-    add("--frames", type=int, metavar="N", help="video frames to use; default: the model's own number")
+    add("--frames", type=int, metavar="N", help="number of video frames to sample; default: the model's")
     add("--no-audio", action="store_true", help="ignore the audio")
     add("--no-video", action="store_true", help="ignore the video")
     arguments.add_model_flags(parser)
@@ -57,7 +57,7 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the source in a thread; ask at intervals, or what the user types."""
+    """Read the source in a thread; ask the question at intervals, or the questions that the user types."""
     from ..live.reader import StreamReader
     from ..live.stream import LiveStream
 
@@ -123,7 +123,7 @@ def _questions(reader: "StreamReader") -> Iterator[str]:
         if line.strip():
             yield line.strip()
         if reader.ended.is_set():
-            terminal.say("the source has ended; questions are still about its last seconds", style="dim")
+            terminal.say("the source has ended; you can still ask about its last seconds", style="dim")
 
 
 def _show(answer: "Answer", second: float, as_json: bool, times: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ _EPILOG = """examples:
   videollama2 serve --allow-url-host media.example.org     allow media by URL, from this host only
 
 Speaks OpenAI's API (/v1/chat/completions, /v1/models, /v1/files); also /health, /ready, /metrics, /openapi.json, and a
-web page at /. Ctrl-C or SIGTERM finishes running requests first; a second one stops at once.
+web page at /. Ctrl-C or SIGTERM stops after finishing running requests; a second one stops immediately.
 """
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 KEYS = "VIDEOLLAMA2_API_KEYS"
@@ -28,13 +28,13 @@ _MIB = 1 << 20
 _LIMITS: Final[dict[str, tuple[str, int, type, str, str, str | None]]] = {
     "--max-media": ("max_media", 1, int, "N", "maximum media items per request", None),
     "--max-media-mb": ("max_file_bytes", _MIB, int, "MIB", "maximum size of a media item", None),
-    "--max-data-mb": ("max_data_bytes", _MIB, int, "MIB", "maximum size of a media item inside a request", None),
+    "--max-data-mb": ("max_data_bytes", _MIB, int, "MIB", "maximum size of a media item sent inside a request", None),
     "--max-request-mb": (
         "max_request_media_bytes",
         _MIB,
         int,
         "MIB",
-        "maximum size of all media inside a request",
+        "maximum size of all media sent inside a request",
         None,
     ),
     "--max-pixels": ("max_pixels", 1, int, "N", "maximum pixels of an image or frame", None),
@@ -95,7 +95,7 @@ def add_server_flags(parser: arguments.Parser) -> None:
     """Flags for where and how to serve, and for the limits on requests."""
     add = parser.add_argument_group("server").add_argument
     add("--host", default="127.0.0.1", metavar="H", help="address to listen on; default: 127.0.0.1, this computer only")
-    add("--port", type=int, default=8000, metavar="P", help="default: 8000")
+    add("--port", type=int, default=8000, metavar="P", help="port to listen on; default: 8000")
     add("--api-keys", type=Path, metavar="FILE", help="API keys, one per line; every request must present one "
         f"(also read from ${KEYS})")  # fmt: skip
     add("--tls-cert", type=Path, metavar="FILE", help="serve over TLS with this certificate (PEM)")
@@ -105,12 +105,12 @@ def add_server_flags(parser: arguments.Parser) -> None:
     group = parser.add_argument_group("load")
     add = group.add_argument
     batch = add(
-        "--max-batch-size", type=int, default=8, metavar="N", help="maximum answers decoded in one batch; default: 8"
+        "--max-batch-size", type=int, default=8, metavar="N", help="maximum answers per decoding batch; default: 8"
     )
     arguments.former_name("--together", batch, group)
     add("--queue", type=int, default=64, metavar="N", help="maximum requests waiting in the queue; default: 64")
-    add("--timeout", type=float, default=300.0, metavar="S", help="time limit of a request, seconds; default: 300")
-    add("--max-tokens", type=int, default=2048, metavar="N", help="maximum length of an answer, tokens; default: 2048")
+    add("--timeout", type=float, default=300.0, metavar="S", help="time limit per request, seconds; default: 300")
+    add("--max-tokens", type=int, default=2048, metavar="N", help="maximum answer length in tokens; default: 2048")
     add("--cache-mb", type=int, default=512, metavar="MIB", help="maximum memory for cached media; default: 512")
     add("--cache-folder", type=Path, metavar="FOLDER", help="also cache encoded media on disk")
     fp16 = add("--fp16-weights", action="store_true", help="on a CPU, convert 16-bit weights to float16: slower start, "
@@ -119,12 +119,12 @@ def add_server_flags(parser: arguments.Parser) -> None:
     _add_limit_flags(parser)
     add = parser.add_advanced_group("advanced").add_argument
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
-    add("--files-folder", type=Path, metavar="FOLDER", help="keep uploads here; default: a temporary folder")
-    add("--file-hours", type=float, default=24.0, metavar="H", help="lifetime of an upload, hours; default: 24")
+    add("--files-folder", type=Path, metavar="FOLDER", help="store uploads here; default: a temporary folder")
+    add("--file-hours", type=float, default=24.0, metavar="H", help="hours until an upload expires; default: 24")
     add("--allow-host", action="append", default=[], metavar="NAME", help="accept this Host header; default: any, or "
-        "this computer's names on a local address")  # fmt: skip
-    add("--cors", action="append", default=[], metavar="ORIGIN", help="let web pages of this origin call the server")
-    add("--trust-proxy", metavar="IPS", help="take client addresses from X-Forwarded-For of these proxies")
+        "on a local address only this computer's names")  # fmt: skip
+    add("--cors", action="append", default=[], metavar="ORIGIN", help="allow pages from this origin to call the API")
+    add("--trust-proxy", metavar="IPS", help="trust X-Forwarded-For from these proxies")
     add("--allow-url-http", action="store_true", help="allow http URLs for media; default: https only")
     add("--allow-url-port", action="append", type=int, default=[], metavar="P", help="also allow this port in URLs; "
         "default: 80, 443")  # fmt: skip
@@ -174,7 +174,7 @@ def settings_of(args: argparse.Namespace) -> Any:
     from ..serve.settings import ServeSettings
 
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise MissingExtra(f"serving needs {', '.join(missing)}: pip install 'videollama2[serve]'")
+        raise MissingExtra(f"serving requires {', '.join(missing)}: pip install 'videollama2[serve]'")
     local = args.host in ("127.0.0.1", "localhost", "::1")
     return ServeSettings(
         limits=_limits(args),

@@ -72,12 +72,12 @@ def _add_phase(commands: Any, phase: Phase) -> None:
     add("--media-root", type=Path, metavar="DIR", help="folder that media paths are relative to; default: each file's")
     add("--output", "-o", type=Path, required=True, metavar="DIR", help="folder of the run and of the finished model")
     add("--resume", action="store_true", help="resume the run in DIR (its original arguments are restored)")
-    add("--dry-run", action="store_true", help="only check data, labels, memory and steps (without --data: memory)")
+    add("--dry-run", action="store_true", help="check data, labels, memory and steps only (without --data: memory)")
     add("--recipe", type=Path, metavar="F.toml", help="settings of a released model (recipes/)")
     add(
         "--setting",
         metavar="NAME",
-        help="the recipe's settings as in the released code (released) or the paper (printed)",
+        help="which settings of the recipe: those of the released code (released) or the paper (printed)",
     )
     add("--base", metavar="B", help="base model, if M is the folder of a training stage")
     add("--vision", metavar="DIR", help="vision encoder, if M is a language model")
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_repeated(args: argparse.Namespace, sources: Any) -> None:
-    """Reject a resumed run whose sources differ from those it was started with."""
+    """Reject a resume whose sources differ from the original run's."""
     for name in ("model", "base", "vision", "audio", "data", "evaluation", "media_root"):
         given, original = getattr(args, name), getattr(sources, name)
         if given and (tuple(given) if isinstance(given, list) else given) != original:
@@ -152,7 +152,7 @@ def _resumable(phase: str, output: Path) -> Iterator[None]:
     def stop(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    # torchrun stops all of its processes by itself; one that waits for another could not stop cleanly
+    # torchrun stops all its processes itself; one that waits for another could not stop cleanly
     alone = os.environ.get("WORLD_SIZE", "1") == "1" and threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if alone else None
     try:

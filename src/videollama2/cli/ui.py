@@ -15,9 +15,9 @@ _EPILOG = """examples:
   videollama2 ui                                nano; the page is at http://127.0.0.1:8000
   videollama2 ui --open                         also open it in the browser
   videollama2 ui --model 2.1-7b-av --port 8080
-  videollama2 ui --server https://gpu.example.org --open     the page of a server elsewhere
+  videollama2 ui --server https://gpu.example.org --open     the page of another server
 
-Browsers give a page the camera and the microphone only on this computer or over HTTPS.
+Browsers allow a page to use the camera and the microphone only on this computer or over HTTPS.
 """
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         _show(args.server, args.open)
         return 0
     if args.no_page:
-        raise UsageError("--no-page leaves no page to show; to serve only the API, run videollama2 serve --no-page")
+        raise UsageError("ui can't be combined with --no-page; to serve only the API, run videollama2 serve --no-page")
     settings, address = settings_of(args), address_of(args)
     from ..serve.app import create_app
     from ..serve.running import GracefulServer
@@ -74,4 +74,4 @@ def _show_once_started(server: Any, url: str, in_browser: bool) -> None:
 def _show(url: str, in_browser: bool) -> None:
     terminal.say(f"the page is at {url}")
     if in_browser and not webbrowser.open(url):
-        terminal.say("could not open a browser; open the address yourself", style="yellow")
+        terminal.say("could not open a browser; open the address manually", style="yellow")

@@ -17,8 +17,8 @@ _EPILOG = """examples:
   videollama2 watch lecture.mp4 "What is explained?" --subtitles lecture.srt --no-summary
   videollama2 watch lecture.mp4 "What happens here?" --json               one JSON object with all receipts
 
-The summary merges the answers; it does not see the clip. With the protocol `full` each window gets its own frames and
-audio; with `released` and `paper` the audio is always that of the whole file, as the receipts say.
+The summary is written from the answers, without the clip. Under the protocol `full`, each window has its own frames and
+audio; under `released` and `paper`, the audio is always that of the whole file, and the receipts report it.
 
 exit code: 3 if a window failed; the remaining windows are still answered
 """
@@ -31,7 +31,7 @@ def register(commands: Any) -> None:
         description="Ask the same question about each window of a long clip.",
     )  # fmt: skip
     parser.add_argument("medium", metavar="FILE", help="a video or audio file")
-    parser.add_argument("question", metavar="QUESTION", help="asked about every window")
+    parser.add_argument("question", metavar="QUESTION", help="the question to ask about each window")
     parser.add_argument("--no-summary", action="store_true", help="do not summarise the answers")
     add_window_flags(parser, seconds=30.0, results="answers")
     arguments.add_schema_flag(parser)
@@ -42,7 +42,7 @@ def register(commands: Any) -> None:
 
 
 def add_window_flags(parser: argparse.ArgumentParser, *, seconds: float, results: str) -> None:
-    """Flags of a command that goes through a clip window by window; `results`: what it has for each."""
+    """Flags of a command that goes through a clip window by window; `results` names its output for each."""
     add = parser.add_argument
     add(
         "--window",

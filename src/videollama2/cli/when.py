@@ -1,4 +1,4 @@
-"""`videollama2 when FILE EVENT`: when something happens in a clip."""
+"""`videollama2 when FILE EVENT`: find when something happens in a clip."""
 
 import argparse
 from pathlib import Path
@@ -15,8 +15,8 @@ _EPILOG = """examples:
   videollama2 when clip.mp4 "someone laughs" --json           one JSON object with spans, windows and receipts
   videollama2 when clip.mp4 "the door opens" --out door.srt
 
-Each window is asked whether it happens there; the score is the probability of yes against no. Windows at or above the
-threshold that touch make a span. Scores are the model's, not calibrated: choose the threshold on clips of your own.
+The model is asked about each window whether the event happens in it; the score is the probability of yes versus no.
+Adjacent windows at or above the threshold form a span. Scores are uncalibrated: tune the threshold on your own clips.
 
 exit code: 3 if a window failed; the remaining windows are still scored
 """
@@ -29,9 +29,9 @@ def register(commands: Any) -> None:
         description="Find when something happens in a clip, as JSON spans with scores.",
     )  # fmt: skip
     parser.add_argument("medium", metavar="FILE", help="a video or audio file")
-    parser.add_argument("event", metavar="EVENT", help='what happens: "the door opens"')
+    parser.add_argument("event", metavar="EVENT", help='the event to find, such as "the door opens"')
     parser.add_argument(
-        "--threshold", type=float, default=0.5, metavar="P", help="score from which a window counts; default: 0.5"
+        "--threshold", type=float, default=0.5, metavar="P", help="lowest score at which a window counts; default: 0.5"
     )
     add_window_flags(parser, seconds=5.0, results="spans")
     arguments.add_model_flags(parser)

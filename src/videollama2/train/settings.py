@@ -34,10 +34,10 @@ class Settings:
     micro_batch: Annotated[int, "samples per forward pass and process; the rest of the batch is accumulated"] = 1
     gradient_checkpointing: Annotated[bool, "recompute the language model's activations to save memory"] = False
     lora_rank: Annotated[int, "rank of LoRA adapters; 0: train the weights themselves"] = 0
-    lora_alpha: Annotated[float | None, "scale of the adapters; none: 2 × rank"] = None
+    lora_alpha: Annotated[float | None, "LoRA alpha, the scale of the adapters; none: 2 × rank"] = None
     lora_dropout: Annotated[float, "dropout before each adapter"] = 0.0
     lora_parts: Annotated[tuple[str, ...], "parts with adapters: language_model, audio_encoder"] = ("language_model",)
-    quantise: Annotated[int | None, "quantise the frozen language model under adapters to 4 bits (QLoRA) or 8"] = None
+    quantise: Annotated[int | None, "quantise the frozen language model under adapters to 4 (QLoRA) or 8 bits"] = None
     seed: Annotated[int, "seed of initialisation, data order and dropout"] = 0
     workers: Annotated[int, "worker processes that decode media, per training process"] = 0
     on_unreadable: Annotated[Unreadable, "when a sample can't be read: stop with an error, or skip it"] = "error"
