@@ -113,6 +113,6 @@ def protocol(name: str | Protocol) -> Protocol:
 
 def as_sound_of_video(chosen: Protocol) -> Protocol:
     """The protocol under which a separate audio file is decoded as a video's own audio would be."""
-    everything = chosen.video_sound == "eight_windows"  # which spread over all of it
-    seconds = float("inf") if everything else chosen.sound_seconds
-    return replace(chosen, file_sound="whole", sound_seconds=seconds)
+    everything = chosen.video_audio == "eight_windows"  # which spread over all of it
+    seconds = float("inf") if everything else chosen.audio_seconds
+    return replace(chosen, file_audio="whole", audio_seconds=seconds)
