@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "subtitles",
     ),
     ("media", "phases"),
-    ("stc", "audio", "beats_config", "beats", "vision", "fusion", "media_features", "media_generation"),
+    ("stc", "audio", "beats_config", "beats", "vision", "fusion", "outputs", "media_features", "media_generation"),
     ("configuration",),
     ("modeling", "image_settings", "text"),
     ("call_options", "processor_calls", "processing"),

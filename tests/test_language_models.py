@@ -17,6 +17,7 @@ from videollama2.modeling import VideoLlama2ForConditionalGeneration, VideoLlama
 from videollama2.weights.original.configuration import LANGUAGE_MODELS
 from videollama2.weights.original.names import original_name
 
+from . import tiny
 from .close import same_numbers, same_tensors
 
 VISION = {
@@ -100,3 +101,20 @@ def test_family(model_type: str, shards: int, tmp_path: Path) -> None:
     again = VideoLlama2ForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype=torch.float32).eval()
     same_tensors(again.state_dict(), model.state_dict())
     same_numbers(again(prompt, pixel_values=image).logits, logits)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_router_logits_balance_the_experts(labels: bool) -> None:
+    """As transformers' own Mixtral: the balancing loss is an output, and part of the loss."""
+    made = tiny.model(text_config={**TEXT, "model_type": "mixtral", "num_local_experts": 4})
+    alone = AutoModelForCausalLM.from_config(made.config.text_config).eval()
+    alone.model, alone.lm_head = made.model.language_model, made.lm_head
+    ids = torch.arange(6, 26)[None]
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "output_router_logits": True}
+    given |= {"labels": ids} if labels else {}
+    found, expected = made(**given), alone(**given)
+    torch.testing.assert_close(found.aux_loss, expected.aux_loss, rtol=1e-4, atol=1e-5)
+    assert len(found.router_logits) == len(expected.router_logits)
+    if labels:
+        torch.testing.assert_close(found.loss, expected.loss, rtol=1e-4, atol=1e-5)
+        assert found.loss > made(**{**given, "output_router_logits": False}).loss

@@ -5,6 +5,7 @@ import copy
 import json
 import pickle
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -669,3 +670,32 @@ def test_every_kind_of_source(engine: Engine, media: Path) -> None:
     ):  # fmt: skip
         batch = engine.processor(Q, **{kind: source})
         assert len(batch["input_ids"]) == 1
+
+
+def test_messages_may_be_objects(tmp_path: Path) -> None:
+    """Dataclasses, and pydantic models as OpenAI's client returns them, are read like dicts."""
+    from openai.types.chat import ChatCompletionMessage
+
+    @dataclass
+    class Message:
+        role: str
+        content: Any
+        name: str | None = None
+
+    @dataclass
+    class Part:
+        text: str
+        type: str = "text"
+
+    processor = tiny.processor(tiny.config())
+    image = {"type": "image", "image": Image.new("RGB", (60, 40), "red")}
+    answer, more = {"role": "assistant", "content": "a kite"}, {"role": "user", "content": "why?"}
+    plain = [{"role": "user", "content": [image, {"type": "text", "text": Q}]}, answer, more]
+    objects = [Message("user", [image, Part(Q)]), ChatCompletionMessage(**answer), Message("user", "why?")]
+    expected = processor.apply_chat_template(plain, tokenize=True, return_dict=True, return_tensors="pt")
+    for given in (objects, [objects]):
+        found = processor.apply_chat_template(given, tokenize=True, return_dict=True, return_tensors="pt")
+        assert torch.equal(found["input_ids"], expected["input_ids"])
+        assert torch.equal(found["pixel_values"], expected["pixel_values"])
+        assert torch.equal(processor(given)["input_ids"], processor(plain)["input_ids"])
+    assert processor.apply_chat_template(objects) == processor.apply_chat_template(plain)

@@ -1,11 +1,17 @@
 """What transformers and PEFT expect of a model with media: decoding methods, outputs, labels, prompts of embeddings."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import DynamicCache, Trainer, TrainingArguments
+
+from videollama2.errors import UsageError
+from videollama2.outputs import CACHE
 
 from . import tiny
 from .test_layers_are_called import media
@@ -122,6 +128,46 @@ def test_outputs_as_tuples(model: Any, inputs: Any) -> None:
         get = getattr(model, f"get_{kind}_features")
         assert isinstance(get(inputs[name], return_dict=False), tuple)
         assert torch.equal(get(inputs[name])["pooler_output"][0], get(inputs[name], return_dict=False)[1][0])
+
+
+@pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")
+def test_a_cache_by_both_of_its_names(model: Any, inputs: Any) -> None:
+    """transformers 5.24 renamed past_key_values to cache; code written for either works with any version."""
+    with torch.no_grad():
+        logits = []
+        for name in ("past_key_values", "cache"):
+            out = model(**inputs, use_cache=True)
+            assert out[CACHE] is not None
+            step = {"input_ids": torch.tensor([[5]]), name: out[CACHE]}
+            logits.append(model(**step).logits)
+            trunk = model.model(**{**step, name: model(**inputs, use_cache=True)[CACHE]})
+            torch.testing.assert_close(model.lm_head(trunk.last_hidden_state), logits[-1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=0)
+    with pytest.raises(UsageError, match="two names of one argument"):
+        model(input_ids=torch.tensor([[5]]), past_key_values=DynamicCache(), cache=DynamicCache())
+
+
+def test_what_the_encoders_returned_is_an_output(model: Any, inputs: Any) -> None:
+    with torch.no_grad():
+        out = model(**inputs)
+        tokens = model.get_video_features(inputs["pixel_values_videos"]).pooler_output
+        assert torch.equal(out.video_outputs.pooler_output[0], tokens[0])
+        assert out.image_outputs is not None and out.audio_outputs is not None
+        assert model(input_ids=torch.tensor([[5]])).video_outputs is None
+        again = model(input_ids=inputs["input_ids"], mm_encoder_outputs={
+            "image": out.image_outputs, "video": out.video_outputs, "audio": out.audio_outputs,
+        })  # fmt: skip
+    assert torch.equal(again.logits, out.logits)
+
+
+def test_a_trainer_evaluates_and_predicts(model: Any, inputs: Any, tmp_path: Path) -> None:
+    """What a Trainer gathers in evaluation are the logits alone."""
+    ids = inputs["input_ids"]
+    one = {name: value[0] for name, value in inputs.items()} | {"labels": ids[0]}
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True, per_device_eval_batch_size=2)
+    found = Trainer(copy.deepcopy(model), args, eval_dataset=[one, one, one]).predict([one, one, one])
+    assert found.predictions.shape == (3, ids.shape[1], 333)
+    assert np.isfinite(found.metrics["test_loss"])
 
 
 def test_every_part_recomputes_when_checkpointing(model: Any, inputs: Any) -> None:

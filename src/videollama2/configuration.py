@@ -83,6 +83,10 @@ class VideoLlama2Config(PreTrainedConfig):
         "text_config": AutoConfig,
     }
 
+    # what a Trainer's evaluation does not gather
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "past_key_values", "cache", "router_logits", "aux_loss", "image_outputs", "video_outputs", "audio_outputs",
+    ]  # fmt: skip
     auto_map: ClassVar[dict[str, str]] = {}  # no code is loaded from a hub; TRL asks every configuration
 
     # Each may be given as a dict and becomes a config; Any, because transformers is untyped.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
 from .audio import AudioEncoder, audio_encoder_class
@@ -29,6 +29,7 @@ from .errors import ConfigError, UsageError
 from .fusion import mark_placeholders
 from .media_features import MediaFeatures
 from .media_generation import MediaGenerationMixin
+from .outputs import VideoLlama2CausalLMOutput, VideoLlama2ModelOutput, balancing_loss, cache_argument, modality_outputs
 from .stc import build_connector, build_mlp
 from .vision import is_frozen, vision_family
 
@@ -164,8 +165,9 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
         audio_features: Sequence[Tensor] | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
+        cache: Any = None,
         **kwargs: Any,
-    ) -> BaseModelOutputWithPast:
+    ) -> VideoLlama2ModelOutput:
         """Hidden states of the prompt. Right padding for training, left padding for generation; both give the same."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected exactly one of input_ids and inputs_embeds")
@@ -178,15 +180,16 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
             prompt = input_ids if inputs_embeds is None else inputs_embeds
             assert prompt is not None
             inputs_embeds = self._embed(prompt, outputs)
-        return self.language_model(
+        trunk = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
             return_dict=True,
+            **cache_argument(past_key_values, cache),
             **kwargs,
         )
+        return VideoLlama2ModelOutput(**trunk, **modality_outputs(outputs))
 
 
 class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGenerationMixin):
@@ -247,30 +250,31 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        shift_labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         skip_logits: bool = False,
+        cache: Any = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> VideoLlama2CausalLMOutput:
         """Logits, and the loss if labels are given.
 
         Args:
             input_ids: int64 [B, L] with one placeholder per media feature.
             labels: int64 [B, L], -100 at unsupervised positions, as are placeholders; shifted inside.
-            shift_labels: int64 [B, L], used in place of `labels`: already shifted, the label of each next position.
             num_items_in_batch: what the summed loss is divided by; by default the number of supervised positions.
             logits_to_keep: compute the logits of the last n positions only (0: all), or of these positions.
             skip_logits: with labels, run the head on supervised positions only and return no logits: the head would
                 otherwise dominate a training step's memory.
+            kwargs: of the language model, and `shift_labels`: int64 [B, L], used in place of `labels`: already
+                shifted, the label of each next position. (A Trainer expects every argument named so in a batch.)
 
         Returns:
             `logits` float [B, L, V].
         """
+        shift_labels = kwargs.pop("shift_labels", None)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             pixel_values=pixel_values,
             pixel_values_videos=pixel_values_videos,
@@ -282,6 +286,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
             mm_encoder_outputs=mm_encoder_outputs,
             use_cache=use_cache,
             return_dict=True,
+            **cache_argument(past_key_values, cache),
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -293,13 +298,13 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
         if supervised:
             whole = logits if isinstance(logits_to_keep, int) and logits_to_keep == 0 else None
             loss = self._loss(hidden, whole, self._targets(labels, shift_labels), num_items_in_batch)
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        balance = balancing_loss(outputs.router_logits, self.config.text_config, attention_mask)
+        if loss is not None and balance is not None:
+            loss = loss + self.config.text_config.router_aux_loss_coef * balance.to(loss.device)
+        return VideoLlama2CausalLMOutput(
+            loss=loss, logits=logits, aux_loss=balance,
+            **{key: value for key, value in outputs.items() if key != "last_hidden_state"},
+        )  # fmt: skip
 
     def _head(self, hidden: Tensor) -> Tensor:
         logits = self.lm_head(hidden)

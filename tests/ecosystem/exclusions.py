@@ -8,6 +8,9 @@ Suite = TypeVar("Suite", bound=type[unittest.TestCase])
 EXCLUDED: dict[str, dict[str, str]] = {
     "ProcessorSuite": {
         "test_subprocessor_defaults_0_text": "a question becomes a user's turn, which a tokenizer does not add",
+        "test_tokenizer_defaults": "the same, in transformers before 5.18",
+        "test_chat_template_message_objects": "its template writes a part's URL; here templates never see media (our "
+        "own test of message objects is in tests/test_processing.py)",
         "test_processor_from_pretrained_vs_from_components": "its third part, the model's configuration, is no "
         "component of the suite",
     },
@@ -15,7 +18,9 @@ EXCLUDED: dict[str, dict[str, str]] = {
 
 
 def without_excluded(suite: Suite) -> Suite:
-    """Skip the suite's excluded tests, each with its reason. A name that the suite does not have is an error."""
+    """Skip the suite's excluded tests, each with its reason. Some versions of transformers lack some of them."""
     for name, reason in EXCLUDED[suite.__name__].items():
+        if not hasattr(suite, name):
+            continue
         setattr(suite, name, unittest.skip(reason)(getattr(suite, name)))
     return suite

@@ -22,6 +22,7 @@ from pathlib import Path
 SHA256 = {
     "5.16.1": "17b0eac726ddc55e84ac58946063e0c6d37fd000c456b581f050ea0f4e822869",
     "5.23.0": "19d647a4d5d903a7c644ca5cde2d86efc3dde7d8c687ae7988806ff2205efa71",
+    "5.24.0": "906cb8c3cb2123575e263962586a4d21a979ce97feeb95fe6aaf66fe6ae88bf3",
 }
 FILES = ("test_modeling_common", "test_configuration_common", "test_processing_common", "test_pipeline_mixin")
 PACKAGE = "transformers_suites"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
@@ -115,6 +117,8 @@ def test_dpo(processor: VideoLlama2Processor) -> None:
 @pytest.mark.parametrize("kind", ["sft", "sft-answers", "dpo", "grpo"])
 def test_a_step_of_training(processor: VideoLlama2Processor, kind: str, tmp_path: Path) -> None:
     """The trainer takes model and processor as they are; a step changes weights and ends in a finite loss."""
+    if kind == "sft-answers" and Version(transformers.__version__) < Version("5.18"):
+        pytest.skip("TRL's assistant_only_loss of images takes transformers 5.18 or later")
     rows = [{"images": [image(shade)]} for shade in (20, 90, 160, 230)]
     options: dict[str, Any] = {
         "output_dir": str(tmp_path), "per_device_train_batch_size": 2, "max_steps": 1, "report_to": [], "use_cpu": True,

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from ..outputs import CACHE
+
 logger = logging.getLogger(__name__)
 EAGER_STEPS = 8  # recording takes about as long as this many: shorter answers skip it
 _STEPS = 1024  # room of one recording; a longer answer records another
@@ -123,9 +125,9 @@ class FixedStep:
             inputs_embeds=self._model.get_input_embeddings()(self._ids),
             attention_mask=self._seen,
             position_ids=self._positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE: self._cache},
         )
         self._logits = out.logits[:, -1]
         self._positions.add_(1)

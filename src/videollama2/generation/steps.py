@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from ..outputs import CACHE
 from .cuda_graph import EAGER_STEPS, FixedStep, record
 
 
@@ -65,9 +66,9 @@ class DecodeSteps:
             inputs_embeds=embeds,
             attention_mask=None if self._plain else self.mask,
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE: self._cache},
         )
         logits: Tensor = out.logits[:, -1]
         return logits

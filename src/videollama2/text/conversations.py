@@ -18,6 +18,7 @@ from ..receipt import MODALITIES, Modality
 from .media_parts import (
     Media,
     PartDefaults,
+    as_dicts,
     has_source,
     is_media,
     media_of,
@@ -85,7 +86,9 @@ def prompt_inputs(
 
 
 def _items(text: Any) -> list[Any]:
-    items: list[Any] = [text] if isinstance(text, str) else list(text) if isinstance(text, Sequence) else []
+    items: list[Any] = (
+        [text] if isinstance(text, str) else list(map(as_dicts, text)) if isinstance(text, Sequence) else []
+    )
     if items and all(isinstance(item, Mapping) for item in items):
         items = [items]
     strings = [isinstance(item, str) for item in items]

@@ -1,7 +1,7 @@
 """Media parts of messages: their keys, where their source comes from, and the `Media` they become."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,15 @@ class PartDefaults:
 
 
 def normalised(conversation: Sequence[Any], options: PartDefaults) -> list[Message]:
-    """Messages without keys that are None, with OpenAI's `image_url` parts as media parts.
+    """Messages as dicts without keys that are None, with OpenAI's `image_url` parts as media parts.
+
+    Messages and parts may be dataclasses or pydantic models, as clients return them.
 
     Raises:
         UsageError: a message has tool calls or reasoning.
     """
     messages: list[Message] = []
-    for message in conversation:
+    for message in map(as_dicts, conversation):
         if not isinstance(message, Mapping):
             return list(conversation)  # parse_messages says what is wrong
         kept = {key: value for key, value in message.items() if value is not None}
@@ -89,6 +91,19 @@ def normalised(conversation: Sequence[Any], options: PartDefaults) -> list[Messa
             kept["content"] = _normalised_parts(kept["content"], options)
         messages.append(kept)
     return messages
+
+
+def as_dicts(value: Any) -> Any:
+    """A message or part as a dict, if it is a dataclass or pydantic model; so are the parts of a message."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif callable(getattr(value, "model_dump", None)):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        content = value.get("content")
+        if isinstance(content, list | tuple):
+            return {**value, "content": [as_dicts(part) for part in content]}
+    return value
 
 
 def _normalised_parts(parts: Sequence[Any], options: PartDefaults) -> list[Any]:
