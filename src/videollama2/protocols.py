@@ -66,6 +66,11 @@ class Protocol:
         """Every field, under the names that caches on disk were first written with: audio was called sound."""
         return {name.replace("audio", "sound"): value for name, value in asdict(self).items()}
 
+    @property
+    def as_shown(self) -> bool:
+        """Whether pictures have a player's colours and square pixels; else those that are stored."""
+        return self.frame_clock == "time"
+
 
 RELEASED = Protocol(
     name="released",

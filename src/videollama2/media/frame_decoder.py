@@ -10,7 +10,7 @@ import av
 import av.error
 
 from ..errors import NoVideoStream, UnreadableMedia
-from .appearance import upright
+from .appearance import Appearance
 from .clip import Frame
 from .limits import Limits
 from .source import VIDEO_CODECS, MediaSource
@@ -25,6 +25,7 @@ class FrameDecoder:
 
     errors   FFmpeg's messages about packets that it could not decode or read
     damaged  indices of frames that are used although the decoder marked them as corrupt
+    appearance  how its frames become RGB, and notes on that
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class FrameDecoder:
         self._name, self._limits, self._taken = source.name, limits, 0
         self.errors: list[str] = []
         self.damaged: list[int] = []
+        self.appearance = Appearance(self.stream, as_shown=source.as_shown)
         codec = self.stream.codec_context
         limits.check_pixels(codec.width, codec.height, source.name)
         codec.options = {"max_pixels": str(limits.max_pixels)}  # FFmpeg rejects frames larger than the header says
@@ -50,6 +52,11 @@ class FrameDecoder:
         codec = self.stream.codec_context
         if not codec.is_open:
             codec.thread_type, codec.thread_count = ("AUTO" if threads > 1 else "NONE"), threads
+
+    def merge(self, other: "FrameDecoder") -> None:
+        """Take over what another decoder of the same stream found out."""
+        self.errors += other.errors
+        self.appearance.merge(other.appearance)
 
     def seek(self, pts: int) -> None:
         """Seek to the last key frame at or before `pts` (in the stream's time base)."""
@@ -100,8 +107,7 @@ class FrameDecoder:
     def upright(self, frame: "av.VideoFrame") -> Frame:
         """As `rgb`, for a frame that does not count towards the frames held."""
         self._limits.check_pixels(frame.width, frame.height, self._name)
-        rgb: Frame = frame.to_ndarray(format="rgb24")
-        return upright(rgb, frame)
+        return self.appearance.rgb(frame)
 
     def frames(self) -> "Iterator[av.VideoFrame]":
         """Every frame from here on, in presentation order."""

@@ -20,7 +20,6 @@ from PIL import Image
 from ..errors import EmptyMedia, NoAudioStream, NoVideoStream, TimeRangeError, UnreadableMedia, UsageError
 from ..protocols import Protocol
 from ..protocols import protocol as named_protocol
-from .appearance import picture_notes, square_pixels
 from .audible import AudioRequest
 from .audio_decoder import audio_stream
 from .clip import Clip, Frame, Wave
@@ -157,7 +156,12 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
         _require_no_tracks(source.name, options)
         return _clip_of_image(still[0], source.name, options, still[1])
     if source.kind() == "av":
-        source = replace(source, video_track=options.video_track, audio_track=options.audio_track)
+        source = replace(
+            source,
+            video_track=options.video_track,
+            audio_track=options.audio_track,
+            as_shown=options.protocol.as_shown,
+        )
         try:
             return _open_container(source, options)
         finally:
@@ -245,11 +249,7 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
                     raise
                 no_frames = error
                 clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
-            stream = video_stream(container, source)
-            if options.protocol.frame_clock == "time":  # the published arithmetic uses pixels as stored
-                shown, stretched = square_pixels(clip.frames, stream)
-                clip, which = replace(clip, frames=shown), (*which, *stretched)
-            clip = replace(clip, notes=(*which, *picture_notes(stream), *clip.notes))
+            clip = replace(clip, notes=(*which, *frames.notes, *clip.notes))
         if audio is not None:
             clip = _with_audio(clip, audio, options, no_frames)
         elif options.want_audio:

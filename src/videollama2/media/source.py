@@ -68,6 +68,7 @@ class MediaSource:
     """A file, or the bytes of one. `name` is for messages and receipts; `limits` restrict what may decode it.
 
     `video_track`, `audio_track`: the track that the caller chose (tracks.py); None: chosen automatically.
+    `as_shown`: whether its pictures get a player's colours and square pixels (appearance.py), or are taken as stored.
     """
 
     name: str
@@ -76,6 +77,7 @@ class MediaSource:
     limits: Limits = DEFAULT_LIMITS
     video_track: int | str | None = None
     audio_track: int | str | None = None
+    as_shown: bool = False
 
     @classmethod
     def of(cls, item: str | os.PathLike[str] | bytes, limits: Limits) -> "MediaSource":

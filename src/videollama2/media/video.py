@@ -45,7 +45,7 @@ class VideoIndex(FrameIndex):
 
 
 class VideoReader:
-    """An open video file: `index` lists its frames, `decode` decodes some."""
+    """An open video file: `index` lists its frames, `decode` decodes some, `notes` are on their pictures."""
 
     def __init__(
         self,
@@ -59,6 +59,11 @@ class VideoReader:
         self._decoder = FrameDecoder(container, source, limits)
         self._timeline = timeline or read_timeline(container, source, [self._decoder.stream])
         self.index = self._read_index()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the frames decoded so far differ from the stored ones, or from a player's."""
+        return self._decoder.appearance.notes
 
     def decode(self, indices: Sequence[int]) -> DecodedFrames:
         """Decode these frames, in any order, with repeats.
@@ -115,7 +120,7 @@ class VideoReader:
                 continue
             while awaited and awaited[0] <= place:
                 at, shown = (place, frame) if awaited[0] == place or before is None else before
-                got[at] = self._decoder.rgb(shown)
+                got[at] = decoder.rgb(shown)
                 if shown.is_corrupt:
                     self._decoder.damaged.append(at)
                 awaited.pop(0)
@@ -123,7 +128,7 @@ class VideoReader:
             if not awaited:
                 break
         if awaited and before is not None:
-            got[before[0]] = self._decoder.rgb(before[1])
+            got[before[0]] = decoder.rgb(before[1])
         return got
 
     def _decode_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
@@ -131,19 +136,20 @@ class VideoReader:
         workers = min(len(groups), THREADS)
         self._decoder.use_threads(max(THREADS // workers, 1))
 
-        def decode_some(first: int) -> tuple[dict[int, Frame], list[str]]:
+        def decode_some(first: int) -> tuple[dict[int, Frame], FrameDecoder | None]:
             if first == 0:
-                return self._decoder.collect_groups(groups[::workers]), []
+                return self._decoder.collect_groups(groups[::workers]), None
             with self._source.container() as container:
                 extra = FrameDecoder(container, self._source, self._limits)
                 extra.use_threads(max(THREADS // workers, 1))
-                return extra.collect_groups(groups[first::workers]), extra.errors
+                return extra.collect_groups(groups[first::workers]), extra
 
         got: dict[int, Frame] = {}
         with ThreadPoolExecutor(workers) as pool:
-            for frames, errors in pool.map(decode_some, range(workers)):
+            for frames, other in pool.map(decode_some, range(workers)):
                 got |= frames
-                self._decoder.errors += errors
+                if other is not None:
+                    self._decoder.merge(other)
         return got
 
     def _by_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
@@ -152,7 +158,7 @@ class VideoReader:
         with self._reopened() as decoder:
             for i, frame in enumerate(decoder.frames()):
                 if i in wanted:
-                    got[i] = self._decoder.rgb(frame)
+                    got[i] = decoder.rgb(frame)
                 if i >= wanted[-1]:
                     break
         return got
@@ -163,7 +169,7 @@ class VideoReader:
         with self._source.container() as container:
             decoder = FrameDecoder(container, self._source, self._limits, self._timeline)
             yield decoder
-            self._decoder.errors += decoder.errors
+            self._decoder.merge(decoder)
 
     def _read_index(self) -> VideoIndex:
         stream, timeline = self._decoder.stream, self._timeline
