@@ -1,13 +1,21 @@
-"""`videollama2 data doctor RECORDS…`: find problems in training data before a run does."""
+"""`videollama2 data`: build training sets from official files, list them, and check records before a run."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from . import terminal
 from .arguments import former_name
 
+_BUILD = """examples:
+  videollama2 data build music-avqa --annotations MUSIC-AVQA/ --media videos/ --output sets/
+  videollama2 data build panda-70m --annotations panda70m_training_2m.csv --media shards/ -o sets
+  videollama2 train av_joint --recipe recipes/2.1-7b-av.toml --sets sets/ --dry-run
+
+SETS/NAME gets records.jsonl (the records whose media were found), missing.jsonl (the others) and manifest.json (what
+was read, kept and dropped, and why). Media are looked for by name in all folders below --media, in .tar shards, too.
+"""
 _EPILOG = """examples:
   videollama2 data doctor train.jsonl                       media only
   videollama2 data doctor qa.csv --model nano               tokens and labels too
@@ -22,7 +30,9 @@ exit code: 0 if no problems were found, 3 otherwise
 
 def register(commands: Any) -> None:
     """Add the command and its flags."""
-    parser = commands.add_parser("data", help="check training data before a run", description="Check training data.")
+    parser = commands.add_parser(
+        "data", help="build and check training data", description="Build training sets, and check training data."
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     doctor = actions.add_parser(
         "doctor", help="find problems in records and their media", epilog=_EPILOG,
@@ -49,6 +59,135 @@ def register(commands: Any) -> None:
     add("--verbose", "-v", action="store_true", help="log each step")
     add("--json", action="store_true", help="print the report as one JSON object")
     doctor.set_defaults(func=run)
+    _add_build(actions)
+    _add_list(actions)
+    _add_fetch_list(actions)
+
+
+def _add_build(actions: Any) -> None:
+    parser = actions.add_parser(
+        "build", help="build a training set from its official annotations", epilog=_BUILD,
+        description="Write a training set's records, from the files that its authors publish and the media you have.",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("sets", nargs="+", metavar="SET", help="names of sets (`videollama2 data list`)")
+    add(
+        "--annotations",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="folder of the official annotations, or one file",
+    )
+    add("--media", type=Path, nargs="+", default=[], metavar="FOLDER",
+        help="folders of media files or .tar shards; default: the annotations' folder")  # fmt: skip
+    add(
+        "--output",
+        "-o",
+        type=Path,
+        required=True,
+        metavar="SETS",
+        help="folder of built sets; each gets a folder in it",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the subset; default: 0")
+    add(
+        "--share",
+        type=float,
+        metavar="S",
+        help="share of the records to keep, 0 to 1; default: as much as the paper used",
+    )
+    add("--json", action="store_true", help="print the manifests as JSON, one per line")
+    add("--verbose", "-v", action="store_true", help="print tracebacks of errors")
+    parser.set_defaults(func=run_build)
+
+
+def _add_list(actions: Any) -> None:
+    parser = actions.add_parser(
+        "list", help="list the training sets", description="The recipe's training sets: files, numbers, licences."
+    )
+    add = parser.add_argument
+    add("sets", nargs="*", metavar="SET", help="show all about these sets")
+    add("--sets", dest="built", type=Path, metavar="SETS", help="folder of built sets: also show what is built")
+    add("--annotations", type=Path, metavar="PATH", help="show which files here would be read")
+    add("--json", action="store_true", help="print JSON, one set per line")
+    add("--verbose", "-v", action="store_true", help="print tracebacks of errors")
+    parser.set_defaults(func=run_list)
+
+
+def _add_fetch_list(actions: Any) -> None:
+    parser = actions.add_parser(
+        "fetch-list", help="write a downloader's list of missing media",
+        description="Write the missing media of a built set as the input of a downloader. Nothing is downloaded.",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("built", type=Path, metavar="SETS/NAME", help="folder of a built set")
+    add("--for", dest="tool", required=True, metavar="TOOL", help="video2dataset, img2dataset, yt-dlp or names")
+    add("--output", "-o", type=Path, required=True, metavar="FILE", help="file to write")
+    add("--verbose", "-v", action="store_true", help="print tracebacks of errors")
+    parser.set_defaults(func=run_fetch_list)
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Build each set, and print what became of its rows."""
+    from ..data.sets.build import build_set
+    from ..data.sets.registry import training_set
+
+    if args.share is not None and not 0 < args.share <= 1:
+        raise UsageError(f"--share is {args.share:g}; expected more than 0, up to 1.")
+    chosen = [training_set(name) for name in args.sets]
+    for each in chosen:
+        with terminal.progress(args.json) as on_stage:
+            manifest = build_set(
+                each, args.annotations, args.media, args.output, seed=args.seed, share=args.share,
+                on_progress=lambda what, done: on_stage(f"{what}: {done:,} rows" if done else what),
+            )  # fmt: skip
+        terminal.print_json(manifest) if args.json else terminal.write(terminal.harmless(_built(manifest)) + "\n")
+    return 0
+
+
+def _built(manifest: dict[str, Any]) -> str:
+    published, paper = (manifest[key] for key in ("published", "paper"))
+    lines = [
+        f"{manifest['set']}: {manifest['kept']:,} records",
+        f"  read {manifest['rows']:,} rows with {manifest['records']:,} records"
+        + ("" if published is None else f"; published are {published:,}")
+        + ("" if paper is None else f"; the paper used {paper:,}"),
+    ]
+    if manifest["held_out"]:
+        lines.append(f"  careful: {', '.join(manifest['held_out'])} is named as a file for evaluation")
+    for count, what in (
+        (manifest["outside_the_share"], "not in the share"),
+        (manifest["missing_media"], "media missing"),
+    ):
+        lines += [f"  {count:,}: {what}"] if count else []
+    for reason, count in manifest["dropped"].items():
+        lines.append(f"  {count:,}: {reason} ({manifest['examples'][reason][0]})")
+    return "\n".join(lines)
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print the sets."""
+    from ..data.sets.listing import details, set_facts, sets_table
+    from ..data.sets.registry import training_set, training_sets
+
+    chosen = [training_set(name) for name in args.sets] or list(training_sets().values())
+    if args.json:
+        for each in chosen:
+            terminal.print_json(set_facts(each, args.built))
+    elif args.sets:
+        terminal.write("\n".join(terminal.harmless(details(each, args.annotations)) for each in chosen) + "\n")
+    else:
+        terminal.write(sets_table(chosen, args.built) + "\n")
+    return 0
+
+
+def run_fetch_list(args: argparse.Namespace) -> int:
+    """Write the list, and print what it has."""
+    from ..data.sets.fetch_list import write_fetch_list
+
+    written, without = write_fetch_list(args.built, args.tool, args.output)
+    more = f"; {without:,} missing records have no address (--for names lists them)" if without else ""
+    terminal.write(f"{args.output}: {written:,} media to fetch{more}\n")
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:

@@ -194,9 +194,9 @@ def keyed_rows(path: Path) -> list[tuple[str, Row]]:
     return [(key, Row(value, f"{path.name}:{key}")) for key, value in held.items()]
 
 
-def literal(text: str) -> Any:
-    """The value of a Python or JSON literal ("['a', 'b']"), or None if the text is not a literal."""
-    if len(text) > _LONGEST_LITERAL:
+def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
+    """The value of a Python or JSON literal ("['a', 'b']"), or None if the text is not one or longer than `longest`."""
+    if len(text) > longest:
         return None
     try:
         return ast.literal_eval(text.strip())

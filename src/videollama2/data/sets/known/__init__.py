@@ -1,0 +1,1 @@
+"""One file per training set, with the source of its format."""

@@ -1,0 +1,217 @@
+"""Sounds with a class: VGGSound, UrbanSound8K, ESC-50, TUT Acoustic Scenes 2016 and 2017, VocalSound.
+
+Sources: hche11/VGGSound, data/vggsound.csv, no header: YouTube id, start, label, split; clips are <id>_<start, six
+digits>. urbansounddataset.weebly.com: metadata/UrbanSound8K.csv {slice_file_name, fsID, start, end, salience, fold,
+classID, class}, sounds in audio/fold<N>/. karolpiczak/ESC-50: meta/esc50.csv {filename, fold, target, category, …}.
+Zenodo 45739 and 400515: meta.txt, no header, tab-separated: audio/<file>, scene[, place]. YuanGongND/vocalsound:
+datafiles/tr.json {data: [{wav, labels}]}, labels as in class_labels_indices_vs.csv {index, mid, display_name}.
+"""
+
+from collections.abc import Iterator
+
+from ...annotations import Row
+from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, tails, youtube
+from ..prompts import AUDIO_EVENT, VIDEO_EVENT
+
+SCENES = (
+    "beach",
+    "bus",
+    "cafe or restaurant",
+    "car",
+    "city center",
+    "forest path",
+    "grocery store",
+    "home",
+    "library",
+    "metro station",
+    "office",
+    "park",
+    "residential area",
+    "train",
+    "tram",
+)
+VOICES = ("Laughter", "Sigh", "Cough", "Throat clearing", "Sneeze", "Sniff")
+
+
+class _VggSound(TrainingSet):
+    def official(self, row: Row) -> Iterator[Draft | Drop]:
+        if row.text("split").strip() != "train":
+            yield Drop("test split")
+            return
+        id, start = row.text("id"), row.number("start")
+        name = f"{id}_{start:06}"
+        turns = ((self.prompt(name), row.text("label").strip()),)
+        yield Draft(key=name, turns=turns, media=(name,), whole=(id,), start=start, end=start + 10.0, url=youtube(id))
+
+
+class _Classes(TrainingSet):
+    """A table of files and classes; of ESC-50 and UrbanSound8K."""
+
+    def official(self, row: Row) -> Iterator[Draft]:
+        name, label = row.text("slice_file_name", "filename"), row.text("class", "category").replace("_", " ")
+        folder = f"fold{row.text('fold')}/" if row.has("slice_file_name") else ""
+        yield Draft(key=name, turns=((self.prompt(name), label),), media=(f"{folder}{name}",))
+
+
+class _Scenes(TrainingSet):
+    def official(self, row: Row) -> Iterator[Draft]:
+        file, label = row.text("file").strip(), row.text("scene").strip()
+        scene = label.replace("_", " ").replace("/", " or ")
+        if scene not in SCENES:
+            raise row.error(f"expected one of the 15 scenes, got {label!r:.40}")
+        turn = choice_turn("Identify the sound event in the audio.", SCENES, SCENES.index(scene))
+        yield Draft(key=file, turns=(turn,), media=(file,))
+
+
+class _VocalSound(TrainingSet):
+    def rows(self, sources: Sources) -> Iterator[Row]:
+        tables = [source for source in sources if not source.form.required]
+        classes = {row.text("mid"): row.text("display_name") for table in tables for row in table.rows()}
+        for row in super().rows([source for source in sources if source.form.required]):
+            yield Row({**row.data, "_class": classes.get(str(row.get("labels")))}, row.origin)
+
+    def official(self, row: Row) -> Iterator[Draft]:
+        name = tails(row.text("wav"))[-1]
+        if not row.has("_class"):
+            raise row.error(f"labels: {row.get('labels')!r:.40} is not in class_labels_indices_vs.csv")
+        label = next((each for each in VOICES if _bare(each) == _bare(row.text("_class"))), None)
+        if label is None:
+            raise row.error(f"expected one of {', '.join(VOICES)}, got {row.get('_class')!r:.40}")
+        turn = choice_turn("Identify the human sound in the audio.", VOICES, VOICES.index(label))
+        yield Draft(key=name, turns=(turn,), media=(name,))
+
+
+def _bare(label: str) -> str:
+    return "".join(label.lower().split())
+
+
+_META = ("file", "scene", "place")
+_ENDINGS = "the question with lettered options of the paper's evaluation; answered by the letter"
+
+SETS = (
+    *(
+        _VggSound(
+            name=name,
+            title=f"VGGSound ({title})",
+            kind=kind,
+            stages=stages,  # type: ignore[arg-type]
+            files=(
+                AnnotationFile(
+                    patterns=("vggsound.csv",),
+                    what="id, start, label, split; no header",
+                    columns=("id", "start", "label", "split"),
+                    published=183_730,
+                ),
+            ),
+            published=183_730,
+            paper=paper,
+            share=1.0,
+            prompts=prompts,
+            known=known,
+            choice="the training split, with the paper's evaluation question; 190K+ is more than the list has",
+            licence="CC BY 4.0",
+            ask="https://www.robots.ox.ac.uk/~vgg/data/vggsound/",
+        )
+        for name, title, kind, stages, paper, prompts, known in (
+            ("vggsound-audio", "audio", "audio", ("A2",), 190_000, AUDIO_EVENT, "190K+ (Table 3)"),
+            (
+                "vggsound",
+                "audio and video",
+                "av",
+                ("AV",),
+                None,
+                VIDEO_EVENT,
+                "“a substantial subset” in the joint phase",
+            ),
+        )
+    ),
+    _Classes(
+        name="urbansound8k",
+        title="UrbanSound8K",
+        kind="audio",
+        stages=("A2", "AV"),
+        files=(
+            AnnotationFile(
+                patterns=("UrbanSound8K.csv",),
+                what="slice_file_name, fsID, start, end, salience, fold, classID, class",
+                keys=("slice_file_name", "classID"),
+            ),
+        ),
+        published=8_732,
+        paper=8_000,
+        share=1.0,
+        prompts=AUDIO_EVENT,
+        known="8K+ (Table 3)",
+        choice="all ten folds",
+        licence="CC BY-NC 4.0",
+        ask="https://urbansounddataset.weebly.com/urbansound8k.html",
+    ),
+    _Classes(
+        name="esc-50",
+        title="ESC-50",
+        kind="audio",
+        stages=("A2",),
+        files=(
+            AnnotationFile(
+                patterns=("esc50.csv",),
+                what="filename, fold, target, category, …",
+                keys=("filename", "category", "esc10"),
+            ),
+        ),
+        published=2_000,
+        paper=2_000,
+        prompts=AUDIO_EVENT,
+        known="2K (Table 3)",
+        choice="all five folds",
+        licence="CC BY-NC 3.0",
+        ask="https://github.com/karolpiczak/ESC-50",
+    ),
+    *(
+        _Scenes(
+            name=f"tut{year}",
+            title=f"TUT Acoustic Scenes {year} (development)",
+            kind="audio",
+            stages=("A2", "AV"),
+            files=(
+                AnnotationFile(
+                    patterns=(f"TUT-acoustic-scenes-{year}-development/meta.txt", f"*{year}*/meta.txt", "meta.txt"),
+                    what="audio/<file>, scene[, place]; tabs, no header",
+                    columns=_META,
+                ),
+            ),
+            published=count,
+            paper=paper,
+            share=1.0,
+            known=known,
+            choice=_ENDINGS,
+            licence="non-commercial",
+            ask=f"https://zenodo.org/records/{record}",
+        )
+        for year, count, paper, known, record in (
+            (2016, 1_170, 1_100, "1.1K (Table 3)", 45_739),
+            (2017, 4_680, 4_600, "4K+ (Table 3); 4.6K in the joint phase", 400_515),
+        )
+    ),
+    _VocalSound(
+        name="vocalsound",
+        title="VocalSound",
+        kind="audio",
+        stages=("A2", "AV"),
+        files=(
+            AnnotationFile(
+                patterns=("datafiles/tr.json", "tr.json"),
+                what="{data: [{wav, labels}]}",
+                member="data",
+                keys=("wav", "labels"),
+            ),
+            AnnotationFile(patterns=("class_labels_indices_vs.csv",), what="index, mid, display_name", required=False),
+        ),
+        published=15_570,
+        paper=15_000,
+        share=1.0,
+        known="15K+ (Table 3)",
+        choice=_ENDINGS,
+        licence="CC BY-SA 4.0",
+        ask="https://github.com/YuanGongND/vocalsound",
+    ),
+)

@@ -1,0 +1,145 @@
+"""Questions about videos: NExT-QA, CLEVRER, TGIF-QA, EgoQA.
+
+Sources: doc-doc/NExT-QA, dataset/nextqa/train.csv {video, question, answer, qid, type, a0 … a4}, `answer` an index, and
+NExT-OE's train.csv with the answer's words and no options; map_vid_vidorID.json: video → <folder>/<name>.
+clevrer.csail.mit.edu: train.json [{scene_index, video_filename, questions: [{question, answer}, or {question, choices:
+[{choice, answer: correct | wrong}]}]}]. YunseokJANG/tgif-qa:
+dataset/Train_{frameqa,transition,action,count}_question.csv, tab-separated {gif_name, question, answer, …}, with a1 …
+a5 for transition and action, where `answer` is an index. VideoChat2-IT: video/vqa/{next_qa, clevrer_qa, clevrer_mc,
+tgif_*, ego_qa}/train.json, rows {video, QA}.
+"""
+
+from collections.abc import Iterator
+
+from ...annotations import Row, read_json
+from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn
+
+
+class _NextQa(TrainingSet):
+    def rows(self, sources: Sources) -> Iterator[Row]:
+        names = next((read_json(s.path) for s in sources if not s.form.required), {})
+        for row in super().rows([s for s in sources if s.form.required]):
+            yield Row({**row.data, "_file": names.get(str(row.get("video")))}, row.origin)
+
+    def official(self, row: Row) -> Iterator[Draft]:
+        video, question = row.text("video"), row.text("question").strip()
+        if row.has("a0"):
+            turn = choice_turn(question, [row.text(f"a{k}") for k in range(5)], row.number("answer"))
+        else:
+            turn = question, row.text("answer")
+        names = (row.text("_file"), video) if row.has("_file") else (video,)
+        yield Draft(key=f"{video}-{row.text('qid')}", turns=(turn,), media=names)
+
+
+class _Clevrer(TrainingSet):
+    def official(self, row: Row) -> Iterator[Draft | Drop]:
+        video = row.text("video_filename")
+        for number, question in enumerate(row.rows("questions")):
+            key, text = f"{video}-{number}", question.text("question")
+            if not question.has("choices"):
+                yield Draft(key=key, turns=((text, question.text("answer")),), media=(video,))
+                continue
+            options = question.rows("choices")
+            right = [k for k, option in enumerate(options) if option.text("answer") == "correct"]
+            if len(right) != 1:
+                yield Drop("several or no right options")
+                continue
+            turn = choice_turn(text, [option.text("choice") for option in options], right[0])
+            yield Draft(key=key, turns=(turn,), media=(video,))
+
+
+class _Tgif(TrainingSet):
+    def official(self, row: Row) -> Iterator[Draft]:
+        gif, question = row.text("gif_name"), row.text("question").strip()
+        if row.has("a1"):
+            turn = choice_turn(question, [row.text(f"a{k}") for k in range(1, 6)], row.number("answer"))
+        else:
+            turn = question, row.text("answer")
+        file = row.origin.partition("_")[2].partition("_")[0]  # Train_frameqa_question.csv:17
+        yield Draft(key=f"{file}-{row.text('key') if row.has('key') else row.origin}", turns=(turn,), media=(gif,))
+
+
+_KNOWN = "part of the 161K of video VQA (Table 3); {} in the joint phase"
+_CHOICE = "its own number is not given; all records"
+
+SETS = (
+    _NextQa(
+        name="next-qa",
+        title="NExT-QA",
+        kind="video",
+        stages=("V2", "AV"),
+        files=(
+            AnnotationFile(
+                patterns=("next_qa/train.json", "nextqa/train.csv", "*next*qa*train*", "train.csv"),
+                what="VideoChat2-IT's list of {video, QA}, or video, question, answer, qid, type, a0 … a4",
+                keys=("video", "question", "answer", "qid"),
+                published=34_132,
+            ),
+            AnnotationFile(patterns=("map_vid_vidorID.json",), what="video → name of the file", required=False),
+        ),
+        published=34_132,
+        paper=None,
+        known=_KNOWN.format("1K"),
+        choice=_CHOICE,
+        licence="MIT",
+        ask="https://github.com/doc-doc/NExT-QA (VidOR)",
+    ),
+    _Clevrer(
+        name="clevrer",
+        title="CLEVRER",
+        kind="video",
+        stages=("V2", "AV"),
+        files=(
+            AnnotationFile(
+                patterns=("clevrer_*/train.json", "*clevrer*train*.json", "train.json"),
+                several=True,
+                what="list of {video_filename, questions}, or VideoChat2-IT's list of {video, QA}",
+                keys=("scene_index", "video_filename", "questions"),
+            ),
+        ),
+        published=152_572,
+        paper=None,
+        known=_KNOWN.format("2K"),
+        choice="its own number is not given; all questions with exactly one right option, and all open ones",
+        licence="CC0",
+        ask="http://clevrer.csail.mit.edu",
+    ),
+    _Tgif(
+        name="tgif-qa",
+        title="TGIF-QA",
+        kind="video",
+        stages=("V2", "AV"),
+        files=(
+            AnnotationFile(
+                patterns=("tgif_*/train.json", "Train_frameqa_question.csv", "*tgif*train*.json"),
+                what="VideoChat2-IT's lists of {video, QA}, or gif_name, question, answer, …",
+                delimiter="\t",
+                several=True,
+                keys=("gif_name", "question", "answer"),
+            ),
+        ),
+        published=39_392,
+        paper=None,
+        known=_KNOWN.format("24.7K"),
+        choice="its own number is not given; FrameQA if the official lists are given",
+        licence="research only",
+        ask="https://github.com/YunseokJANG/tgif-qa",
+    ),
+    TrainingSet(
+        name="ego-qa",
+        title="EgoQA (VideoChat2-IT)",
+        kind="video",
+        stages=("V2", "AV"),
+        files=(
+            AnnotationFile(
+                patterns=("ego_qa/train.json", "*ego*qa*train*.json", "*ego*qa*.json"), what="list of {video, QA}"
+            ),
+        ),
+        published=None,
+        paper=7_800,
+        known=_KNOWN.format("7.8K"),
+        choice="VideoChat2-IT's list: the number agrees with the joint phase's",
+        licence="MIT; Ego4D's for the videos",
+        ask="https://ego4d-data.org, cut as egoqa_split_videos.zip of VideoChat2-IT",
+    ),
+)

@@ -1,0 +1,224 @@
+"""Training sets: each from a miniature in its official form, its manifest, subsets, media in folders and shards."""
+
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videollama2 import cli
+from videollama2.data.records import read_records
+from videollama2.data.sets.build import build_set
+from videollama2.data.sets.fetch_list import write_fetch_list
+from videollama2.data.sets.registry import training_set, training_sets
+from videollama2.errors import DataError, UsageError
+
+from .set_miniatures import MINIATURES, Miniature, said, table
+
+# the folder of official annotation files, for the sets of which it has any
+OFFICIAL = os.environ.get("VIDEOLLAMA2_OFFICIAL", "")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_set_has_its_miniature() -> None:
+    assert set(MINIATURES) == set(training_sets())
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_the_official_form(name: str, tmp_path: Path) -> None:
+    """The records, what was dropped and why, and what is missing; training reads the file."""
+    miniature, each = MINIATURES[name], training_set(name)
+    folder = miniature.write(tmp_path / "data")
+    manifest = build_set(each, folder, [], tmp_path / "sets", share=1.0)
+    built = read_records([tmp_path / "sets" / name / "records.jsonl"])
+    assert len(built) == len(miniature.records)
+    for record, (file, question, answer) in zip(built, miniature.records, strict=True):
+        asked = record.conversation[0]["value"].partition(">\n")[2] if record.media else record.conversation[0]["value"]
+        assert question in ("*", "scene", asked) and record.conversation[1]["value"] == answer
+        if question == "*":
+            assert asked in each.prompts
+        if question == "scene":
+            assert "\n(C) cafe or restaurant\n" in asked
+        assert (record.paths == ()) if file is None else record.paths[0].endswith(f"/{file}")
+        assert record.kind == (each.kind if record.media else "text")
+    ranges = {(record.media.start, record.media.end) for record in built if record.media}
+    assert miniature.times is None or miniature.times in ranges
+    assert manifest["dropped"] == miniature.dropped and manifest["missing_media"] == miniature.missing
+    counted = manifest["kept"] + manifest["missing_media"] + manifest["outside_the_share"]
+    assert counted == manifest["records"]
+
+
+@pytest.mark.parametrize("name", ["music-avqa", "next-qa", "wavcaps"])
+def test_conversations_of_the_public_scripts(name: str, tmp_path: Path) -> None:
+    """Every set reads the form of the public training scripts, under any file name."""
+    kind = "audio" if name == "wavcaps" else "video"
+    file = "a.wav" if kind == "audio" else "a.mp4"
+    record = said(f"What is it?\n<{kind}>", "A duck.", id=3, **{kind: f"/mnt/data/{file}"})
+    (tmp_path / "my_train.json").write_text(
+        json.dumps([record, {**record, "conversations": record["conversations"][1:]}])
+    )
+    (tmp_path / file).touch()
+    manifest = build_set(training_set(name), tmp_path, [], tmp_path / "sets")
+    (line,) = lines(tmp_path / "sets" / name / "records.jsonl")
+    assert line["conversations"] == said("What is it?", "A duck.")["conversations"]
+    assert manifest["dropped"] == {"no answer": 1}
+
+
+def test_videochat2_lists_are_read_for_the_sets_they_are_made_of(tmp_path: Path) -> None:
+    (tmp_path / "k710").mkdir()
+    rows = [{"video": "k400/a.mp4", "QA": [{"i": "Watch.", "q": "What?\nOptions: (A) run", "a": "(A) run"}]}]
+    (tmp_path / "k710" / "train.json").write_text(json.dumps(rows))
+    (tmp_path / "a.mp4").touch()
+    build_set(training_set("kinetics-710"), tmp_path, [], tmp_path / "sets")
+    (line,) = lines(tmp_path / "sets" / "kinetics-710" / "records.jsonl")
+    assert line["conversations"][0]["value"] == "Watch.\nWhat?\nOptions: (A) run"
+
+
+def captions(folder: Path, count: int) -> Path:
+    """An AudioCaps list of `count` sounds, which exist."""
+    folder.mkdir(parents=True)
+    header = ("audiocap_id", "youtube_id", "start_time", "caption")
+    rows = [(k, f"v{k}", 0, f"caption {k}") for k in range(count)]
+    (folder / "train.csv").write_text(table(header, *rows))
+    for k in range(count):
+        (folder / f"v{k}.wav").touch()
+    return folder
+
+
+def test_a_share_depends_on_the_seed_and_the_id_alone(tmp_path: Path) -> None:
+    folder = captions(tmp_path / "data", 300)
+    each = training_set("audiocaps")
+
+    def ids(name: str, **how: Any) -> list[str]:
+        manifest = build_set(each, folder, [], tmp_path / name, share=0.3, **how)
+        assert manifest["kept"] + manifest["outside_the_share"] == 300
+        return [line["id"] for line in lines(tmp_path / name / "audiocaps" / "records.jsonl")]
+
+    first = ids("a")
+    assert 60 < len(first) < 120 and first == ids("b") and first != ids("c", seed=1)
+    (folder / f"v{first[0]}.wav").unlink()
+    header, *rows = (folder / "train.csv").read_text().splitlines()
+    (folder / "train.csv").write_text("\n".join([header, *reversed(rows)]) + "\n")
+    manifest = build_set(each, folder, [], tmp_path / "d", share=0.3)
+    left = {line["id"] for line in lines(tmp_path / "d" / "audiocaps" / "records.jsonl")}
+    assert left == set(first[1:]) and manifest["missing_media"] == 1
+
+
+def test_the_papers_share_is_of_the_published_number(tmp_path: Path) -> None:
+    each = training_set("panda-70m")
+    (tmp_path / "panda70m_training_full.csv").write_text("videoID,url,timestamp,caption\n")
+    from videollama2.data.sets.finding import sources_of
+
+    assert each.fraction(sources_of(each, tmp_path)) == pytest.approx(2_800_000 / 70_723_513)
+    (tmp_path / "panda70m_training_full.csv").rename(tmp_path / "panda70m_training_2m.csv")
+    assert each.fraction(sources_of(each, tmp_path)) == 1.0  # the paper used more than it has
+
+
+def shard(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            part = path.with_name(name.replace("/", "_"))
+            part.write_bytes(content)
+            tar.add(part, name)
+            part.unlink()
+
+
+def test_media_in_shards_are_found_by_stem_and_by_the_json_beside_them(tmp_path: Path) -> None:
+    folder = captions(tmp_path / "data", 3)
+    for k in range(3):
+        (folder / f"v{k}.wav").unlink()
+    shard(folder / "00000.tar", {
+        "v0.wav": b"sound", "00017.json": b'{"name": "v1", "caption": "not a name"}', "00017.wav": b"other",
+    })  # fmt: skip
+    manifest = build_set(training_set("audiocaps"), folder, [], tmp_path / "sets")
+    built = lines(tmp_path / "sets" / "audiocaps" / "records.jsonl")
+    assert [Path(line["audio"]).name for line in built] == ["v0.wav", "00017.wav"] and manifest["missing_media"] == 1
+    assert built[0]["audio"] == f"{folder}/00000.tar/v0.wav"
+
+
+def test_a_damaged_shard_or_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    folder = captions(tmp_path / "data", 1)
+    (folder / "00000.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(DataError, match=r"00000.tar can't be read as a tar"):
+        build_set(training_set("audiocaps"), folder, [], tmp_path / "sets")
+    with pytest.raises(DataError, match="not found; expected a folder of media"):
+        build_set(training_set("audiocaps"), folder, [tmp_path / "gone"], tmp_path / "sets")
+
+
+def test_files_for_evaluation_are_read_only_if_they_are_given(tmp_path: Path) -> None:
+    miniature = MINIATURES["music-avqa"]
+    folder = miniature.write(tmp_path)
+    train = folder / "data" / "json_update" / "avqa-train.json"
+    test = train.rename(train.with_name("avqa-test.json"))
+    with pytest.raises(
+        DataError, match=r"expected json_update/avqa-train.json .*; found avqa-test.json. Give the file"
+    ):
+        build_set(training_set("music-avqa"), folder, [], tmp_path / "sets")
+    manifest = build_set(training_set("music-avqa"), test, [folder], tmp_path / "sets")
+    assert manifest["held_out"] == ["avqa-test.json"] and manifest["kept"] == 1
+
+
+def test_fetch_lists(tmp_path: Path) -> None:
+    miniature = MINIATURES["panda-70m"]
+    folder = Miniature(miniature.files, (), ()).write(tmp_path / "data")
+    for path in folder.rglob("0000000_00001.json"):
+        path.unlink()
+    build_set(training_set("panda-70m"), folder, [], tmp_path / "sets")
+    built, made = tmp_path / "sets" / "panda-70m", tmp_path / "lists"
+    assert write_fetch_list(built, "video2dataset", made / "v.csv") == (3, 0)
+    url = "https://www.youtube.com/watch?v=abc"
+    head, first, *_ = (made / "v.csv").read_text().splitlines()
+    assert head == "url,start,end,clips,name" and first == f'{url},1.0,5.5,"[[1.0, 5.5]]",{url}@0:00:01.000'
+    assert write_fetch_list(built, "yt-dlp", made / "y.txt") == (2, 0)  # two clips of one video
+    assert (made / "y.txt").read_text() == f"{url}\nhttps://www.youtube.com/watch?v=gone\n"
+    assert sorted(path.name for path in made.iterdir()) == ["v.csv", "y.txt"]
+    with pytest.raises(UsageError, match="holds no built set"):
+        write_fetch_list(tmp_path, "names", made / "n.txt")
+
+
+def test_media_without_addresses_are_counted(tmp_path: Path) -> None:
+    folder = Miniature(MINIATURES["music-avqa"].files, (), ()).write(tmp_path / "data")
+    build_set(training_set("music-avqa"), folder, [], tmp_path / "sets")
+    assert write_fetch_list(tmp_path / "sets" / "music-avqa", "img2dataset", tmp_path / "i.csv") == (0, 1)
+    assert write_fetch_list(tmp_path / "sets" / "music-avqa", "names", tmp_path / "n.txt") == (1, 0)
+    assert (tmp_path / "n.txt").read_text() == "00000093\n"
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = MINIATURES["music-avqa"].write(tmp_path / "data")
+    argv = ["data", "build", "music-avqa", "--annotations", str(folder), "--output", str(tmp_path / "sets")]
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "music-avqa: 1 records\n  read 2 rows with 1 records; published are 31,927; the paper used 35,000" in out
+    assert "1: malformed row (avqa-train.json:2: templ_values: expected" in out
+    assert cli.main(["data", "list", "--sets", str(tmp_path / "sets")]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("music-avqa"))
+    assert row.split() == ["music-avqa", "AV", "av", "31,927", "35,000", "1", "0"]
+    assert cli.main(["data", "list", "hm3d", "music-avqa", "--annotations", str(folder)]) == 3
+    assert cli.main(["data", "list", "music-avqa", "--annotations", str(folder)]) == 0
+    assert f"found {folder}/data/json_update/avqa-train.json" in capsys.readouterr().out
+    assert cli.main(["data", "build", "musik-avqa", *argv[3:]]) == 2
+    assert "did you mean 'music-avqa'" in capsys.readouterr().err
+    assert cli.main([*argv, "--share", "0"]) == 2
+    assert (
+        cli.main(
+            ["data", "fetch-list", str(tmp_path / "sets" / "music-avqa"), "--for", "names", "-o", str(tmp_path / "n")]
+        )
+        == 0
+    )
+
+
+@pytest.mark.skipif(not OFFICIAL, reason="VIDEOLLAMA2_OFFICIAL names no folder")
+@pytest.mark.parametrize(
+    ("name", "file", "records"),
+    [("music-avqa", "music-avqa/data/json_update/avqa-test.json", 9_129), ("avsd", "avsd-dstc10/*.json", 14_203)],
+)
+def test_the_official_file(name: str, file: str, records: int, tmp_path: Path) -> None:
+    (path,) = Path(OFFICIAL).glob(file)
+    manifest = build_set(training_set(name), path, [tmp_path], tmp_path / "sets", share=1.0)
+    assert manifest["records"] == records and not manifest["dropped"]
