@@ -257,7 +257,7 @@ def test_a_failed_step_leaves_no_broken_cache(engine: Engine, media: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(engine.model.lm_head, "forward", failing)
-        with pytest.raises(NumericsError, match="not finite"):
+        with pytest.raises(NumericsError, match="NaN or infinite"):
             session.ask("red kite")
     assert session.ask(Q).text == expected
 
@@ -412,7 +412,7 @@ def test_a_batch_where_rows_stop_and_fill_the_context_at_different_times(
         (a.text, a.finish_reason, a.receipt) for a in alone
     ]
     assert together[2].receipt.generated_tokens == 6
-    assert together[2].receipt.notes == ("the answer ends where the model's context does",)
+    assert together[2].receipt.notes == ("the answer was cut off at the end of the model's context",)
 
 
 def test_batches_refuse_what_they_cant_do(engine: Engine, media: Path, tmp_path: Path) -> None:
@@ -585,7 +585,7 @@ def test_the_answer_is_cut_where_the_context_ends(engine: Engine, monkeypatch: p
     monkeypatch.setattr(engine.model.config.text_config, "max_position_embeddings", prompt + 3)
     answer = engine.answer(None, Q, max_new_tokens=50)
     assert answer.receipt.generated_tokens == 3 and answer.finish_reason == "length"
-    assert answer.receipt.notes == ("the answer ends where the model's context does",)
+    assert answer.receipt.notes == ("the answer was cut off at the end of the model's context",)
     assert engine.answer(None, Q, max_new_tokens=2).receipt.notes == ()
 
 

@@ -405,12 +405,12 @@ def test_what_is_not_saved(engine: Engine, tmp_path: Path) -> None:
 def test_refusals_of_templates(engine: Engine, media: Path) -> None:
     apply, talk = engine.processor.apply_chat_template, talk_about(media / "clip.mp4")
     for kwargs, told in (
-        ({"tools": [{"name": "x"}]}, "tools and documents"),
+        ({"tools": [{"name": "x"}]}, "tools or documents"),
         ({"continue_final_message": True, "add_generation_prompt": True}, "excludes"),
         ({"continue_final_message": "reasoning"}, "continue_final_message='reasoning'"),
         ({"chat_template": "{% if"}, "not valid Jinja"),
         ({"enable_thinking": True}, "unknown keyword enable_thinking"),
-        ({"processor_kwargs": {"padding": True}, "padding": True}, "two times"),
+        ({"processor_kwargs": {"padding": True}, "padding": True}, "twice"),
     ):
         with pytest.raises((UsageError, PromptError), match=told):
             apply(talk, tokenize=True, **kwargs)
@@ -536,7 +536,7 @@ def test_truncation(engine: Engine, media: Path) -> None:
         (0, {}, "the text has 1 <video>, but 0 video"),
         (0, {"videos": ["a.mp4", "b.mp4"]}, "the text has 1 <video>, but 2 video"),
         (0, {"videos": "a.mp4", "images": "b.png"}, "the text has 0 <image>, but 1 image"),
-        ([Q, Q, Q], {"images": ["a.png", "b.png"]}, "2 image media were given for 3 questions"),
+        ([Q, Q, Q], {"images": ["a.png", "b.png"]}, "2 image media were passed for 3 questions"),
     ],
 )
 def test_media_that_do_not_match_their_texts(engine: Engine, media: Path, text: Any, kwargs: Any, told: str) -> None:
@@ -596,7 +596,7 @@ def test_any_to_any_pipeline(engine: Engine, tiny_folder: Path, media: Path, mon
         ((5,), {}, "expected a question"),
         (([],), {}, "expected a question"),
         (([Q, 5],), {}, "expected a question"),
-        (([Q, Q],), {"videos": ["a.mp4"]}, "1 video media were given for 2 questions"),
+        (([Q, Q],), {"videos": ["a.mp4"]}, "1 video media were passed for 2 questions"),
         ((Q,), {"padding": "max_length"}, "padding=True"),
         ((Q,), {"return_tensors": "np"}, "return_tensors='pt'"),
         ((Q,), {"padding_side": "up"}, "'left'"),
@@ -615,7 +615,7 @@ def test_calls_that_make_no_sense(engine: Engine, args: Any, kwargs: Any, told: 
     ("kwargs", "told"),
     [
         ({"numframes": 3}, "unknown keyword numframes; did you mean 'num_frames'"),
-        ({"stride": 4}, "stride=4 can't be honoured"),
+        ({"stride": 4}, "stride=4 is not supported"),
         ({"padding": "max_length"}, "needs max_length"),
         ({"padding": "some"}, "padding='some'"),
         ({"max_length": 0}, "max_length=0"),
@@ -623,9 +623,9 @@ def test_calls_that_make_no_sense(engine: Engine, args: Any, kwargs: Any, told: 
         ({"num_frames": 2, "fps": 1}, "num_frames and fps"),
         ({"fps": -1}, "fps=-1"),
         ({"do_sample_frames": False}, "pass num_frames"),
-        ({"text_kwargs": {"padding": True}, "padding": False}, "padding was passed two times"),
+        ({"text_kwargs": {"padding": True}, "padding": False}, "padding was passed twice"),
         ({"images_kwargs": {"resample": 2}, "videos_kwargs": {"resample": 3}}, "resample has two values"),
-        ({"use_audio_in_video": True, "load_audio_from_video": True}, "two times"),
+        ({"use_audio_in_video": True, "load_audio_from_video": True}, "twice"),
         ({"do_rescale": False}, "only true is supported"),
         ({"size": {"shortest_edge": 28}, "crop_size": 28}, "the vision encoder takes"),
         ({"video_metadata": [{"fps": 2}]}, "with times"),

@@ -1,6 +1,6 @@
 """The keywords of a processor's call, as transformers, its pipelines and TRL pass them.
 
-Each one is used, means nothing (None, or what is done anyway), or is refused by name: none is ignored.
+Each keyword is used, changes nothing (None, or the only supported value), or is rejected by name: none is ignored.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ IMAGE_SETTINGS = (
     "size", "crop_size", "do_center_crop", "image_mean", "image_std", "resample", "rescale_factor", "do_resize",
     "do_rescale", "do_normalize", "do_convert_rgb",
 )  # fmt: skip
-# what is done anyway; any value but these is refused
+# keywords with one supported behaviour; any other value is rejected
 _ALWAYS: dict[str, tuple[Any, ...]] = {
     "return_attention_mask": (True,),
     "verbose": (True,),
@@ -25,7 +25,7 @@ _ALWAYS: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (True,),
 }
 _INSTEAD = {
-    "video_metadata": "give a list of frames as a part with times",
+    "video_metadata": "pass a list of frames as a part with times",
     "device": "move the batch with .to(device)",
     "text_pair": "put both into one message",
     "audio_from_video_indices": "each video's sound is used with it",
@@ -34,13 +34,13 @@ _INSTEAD = {
 
 @dataclass(frozen=True, kw_only=True)
 class CallOptions:
-    """What a call asks for.
+    """The options of one call.
 
     Attributes:
         padding: True or "longest", "max_length", False; None: pad if tensors are returned.
         return_tensors: "pt", or None for lists of ids (media are tensors in any case).
         add_special_tokens: False: a question is not wrapped into a user's turn.
-        sanitize_control_tokens: False: typed text may hold control tokens and the tags of media.
+        sanitize_control_tokens: False: typed text may contain control tokens and media tags.
         load_audio_from_video: whether a video's sound is used; None: yes.
         image_settings: changes to the checkpoint's image settings.
     """
@@ -69,7 +69,7 @@ class CallOptions:
             return_tensors: where the keywords have none.
 
         Raises:
-            UsageError: an unknown keyword, one given twice, or a value that can't be honoured.
+            UsageError: an unknown keyword, one passed twice, or an unsupported value.
         """
         flat = flattened(kwargs)
         own = {field.name for field in fields(cls)} - {"image_settings"}
@@ -87,7 +87,7 @@ class CallOptions:
                 instead = f"; {_INSTEAD[name]}" if name in _INSTEAD else ""
                 known = name in _KNOWN or name in _INSTEAD
                 raise UsageError(
-                    f"{name}={value!r:.60} can't be honoured{instead}"
+                    f"{name}={value!r:.60} is not supported{instead}"
                     if known
                     else f"unknown keyword {name}{did_you_mean(name, [*own, *IMAGE_SETTINGS])}"
                 )
@@ -137,7 +137,7 @@ class CallOptions:
 def flattened(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords by modality among the others.
 
-    `padding`, `max_length` and `truncation` of audio are refused: they would cut the waveform.
+    `padding`, `max_length` and `truncation` of audio are rejected: they would cut the waveform.
 
     Raises:
         UsageError: one is given twice with different values.
@@ -148,19 +148,19 @@ def flattened(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in (kwargs.get(group) or {}).items():
             if group == "audio_kwargs" and name in ("padding", "max_length", "truncation", "pad_to_multiple_of"):
                 if value not in (None, False, True, "longest"):
-                    raise UsageError(f"audio_kwargs: {name}={value!r} can't be honoured; the protocol says how long")
+                    raise UsageError(f"audio_kwargs: {name}={value!r} is not supported; the protocol sets the length")
                 continue
             if name in flat:
-                raise UsageError(f"{name} was passed two times: in {group} and as a keyword")
+                raise UsageError(f"{name} was passed twice: in {group} and as a keyword")
             if name in nested and nested[name] != value:
-                raise UsageError(f"{name} has two values, {nested[name]!r} and {value!r}; pictures share one setting")
+                raise UsageError(f"{name} has two values, {nested[name]!r} and {value!r}; images and videos share it")
             nested[name] = value
     return {**flat, **nested}
 
 
 def _once(name: str, flat: Mapping[str, Any]) -> None:
     if name in flat:
-        raise UsageError(f"{name} was passed two times, under its old name, too")
+        raise UsageError(f"{name} was passed twice, once under its old name")
 
 
 _KNOWN = {

@@ -114,7 +114,7 @@ class VideoLlama2Config(PreTrainedConfig):
             kind = self.audio_config.get("model_type", BeatsConfig.model_type)
             self.audio_config = audio_encoder_class(kind).config_class(**self.audio_config)
         if len(self.audio_pool) != 2 or not all(isinstance(n, int) and n >= 1 for n in self.audio_pool):
-            raise ConfigError(f"audio_pool is {self.audio_pool!r}; expected two whole numbers, time and frequency")
+            raise ConfigError(f"audio_pool is {self.audio_pool!r}; expected two integers, for time and frequency")
         self.audio_pool = (self.audio_pool[0], self.audio_pool[1])
         vocabulary = self.text_config.vocab_size
         self.image_token_id = vocabulary if self.image_token_id is None else self.image_token_id
@@ -124,7 +124,7 @@ class VideoLlama2Config(PreTrainedConfig):
         if self.vision_config is not None:
             connector_settings(self.connector_type)  # raises on an unknown name
         if not isinstance(self.num_frames, int) or self.num_frames < 1:
-            raise ConfigError(f"num_frames is {self.num_frames!r}; expected a whole number, at least 1")
+            raise ConfigError(f"num_frames is {self.num_frames!r}; expected an integer of 1 or more")
 
     # transformers and PEFT look for these on the whole model's configuration
     vocab_size = _of_text("vocab_size")
@@ -154,7 +154,7 @@ class VideoLlama2Config(PreTrainedConfig):
             for i, modality in enumerate(outside):
                 setattr(self, f"{modality}_token_id", size + i)
             logger.warning(
-                "The vocabulary grew to %d and placeholder ids moved behind it; create the processor anew "
+                "The vocabulary grew to %d, so the placeholder ids moved behind it; recreate the processor "
                 "from this configuration before preparing prompts.", size,
             )  # fmt: skip
 
@@ -224,7 +224,7 @@ class VideoLlama2Config(PreTrainedConfig):
         mistyped = {k for k in unknown if k in _OF_TEXT or difflib.get_close_matches(k, _own_fields(), cutoff=0.8)}
         refuse_unknown_keys(mistyped, set(fields), "config.json")
         if unknown:  # of another version of transformers; our own format has none
-            logger.warning("config.json has keys that nothing reads: %s", ", ".join(sorted(unknown)))
+            logger.warning("config.json has unknown keys, which are ignored: %s", ", ".join(sorted(unknown)))
         # called on the class itself, not on an alias of the original, so that every model has one configuration type
         return super(VideoLlama2Config, VideoLlama2Config).from_dict(config_dict, **kwargs)
 
@@ -281,8 +281,8 @@ def refuse_unknown_keys(values: Iterable[str], known: set[str] | frozenset[str],
         near = nearest(key, known)
         named.append(f"{key!r}" + (f" (did you mean {near!r}?)" if near else ""))
     raise ConfigError(
-        f"{where} has {len(unknown)} unknown key(s): {', '.join(named)}. Nothing was guessed from them; "
-        "correct or remove them, or pass ignored_keys=(…) when loading if nothing should read them"
+        f"{where} has {len(unknown)} unknown key(s): {', '.join(named)}; "
+        "correct or remove them, or pass ignored_keys=(…) when loading, to ignore them"
     )
 
 
@@ -293,5 +293,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+        raise ConfigError(f"{path} contains a {type(values).__name__}; expected a JSON object")
     return values

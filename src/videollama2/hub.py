@@ -16,7 +16,7 @@ SETTINGS_FILES = ("*.json", "*.model", "*.jinja", "*.txt")
 
 
 class UnknownArgument(UsageError, TypeError):
-    """An argument that nothing reads."""
+    """An unknown argument."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class HubOptions:
         token: for private repositories; True: the stored one.
         local_files_only: use the cache alone.
         force_download: fetch again what is cached.
-        proxies: refused if set, since huggingface_hub no longer takes any.
+        proxies: rejected if set, because huggingface_hub no longer accepts them.
     """
 
     revision: str | None = None
@@ -45,7 +45,7 @@ class HubOptions:
 
     def __post_init__(self) -> None:
         if self.proxies:
-            raise UsageError("huggingface_hub takes no proxies per call; set HTTPS_PROXY in the environment")
+            raise UsageError("huggingface_hub does not accept proxies per call; set HTTPS_PROXY in the environment")
 
     @classmethod
     def take(cls, kwargs: MutableMapping[str, Any]) -> "HubOptions":
@@ -115,7 +115,7 @@ def _snapshot(name: str, options: HubOptions, *, fetch: bool, weights: bool) -> 
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointNotFound(
             f"no checkpoint {name!r}{at}: not a local folder, not in the hub cache, and the download failed "
-            f"({reason}). Give a folder, or run `videollama2 info` for the built-in names"
+            f"({reason}). Pass a folder, or run `videollama2 info` to list the built-in names"
         ) from error
 
 

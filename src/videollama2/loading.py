@@ -36,7 +36,7 @@ def load(
     isolate: bool | WorkerPool = False,
     **kwargs: Any,
 ) -> Engine:
-    """An engine, ready to answer.
+    """Load a model; returns an engine that is ready to answer.
 
     Args:
         model: `nano` (the default, small and built in), a released model's name (`2.1-7b-av`), a hub id, or a folder
@@ -49,16 +49,16 @@ def load(
             half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer by
             about the time of two hundred tokens. Without a dtype, the model then runs in float32, also on a CPU with
             bfloat16 instructions. Where it has no effect, a warning says so.
-        isolate: decode media in child processes that can be killed: a file that hangs or crashes its decoder is an
-            error of that file. A WorkerPool of your own says how many, and what they may take.
+        isolate: decode media in worker processes: a file that hangs or crashes its decoder only raises an error for
+            that file. Pass your own WorkerPool to set their number and limits.
         kwargs: as transformers' from_pretrained (revision, cache_dir, token, attn_implementation, quantization_config,
             device_map, …), and settings of config.json (num_frames, …).
 
     Raises:
         CheckpointNotFound: no such model.
-        UnknownArgument: an argument that nothing reads.
+        UnknownArgument: an unknown argument.
         UsageError: fp16_weights with a dtype other than float32, on a CPU.
-        WeightsError: files that do not hold the model that they describe.
+        WeightsError: the files do not contain the model that they describe.
         MissingExtra: an argument needs a package that is not installed.
     """
     if "pack" in kwargs:
@@ -82,7 +82,7 @@ def load(
         if converted:
             logger.info("%d linear layers store their weights in float16", converted)
         else:
-            logger.warning("fp16_weights has no effect: no linear layer has weights that float16 holds exactly")
+            logger.warning("fp16_weights has no effect: no linear layer has weights that float16 represents exactly")
     if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
         folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
@@ -128,6 +128,6 @@ def load_network(
     except VideoLlama2Error:
         raise
     except ImportError as error:  # of a package that an argument needs: flash attention, a quantisation
-        raise MissingExtra(f"{error} Install that package, or drop the argument that needs it") from error
+        raise MissingExtra(f"{error} Install that package, or drop the argument that requires it") from error
     complete = stages.kind(folder, options.variant) == "complete"
     return network, folder if complete else stages.tokenizer_folder(folder, base, options)

@@ -33,9 +33,7 @@ from .outputs import VideoLlama2CausalLMOutput, VideoLlama2ModelOutput, balancin
 from .stc import build_connector, build_mlp
 from .vision import is_frozen, vision_family
 
-ZERO_3 = (
-    "DeepSpeed's ZeRO stage 3 is not supported: this model reads weights of other layers. Use stage 1 or 2, or FSDP"
-)
+ZERO_3 = "DeepSpeed's ZeRO stage 3 is not supported: modules read each other's weights. Use stage 1 or 2, or FSDP"
 
 
 class VideoLlama2PreTrainedModel(PreTrainedModel):
@@ -70,7 +68,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
         Raises:
             CheckpointNotFound: no such folder, or one without safetensors.
             TensorMismatch: tensors are missing, unexpected or misshapen; nothing is initialised in their place.
-            UnknownArgument: an argument that nothing reads.
+            UnknownArgument: an unknown argument.
         """
         from .weights.pretrained import from_pretrained  # weights know this class, not the reverse
 

@@ -99,7 +99,7 @@ class VideoLlama2Processor(TransformersCalls):
         Raises:
             CheckpointNotFound: no folder, or no tokenizer in it.
             ConfigError: an invalid configuration.
-            UnknownArgument: an argument that nothing reads.
+            UnknownArgument: an unknown argument.
         """
         folder = find_folder(pretrained_model_name_or_path, HubOptions.take(kwargs), weights=False)
         config, tokenizer_folder = kwargs.pop("config", None), kwargs.pop("tokenizer_folder", None)
@@ -152,13 +152,13 @@ class VideoLlama2Processor(TransformersCalls):
 
         Raises:
             MediaError: the file can't be used (see errors.py for the kinds).
-            UnsupportedModality: pictures for a model without a vision encoder, or audio for one without audio encoder.
+            UnsupportedModality: video or images without a vision encoder, or audio without an audio encoder.
         """
         has_audio_encoder = self.config.audio_config is not None
         wants_audio = media.audio and has_audio_encoder
         separate = wants_audio and media.audio_source is not None
         no_audio_encoder = UnsupportedModality(
-            f"{source_name(media.source)}: only its audio could be used, but this model has no audio encoder; load an "
+            f"{source_name(media.source)} has only audio to use, but this model has no audio encoder; load an "
             "audio-visual model"
         )
         if not has_audio_encoder and not media.video:
@@ -193,7 +193,7 @@ class VideoLlama2Processor(TransformersCalls):
         """As `media_inputs`, from a decoded clip."""
         if clip.frames and self.pixels is None:
             raise UnsupportedModality(
-                f"{clip.source} has pictures, but this model has no vision encoder; ask about its audio only "
+                f"{clip.source} has video or images, but this model has no vision encoder; ask only about its audio "
                 "(video=False, --no-video)"
             )
         pixels = video = audio = None
@@ -272,7 +272,7 @@ class VideoLlama2Processor(TransformersCalls):
         positions = self.config.max_positions
         if characters > MAX_CHARACTERS_PER_TOKEN * positions:
             raise ContextOverflow(
-                f"the text has {characters:,} characters, but the model's context only {positions:,} tokens; shorten it"
+                f"the text has {characters:,} characters, but the context is only {positions:,} tokens; shorten it"
             )
 
     def collate(

@@ -114,24 +114,26 @@ class TransformersCalls(ProcessorMixin):
                 blocks, or, without them, the assistant's text and the end token after it.
             return_tensors: "pt", or lists of ids that are not padded.
             return_dict: for tokenised conversations: the whole batch instead of the ids alone.
-            load_audio_from_video: whether a video's sound is used; None: yes.
+            load_audio_from_video: whether a video's audio is used; None: yes.
             processor_kwargs, kwargs: those of `__call__`; variables of the template may be among the latter.
 
         Returns:
             `RenderedText`, or a list of it; if `tokenize`: ids, or a batch.
 
         Raises:
-            UsageError: arguments that contradict each other, or can't be honoured.
+            UsageError: arguments that are unsupported, or contradict each other.
             PromptError: the template rejects a conversation.
         """
         if tools or documents:
-            raise UsageError("tools and documents can't be given to this model; put their text into a message")
+            raise UsageError("this model does not support tools or documents; put their text into a message")
         if sanitize_control_tokens is False and tokenize:
             sanitize_control_tokens = None  # transformers' default; here messages are always data
         if continue_final_message not in (True, False, None, "content"):
             raise UsageError(f"continue_final_message={continue_final_message!r}; expected True, False or 'content'")
         if continue_final_message and (add_generation_prompt or return_assistant_tokens_mask):
-            raise UsageError("continue_final_message excludes add_generation_prompt and return_assistant_tokens_mask")
+            raise UsageError(
+                "continue_final_message can't be combined with add_generation_prompt or return_assistant_tokens_mask"
+            )
         template = self._template(chat_template)
         known = template_variables(template)
         variables = {name: value for name, value in kwargs.items() if name in known}
@@ -212,8 +214,8 @@ class TransformersCalls(ProcessorMixin):
         found = [token for token in self.tokenizer.all_special_tokens if token in text]
         if found:
             logger.warning(
-                "the text holds %s, but apply_chat_template of this processor did not render it: it is read as words. "
-                "Pass the conversation, or what apply_chat_template returns, or sanitize_control_tokens=False",
+                "the text contains %s, but this processor's apply_chat_template did not render it: it is read as plain "
+                "text. Pass the conversation, the result of apply_chat_template, or sanitize_control_tokens=False",
                 found[0],
             )
         return text
@@ -237,7 +239,7 @@ class TransformersCalls(ProcessorMixin):
         merged = flattened(nested or {})
         twice = [name for name in flat if name in merged]
         if twice:
-            raise UsageError(f"{twice[0]} was passed two times: in processor_kwargs and as a keyword")
+            raise UsageError(f"{twice[0]} was passed twice: in processor_kwargs and as a keyword")
         return {**merged, **flat}
 
     def _batch(
@@ -312,7 +314,7 @@ class TransformersCalls(ProcessorMixin):
             raise UsageError(str(error)) from error
         if changed.output_size != self.pixels.output_size:
             height, width = self.pixels.output_size
-            raise UsageError(f"images of {changed.output_size}; the vision encoder takes ({height}, {width}) only")
+            raise UsageError(f"images of {changed.output_size}; the vision encoder expects ({height}, {width})")
         worker = copy.copy(self)
         worker.pixels = changed
         return worker

@@ -56,7 +56,7 @@ class ConnectorSettings:
         if min(folded) < 1:
             raise MediaError(
                 f"{frames} frame(s) of {rows}×{columns} patches are too few for a connector that folds "
-                f"{'×'.join(map(str, self.downsample))} into one; give at least {self.downsample[0]} frames"
+                f"{'×'.join(map(str, self.downsample))} into one; use at least {self.downsample[0]} frames"
             )
         return folded[0], folded[1], folded[2]
 

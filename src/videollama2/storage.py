@@ -27,6 +27,6 @@ def write_whole(path: Path, content: bytes) -> None:
 def unwritable(path: Path, error: OSError) -> StorageError:
     """The StorageError for output that can't be written."""
     return StorageError(
-        f"{path} can't be written ({error.strerror or error}); what was written before is intact. Make room or name "
+        f"{path} can't be written ({error.strerror or error}); earlier output is intact. Free some space, or choose "
         "another folder with --out, then run the same command again"
     )

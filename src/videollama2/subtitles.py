@@ -71,10 +71,10 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
     except (library.Pysubs2Error, ValueError) as error:
         raise DataError(f"{path} is not a subtitle file: {error}. {_HINT}") from error
     if not encoding.startswith("utf-"):
-        logger.warning("%s is not Unicode: it is read as %s", path, encoding)
+        logger.warning("%s is not Unicode; reading it as %s", path, encoding)
     subtitles = [subtitle for subtitle in found if subtitle.text]
     if found and not subtitles:
-        raise DataError(f"{path} has {len(found)} subtitles, and all are without text. {_HINT}")
+        raise DataError(f"{path} has {len(found)} subtitles, but none has text. {_HINT}")
     if not found and size > 4 and not (text.startswith("WEBVTT") and "-->" not in text):  # an empty file is valid
         raise DataError(f"{path} has no subtitles; {_expected(text)}. {_HINT}")
     return tuple(sorted(subtitles, key=lambda subtitle: subtitle.start))
@@ -219,6 +219,6 @@ def _pysubs2() -> ModuleType:
     try:
         import pysubs2
     except ImportError as error:
-        raise MissingExtra("subtitles need pysubs2: pip install 'videollama2[subtitles]'") from error
+        raise MissingExtra("subtitles require pysubs2: pip install 'videollama2[subtitles]'") from error
     library: ModuleType = pysubs2
     return library

@@ -1,4 +1,4 @@
-"""Bytes of a text file of unknown origin to text: Unicode first, then the encodings from before it.
+"""Decode text files of unknown origin: Unicode first, then legacy encodings.
 
     byte order mark, or NULs that show two bytes per character  ─►  UTF-8, UTF-16, UTF-32
     valid UTF-8                                                 ─►  UTF-8
@@ -50,7 +50,7 @@ def text_of_bytes(data: bytes) -> tuple[str, str]:
     found = [(score(text), name, text) for name, score in _LEGACY if (text := _decoded(data, name)) is not None]
     best = max(found, key=lambda each: each[0], default=None)  # the first of equal ones
     if best is None or best[0] < _LEAST:
-        raise ValueError("it is not UTF-8, and its encoding can't be told; convert it to UTF-8")
+        raise ValueError("it is not UTF-8, and its encoding can't be detected; convert it to UTF-8")
     return best[2], best[1]
 
 

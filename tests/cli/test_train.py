@@ -139,8 +139,8 @@ BAD_CALLS: dict[str, tuple[list[str], str]] = {
     "unknown phase": (["av_join"], "did you mean 'av_joint'"),
     "unknown flag": (["av_joint", "--learning-rat", "1"], "--learning-rate"),
     "flag of another name": (["av_joint", "--lr", "1"], "unrecognized"),
-    "word for number": (["av_joint", "--batch", "many"], "a whole number"),
-    "half a sample": (["av_joint", "--batch", "2.5"], "a whole number"),
+    "word for number": (["av_joint", "--batch", "many"], "an integer"),
+    "half a sample": (["av_joint", "--batch", "2.5"], "an integer"),
     "no sample": (["av_joint", "--batch", "0"], "at least 1"),
     "negative steps": (["av_joint", "--steps", "-3"], "steps"),
     "not a number": (["av_joint", "--learning-rate", "nan"], "learning_rate"),
@@ -174,7 +174,7 @@ def test_recipes_that_do_not_fit(sources: Sources, call: Call, tmp_path: Path) -
     good = "[released.av_joint]\nbatch = 2\n"
     for text, setting, words in (
         ("[released.av_joint]\nbatsch = 2\n", "released", "did you mean 'batch'"),
-        ("[released.av_joint]\nbatch = 'two'\n", "released", "a whole number"),
+        ("[released.av_joint]\nbatch = 'two'\n", "released", "an integer"),
         (good, "printed", "has no setting 'printed'"),
         (good.replace("av_joint", "video_tune"), "released", "no table for 'av_joint'"),
         ("not toml at all", "released", "not a readable recipe"),

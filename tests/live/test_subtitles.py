@@ -98,7 +98,7 @@ def test_formats_and_encodings(tmp_path: Path, content: str, encoding: str) -> N
 def test_lines_without_text_are_no_subtitles(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.srt"
     path.write_text(re.sub(r"Hi|late, |at\b|night", "", content))
-    with pytest.raises(DataError, match=r"has [23] subtitles, and all are without text"):
+    with pytest.raises(DataError, match=r"has [23] subtitles, but none has text"):
         read_subtitles(path)
 
 
@@ -129,9 +129,9 @@ def test_legacy_encodings_are_told_by_their_letters(
 ) -> None:
     (tmp_path / "a.srt").write_bytes(f"1\n00:00:01,000 --> 00:00:02,000\n{words}\n".encode(encoding))
     assert read_subtitles(tmp_path / "a.srt") == (Subtitle(1000, 2000, words),)
-    assert f"is not Unicode: it is read as {encoding}" in caplog.text
+    assert f"is not Unicode; reading it as {encoding}" in caplog.text
     (tmp_path / "b.srt").write_bytes(b"1\n00:00:01,000 --> 00:00:02,000\n\xb0\xfe\xd0\xff\x99\x81\x81\x01\n")
-    with pytest.raises(DataError, match="not UTF-8, and its encoding can't be told; convert it to UTF-8"):
+    with pytest.raises(DataError, match="not UTF-8, and its encoding can't be detected; convert it to UTF-8"):
         read_subtitles(tmp_path / "b.srt")
 
 

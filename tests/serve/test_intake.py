@@ -218,7 +218,7 @@ def test_invalid_parts(intake: MediaIntake, given: Any) -> None:
 def test_missing_files(intake: MediaIntake) -> None:
     with pytest.raises(MediaNotFound):
         intake.media({"type": "file", "file": {"file_id": "file-other"}})
-    with pytest.raises(UsageError, match="stores no files"):
+    with pytest.raises(UsageError, match="does not accept uploads"):
         MediaIntake(SMALL, None).media({"type": "file", "file": {"file_id": "file-abc"}})
 
 

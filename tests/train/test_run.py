@@ -187,7 +187,7 @@ def test_a_folder_with_something_in_it_is_not_written_over(sources: Sources, tmp
 
 def test_a_checkpoint_of_another_model_is_refused(sources: Sources, tmp_path: Path) -> None:
     runs.run(sources, tmp_path / "run", steps=1)
-    with pytest.raises(TensorMismatch, match="learning tensors"):
+    with pytest.raises(TensorMismatch, match="trained tensors"):
         runs.run(sources, tmp_path / "run", steps=2, lora_rank=2, resume=True)
 
 

@@ -85,10 +85,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "a shard elsewhere": (
         lambda f: index(f, "../other/model.safetensors"),
         TensorMismatch,
-        "no such file is beside it",
+        "no such file is next to it",
     ),
-    "a shard by an absolute path": (lambda f: index(f, "/etc/hostname"), TensorMismatch, "no such file is beside it"),
-    "a shard that is no name": (lambda f: index(f, 3), TensorMismatch, "no such file is beside it"),
+    "a shard by an absolute path": (lambda f: index(f, "/etc/hostname"), TensorMismatch, "no such file is next to it"),
+    "a shard that is no name": (lambda f: index(f, 3), TensorMismatch, "no such file is next to it"),
     "only pickles": (only_pickles, CheckpointNotFound, "videollama2 convert"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), CheckpointNotFound, "neither model.safetensors nor"),
 }

@@ -280,7 +280,7 @@ def test_an_index_that_names_other_files_is_refused(tmp_path: Path, shard: Any) 
     torch.save(tensors(), tmp_path / "elsewhere.bin")
     torch.save(tensors(), source / "pytorch_model-00001-of-00001.bin")
     (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
-    with pytest.raises(TensorMismatch, match="no such file is beside it"):
+    with pytest.raises(TensorMismatch, match="no such file is next to it"):
         convert(source, tmp_path / "out")
 
 

@@ -111,7 +111,7 @@ def test_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         stages.load(more, base=llm, vision=tower)
     name = next(iter(connector))
     wrong = tiny.write(tmp_path / "wrong", values, mm_projector=connector | {name: torch.ones(3)})
-    with pytest.raises(TensorMismatch, match=r"of another shape.*found \[3\]"):
+    with pytest.raises(TensorMismatch, match=r"misshapen.*found \[3\]"):
         stages.load(wrong, base=llm, vision=tower)
     with pytest.raises(ConfigError):
         stages.load(llm)

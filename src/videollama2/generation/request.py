@@ -21,8 +21,8 @@ class Request:
         media: None, one media item, or a list of `Media`. A list of anything else is the frames of one video.
         question: the user's words; or `messages`, a whole conversation whose media parts carry their sources.
         system: replaces the model's own system prompt.
-        start, end: seconds; the range of the media item that is used. None: from its beginning, to its end.
-        video, audio: whether its pictures and its audio are used.
+        start, end: the range of the media item to use, in seconds; None: its beginning, its end.
+        video, audio: whether its video and its audio are used.
         num_frames: frames to sample; None: the model's own number.
         protocol: how media are prepared (protocols.py); None: the engine's.
         strict: fail if anything requested would not be used.
@@ -50,18 +50,18 @@ class Request:
                 messages or in each `Media`.
         """
         if self.question is None and self.messages is None:
-            raise UsageError("there is no question; expected answer(media, question), where media may be None")
+            raise UsageError("no question; expected answer(media, question), where media may be None")
         if self.question is not None and self.messages is not None:
             raise UsageError("got both a question and messages; put the question into the messages")
         if self.messages is not None:
-            self._raise_if_given("media", "system", *_OF_MEDIA, where="in the messages, each with its part")
+            self._raise_if_given("media", "system", *_OF_MEDIA, where="them in the messages, each with its part")
             return media_of(self.messages)
         if self.media is None:
-            self._raise_if_given(*_OF_MEDIA, where="beside a media item, but the request has none")
+            self._raise_if_given(*_OF_MEDIA, where="a media item with them, but the request has none")
             return []
         given = [self.media] if isinstance(self.media, Media) else self.media
         if isinstance(given, list | tuple) and given and all(isinstance(m, Media) for m in given):
-            self._raise_if_given(*_OF_MEDIA, where="in each Media")
+            self._raise_if_given(*_OF_MEDIA, where="them in each Media")
             return list(given)
         return [Media(source=given, **{name: getattr(self, name) for name in _OF_MEDIA})]
 
@@ -91,11 +91,11 @@ def as_request(media: Any, question: str | None, kwargs: dict[str, Any]) -> Requ
         kwargs: fields of `Request` and of `GenerateOptions`.
 
     Raises:
-        UsageError: an unknown keyword, or arguments beside a whole Request.
+        UsageError: an unknown keyword, or other arguments next to a Request.
     """
     if isinstance(media, Request):
         if question is not None or kwargs:
-            raise UsageError("a Request is given whole; use dataclasses.replace to change it")
+            raise UsageError("a Request can't be combined with other arguments; use dataclasses.replace to change it")
         return media
     unknown = sorted(set(kwargs) - _KEYWORDS - _OPTIONS)
     if unknown:

@@ -19,7 +19,7 @@ from .sampling import GenerateOptions
 from .sequence import ActiveSequence
 from .structured import Grammars
 
-CONTEXT_ENDS = "the answer ends where the model's context does"
+CONTEXT_ENDS = "the answer was cut off at the end of the model's context"
 
 
 class Runner:

@@ -29,10 +29,10 @@ class GenerateOptions:
 
     Attributes:
         max_new_tokens: upper limit of the answer.
-        temperature: 0 picks the most probable token; above 0, tokens are drawn.
+        temperature: 0 picks the most probable token; above 0, tokens are sampled.
         top_p, top_k: restrict the draw; None: the checkpoint's generation_config.
         repetition_penalty: None: the checkpoint's generation_config (it also acts at temperature 0).
-        seed: makes draws repeatable; None: torch's global generator.
+        seed: makes sampling reproducible; None: torch's global generator.
         stop: texts that end the answer; the answer ends before them.
         schema: the answer is JSON of this JSON schema: a mapping, its JSON text, or a pydantic model class. It is kept
             as JSON text.
@@ -50,7 +50,7 @@ class GenerateOptions:
     schema: Any = None
 
     def __post_init__(self) -> None:
-        _check("max_new_tokens", self.max_new_tokens, int, 1, math.inf, "a whole number, at least 1")
+        _check("max_new_tokens", self.max_new_tokens, int, 1, math.inf, "an integer of 1 or more")
         if self.temperature != 0:
             # below 0.001, float32 can't separate the scores, and greedy search gives the same
             _check("temperature", self.temperature, float, 1e-3, 1e3, "0 (no sampling), or 0.001 to 1000")
@@ -58,7 +58,7 @@ class GenerateOptions:
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), kind, minimum, maximum, expected)
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
-            raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of non-empty texts")
+            raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of non-empty strings")
         if self.schema is not None:
             object.__setattr__(self, "schema", schema_text(self.schema))
 
@@ -75,8 +75,8 @@ _OPTIONAL: tuple[tuple[str, type, float, float, str], ...] = (
     ("top_p", float, 1e-6, 1, "a number above 0, at most 1"),
     ("top_k", int, 0, math.inf, "0 (off) or more"),
     ("repetition_penalty", float, 1e-3, 1e3, "0.001 to 1000 (1: off)"),
-    ("seed", int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
-    ("top_logprobs", int, 0, 20, "a whole number from 0 to 20"),
+    ("seed", int, 0, 2**63 - 1, "an integer from 0 to 2^63 - 1"),
+    ("top_logprobs", int, 0, 20, "an integer from 0 to 20"),
 )
 
 

@@ -128,5 +128,5 @@ def _library() -> Any:
     try:
         import llguidance
     except ImportError:
-        raise MissingExtra("structured output needs llguidance; run: pip install 'videollama2[structured]'") from None
+        raise MissingExtra("structured output requires llguidance: pip install 'videollama2[structured]'") from None
     return llguidance

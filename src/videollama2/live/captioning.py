@@ -83,13 +83,13 @@ def caption_files(
         files: the files (`files.find_files`).
         request: the question and its options, about one Media, whose source is replaced by each file.
         window, overlap, summary: as for `watch`.
-        formats: subtitle files to write beside captions.jsonl: ".srt", ".vtt", or none.
+        formats: subtitle files to write as well: ".srt", ".vtt", or none.
         threads: files in progress at once; while one is answered, others are decoded.
         retry: retry files that failed, wholly or in part.
         on_file: called with each new line, the number of files done, and their total.
 
     Raises:
-        UsageError: the folder holds captions made with other settings, or another process is writing there.
+        UsageError: the folder has captions made with other settings, or another process is writing there.
         StorageError: the folder can't be written.
         MissingExtra: subtitles need a package that is not installed.
         VideoLlama2Error: many files in a row failed unexpectedly.
@@ -211,12 +211,12 @@ def _settings(engine: "Engine", request: Request, **more: Any) -> dict[str, Any]
 @contextlib.contextmanager
 def _journal(out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[JournalFile, dict[str, Line]]]:
     """captions.jsonl, open for appending, and its lines by file, once the manifest is known to match the settings."""
-    with JournalFile(out / LINES, in_use="wait for it, or name another folder with --out") as journal:
+    with JournalFile(out / LINES, in_use="wait for it, or choose another folder with --out") as journal:
         known = {}
         for number, line in read_lines(out / LINES):
             if not isinstance(line.get("file"), str) or line.get("status") not in (DONE, PARTLY, FAILED):
                 raise DataError(
-                    f"{out / LINES}:{number}: expected the captions of a file; remove the line, or name another --out"
+                    f"{out / LINES}:{number}: expected the captions of a file; remove the line, or choose another --out"
                 )
             known[line["file"]] = line
         requested = json.loads(json.dumps(settings))
@@ -225,11 +225,11 @@ def _journal(out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[JournalFi
             try:
                 before = json.loads(manifest.read_bytes())
             except (OSError, ValueError) as error:
-                raise DataError(f"{manifest} can't be read ({error}); remove it, or name another --out") from error
+                raise DataError(f"{manifest} can't be read ({error}); remove it, or choose another --out") from error
             changed = [f"{k}: {before.get(k)!r} → {v!r}" for k, v in requested.items() if before.get(k) != v]
             if changed:
                 raise UsageError(
-                    f"{out} holds captions made with other settings ({'; '.join(changed)}); name another folder with "
+                    f"{out} has captions made with other settings ({'; '.join(changed)}); choose another folder with "
                     "--out, or use the same settings"
                 )
         write_json(manifest, requested)

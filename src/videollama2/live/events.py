@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from ..engine import Engine
 
 QUESTION = 'Does this happen here: "{event}"? Answer yes or no.'
-NO_ANSWER = "the model's first token is neither yes nor no"
+NO_ANSWER = "the model's first token was neither yes nor no"
 _ALTERNATIVES = 20  # likeliest first tokens among which yes and no are found
 _NEXT_TO = 1e-3  # seconds between windows that still touch
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowScore:
-    """How probable it is that the event happens between `start` and `end` seconds; None with the error that says why.
+    """The probability that the event happens between `start` and `end` seconds; None, with the error, if it is unknown.
 
     Attributes:
         answer: the answer to the question, one token long, with its receipt; None if the window can't be decoded.
@@ -63,7 +63,7 @@ class WhenResult:
 
     Attributes:
         seconds: length of the clip; 0 for a still image.
-        threshold: score from which a window counts.
+        threshold: lowest score at which a window counts.
         spans: in order; adjacent and overlapping windows are merged.
     """
 
@@ -114,7 +114,7 @@ def when(
         media: one media item, as for `Engine.answer`; or a Request with one, whose question is the event.
         event: what happens, in words: "the door opens".
         window, overlap, subtitles, kwargs: as for `watch`; the answer's own options have no effect.
-        threshold: score from 0 to 1 from which a window counts.
+        threshold: lowest score at which a window counts, from 0 to 1.
         on_window: called with each window when it is scored, and their number.
 
     Raises:
@@ -124,7 +124,7 @@ def when(
         raise UsageError(f"threshold={threshold!r}; expected a number from 0 to 1")
     request = as_request(media, event, kwargs)
     if not (request.question or "").strip():
-        raise UsageError("there is no event; expected when(engine, media, event), such as 'the door opens'")
+        raise UsageError("no event; expected when(engine, media, event), with an event such as 'the door opens'")
     asked = replace(
         request,
         question=QUESTION.format(event=request.question),

@@ -205,7 +205,7 @@ def ask_every(
         UsageError: invalid `seconds`. VideoLlama2Error: see errors.py.
     """
     if not seconds > 0:
-        raise UsageError(f"every {seconds!r} seconds; expected more than 0")
+        raise UsageError(f"seconds={seconds!r} between questions; expected more than 0")
     asked, due = 0.0, seconds
     while True:
         ended = reader.ended.wait(_POLL_SECONDS)  # before reading the clock, so that the last frames count

@@ -191,9 +191,11 @@ class LiveStream:
     def _notes(self) -> tuple[str, ...]:
         notes = [f"the last {self.seconds:g} s of a stream, at up to {1 / self._gap:g} frames per second"]
         if self._audio.filled > 0:
-            notes.append(f"{self._audio.filled:.1f} s of audio missing since the start, filled with silence")
+            notes.append(f"{self._audio.filled:.1f} s of audio missing since the start; filled with silence")
         if self._audio.dropped > 0:
-            notes.append(f"{self._audio.dropped:.1f} s of audio arrived twice since the start, dropped once")
+            notes.append(
+                f"{self._audio.dropped:.1f} s of audio arrived twice since the start; the repeats were dropped"
+            )
         return tuple(notes)
 
 

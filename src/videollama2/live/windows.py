@@ -159,13 +159,15 @@ def windows(
     check_range(start, end)
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
     if first >= last:
-        raise TimeRangeError(f"the clip is {seconds:.3f} s long, and start={first:g}; choose a range inside it")
+        raise TimeRangeError(
+            f"start={first:g} is beyond the end of the clip at {seconds:.3f} s; choose a range within it"
+        )
     if window is None:
         return [(first, last)]
     step = window - overlap
     count = max(math.ceil((last - first - overlap) / step - _MERGED_REMAINDER), 1)
     if count > MAX_WINDOWS:
-        raise UsageError(f"{count:,} windows; the limit is {MAX_WINDOWS:,}. make them longer")
+        raise UsageError(f"{count:,} windows; the limit is {MAX_WINDOWS:,}. Make them longer.")
     begins = [round(first + i * step, 6) for i in range(count)]
     return [(begin, round(min(begin + window, last), 6)) for begin in begins[:-1]] + [(begins[-1], round(last, 6))]
 
@@ -213,7 +215,7 @@ def summarise(engine: "Engine", parts: Sequence[SummaryPart], request: Request) 
         for half in (parts[:middle], parts[middle:])
     ]
     answer = summarise(engine, halves, request)
-    note = f"{len(parts)} answers exceed the model's context: it was given summaries of them"
+    note = f"{len(parts)} answers exceed the model's context: they were summarised in parts first"
     return replace(answer, receipt=replace(answer.receipt, notes=tuple(dict.fromkeys([*answer.receipt.notes, note]))))
 
 
@@ -230,7 +232,7 @@ def _check_window(window: float | None, overlap: float) -> None:
             raise UsageError(f"overlap={overlap!r} without a window; drop the overlap, or set a window")
         return
     if not (isinstance(window, int | float) and 0 < window < math.inf):
-        raise UsageError(f"window={window!r}; expected seconds, more than 0")
+        raise UsageError(f"window={window!r}; expected more than 0 seconds")
     if not (isinstance(overlap, int | float) and 0 <= overlap <= 0.9 * window):
         raise UsageError(f"overlap={overlap!r}; expected seconds from 0 to nine tenths of the window ({window:g} s)")
 
@@ -251,7 +253,7 @@ def _summary(engine: "Engine", request: Request, done: Sequence[Window]) -> Answ
     summary = summarise(engine, [(w.start, w.end, w.text) for w in answered], request)
     notes = [
         f"a summary of {len(answered)} windows' answers, made from their text alone; media lists what each window "
-        "used, prompt_tokens are those of the summary"
+        "used, prompt_tokens counts the summary's prompt"
     ]
     notes += [f"{w.start:g} to {w.end:g} s are missing: {w.error}" for w in done if w.answer is None]
     receipt: Receipt = replace(

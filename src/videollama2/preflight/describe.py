@@ -43,10 +43,10 @@ def describe(model: str | Path, base: str | Path | None = None) -> Subject:
     except CheckpointNotFound:
         pass
     release = catalog.find(name)
-    subject = Subject(release.hub_id, "built-in description; no file was read", release.config())
+    subject = Subject(release.hub_id, "built-in description; no files were read", release.config())
     if not release.chat:
         subject.notes.append(
-            f"its repository holds the connector only; the rest comes from {release.language.source} and "
+            f"its repository has only the connector; the rest comes from {release.language.source} and "
             f"{release.vision.source}"
         )
     return subject

@@ -49,7 +49,7 @@ class RecordsSummary:
         return (
             f"records: {kinds}\n{self.mixture}\ntext: {self.ids:,} ids, {self.supervised:,} of them supervised "
             f"({self.supervised / self.ids:.0%}); the longest is {self.longest[0]} with {self.longest[1]}"
-            + (f"\ndropped: the first turn of {self.dropped} records, which is from gpt" if self.dropped else "")
+            + (f"\ndropped: the first turn, from gpt, of {self.dropped} records" if self.dropped else "")
         )
 
 

@@ -129,13 +129,13 @@ def _options(body: schema.ChatRequest, settings: ServeSettings) -> GenerateOptio
         raise ApiError(
             400,
             "invalid_value",
-            "max_tokens and max_completion_tokens mean the same, but differ; give one of them",
+            "max_tokens and max_completion_tokens mean the same, but differ; send only one of them",
             param="max_tokens",
         )
     if body.stream_options is not None and body.stream_options.include_usage and not body.stream:
-        raise ApiError(400, "invalid_value", "stream_options needs stream: true", param="stream_options")
+        raise ApiError(400, "invalid_value", "stream_options requires stream: true", param="stream_options")
     if body.top_logprobs and not body.logprobs:
-        raise ApiError(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
+        raise ApiError(400, "invalid_value", "top_logprobs requires logprobs: true", param="top_logprobs")
     tokens = body.max_tokens or body.max_completion_tokens or settings.default_tokens
     temperature = body.temperature or 0.0
     return GenerateOptions(

@@ -67,9 +67,7 @@ def api_error(error: BaseException, request_id: str = "") -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, errors.NumericsError):
-        return ApiError(
-            500, "numerics_error", "the model computed NaN or infinity; please notify the server's operator"
-        )
+        return ApiError(500, "numerics_error", "the model computed NaN or infinity; please tell the server's operator")
     for kind, status in _STATUS:
         if isinstance(error, kind):
             words = " ".join([str(error), *getattr(error, "__notes__", ())])

@@ -133,7 +133,7 @@ class Fetcher:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
             return start_tls(sock, target.host, deadline, self._tls)
-        raise UnreadableMedia(f"no connection to {target.host}; check the URL, or upload the file") from failure
+        raise UnreadableMedia(f"could not connect to {target.host}; check the URL, or upload the file") from failure
 
 
 def _content(target: Target, exchange: Exchange, response: http.client.HTTPResponse, limit: int) -> bytes | str:
@@ -141,7 +141,7 @@ def _content(target: Target, exchange: Exchange, response: http.client.HTTPRespo
     if response.status in _REDIRECTS:
         location = response.getheader("Location")
         if not location:
-            raise UnreadableMedia(f"{target.host} redirects without a location; upload the file")
+            raise UnreadableMedia(f"{target.host} sent a redirect without a location; upload the file")
         return location
     if response.status != 200:
         raise UnreadableMedia(f"{target.host} answered with HTTP status {response.status}; expected 200")
@@ -168,4 +168,4 @@ def _content(target: Target, exchange: Exchange, response: http.client.HTTPRespo
 
 
 def _too_large(target: Target, limit: int) -> MediaTooLarge:
-    return MediaTooLarge(f"{target.host} sends more than {limit:,} bytes, the limit; upload the file")
+    return MediaTooLarge(f"{target.host} sends more than the limit of {limit:,} bytes; upload the file")

@@ -182,7 +182,7 @@ class FileStore:
 def no_room(error: OSError) -> ApiError:
     """The error response if an upload can't be written; the reason goes to the log."""
     logger.error("could not write an upload: %s", error.strerror or type(error).__name__)
-    return ApiError(507, "storage_full", "the server could not store the file; try again later, or notify its operator")
+    return ApiError(507, "storage_full", "the server could not store the file; try again later, or tell its operator")
 
 
 def display_name(filename: str | None) -> str:

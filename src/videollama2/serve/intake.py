@@ -156,7 +156,7 @@ class MediaIntake:
             return self._data(url, left)
         if not re.match(r"https?://", url, re.IGNORECASE):
             raise UsageError(
-                f"the {kind} is neither a data URL nor an http URL; to use a local file, upload it and give its id"
+                f"the {kind} is neither a data URL nor an http URL; to use a local file, upload it and send its id"
             )
         if self._fetcher is None:
             raise UsageError("this server does not allow media by URL; upload the file, or send it as a data URL")
@@ -164,7 +164,7 @@ class MediaIntake:
 
     def _uploaded(self, id: str) -> UploadedFile:
         if self._files is None:
-            raise UsageError("this server stores no files; send the media as a data URL")
+            raise UsageError("this server does not accept uploads; send the media as a data URL")
         if not _FILE_ID.fullmatch(id):
             raise UsageError("the file_id is not valid; expected the id that the upload returned")
         return UploadedFile(self._files.path_of(id), id)

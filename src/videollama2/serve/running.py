@@ -35,7 +35,7 @@ class ServerAddress:
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
-            raise UsageError("TLS needs a certificate and its key; give both or neither")
+            raise UsageError("TLS requires a certificate and its key; pass both or neither")
 
 
 class HeaderTimeoutProtocol(H11Protocol):
@@ -113,7 +113,7 @@ class GracefulServer(uvicorn.Server):
 
     async def _stop_later(self) -> None:
         await asyncio.sleep(self._settings.shutdown_seconds)
-        logger.warning("shutdown time is over; ending running answers")
+        logger.warning("shutdown time limit reached; ending running answers")
         self._scheduler.stop()
 
 

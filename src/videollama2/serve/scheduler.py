@@ -131,14 +131,14 @@ class Scheduler:
         with self._changed:
             if not self.open:
                 self.metrics.refused.labels("stopping").inc()
-                raise ApiError(503, "stopping", "the server is stopping; ask again soon", retry_after=5)
+                raise ApiError(503, "stopping", "the server is stopping; try again soon", retry_after=5)
             own = self._waiting.get(job.client, deque())
             share = max(1, int(self.settings.queue_size * self.settings.queue_share))
             full = self.waiting >= self.settings.queue_size
             if full or len(own) >= share:
                 self.metrics.refused.labels("queue" if full else "client").inc()
                 who = "too many requests are queued" if full else "too many of your requests are queued"
-                raise ApiError(429, "queue_full", f"{who}; ask again later", retry_after=self._retry_after())
+                raise ApiError(429, "queue_full", f"{who}; try again later", retry_after=self._retry_after())
             self._waiting.setdefault(job.client, own).append(job)
             self._changed.notify_all()
 
@@ -366,7 +366,7 @@ class Scheduler:
 
 
 def _stopping() -> ApiError:
-    return ApiError(503, "stopping", "the server stopped before the answer was complete; ask again", retry_after=5)
+    return ApiError(503, "stopping", "the server stopped before the answer was complete; try again", retry_after=5)
 
 
 def _public_name(media: Media, number: int | None = None) -> str:

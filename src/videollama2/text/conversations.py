@@ -129,7 +129,7 @@ def _share(kind: Modality, given: Any, places: Sequence[int], *, alone: bool) ->
     if n == 1:
         return [given_ones]
     raise UsageError(
-        f"{len(entries)} {kind} media were given for {n} questions; expected one each, a list for each, or as many as "
+        f"{len(entries)} {kind} media were passed for {n} questions; expected one each, a list for each, or as many as "
         f"the texts have <{kind}> ({wanted})"
     )
 
@@ -156,7 +156,7 @@ def _in_order(slots: Sequence[Modality], own: Mapping[Modality, list[Any]]) -> l
         wanted, found = list(slots).count(kind), len(own.get(kind, ()))
         if wanted != found:
             raise UsageError(
-                f"the text has {wanted} <{kind}>, but {found} {kind} media were given; expected one for each place"
+                f"the text has {wanted} <{kind}>, but {found} {kind} media were passed; expected one for each"
             )
     left = {kind: iter(media) for kind, media in own.items()}
     return [(kind, next(left[kind])) for kind in slots]
@@ -169,7 +169,7 @@ def _filled(conversation: Sequence[Message], own: Mapping[Modality, list[Any]]) 
     places = _places(conversation)
     if sorted(places) != sorted(kind for kind, media in own.items() for _ in media):
         raise UsageError(
-            "got media beside conversations that have no part without a source for each; put media into the messages"
+            "got media, but the conversations do not have a part without a source for each; put media into the messages"
         )
     left = iter(_in_order(places, own))
     return [
@@ -197,10 +197,10 @@ def _question(text: str, own: Mapping[Modality, list[Any]], options: PartDefault
     shown = sorted(set(_TAG.findall(rest)) & set(order))
     if shown:
         logger.warning(
-            "the question holds <%s> %s: it is read as words; the media stand before it. To place them, pass a "
-            "conversation, or what apply_chat_template rendered",
+            "the question contains <%s> %s: it is read as plain text, and the media are put before it. To place them, "
+            "pass a conversation, or text rendered by apply_chat_template",
             shown[0],
-            "after its beginning" if tagged else "but not exactly the tags of its media at its beginning",
+            "after its beginning" if tagged else "but does not begin with exactly the tags of its media",
         )
     if not as_is:
         parts: list[dict[str, Any]] = [{"type": kind} for kind, _ in ordered]

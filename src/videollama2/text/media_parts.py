@@ -86,7 +86,7 @@ def normalised(conversation: Sequence[Any], options: PartDefaults) -> list[Messa
         kept = {key: value for key, value in message.items() if value is not None}
         refused = [key for key in _NOT_READ if kept.get(key)]
         if refused:
-            raise UsageError(f"a message has {refused[0]}, which this model can't read; put its text into the content")
+            raise UsageError(f"a message has {refused[0]}, which is not supported; put its text into the content")
         if isinstance(kept.get("content"), list | tuple):
             kept["content"] = _normalised_parts(kept["content"], options)
         messages.append(kept)
@@ -191,7 +191,7 @@ def _frames_at(fps: float, source: Any, start: float | None, end: float | None) 
     if not fps > 0:
         raise UsageError(f"fps={fps!r}; expected more than 0 frames per second")
     if isinstance(source, str | PathLike) and Path(source).is_dir():
-        raise UsageError("fps of a call can't sample a folder; pass num_frames, or the folder's own fps in its part")
+        raise UsageError("a call's fps can't sample a folder; pass num_frames, or the folder's own fps in its part")
     seconds = (length_seconds(source) if end is None else end) - (start or 0.0)
     return max(1, round(seconds * fps))
 

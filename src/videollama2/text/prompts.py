@@ -91,7 +91,7 @@ class SlotPrompt:
 def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, int]]) -> None:
     if len(slots) != len(media):
         raise PromptError(
-            f"the messages have {len(slots)} media ({', '.join(slots) or 'none'}), but got {len(media)}; "
+            f"the messages have {len(slots)} media ({', '.join(slots) or 'none'}), but {len(media)} media were passed; "
             "expected one for each, in the order of the messages"
         )
     for k, (slot, counts) in enumerate(zip(slots, media, strict=True)):
@@ -128,7 +128,7 @@ def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_promp
     the template rejects or drops raises PromptError.
     """
     if turns[-1].role != "user":
-        raise PromptError("the last message is the assistant's; expected a user message to answer")
+        raise PromptError("the last message is from the assistant; expected a user message to answer")
     rendered, notes = render_turns(turns, tokenizer, system_prompt=system_prompt)
     return SlotPrompt(rendered.tokenise(tokenizer), notes)
 
@@ -230,7 +230,7 @@ def released_messages(instruct: str | Sequence[Message], modality: Modality | No
     turns: list[dict[str, Any]] = [dict(message) for message in messages]
     first = turns[0].get("content") if turns else None
     if not isinstance(first, str) or turns[0].get("role") != "user":
-        raise PromptError("expected the user's message first, with a str as content; the media item is put before it")
+        raise PromptError("expected a user message first, with a str as content; the media item is put before it")
     slot: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
     turns[0]["content"] = [*slot, {"type": "text", "text": first if slot else "\n" + first}]
     return list(turns)

@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[list[tuple[str, float, int]], list[str]]:
     if trainer.get(3, 1) != _BPE or not trainer.get(35) or len(unknown) != 1 or not plain or user_defined:
         raise ConfigError(
             f"{path}: expected a byte-fallback BPE model like Llama's or Mistral's. "
-            "Save the tokenizer once with transformers (it writes tokenizer.json) and put that file next to it"
+            "Save the tokenizer with transformers once, and put the tokenizer.json that it writes next to this file"
         )
     return pieces, unknown + control
 

@@ -37,7 +37,7 @@ def add_lora(model: Any, settings: Settings) -> list[str]:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise MissingExtra("LoRA needs PEFT; run: pip install 'videollama2[train]'") from None
+        raise MissingExtra("LoRA requires PEFT: pip install 'videollama2[train]'") from None
     prefixes = tuple(PARTS[part] for part in settings.lora_parts)
     chosen = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.startswith(prefixes)]
     for part, prefix in zip(settings.lora_parts, prefixes, strict=True):

@@ -132,7 +132,7 @@ def _check_media(records: Sequence[Record], settings: Settings) -> None:
     message = f"media of {len(missing)} of {len(records)} records not found: {listed}"
     if settings.on_unreadable == "error":
         raise MediaNotFound(
-            f"{message}. Give --media-root, remove the records (`videollama2 data doctor` writes a clean list), or use "
+            f"{message}. Pass --media-root, remove the records (`videollama2 data doctor` writes a clean list), or use "
             "--on-unreadable skip"
         )
     logger.warning("%s; they will be skipped and counted", message)
@@ -150,7 +150,7 @@ def _warn_of_idle_records(records: Sequence[Record], phase: Phase) -> None:
     idle = Counter(record.kind for record in records if record.kind not in reaching)
     if idle:
         found = ", ".join(f"{count} of kind {kind}" for kind, count in idle.items())
-        logger.warning("%s can't learn from some records (%s); remove them", ", ".join(sorted(phase.learns)), found)
+        logger.warning("some records (%s) do not train %s; remove them", found, ", ".join(sorted(phase.learns)))
 
 
 def _warn_of_dropped_turns(records: Sequence[Record], phase: Phase) -> None:

@@ -110,7 +110,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, st
         if files.shapes.keys() != named.keys():
             other = sorted(files.shapes.keys() ^ named.keys())
             raise TensorMismatch(
-                f"{folder} holds {len(files.shapes)} learning tensors, this model has {len(named)}; they differ in "
+                f"{folder} has {len(files.shapes)} trained tensors, this model has {len(named)}; they differ in "
                 f"{', '.join(other[:3])}{' …' if len(other) > 3 else ''}. Resume with that run's model and settings"
             )
         with torch.no_grad():
@@ -124,8 +124,8 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, st
                 continue
             if not all(present):
                 raise CheckpointNotFound(
-                    f"{folder} holds only one of the two moments of {name}; remove {folder} to resume from the "
-                    "checkpoint before it"
+                    f"{folder} has only one of the two moments of {name}; remove {folder} to resume from the "
+                    "previous checkpoint"
                 )
             moments[parameter] = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, values in moments[parameter].items():
@@ -144,8 +144,8 @@ def _state(folder: Path) -> dict[str, Any]:
     measured = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int) and "loss" in best)
     if not (counted and named and measured) or len(list(folder.glob("trained-*.safetensors"))) != state["world"]:
         raise CheckpointNotFound(
-            f"{folder / STATE} was changed or damaged, or files beside it are missing; remove {folder} to resume from "
-            "the checkpoint before it"
+            f"{folder / STATE} was changed or damaged, or files next to it are missing; remove {folder} to resume "
+            "from the previous checkpoint"
         )
     return state
 
@@ -204,7 +204,7 @@ def writing(target: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(target.with_name(target.name + UNFINISHED), ignore_errors=True)
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        remedy = "Free some space" if full else "Make it writable, or give another --output"
+        remedy = "Free some space" if full else "Make it writable, or choose another --output"
         raise StorageError(
             f"{target} can't be written ({error}); earlier checkpoints are untouched. {remedy}, then continue with "
             "--resume"
@@ -260,7 +260,7 @@ class _ShardedFiles:
         world = len(self.files)
         if not world or set(self.files) != {f"{stem}-{rank}-of-{world}.safetensors" for rank in range(world)}:
             raise CheckpointNotFound(
-                f"{folder} holds {', '.join(self.files) or f'no {stem} file'}; expected one {stem} file per process "
+                f"{folder} has {', '.join(self.files) or f'no {stem} file'}; expected one {stem} file per process "
                 "that saved it. Resume from another checkpoint of the run, or start a new run"
             )
         self.stack = contextlib.ExitStack()
@@ -274,8 +274,8 @@ class _ShardedFiles:
             except (OSError, SafetensorError) as error:
                 self.stack.close()
                 raise CheckpointNotFound(
-                    f"{self.folder / name} can't be read ({error}); remove {self.folder} to resume from the checkpoint "
-                    "before it"
+                    f"{self.folder / name} can't be read ({error}); remove {self.folder} to resume from the previous "
+                    "checkpoint"
                 ) from None
             held = set(file.keys())
             for key, place in (file.metadata() or {}).items():
@@ -298,7 +298,7 @@ class _ShardedFiles:
             self.stack.close()
             raise CheckpointNotFound(
                 f"{self.folder / name} is damaged: expected first row and shape, got {place!r:.60}; remove "
-                f"{self.folder} to resume from the checkpoint before it"
+                f"{self.folder} to resume from the previous checkpoint"
             )
         return first, shape
 
@@ -307,7 +307,7 @@ class _ShardedFiles:
         if list(tensor.shape) != self.shapes[name]:
             raise TensorMismatch(
                 f"{self.folder}: {name} has shape {self.shapes[name]}, the model's has {list(tensor.shape)}; the "
-                "checkpoint is of another model"
+                "checkpoint belongs to another model"
             )
         local, start = _local(tensor.detach())
         shards = sorted(self.shards.get(name, ()), key=lambda shard: shard[0])
@@ -320,8 +320,8 @@ class _ShardedFiles:
             complete = len(shapes) == 1
         if not complete or any(shape[1:] != list(tensor.shape[1:]) for shape in shapes):
             raise CheckpointNotFound(
-                f"{self.folder} holds {rows} as (first row, rows) of {name}, of shape {list(tensor.shape)}; expected "
-                f"every row once. Remove {self.folder} to resume from the checkpoint before it"
+                f"{self.folder} has {rows} as (first row, rows) of {name}, of shape {list(tensor.shape)}; expected "
+                f"every row once. Remove {self.folder} to resume from the previous checkpoint"
             )
         if not tensor.ndim:
             local.copy_(shards[0][1][...])

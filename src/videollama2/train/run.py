@@ -87,7 +87,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     start = read_saved(output)
     began = start["phase"]["name"]
     if began != phase:
-        raise UsageError(f"{output} holds a run of {began}, not of {phase}; resume {began}, or give another --output")
+        raise UsageError(f"{output} holds a run of {began}, not of {phase}; resume {began}, or choose another --output")
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
     try:
         run = start["run"]
@@ -104,8 +104,8 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     changed = sorted(k for k in set(overrides) - RESUMABLE - set(NOTES) if before[k] != after[k])
     if changed:
         raise UsageError(
-            f"a resumed run keeps its {', '.join(changed)}; only {', '.join(sorted(RESUMABLE))} may change. Omit the "
-            "rest, or start a new run"
+            f"{', '.join(changed)} can't change when a run is resumed; only {', '.join(sorted(RESUMABLE))} can. Omit "
+            "the others, or start a new run"
         )
     return sources, *now
 
@@ -129,12 +129,12 @@ def _open_folder(
     if exists and saved and not resume:
         raise UsageError(f"{output} already holds a run; continue it with --resume, or choose another --output")
     if resume and not exists:
-        raise UsageError(f"{output} holds no run to resume; omit --resume, or give the --output of a run")
+        raise UsageError(f"{output} has no run to resume; omit --resume, or pass the --output of a run")
     if not exists and output.is_dir() and any(p.suffix != checkpoint.UNFINISHED for p in output.iterdir()):
         raise UsageError(f"{output} is not empty; expected an empty folder, or one that does not exist")
     if exists and not saved and (output / SUMMARY).is_file():
         raise UsageError(
-            f"{output} holds the model of a finished run without its checkpoints, which would be overwritten; choose "
+            f"{output} has a finished run's model without its checkpoints, and the model would be overwritten; choose "
             "another --output"
         )
     if output.exists() and not output.is_dir():
@@ -152,7 +152,7 @@ def _open_folder(
                 unfinished.replace(output / SETTINGS)
     processes.barrier()
     if exists and not saved:
-        logger.warning("the run in %s has no checkpoint yet; it starts again from the first step", output)
+        logger.warning("the run in %s has no checkpoint yet; it restarts from the first step", output)
     return saved[-1] if saved else None
 
 

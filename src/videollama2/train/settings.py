@@ -163,7 +163,7 @@ def describe(kind: Any) -> str:
         return "name=number,…"
     if origin in (tuple, frozenset):
         return "name,…"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
     return names[kind]
 
 
@@ -223,7 +223,7 @@ def read_saved(folder: Path) -> dict[str, Any]:
     """
     path = folder / "settings.json"
     if not path.is_file():
-        raise UsageError(f"{folder} holds no training run (no settings.json); expected the --output of a run")
+        raise UsageError(f"{folder} is not a training run (no settings.json); expected the --output of a run")
     from ..configuration import read_json
 
     values = read_json(path)

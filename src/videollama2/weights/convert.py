@@ -257,7 +257,7 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
     for shard in set(shards.values()):
         # a name with a path separator could read from elsewhere on the disk
         if not isinstance(shard, str) or Path(shard).name != shard or not (file.parent / shard).is_file():
-            raise TensorMismatch(f"{file} names {shard!r}, but no such file is beside it")
+            raise TensorMismatch(f"{file} names {shard!r}, but no such file is next to it")
     target = name.with_name("model.safetensors.index.json")
     index["weight_map"] = {k: _new_name(v) for k, v in shards.items()}
     _write_json(folder / target, index)

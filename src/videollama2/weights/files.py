@@ -52,7 +52,7 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
         for shard in shards:
             # a name with a path separator could read tensors from elsewhere on the disk
             if not isinstance(shard, str) or Path(shard).name != shard:
-                raise TensorMismatch(f"{folder / index_name} names {shard!r}, but no such file is beside it")
+                raise TensorMismatch(f"{folder / index_name} names {shard!r}, but no such file is next to it")
             if not (folder / shard).is_file():
                 raise TensorMismatch(
                     f"{folder / index_name} names {shard!r}, which is missing; fetch the checkpoint again"

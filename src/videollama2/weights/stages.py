@@ -47,11 +47,11 @@ STAGE_FILES = {"mm_projector": "connector", "mm_projector_a": "audio_projector",
 
 # part of the model → (prefix in a state dict, how to supply it)
 _PARTS = {
-    "vision encoder": ("model.vision_encoder.", "give its folder as vision= (Python) or --vision (`merge`)"),
+    "vision encoder": ("model.vision_encoder.", "pass its folder as vision= (Python) or --vision (`merge`)"),
     "connector": ("model.connector.", "it should be in mm_projector.safetensors, or in the base"),
-    "audio encoder": ("model.audio_encoder.", "give its folder as audio= (Python) or --audio (`merge`)"),
+    "audio encoder": ("model.audio_encoder.", "pass its folder as audio= (Python) or --audio (`merge`)"),
     "audio projector": ("model.audio_projector.", "it should be in mm_projector_a.safetensors, or in the base"),
-    "language model": ("model.language_model.", "give a base with a language model as base= (--base)"),
+    "language model": ("model.language_model.", "pass a base with a language model as base= (--base)"),
 }
 _TOKENIZER = (
     "*.model",
@@ -122,7 +122,7 @@ def load(
     folder, _ = locate(folder, options=options)
     if kind(folder, options.variant) == "complete":
         if any(given is not None for given in (base, vision, audio)):
-            raise UsageError(f"{folder} is a complete model; it takes no base and no other encoder")
+            raise UsageError(f"{folder} is a complete model; it takes no base and no separate encoders")
         whole: VideoLlama2ForConditionalGeneration = VideoLlama2ForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, ignored_keys=ignored_keys, variant=options.variant, **kwargs
         )
@@ -251,7 +251,7 @@ def read_part(folder: str | Path, part: str) -> dict[str, Tensor]:
 def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
     headers = read_headers(weight_files(folder))
     if quantised_layers(headers):
-        raise UsageError(f"{folder} is quantised; a stage or an adapter is merged into whole weights only")
+        raise UsageError(f"{folder} is quantised; a stage or an adapter can be merged only into unquantised weights")
     equal_copies(headers)
     values = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
@@ -276,15 +276,15 @@ def _base_folder(folder: Path, base: str | Path | None, found: Kind, options: Hu
     base = named_base(folder) if base is None else base
     if base is None:
         raise ConfigError(
-            f"{folder} holds a {found} stage, not a whole model, and its config.json names no base (_name_or_path); "
-            "give the base model's folder as base= (--base)"
+            f"{folder} is a {found} stage, not a whole model, and its config.json names no base (_name_or_path); "
+            "pass the base model's folder as base= (--base)"
         )
     try:
         below, _ = locate(base, options=options.for_another())
     except CheckpointNotFound as error:
         raise CheckpointNotFound(f"the base {str(base)!r} of {folder}: {error}") from None
     if below.resolve() == folder.resolve():
-        raise ConfigError(f"{folder} names itself as its base; give the base model's folder as base= (--base)")
+        raise ConfigError(f"{folder} names itself as its base; pass the base model's folder as base= (--base)")
     return below
 
 
@@ -317,7 +317,7 @@ def _vision_encoder(
     except CheckpointNotFound as error:
         raise CheckpointNotFound(
             f"the vision encoder's weights are neither in {folder} nor in its base, and {str(named)!r} is not usable "
-            f"({error}). Give its folder as vision= (in Python, or --vision of `videollama2 merge`)"
+            f"({error}). Pass its folder as vision= (in Python) or --vision (`videollama2 merge`)"
         ) from None
 
 

@@ -40,8 +40,7 @@ class Differences:
     def summary(self) -> str:
         """One line."""
         return (
-            f"{len(self.missing)} tensors missing, {len(self.unexpected)} unexpected, "
-            f"{len(self.misshapen)} of another shape"
+            f"{len(self.missing)} tensors missing, {len(self.unexpected)} unexpected, {len(self.misshapen)} misshapen"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,10 +58,10 @@ class Differences:
             shapes = [
                 f"{name} (found {list(found)}, expected {list(wanted)})" for name, found, wanted in self.misshapen
             ]
-            problems.append(f"{len(self.misshapen)} of another shape: {', '.join(shapes)}")
+            problems.append(f"{len(self.misshapen)} misshapen: {', '.join(shapes)}")
         if problems:
             raise TensorMismatch(
-                f"{folder} does not hold the model that its config.json describes. "
+                f"{folder} does not contain the model that its config.json describes. "
                 + "; ".join(problems)
                 + ". Nothing was initialised in their place: fetch the checkpoint again or correct config.json"
             )
@@ -238,7 +237,7 @@ def equal_copies(headers: dict[str, TensorInfo]) -> set[str]:
         if not torch.equal(first, read_tensor(headers, name)):
             raise TensorMismatch(
                 f"{name} differs from {copies[0]}, but BEATs shares one relative_attention_bias among its layers; "
-                "the checkpoint is damaged or of another model"
+                "the checkpoint is damaged, or belongs to another model"
             )
     return {n.replace("model.audio_tower.", "model.audio_encoder.") for n in copies[1:]} | set(copies[1:])
 

@@ -58,7 +58,7 @@ class DeepSpeedZero(Strategy):
         try:
             import deepspeed
         except ImportError:
-            raise MissingExtra("--deepspeed needs DeepSpeed; run: pip install deepspeed") from None
+            raise MissingExtra("--deepspeed requires DeepSpeed: pip install deepspeed") from None
         processes = Processes.join(device)
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         return cls(processes, config)
