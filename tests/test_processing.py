@@ -250,7 +250,7 @@ def test_what_is_typed_stays_words(engine: Engine, media: Path, caplog: pytest.L
         assert [i for i in ids.tolist() if i in controls] == [i for i in harmless.tolist() if i in controls]
         assert typed in stranger.decode(ids, skip_special_tokens=False)
         assert int((ids == stranger.video_token_id).sum()) == int((harmless == stranger.video_token_id).sum())
-    assert "read as words" in caplog.text and "holds <video>" in caplog.text
+    assert "read as plain text" in caplog.text and "contains <video>" in caplog.text
     equal(processor(talk_about(clip)), stranger(text=str(text), videos=clip, sanitize_control_tokens=False))
 
 
@@ -406,7 +406,7 @@ def test_refusals_of_templates(engine: Engine, media: Path) -> None:
     apply, talk = engine.processor.apply_chat_template, talk_about(media / "clip.mp4")
     for kwargs, told in (
         ({"tools": [{"name": "x"}]}, "tools or documents"),
-        ({"continue_final_message": True, "add_generation_prompt": True}, "excludes"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "can't be combined"),
         ({"continue_final_message": "reasoning"}, "continue_final_message='reasoning'"),
         ({"chat_template": "{% if"}, "not valid Jinja"),
         ({"enable_thinking": True}, "unknown keyword enable_thinking"),
@@ -627,7 +627,7 @@ def test_calls_that_make_no_sense(engine: Engine, args: Any, kwargs: Any, told: 
         ({"images_kwargs": {"resample": 2}, "videos_kwargs": {"resample": 3}}, "resample has two values"),
         ({"use_audio_in_video": True, "load_audio_from_video": True}, "twice"),
         ({"do_rescale": False}, "only true is supported"),
-        ({"size": {"shortest_edge": 28}, "crop_size": 28}, "the vision encoder takes"),
+        ({"size": {"shortest_edge": 28}, "crop_size": 28}, "the vision encoder expects"),
         ({"video_metadata": [{"fps": 2}]}, "with times"),
         ({"audio_kwargs": {"max_length": 16000}}, "audio_kwargs: max_length"),
     ],

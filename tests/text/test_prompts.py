@@ -199,8 +199,8 @@ def test_several_media_in_several_turns() -> None:
 @pytest.mark.parametrize(
     "media, message",
     [
-        ([], "1 media .*, but got 0"),
-        ([{"video": 3}, {"video": 3}], "1 media .*, but got 2"),
+        ([], "1 media .*, but 0 media were passed"),
+        ([{"video": 3}, {"video": 3}], "1 media .*, but 2 media were passed"),
         ([{"image": 3}], "media item 1 of the messages is 'video'"),
         ([{"audio": 3}], "expected at least one video token"),
         ([{"video": 0}], "expected at least one video token"),
@@ -253,7 +253,7 @@ def test_the_models_system_prompt() -> None:
         ("what?", "expected a list of messages"),
         ([user("a"), user("b")], "message 2 has role 'user', expected 'assistant'"),
         ([said("a")], "message 1 has role 'assistant', expected 'user'"),
-        ([user("a"), said("b")], "the last message is the assistant's"),
+        ([user("a"), said("b")], "the last message is from the assistant"),
         ([user("a"), {"role": "system", "content": "b"}], "message 2 has role 'system', expected 'assistant'"),
         ([{"role": "system", "content": "b"}], "only a system message"),
         ([{"role": "tool", "content": "b"}], "role 'tool'"),
