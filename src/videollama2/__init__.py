@@ -6,12 +6,12 @@
     answer = engine.answer("clip.mp4", "What do you see and hear?")
     print(answer.text, answer.receipt)
 
-A tour, in the order in which an answer comes about: `media` (files to arrays), `processing` (arrays to model inputs),
+A tour, in the order in which an answer is computed: `media` (files to arrays), `processing` (arrays to model inputs),
 `vision`, `stc`, `beats` (encoders and connector), `fusion` and `modeling` (the model), `text` (words to ids and back),
-`generation` (requests, sessions, decoding), `engine` (all of it behind `answer`), and `receipt` (what was seen and
-heard). `phases` and `train` make models, `weights` reads and writes them.
+`generation` (requests, sessions, decoding), `engine` (all of it behind `answer`), and `receipt` (what was used).
+`phases` and `train` train models, `weights` reads and writes them.
 
-Names are imported when first used, so that `import videollama2` is quick.
+Names are imported on first use, so that `import videollama2` is fast.
 """
 
 import importlib

@@ -1,10 +1,10 @@
-"""The contract of an audio encoder. BEATs (beats.py) is the first that keeps it (paper §2.3).
+"""The interface of an audio encoder. BEATs (beats.py) implements it (paper §2.3).
 
     wave f32 [S] at 16 kHz ── config.input_features ──► [frames, bins]
                            ── model.encode ──► features [n, C], n = config.num_features(frames)
                            ── pool, projector (modeling.py) ──► tokens [config.num_tokens(n, pool), D]
 
-What is known without weights belongs to the configuration, so that a prompt can be written, a sample counted and memory
+Everything known without weights belongs in the configuration, so that prompts can be built, samples counted and memory
 planned before anything is loaded. A new audio encoder is one file: a configuration, a model, and
 `@register_audio_encoder` above the model. Only two defaults name BEATs: configuration.py's, for an audio_config without
 a model_type, and media/audio_features.py's filterbank, for callers without a model.
@@ -20,14 +20,14 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from .errors import ConfigError, UsageError
 
-SAMPLING_RATE = 16_000  # of every wave that an encoder is given; one that was trained on another resamples it
+SAMPLING_RATE = 16_000  # of every encoder's input wave; an encoder trained at another rate resamples it
 
 
 class AudioEncoderConfig(PreTrainedConfig):
     """Settings of an audio encoder: everything that is known without its weights.
 
-    A subclass sets `model_type` and has the standard names `hidden_size` (C) and `num_hidden_layers`, by an
-    `attribute_map` where its own fields are called otherwise.
+    A subclass sets `model_type` and has the standard attributes `hidden_size` (C) and `num_hidden_layers`, through an
+    `attribute_map` if its own fields have other names.
     """
 
     @property
@@ -54,47 +54,47 @@ class AudioEncoderConfig(PreTrainedConfig):
         raise NotImplementedError
 
     def num_frames(self, samples: int) -> int:
-        """Frames of the input features of that many samples."""
+        """Number of input-feature frames for that many samples."""
         raise NotImplementedError
 
     def num_features(self, frames: int) -> int:
-        """Features that `encode` makes of that many frames."""
+        """Number of features that `encode` returns for that many frames."""
         raise NotImplementedError
 
     def num_tokens(self, features: int, pool: Sequence[int] = (1, 1)) -> int:
-        """Tokens of that many features after average pooling over (time, rows); a last block may be smaller."""
+        """Number of tokens for that many features, average-pooled over (time, rows); the last block may be smaller."""
         return -(-(features // self.rows) // pool[0]) * -(-self.rows // pool[1])
 
     def with_layers(self, layers: int) -> "AudioEncoderConfig":
-        """A copy with at most that many layers, which is how memory is estimated."""
+        """A copy with at most that many layers, used to estimate memory."""
         short = copy.deepcopy(self)
         short.num_hidden_layers = min(short.num_hidden_layers, layers)
         return short
 
 
 class AudioEncoder(PreTrainedModel):
-    """A network of audio; a subclass sets `config_class` and implements `encode`."""
+    """An audio encoder; a subclass sets `config_class` and implements `encode`."""
 
     base_model_prefix = "audio_encoder"
     main_input_name = "input_features"
     input_modalities = ("audio",)
 
     def encode(self, input_features: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-        """Features of each audio, as if it were alone: batching changes no number.
+        """Features of each audio clip, exactly as if it were encoded alone.
 
         Args:
             input_features: float [B, frames, bins], padded at the end.
             mask: bool or int [B, frames], 1 where a frame is audio and 0 where it is padding; None: no padding.
 
         Returns:
-            B tensors [n, C], n = `config.num_features(frames of that audio)`.
+            B tensors [n, C], n = `config.num_features(frames of that clip)`.
         """
         raise NotImplementedError
 
     def record(
         self, input_features: Tensor, mask: Tensor | None = None, **flags: bool
     ) -> tuple[list[Tensor], dict[str, Any]]:
-        """`encode`, and what it records on the way: `hidden_states` and `attentions`, as far as `flags` request them.
+        """`encode`, plus the intermediate outputs that `flags` request: `hidden_states` and `attentions`.
 
         Args:
             flags: `output_hidden_states`, `output_attentions`.
@@ -111,7 +111,7 @@ E = TypeVar("E", bound=type[AudioEncoder])
 
 
 def register_audio_encoder(cls: E) -> E:
-    """Make an encoder known by its configuration's `model_type`, here and to transformers' Auto classes."""
+    """Register an encoder under its configuration's `model_type`, here and with transformers' Auto classes."""
     config: Any = cls.config_class
     AUDIO_ENCODERS[config.model_type] = cls
     AutoConfig.register(config.model_type, config, exist_ok=True)
@@ -134,7 +134,7 @@ def audio_encoder_class(model_type: str) -> type[AudioEncoder]:
 
 
 def pool_features(features: Tensor, rows: int, pool: Sequence[int]) -> Tensor:
-    """Average neighbouring features over (time, rows): [T·rows, C] → [T'·rows', C]. A last block may be smaller."""
+    """Average neighbouring features over (time, rows): [T·rows, C] → [T'·rows', C]. The last block may be smaller."""
     if tuple(pool) == (1, 1):
         return features
     grid = features.unflatten(0, (-1, rows)).permute(2, 0, 1)

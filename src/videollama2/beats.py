@@ -4,11 +4,11 @@
                            ── project, add position ──► [B, T·8, D]
                            ── L post-norm layers ──► features [B, T·8, D]
 
-What is unusual: DeepNorm residuals (α·x + f(x)); a convolutional position embedding with a weight norm of its own;
-and one table of relative-position biases, shared by all layers, that each layer gates per query and head.
+Unusual parts: DeepNorm residuals (α·x + f(x)); a convolutional position embedding with its own weight norm; and one
+table of relative-position biases, shared by all layers, that each layer gates per query and head.
 
-The bias depends on key − query only, so it is kept as one row of 2N − 1 numbers per head and read through a strided
-view; scores are computed for a slice of queries at a time, so memory grows with N, not with N².
+The bias depends only on key − query, so it is stored as one row of 2N − 1 numbers per head and read through a strided
+view; scores are computed for a slice of queries at a time, so memory grows with N, not N².
 """
 
 import math
@@ -30,7 +30,7 @@ from .errors import EmptyMedia
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
 WEIGHT_NORM_EPS = 1e-6  # not in the usual weight norm; the original adds it under the root
-QUERY_SLICE = 1536  # queries whose biases exist at once: 30 s in one piece, longer sound without an N × N matrix
+QUERY_SLICE = 1536  # queries whose biases exist at once: covers 30 s; longer audio needs no N × N matrix
 SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
 
 
@@ -80,7 +80,7 @@ class BeatsModel(AudioEncoder):
         return True  # read from the configuration at every call; transformers looks for its own interface
 
     def get_correct_attn_implementation(self, requested: str | None, *args: Any, **kwargs: Any) -> str:
-        """Eager or sdpa; any other one, which no bias can be given to, becomes sdpa."""
+        """Eager or sdpa; any other implementation can't take a bias and becomes sdpa."""
         requested = requested if requested in (None, "eager") else "sdpa"
         found: str = super().get_correct_attn_implementation(requested, *args, **kwargs)
         return found
@@ -115,13 +115,13 @@ class BeatsModel(AudioEncoder):
         return BeatsOutput(self.encoder(x, padding), padding)
 
     def encode(self, input_features: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-        """Features of each audio: [B, frames, 128] → B tensors [n, D]; a last part of a patch is dropped from each."""
+        """Features of each audio clip: [B, frames, 128] → B tensors [n, D]; a trailing partial patch is dropped."""
         return self._encode(input_features, mask)[0]
 
     def record(
         self, input_features: Tensor, mask: Tensor | None = None, **flags: bool
     ) -> tuple[list[Tensor], dict[str, Any]]:
-        """As AudioEncoder.record."""
+        """See `AudioEncoder.record`."""
         features, out = self._encode(input_features, mask, **flags)
         return features, {name: out[name] for name in ("hidden_states", "attentions") if name in out}
 
@@ -132,7 +132,7 @@ class BeatsModel(AudioEncoder):
         if mask is not None and not bool(mask.all()):
             whole = mask.sum(1) // patch * patch
             steps = (whole // patch).tolist()
-            longest = max(steps) * patch  # frames beyond every audio's whole patches are nobody's
+            longest = max(steps) * patch  # later frames belong to no clip's whole patches
             input_features = input_features[:, :longest]
             padding = torch.arange(longest, device=whole.device) >= whole[:, None]
         out = self(input_features, padding, return_dict=True, **flags)
@@ -150,7 +150,7 @@ class BeatsModel(AudioEncoder):
         return ((logits * real).sum(1) / real.sum(1).clamp(min=1)).sigmoid()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """BEATs' own initialisation is not known from its checkpoints; this one trains (docs/log.md)."""
+        """BEATs' original initialisation is unknown; this one trains well (docs/log.md)."""
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv1d) and not parametrize.is_parametrized(module):
             nn.init.normal_(module.weight, std=0.02)
             if module.bias is not None:
@@ -167,10 +167,10 @@ class BeatsModel(AudioEncoder):
 
 
 def _mask_of_patches(padding_mask: Tensor, patches: int) -> Tensor:
-    """A patch is padding where its whole share of frames is: bool [B, frames] → [B, patches].
+    """A patch is padding if all frames assigned to it are: bool [B, frames] → [B, patches].
 
-    The original shares the frames out evenly over the time-major patches, so the frequency patches of one time step
-    follow each other by two frames; checkpoints were trained so.
+    The original distributes the frames evenly over the time-major patches, so the frequency patches of one time step
+    are two frames apart; the checkpoints were trained this way.
     """
     share = padding_mask.shape[1] // patches
     return padding_mask[:, : share * patches].unflatten(1, (patches, share)).all(-1)
@@ -195,7 +195,7 @@ class BeatsEncoder(nn.Module):
         x = F.dropout(self.layer_norm(x), self.config.dropout, self.training)
         bias = self.relative_bias(x.shape[1], x.device)
         for layer in self.layers:
-            # the original scales gradients in evaluation mode too; only dropping layers is for training
+            # the original scales gradients in evaluation mode too; only layer dropping is limited to training
             if torch.is_grad_enabled():
                 x = _ScaleGradient.apply(x, self.config.layer_wise_gradient_decay_ratio)
             if self.training and torch.rand(()) < self.config.encoder_layerdrop:
@@ -216,7 +216,7 @@ def relative_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> T
     half = num_buckets // 2
     exact = half // 2
     size = distance.abs()
-    # the original computes the logarithm in float32, which decides on which side of an edge a distance falls
+    # the original computes the logarithm in float32, which decides which bucket a distance at an edge falls into
     far = torch.log(size.float().clamp(min=1) / exact) / math.log(max_distance / exact) * (half - exact)
     far = (exact + far.to(torch.long)).clamp(max=half - 1)
     return torch.where(size < exact, size, far) + (distance > 0) * half
@@ -246,7 +246,7 @@ class BeatsLayer(GradientCheckpointingLayer):
 
 
 class BeatsAttention(nn.Module):
-    """Bidirectional attention with a relative bias that each query gates for itself.
+    """Bidirectional attention with a relative bias, gated per query.
 
     score(i, j) = q_i · k_j / √d + gate(q_i) · table[bucket(j − i)]
     """
@@ -268,8 +268,8 @@ class BeatsAttention(nn.Module):
         """
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in projections)
-        # Query i needs bias[:, N-1-i : 2N-1-i]. With the queries backwards these windows follow each other by one, so
-        # a strided view holds them all and no N × N matrix is written.
+        # Query i needs bias[:, N-1-i : 2N-1-i]. In reverse query order, consecutive windows are one element apart, so a
+        # strided view covers them all and no N × N matrix is written.
         q = q.flip(2)
         gate = self.gate(q)
         N = x.shape[1]
@@ -287,7 +287,7 @@ class BeatsAttention(nn.Module):
         return self.out_proj(joined), torch.cat(weights, 2).flip(2) if weights else None
 
     def gate(self, q: Tensor) -> Tensor:
-        """How much each query heeds position: [B, heads, N, d] → [B, heads, N, 1]."""
+        """How strongly each query weights position: [B, heads, N, d] → [B, heads, N, 1]."""
         a, b = self.grep_linear(q).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
         return a * (b * self.grep_a - 1.0) + 2.0
 
@@ -315,7 +315,7 @@ class _WeightNorm(nn.Module):
 
 
 class PositionalConv(nn.Conv1d):
-    """Grouped convolution over time whose even kernel would add a step, which is dropped. [B, D, N] → [B, D, N]."""
+    """Grouped convolution over time; the extra step that its even kernel adds is dropped. [B, D, N] → [B, D, N]."""
 
     def __init__(self, config: BeatsConfig) -> None:
         D, kernel = config.encoder_embed_dim, config.conv_pos
@@ -327,7 +327,7 @@ class PositionalConv(nn.Conv1d):
         return out[:, :, :-1] if self.kernel_size[0] % 2 == 0 else out
 
     def reset_parameters(self) -> None:
-        """Normal with the deviation that keeps the output's scale at that of the input."""
+        """Normal, with the standard deviation that preserves the input's scale."""
         std = (4.0 / (self.kernel_size[0] * self.in_channels)) ** 0.5
         if parametrize.is_parametrized(self):
             norm: Any = self.parametrizations
@@ -342,7 +342,7 @@ class PositionalConv(nn.Conv1d):
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by `scale`: deeper layers' updates fade towards the input."""
+    """The identity, with its gradient multiplied by `scale`: updates shrink towards the input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sizes of BEATs, and what they say without weights."""
+"""Sizes of BEATs, and what follows from them without weights."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from .media import fbank as kaldi
 class BeatsConfig(AudioEncoderConfig):
     """Sizes of a BEATs audio encoder (spec §1.5); the defaults are the released `BEATs_iter3+ (AS2M, cpt2)`.
 
-    Names follow the original's so that its `cfg` dict and `beats_config.json` load as they are.
+    Names follow the original's, so that its `cfg` dict and `beats_config.json` load unmodified.
     """
 
     model_type = "beats"
@@ -87,5 +87,5 @@ class BeatsConfig(AudioEncoderConfig):
         return kaldi.num_frames(samples)
 
     def num_features(self, frames: int) -> int:
-        """Patches of that many frames; a last part of a patch is dropped."""
+        """Patches of that many frames; a trailing partial patch is dropped."""
         return frames // self.input_patch_size * self.rows

@@ -3,9 +3,9 @@
     connect ─► start_tls ─► Exchange(sock).request ─► getresponse ─► read
                                                      └─ every byte passes a BoundedReader
 
-Built on http.client because of what it does not do: it reads no proxy settings from the environment, follows no
-redirect, keeps no cookies and decompresses nothing. It has no deadline for a whole exchange and no limit on its size;
-`BoundedReader` adds both below it, so they also stop a server that sends its status line one byte a minute.
+Built on http.client because of what it does not do: read proxy settings from the environment, follow redirects, keep
+cookies or decompress content. It lacks a deadline and a size limit for a whole exchange; `BoundedReader` adds both
+underneath, so they also stop a server that sends its status line one byte a minute.
 """
 
 import http.client
@@ -93,12 +93,12 @@ class Exchange(http.client.HTTPConnection):
         self.response_class = partial(_response, exchange=self)  # type: ignore[assignment]
 
     def send(self, data: Any) -> None:
-        """As http.client does, before the deadline."""
+        """Send like http.client, within the deadline."""
         self.sock.settimeout(seconds_left(self.deadline))
         super().send(data)
 
     def close(self) -> None:
-        """Nothing: http.client calls this before the content is read."""
+        """Do nothing: http.client calls this before the content is read."""
 
 
 def _response(sock: socket.socket, *, exchange: Exchange, method: str | None = None) -> http.client.HTTPResponse:
@@ -107,9 +107,9 @@ def _response(sock: socket.socket, *, exchange: Exchange, method: str | None = N
 
 
 class BoundedReader(io.RawIOBase):
-    """What a socket receives, up to the exchange's deadline and number of bytes, whatever http.client asks for.
+    """Reads from a socket, within the exchange's deadline and byte limit, however much http.client requests.
 
-    (For a chunk that claims -1 bytes it would read until the connection ends.)
+    (For a chunk that claims -1 bytes, http.client would read until the connection ends.)
     """
 
     def __init__(self, sock: socket.socket, exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""What a VideoLLaMA 2 model is made of, as data.
+"""The configuration of a VideoLLaMA 2 model.
 
     VideoLlama2Config
     ├── vision_config   a row of vision.VISION_FAMILIES     (transformers' own class; None: no video)
@@ -27,8 +27,8 @@ from .stc import connector_settings
 
 logger = logging.getLogger(__name__)
 
-# transformers' language models, by model_type, that fit as they are: a trunk of `embed_tokens`, `layers` and `norm`
-# under a linear head. Another one is a row here and passes tests/test_language_models.py.
+# transformers' language models that fit without changes, by model_type: a trunk of `embed_tokens`, `layers` and `norm`
+# under a linear head. To support another, add it here; it must pass tests/test_language_models.py.
 LANGUAGE_FAMILIES = (
     "gemma2", "llama", "mistral", "mixtral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3",
 )  # fmt: skip
@@ -64,7 +64,7 @@ class VideoLlama2Config(PreTrainedConfig):
 
     Attributes:
         connector_type: a name of stc.CONNECTORS, `linear` or `mlpNx_gelu` (spec §1.4).
-        vision_feature_layer: index into the vision encoder's hidden states; -2 leaves out the last block (spec §1.2).
+        vision_feature_layer: index into the vision encoder's hidden states; -2 skips the last block (spec §1.2).
         vision_feature_select: `patch` drops a class token, `cls_patch` keeps it.
         num_frames: frames that a video is sampled to, and that an image stands for.
         audio_projector_type: `linear` or `mlpNx_gelu` (spec §1.6).
@@ -72,7 +72,7 @@ class VideoLlama2Config(PreTrainedConfig):
             model; nano pools, because each position costs a laptop 8 ms.
         image_token_id, video_token_id, audio_token_id: placeholder ids, one per feature in a prompt. By default the
             three ids after the vocabulary, so that no text can contain them and no embedding row is added.
-        system_prompt: put before the conversation when the user gives none (spec §5.2).
+        system_prompt: put before a conversation that has no system message (spec §5.2).
         protocol: how media are prepared by default (protocols.py).
     """
 
@@ -87,9 +87,9 @@ class VideoLlama2Config(PreTrainedConfig):
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "cache", "router_logits", "aux_loss", "image_outputs", "video_outputs", "audio_outputs",
     ]  # fmt: skip
-    auto_map: ClassVar[dict[str, str]] = {}  # no code is loaded from a hub; TRL asks every configuration
+    auto_map: ClassVar[dict[str, str]] = {}  # no code is loaded from a hub; TRL reads this from every configuration
 
-    # Each may be given as a dict and becomes a config; Any, because transformers is untyped.
+    # Each may be passed as a dict and becomes a config; Any, because transformers is untyped.
     vision_config: Any = None
     audio_config: Any = None
     text_config: Any = None
@@ -142,10 +142,10 @@ class VideoLlama2Config(PreTrainedConfig):
         return {"image": self.image_token_id, "video": self.video_token_id, "audio": self.audio_token_id}
 
     def move_placeholders(self, vocabulary: int) -> None:
-        """After a resize, keep placeholder ids that were outside of `vocabulary` outside of the new one.
+        """After a resize, keep placeholder ids that were outside `vocabulary` outside the new one.
 
-        A prompt that an older processor expanded then fails on the number of placeholders, rather than feeding media
-        to an added token.
+        A prompt built by an older processor then fails on the number of placeholders, instead of feeding media to an
+        added token.
         """
         ids = self.placeholder_ids
         outside = [modality for modality, token_id in ids.items() if token_id >= vocabulary]
@@ -167,30 +167,30 @@ class VideoLlama2Config(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As transformers', with an original's translated into ours; `ignored_keys` are dropped unread."""
+        """Like transformers', with an original's values translated into ours; `ignored_keys` are dropped unread."""
         ignored = kwargs.pop("ignored_keys", ())
         options = HubOptions.take(kwargs)
         place = Path(pretrained_model_name_or_path)
         if not place.is_file():
             place = find_folder(place, options, weights=False)
             if (place / "config.json").is_file():
-                read_json(place / "config.json")  # its error names the file and the place
+                read_json(place / "config.json")  # its error names the file and the position
         values, unused = super().get_config_dict(place, **kwargs)
         values = {k: v for k, v in values.items() if k not in ignored}
         return _translated(values, place), unused
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """The configuration in a folder, a JSON file or a hub repository, with settings among `kwargs` in place of its
-        own; those of a part are merged into it (`text_config={"vocab_size": 99}`).
+        """The configuration in a folder, a JSON file or a hub repository. Settings in `kwargs` override its own; those
+        of a part are merged into it (`text_config={"vocab_size": 99}`).
 
         Args:
-            kwargs: as transformers'; with `return_unused_kwargs`, (config, those that nothing read).
+            kwargs: as in transformers; with `return_unused_kwargs`, returns (config, unused kwargs).
 
         Raises:
             CheckpointNotFound: no such folder, file or repository.
-            ConfigError: an unknown key, or an impossible value.
-            UnknownArgument: an argument that nothing reads.
+            ConfigError: an unknown key, or an invalid value.
+            UnknownArgument: an unknown argument.
         """
         wants_unused = kwargs.pop("return_unused_kwargs", False)
         config, unused = super().from_pretrained(pretrained_model_name_or_path, return_unused_kwargs=True, **kwargs)
@@ -205,11 +205,11 @@ class VideoLlama2Config(PreTrainedConfig):
         """A configuration from a dict in our layout or the original's.
 
         Raises:
-            ConfigError: an unknown key (the nearest known one is named), or an impossible value.
+            ConfigError: an unknown key (the closest known one is suggested), or an invalid value.
         """
         folder = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "."
         config_dict = _translated(config_dict, Path(folder))
-        # without a text_config transformers' default would be built, a model of 7 billion parameters
+        # without a text_config, transformers would build its default, a model with 7 billion parameters
         found = config_dict.get("model_type")
         if found != VideoLlama2Config.model_type or not config_dict.get("text_config"):
             from .weights.original.configuration import LANGUAGE_MODELS
@@ -223,9 +223,9 @@ class VideoLlama2Config(PreTrainedConfig):
         unknown = set(config_dict) - set(fields) - LIBRARY_KEYS - {"quantization_config"}
         mistyped = {k for k in unknown if k in _OF_TEXT or difflib.get_close_matches(k, _own_fields(), cutoff=0.8)}
         refuse_unknown_keys(mistyped, set(fields), "config.json")
-        if unknown:  # of another version of transformers; our own format has none
+        if unknown:  # from another version of transformers; our own format has none
             logger.warning("config.json has unknown keys, which are ignored: %s", ", ".join(sorted(unknown)))
-        # called on the class itself, not on an alias of the original, so that every model has one configuration type
+        # called on the class itself, not on an alias of the original: every model has the same configuration type
         return super(VideoLlama2Config, VideoLlama2Config).from_dict(config_dict, **kwargs)
 
 
@@ -245,7 +245,7 @@ def _own_fields() -> list[str]:
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A configuration's values with changes; those of a part are merged into it, unless it becomes another type."""
+    """A configuration's values with changes; a part's changes are merged into it, unless its type changes."""
     merged = dict(values)
     for key, change in changes.items():
         new = change.to_dict() if isinstance(change, PreTrainedConfig) else change
@@ -272,7 +272,7 @@ def _sub_config(value: Any, name: str) -> Any:
 
 
 def refuse_unknown_keys(values: Iterable[str], known: set[str] | frozenset[str], where: str) -> None:
-    """Raise ConfigError for keys outside `known`, each with the nearest known one."""
+    """Raise ConfigError for keys outside `known`, suggesting the closest known key for each."""
     unknown = sorted(set(values) - known)
     if not unknown:
         return
@@ -287,7 +287,7 @@ def refuse_unknown_keys(values: Iterable[str], known: set[str] | frozenset[str],
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a checkpoint's JSON file; raises ConfigError if it is unreadable or holds something else."""
+    """The object in a checkpoint's JSON file; raises ConfigError if it is unreadable or not an object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""This machine: device and dtype, chosen once at the edge and logged with the reason, and how much memory is free.
+"""This machine: the device and dtype, chosen once and logged with the reason, and how much memory is free.
 
 An explicit choice is never overridden.
 """
@@ -41,7 +41,7 @@ class Placement:
 
 
 def choose(device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Placement:
-    """The placement on this machine; an explicit choice is taken as given.
+    """The placement on this machine; an explicit choice is never changed.
 
     Raises:
         UsageError: an unknown name, or a device that this machine does not have.
@@ -123,8 +123,8 @@ class Memory:
 
     Attributes:
         name: `RAM`, or the GPU's.
-        total: usable at most.
-        available: usable now without evicting anything.
+        total: the most that can be used.
+        available: what can be used now without evicting anything.
     """
 
     name: str
@@ -187,7 +187,7 @@ def _windows_memory() -> tuple[int, int]:
 
 
 def _container_limit() -> tuple[int | None, int]:
-    """Limit and use of the control group, version 1 or 2; reclaimable file pages don't count as use."""
+    """Limit and usage of the control group, version 1 or 2; reclaimable file pages don't count as usage."""
     for limit, used, stat, cache in (
         ("memory.max", "memory.current", "memory.stat", "file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_cache"),

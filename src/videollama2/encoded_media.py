@@ -4,7 +4,7 @@
              a worker's   input tensors   the model's  tokens per modality
                           + receipt                    + receipt
 
-The account (`MediaReceipt`) travels beside the tensors, never inside them: what a cache returns has the same receipt.
+The account (`MediaReceipt`) travels beside the tensors, never inside them: cached media have the same receipt.
 """
 
 from collections.abc import Sequence
@@ -72,12 +72,12 @@ class MediaSet:
 
     @property
     def receipts(self) -> tuple[MediaReceipt, ...]:
-        """What was used of each."""
+        """What was used of each media item."""
         return tuple(item.receipt for item in self.items)
 
     @property
     def modalities(self) -> list[Modality]:
-        """The kind of each one's place in a prompt."""
+        """The modality of each media item's place in a prompt."""
         return [item.receipt.modality for item in self.items]
 
     def take_seconds(self) -> dict[str, float]:

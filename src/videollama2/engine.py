@@ -1,10 +1,10 @@
-"""One engine, many faces: command line, Python, HTTP, evaluation and batch jobs all call `Engine` (design decision 4).
+"""One engine, many interfaces: command line, Python, HTTP, evaluation and batch jobs all call `Engine`.
 
     Media ── decode ──► input tensors, receipt ── encode ──► EncodedMedia ─┐
     messages ────────────────────────── processor.tokenise ► ids ──────────┴─ embed ──► PromptEmbeddings
     PromptEmbeddings ── generation ──► Answer
 
-`generation/` holds requests, sessions and the decoder; `Engine` prepares media for it and hands out its answers.
+`generation/` has requests, sessions and the decoder; `Engine` prepares media for it and returns its answers.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """A model with everything it takes to answer. Made by `videollama2.load`.
+    """A model with everything required to answer. Created by `videollama2.load`.
 
-    Safe to call from several threads; the model computes one step at a time (`lock`).
+    Thread-safe; the model computes one step at a time (`lock`).
 
     Attributes:
         protocol: the default for requests that name none.
-        opener: opens media: `open_clip`, or that of a pool of workers.
-        runner: what sessions and the server's scheduler generate with.
+        opener: opens media: `open_clip`, or a WorkerPool's.
+        runner: used by sessions and the server's scheduler to generate.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Engine:
         return self.stream(media, question, **kwargs).finish()
 
     def stream(self, media: Any = None, question: str | None = None, **kwargs: Any) -> AnswerStream:
-        """As `answer`, in pieces: iterate over the text, then read `.answer`."""
+        """Like `answer`, but streamed: iterate over the text, then read `.answer`."""
         on_stage = kwargs.pop("on_stage", None)
         request = as_request(media, question, kwargs)
         encoded = self._prepare(request, on_stage)
@@ -90,11 +90,11 @@ class Engine:
         return session.run(request.conversation(encoded.modalities))
 
     def batch(self, requests: Sequence[Request | tuple[Any, str]], **kwargs: Any) -> list[Answer]:
-        """Answers to several requests, decoded together.
+        """Answers to several requests, decoded in one batch.
 
-        In float32 each answer is what `answer` alone gives, but for ties within rounding. In bfloat16 and float16,
-        matrix products of another shape round so differently that near ties between two tokens can go the other way:
-        8 of 200 answers of nano differed in bfloat16 with batches of 8 (docs/log.md).
+        In float32, each answer equals that of `answer`, except for ties within rounding. In bfloat16 and float16,
+        matrix products of different shapes round so differently that near ties between two tokens can go either way:
+        with nano in bfloat16, 8 of 200 answers differed in batches of 8 (docs/log.md).
 
         Args:
             requests: `Request` objects, or (media, question) pairs.

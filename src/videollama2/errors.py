@@ -1,4 +1,4 @@
-"""Every error that a user can meet, in one tree.
+"""Every error that a user can encounter, in one hierarchy.
 
     VideoLlama2Error                         exit 1
     ├── UsageError                           exit 2   an invalid argument or flag
@@ -25,7 +25,7 @@
     ├── WorkerError                          exit 1   could not start a media worker
     └── StorageError                         exit 8   could not write output: disk full, read-only, no permission
 
-Each message says what was found, what was expected, and the next move.
+Each message states what was found, what was expected, and what to do next.
 """
 
 import difflib
@@ -33,7 +33,7 @@ from collections.abc import Iterable
 
 
 class VideoLlama2Error(Exception):
-    """Root of the tree. `exit_code` is what the command line returns for it."""
+    """Base class of all errors. `exit_code` is the command line's exit code for it."""
 
     exit_code = 1
 
@@ -105,7 +105,7 @@ class TensorMismatch(WeightsError, RuntimeError):
 
 
 class UnsafeFile(WeightsError):
-    """A pickle holds more than tensors and plain data; it was not run."""
+    """A pickle contains more than tensors and plain data; it was not run."""
 
 
 class PromptError(VideoLlama2Error, ValueError):
@@ -135,7 +135,7 @@ class MissingExtra(VideoLlama2Error, ImportError):
 
 
 class WorkerError(VideoLlama2Error):
-    """Could not start a media worker. What a media item does to a worker is a `MediaError` of that item."""
+    """Could not start a media worker. If a file crashes its worker, that is a `MediaError` of the file."""
 
 
 class StorageError(VideoLlama2Error, OSError):
@@ -145,7 +145,7 @@ class StorageError(VideoLlama2Error, OSError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word closest to a mistyped one; None if none is close."""
+    """The known word closest to a mistyped one, or None."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)), None)
 
 

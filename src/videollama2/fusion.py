@@ -1,8 +1,8 @@
 """Audio-visual fusion: where media features meet the text (paper §2.1, spec §1.8).
 
 A prompt holds one placeholder id per feature: a run of `video_token_id`, `audio_token_id` or `image_token_id`. A clip
-with its sound is two runs side by side, video first. The embedding sequence is therefore as long as the prompt, and
-splicing is: embed the text, then lay the features over the placeholders in order.
+with its audio is two adjacent runs, video first. The embedding sequence is therefore as long as the prompt; to splice
+is to embed the text, then write the features over the placeholders in order.
 
 Placeholder ids may lie outside the vocabulary (decision 0001). Libraries that embed a prompt themselves, as PEFT does
 for prompt tuning, still pass such ids to the embedding, so it returns a mark for them, which `splice` finds again.
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from .errors import PromptError
 
-Features = Mapping[int, Sequence[Tensor]]  # placeholder id → one [tokens, D] per medium, in prompt order
-MARK_BITS = 24  # of an id, kept as signs of infinity in an embedding's first numbers
+Features = Mapping[int, Sequence[Tensor]]  # placeholder id → one [tokens, D] per media item, in prompt order
+MARK_BITS = 24  # of an id, stored as the signs of infinities in an embedding's first numbers
 
 
 def splice(prompt: Tensor, embedding: nn.Module, features: Features) -> Tensor:
@@ -39,14 +39,16 @@ def splice(prompt: Tensor, embedding: nn.Module, features: Features) -> Tensor:
     if prompt.is_floating_point() or any(map(len, features.values())):
         pass
     elif prompt.shape[1] == 1 or max(features) < getattr(embedding, "num_embeddings", 0):
-        text: Tensor = embedding(prompt)  # a decoding step has nothing to check, and does not wait for the device
+        text: Tensor = embedding(
+            prompt
+        )  # a decoding step has nothing to check, so it does not synchronise with the device
         return text
     masks = placeholder_masks(prompt, embedding, features)
     if prompt.is_floating_point():
         embeds = prompt
     else:
         embeds = embedding(prompt.masked_fill(torch.stack(list(masks.values())).any(0), 0))
-    # Gemma 2 scales its whole input by √width; transformers does so inside the embedding, which media bypass
+    # Gemma 2 scales its whole input by √width; transformers does it inside the embedding, which media bypass
     scale = getattr(embedding, "scalar_embed_scale", 1.0)
     for token_id, media in features.items():
         mask = masks[token_id]
@@ -59,7 +61,7 @@ def splice(prompt: Tensor, embedding: nn.Module, features: Features) -> Tensor:
 
 
 def placeholder_masks(prompt: Tensor, embedding: nn.Module, token_ids: Any) -> dict[int, Tensor]:
-    """Where each placeholder id is in a prompt of ids [B, L] or of embeddings [B, L, D]: bool [B, L] by id."""
+    """Positions of each placeholder id in a prompt of ids [B, L] or embeddings [B, L, D]: bool [B, L] by id."""
     if not prompt.is_floating_point():
         return {token_id: prompt == token_id for token_id in token_ids}
     marks = embedding(torch.tensor(list(token_ids), device=prompt.device)).to(prompt.dtype)
@@ -78,8 +80,8 @@ def _check_count(found: int, token_id: int, media: Sequence[Tensor]) -> None:
 class _Marking:
     """An embedding that marks ids outside its vocabulary instead of failing on them.
 
-    A mark is infinite, so that a placeholder that gets no features makes every logit NaN rather than a guess; its signs
-    spell the id.
+    A mark is infinite, so that a placeholder without features makes every logit NaN instead of producing a guess; its
+    signs encode the id.
     """
 
     def forward(self: Any, ids: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class _Marking:
 
 
 class PromptEmbedding(_Marking, nn.Embedding):
-    """A token embedding that takes placeholder ids outside the vocabulary."""
+    """A token embedding that accepts placeholder ids outside the vocabulary."""
 
 
 @functools.cache
@@ -102,7 +104,7 @@ def _marking(kind: Any) -> type:
 
 
 def mark_placeholders(embedding: nn.Module) -> nn.Module:
-    """Let a token embedding take ids outside its vocabulary, in place."""
+    """Make a token embedding accept ids outside its vocabulary, in place."""
     if isinstance(embedding, nn.Embedding) and not isinstance(embedding, _Marking):
         kind: Any = type(embedding)
         embedding.__class__ = _marking(kind)

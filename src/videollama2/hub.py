@@ -1,4 +1,4 @@
-"""Names of checkpoints → local folders, by way of the Hugging Face hub and its cache."""
+"""Resolves checkpoint names to local folders, through the Hugging Face hub and its cache."""
 
 import difflib
 import logging
@@ -29,8 +29,8 @@ class HubOptions:
         variant: in the weights' file names, as in `model.fp16.safetensors`.
         cache_dir: in place of huggingface_hub's own.
         token: for private repositories; True: the stored one.
-        local_files_only: use the cache alone.
-        force_download: fetch again what is cached.
+        local_files_only: use only the cache.
+        force_download: download even if cached.
         proxies: rejected if set, because huggingface_hub no longer accepts them.
     """
 
@@ -49,12 +49,12 @@ class HubOptions:
 
     @classmethod
     def take(cls, kwargs: MutableMapping[str, Any]) -> "HubOptions":
-        """Those among keyword arguments, which are removed; None stands for the default."""
+        """Remove these options from keyword arguments and return them; None means the default."""
         given = {f.name: kwargs.pop(f.name) for f in fields(cls) if f.name in kwargs}
         return cls(**{name: value for name, value in given.items() if value is not None})
 
     def for_another(self) -> "HubOptions":
-        """For another repository, such as a base model: the same cache and token, its main branch."""
+        """The options for another repository, such as a base model: same cache and token, but its main branch."""
         return replace(self, revision=None, subfolder="", variant=None)
 
 
@@ -120,7 +120,7 @@ def _snapshot(name: str, options: HubOptions, *, fetch: bool, weights: bool) -> 
 
 
 def refuse_unknown(unknown: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise UnknownArgument that names all of `unknown`, if any, with the nearest known argument."""
+    """Raise UnknownArgument if any are `unknown`, naming each with the closest known argument."""
     named = []
     for name in sorted(unknown):
         near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)

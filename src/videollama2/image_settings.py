@@ -31,5 +31,5 @@ def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None
 
 
 def as_dict(settings: PixelSettings, vision_config: Any) -> dict[str, Any]:
-    """The contents of a preprocessor_config.json, which transformers' own processors read, too."""
+    """The contents of a preprocessor_config.json, readable by transformers' own processors."""
     return {"image_processor_type": vision_family(vision_config.model_type).image_processor, **settings.to_dict()}

@@ -1,4 +1,4 @@
-"""What resumable jobs share: journals, shares of the work, threads, and when to give up.
+"""Shared by resumable jobs: journals, shares of the work, threads, and when to abort.
 
     with JournalFile(folder / "results.jsonl", in_use="wait for it") as journal:   one writer; a torn line is repaired
         done = {key(line) for _, line in read_lines(folder / "results.jsonl")}
@@ -125,12 +125,12 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[tuple[int,
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Replace a JSONL file as a whole; raises as `storage.write_whole`."""
+    """Replace a JSONL file atomically; raises like `storage.write_whole`."""
     write_whole(path, b"".join(map(_line, values)))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write indented JSON as a whole; raises as `storage.write_whole`."""
+    """Write indented JSON atomically; raises like `storage.write_whole`."""
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
@@ -169,7 +169,7 @@ def error_text(error: Exception) -> str:
 
 
 class FailureStreak:
-    """Unexpected failures in a row: many of them mean a broken device or installation, not broken inputs."""
+    """Counts consecutive unexpected failures: many in a row mean a broken device or installation, not broken inputs."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -44,14 +44,14 @@ def load(
         device: `cpu`, `cuda`, `mps`; None: the best one here.
         dtype: `float32`, `bfloat16`, `float16`; None: the fastest here. Both choices are logged with their reason.
         protocol: how media are prepared (protocols.py); None: the model's own.
-        base: the base language model of a training stage or of nano, if not the recorded one.
+        base: base language model of nano or of a training stage; None: the recorded one.
         fp16_weights: on a CPU, store 16-bit weights as float16 and compute in float32 (generation/fp16_linear.py):
-            half the memory once loaded, up to twice the tokens per second, the same numbers. Loading takes longer by
-            about the time of two hundred tokens. Without a dtype, the model then runs in float32, also on a CPU with
-            bfloat16 instructions. Where it has no effect, a warning says so.
+            half the memory once loaded, up to twice the tokens per second, the same results. Loading takes longer, by
+            about the time of two hundred tokens. If no dtype is given, the model then runs in float32, even on a CPU
+            with bfloat16 instructions. A warning is logged if it has no effect.
         isolate: decode media in worker processes: a file that hangs or crashes its decoder only raises an error for
             that file. Pass your own WorkerPool to set their number and limits.
-        kwargs: as transformers' from_pretrained (revision, cache_dir, token, attn_implementation, quantization_config,
+        kwargs: as in transformers (revision, cache_dir, token, attn_implementation, quantization_config,
             device_map, …), and settings of config.json (num_frames, …).
 
     Raises:
@@ -118,7 +118,7 @@ def load_network(
     options: HubOptions = DEFAULTS,
     **kwargs: Any,
 ) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
-    """The model of a folder of any kind, and the folder whose tokenizer it uses.
+    """The model in a folder of any kind, and the folder that has its tokenizer.
 
     Raises:
         WeightsError, MissingExtra: as `load`.

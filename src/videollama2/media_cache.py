@@ -23,7 +23,7 @@ from .text.media_parts import Media
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
-_METADATA = "media_receipt"  # of a file; files written by other versions have another key and are ignored
+_METADATA = "media_receipt"  # metadata key; files written by other versions have another key and are ignored
 
 
 class MediaCache(Interface):
@@ -65,7 +65,7 @@ class EncodedMediaCache:
     def key(self, media: Media, protocol: Protocol) -> str | None:
         """Hash of content, range, modalities, protocol and model; None for sources that are not files.
 
-        Also None for a file that can't be read: the error is left to the one that opens it.
+        Also None for a file that can't be read: opening it will raise the error.
         """
         content = _digest(media.source)
         if content is None:

@@ -1,7 +1,7 @@
 """Media as the language model sees them: pixels and filterbanks → encoder features → tokens.
 
-The methods follow transformers' names and outputs. The parts can be called by themselves: `encode_…` makes features,
-which may be kept, and `connect_…` makes tokens of them.
+Methods follow transformers' names and outputs. Each half can be called separately: `encode_…` computes features, which
+can be cached, and `connect_…` turns them into tokens.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ class MediaFeatures:
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Tokens of images; the same numbers as `num_frames` copies of each, computed once.
+        """Tokens of images; equal to those of `num_frames` copies of each, but computed once.
 
         Args:
             pixel_values: [images, 3, S, S].
@@ -66,7 +66,7 @@ class MediaFeatures:
     def get_audio_features(
         self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
-        """Tokens of audios: [audios, frames, bins].
+        """Tokens of audio clips: [clips, frames, bins].
 
         Returns:
             `pooler_output`: per audio [tokens, D], without padding; `last_hidden_state`: [audios, longest n, C].
@@ -162,7 +162,7 @@ class MediaFeatures:
         videos: Sequence[Tensor] = (),
         sounds: Sequence[Tensor] = (),
     ) -> Tensor:
-        """As `embed`, from tokens that were computed before ([n, D] each)."""
+        """Like `embed`, from precomputed tokens ([n, D] each)."""
         config = self.config
         features = {config.image_token_id: images, config.video_token_id: videos, config.audio_token_id: sounds}
         return splice(input_ids, self.get_input_embeddings(), features)
@@ -178,7 +178,7 @@ class MediaFeatures:
 
 
 def _recorded(encoder: Any, kwargs: Mapping[str, Any]) -> dict[str, bool]:
-    """What an encoder should record, by request or by its configuration."""
+    """What an encoder should record, as requested by the call or its configuration."""
     flags = ("output_hidden_states", "output_attentions")
     return {flag: bool(kwargs.get(flag, getattr(encoder.config, flag, False))) for flag in flags}
 
@@ -186,7 +186,7 @@ def _recorded(encoder: Any, kwargs: Mapping[str, Any]) -> dict[str, bool]:
 def _either(
     media: Any, get: Callable[..., Any], features: Any, connect: Callable[..., Any], *more: Any
 ) -> BaseModelOutputWithPooling | None:
-    """The output of media, or of their features; None without either."""
+    """The output for media, or for their features; None without either."""
     if media is not None and features is not None:
         raise UsageError("got both media and features of one kind; expected one or the other")
     if features is not None:

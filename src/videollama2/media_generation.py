@@ -1,8 +1,8 @@
 """`generate` for prompts with media: transformers' decoding methods, with media encoded once.
 
 The tokens of all media travel as `mm_encoder_outputs`, transformers' own argument: modality → output whose
-`pooler_output` holds one [tokens, D] per medium. The first step lays them over the placeholders; later steps have the
-cache. Penalties count new tokens only (decision 0002), and never meet a placeholder id, which has no logit.
+`pooler_output` has one [tokens, D] per media item. The first step writes them over the placeholders; later steps use
+the cache. Penalties count only new tokens (decision 0002), and never see a placeholder id, which has no logit.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ READERS = (
 
 
 class MediaGenerationMixin(GenerationMixin):
-    """transformers' GenerationMixin for a model whose prompts hold placeholders of media."""
+    """transformers' GenerationMixin for a model whose prompts contain media placeholders."""
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', with media encoded once, before the first token.
+        """Like transformers', with media encoded once, before the first token.
 
-        A repetition penalty counts new tokens only, as in the public implementation, whose prompts enter as embeddings
-        (spec §5.2). The result holds the prompt's ids and the new ones; with `inputs_embeds` only the new ones.
+        A repetition penalty counts only new tokens, as in the public implementation, whose prompts enter as embeddings
+        (spec §5.2). Returns the prompt's ids and the new ones; with `inputs_embeds`, only the new ones.
         """
         given = {name: kwargs.pop(name) for name in (*MEDIA_INPUTS, *FEATURE_INPUTS) if name in kwargs}
         if any(value is not None for value in given.values()):
@@ -118,7 +118,7 @@ class MediaGenerationMixin(GenerationMixin):
         encoder_input_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> logits_process.LogitsProcessorList:
-        """transformers' processors; with media, those that look up ids see new tokens only."""
+        """transformers' processors; with media, those that look up ids see only new tokens."""
         media = bool((kwargs.get("model_kwargs") or {}).get("mm_encoder_outputs"))
         if media and encoder_input_ids is not None and not encoder_input_ids.is_floating_point():
             ids = torch.tensor(list(self.config.placeholder_ids.values()), device=encoder_input_ids.device)
@@ -142,7 +142,7 @@ class MediaGenerationMixin(GenerationMixin):
 
 
 class _NewTokensOnly(logits_process.LogitsProcessor):
-    """A processor that sees a sequence from position `start` on."""
+    """A processor that sees a sequence only from position `start` onwards."""
 
     def __init__(self, processor: Any, start: int) -> None:
         self.processor, self.start = processor, start
@@ -155,7 +155,7 @@ class _NewTokensOnly(logits_process.LogitsProcessor):
 
 
 class _LookupInText:
-    """Prompt lookup that proposes text only: a continuation ends before a placeholder, which has no logit."""
+    """Prompt lookup that proposes only text: a continuation ends before a placeholder, which has no logit."""
 
     def __init__(self, generator: PromptLookupCandidateGenerator, placeholder_ids: list[int]) -> None:
         self.generator, self.placeholder_ids = generator, placeholder_ids
