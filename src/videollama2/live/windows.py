@@ -159,9 +159,7 @@ def windows(
     check_range(start, end)
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
     if first >= last:
-        raise TimeRangeError(
-            f"start={first:g} is beyond the end of the clip at {seconds:.3f} s; choose a range within it"
-        )
+        raise TimeRangeError(f"start={first:g}, but the clip ends at {seconds:.3f} s; choose a range within it")
     if window is None:
         return [(first, last)]
     step = window - overlap

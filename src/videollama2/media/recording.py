@@ -62,9 +62,8 @@ class Recording:
             cut_to = len(samples) if end is None else max(round((last - begin) * RATE), cut_from)
             samples, begin = samples[cut_from:cut_to], begin + cut_from / RATE
         if not kept and (samples is None or not len(samples)):
-            raise TimeRangeError(
-                f"{self.name} has no frames or audio from {first:g} to {last:g} s; choose a range within it."
-            )
+            where = f"after {first:g} s" if end is None else f"from {first:g} to {last:g} s"
+            raise TimeRangeError(f"{self.name} has no frames or audio {where}; choose a range within it.")
         return replace(
             self,
             frames=tuple(self.frames[i] for i in kept),
