@@ -210,7 +210,7 @@ def test_unusable_output_folders(sources: Sources, call: Call, tmp_path: Path) -
 
 def test_resuming_a_folder_without_a_run(call: Call, finished: Path, tmp_path: Path) -> None:
     code, complaint = call("av_joint", "--resume", "--output", tmp_path / "none")
-    assert code == USAGE and "no training run" in complaint and not (tmp_path / "none").exists()
+    assert code == USAGE and "is not a training run" in complaint and not (tmp_path / "none").exists()
     code, complaint = call("video_tune", "--resume", "--output", finished)
     assert code == USAGE and "av_joint" in complaint
 
