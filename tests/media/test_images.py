@@ -104,7 +104,7 @@ def test_folder(tmp_path: Path) -> None:
     clip = open_clip(tmp_path, num_frames=4)
     assert clip.frame_indices == (1, 4, 7, 10) and clip.frames_total == 12
     np.testing.assert_allclose(clip.times, np.array([1, 4, 7, 10]) / 3)
-    assert "3 entries" in clip.notes[0] and not clip.losses
+    assert "3 non-image entries" in clip.notes[0] and not clip.losses
     assert all(abs(f.mean() - grey(i)) < 1 for f, i in zip(clip.frames, clip.frame_indices, strict=True))
 
 

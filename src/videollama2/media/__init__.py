@@ -8,7 +8,7 @@ audio = audio_input(clip, protocol("released"))                    # fbank [F, 1
     source.py      a file or bytes: allowed formats and codecs; limits.py: how much it may decode to
     packets.py, timeline.py    one time axis for picture and sound; declared.py: was the file cut off?
     sampling.py    which frames, which seconds: choose_frames
-    heif.py, appearance.py      stills of phones; turned, mirrored and stretched pictures
+    appearance.py, colour.py, image_rgb.py, heif.py    pictures as players and viewers show them
     tracks.py      which video and audio track is used; audible.py, mixing.py: which channels
     video.py, frame_decoder.py, images.py, folders.py, audio_decoder.py      reading and decoding
     pixels.py, fbank.py, audio_features.py               arrays to the encoders' inputs

@@ -56,7 +56,9 @@ def open_folder(folder: Path, protocol: Protocol, limits: Limits) -> ImageList:
         places = numbered if kept else places
     fps = protocol.folder_fps
     notes.append(f"the folder has no frame rate: it is read at {fps:g} frames per second")
-    return ImageList([folder / n for n in ordered], [i / fps for i in places], limits, tuple(notes))
+    return ImageList(
+        [folder / n for n in ordered], [i / fps for i in places], limits, tuple(notes), as_shown=protocol.as_shown
+    )
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:

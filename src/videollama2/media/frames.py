@@ -45,11 +45,12 @@ class FrameIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedFrames:
-    """RGB frames in the requested order, the indices actually decoded, and what could not be."""
+    """RGB frames in the requested order, the indices actually decoded, what could not be, and notes on the rest."""
 
     frames: tuple[Frame, ...]
     indices: tuple[int, ...]
     losses: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class FrameSource(Protocol):

@@ -8,16 +8,18 @@ list of paths, arrays, PIL images  -> the same
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import EmptyMedia, TimeRangeError, UnreadableMedia, UsageError
 from .clip import Frame
 from .frames import DecodedFrames, FrameIndex
 from .heif import read_heif
+from .image_rgb import TRANSPARENT, image_to_rgb, shared_notes
 from .limits import Limits
 from .source import MediaSource
 
@@ -45,33 +47,6 @@ SUFFIXES = frozenset(
 _DEFAULT_DELAY = 0.1  # seconds per frame of an animation whose file says 0, as in browsers
 
 
-def image_to_rgb(image: Image.Image, name: str = "the image") -> Frame:
-    """u8[H, W, 3]: turned upright by EXIF, 16-bit grey scaled to 8, palette and CMYK converted, alpha dropped.
-
-    Raises:
-        UnreadableMedia: the pixels are corrupt or truncated; `name` is for the message.
-    """
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16") or (upright.mode == "I" and image.format in {"PNG", "PPM", "TIFF"}):
-            deep = np.asarray(upright).astype(np.int64).clip(0, 65535)
-            upright = Image.fromarray((deep >> 8).astype(np.uint8))
-        elif upright.mode in ("F", "I"):
-            upright = Image.fromarray(_to_bytes(np.asarray(upright)))
-        return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UnreadableMedia(f"{name} is corrupt or truncated: its pixels can't be decoded.") from error
-
-
-def _to_bytes(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """u8[H, W] of levels that are fractions (0 to 1), bytes (to 255), 16-bit numbers (to 65535), or others."""
-    values = np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    top = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
-    low = low if low < 0 else 0.0
-    return np.round((values - low) * (255.0 / (top - low))).astype(np.uint8)
-
-
 def array_to_rgb(array: NDArray[np.generic]) -> Frame:
     """u8[H, W, 3] from u8[H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
 
@@ -89,14 +64,23 @@ def array_to_rgb(array: NDArray[np.generic]) -> Frame:
     return np.ascontiguousarray(array[:, :, :3])
 
 
-def transparency_note(image: Image.Image) -> tuple[str, ...]:
-    """A note if the image has transparent pixels, whose alpha is dropped."""
-    alpha = image
-    if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
-        alpha = image.convert("RGBA" if image.mode != "L" else "LA")
-    if "A" in alpha.getbands() and alpha.getchannel("A").getextrema()[0] != 255:
-        return ("the image is partly transparent; transparency is ignored",)
-    return ()
+def transparency_of(array: NDArray[np.generic]) -> list[str]:
+    """A note if an array has an alpha channel that is not opaque."""
+    has_alpha = array.ndim == 3 and array.shape[2] == 4
+    return [TRANSPARENT] if has_alpha and bool((array[:, :, 3] != 255).any()) else []
+
+
+def read_still(source: MediaSource, limits: Limits) -> tuple[Frame, list[str]]:
+    """An image file, of an animation the first frame: u8[H, W, 3], upright, and notes.
+
+    Raises:
+        UnreadableMedia, MediaTooLarge.
+    """
+    still = read_heif(source, limits) if source.kind() == "av" else None
+    if still is not None:
+        return still
+    with source.image(limits) as image:
+        return image_to_rgb(image, source.name, as_shown=source.as_shown)
 
 
 class Animation:
@@ -104,6 +88,7 @@ class Animation:
 
     def __init__(self, image: Image.Image, source: MediaSource, limits: Limits) -> None:
         self._image, self._name, self._limits = image, source.name, limits
+        self._as_shown = source.as_shown
         self._frames = _frames(image, source.name)
         limits.check_frames(len(self._frames), source.name, limits.max_animation_frames)
         pages = image.format == "TIFF"
@@ -136,10 +121,16 @@ class Animation:
         wanted = sorted(set(indices))
         self._limits.check_held(*self._image.size, len(wanted), self._name)
         decoded: dict[int, Frame] = {}
+        notes: list[str] = []
         for i in wanted:
             self._image.seek(self._frames[i])
-            decoded[i] = image_to_rgb(self._image, self._name)
-        return DecodedFrames(frames=tuple(decoded[i] for i in indices), indices=tuple(indices))
+            decoded[i], found = image_to_rgb(self._image, self._name, as_shown=self._as_shown)
+            notes += found
+        return DecodedFrames(
+            frames=tuple(decoded[i] for i in indices),
+            indices=tuple(indices),
+            notes=shared_notes(notes, len(decoded)),
+        )
 
 
 @contextmanager
@@ -188,8 +179,15 @@ class ImageList:
     """Images passed one by one: paths, arrays and PIL images, also mixed."""
 
     def __init__(
-        self, items: Sequence[ListItem], times: Sequence[float], limits: Limits, notes: tuple[str, ...] = ()
+        self,
+        items: Sequence[ListItem],
+        times: Sequence[float],
+        limits: Limits,
+        notes: tuple[str, ...] = (),
+        *,
+        as_shown: bool = False,
     ) -> None:
+        """`as_shown`: with the colours of a viewer (MediaSource.as_shown); else as stored."""
         if not items:
             raise EmptyMedia("the list of images is empty; expected 1 or more.")
         limits.check_frames(len(items), "the list")
@@ -201,7 +199,7 @@ class ImageList:
             )
         span = float(seconds[-1] - seconds[0])
         fps = (len(items) - 1) / span if span > 0 else 1.0
-        self._items, self._limits = items, limits
+        self._items, self._limits, self._as_shown = items, limits, as_shown
         self.index = FrameIndex(times=seconds, fps=fps, notes=notes)
 
     def decode(self, indices: Sequence[int]) -> DecodedFrames:
@@ -211,23 +209,24 @@ class ImageList:
             MediaNotFound, UnreadableMedia, MediaTooLarge, UsageError (not an image).
         """
         decoded: dict[int, Frame] = {}
+        notes: list[str] = []
         for i in sorted(set(indices)):
-            decoded[i] = self._read(self._items[i])
+            decoded[i], found = self._read(self._items[i])
+            notes += found
             height, width = decoded[i].shape[:2]
             self._limits.check_held(width, height, len(decoded), "the list")
-        return DecodedFrames(frames=tuple(decoded[i] for i in indices), indices=tuple(indices))
+        return DecodedFrames(
+            frames=tuple(decoded[i] for i in indices),
+            indices=tuple(indices),
+            notes=shared_notes(notes, len(decoded)),
+        )
 
-    def _read(self, item: ListItem) -> Frame:
+    def _read(self, item: ListItem) -> tuple[Frame, list[str]]:
         if isinstance(item, np.ndarray):
-            return array_to_rgb(item)
+            return array_to_rgb(item), transparency_of(item)
         if isinstance(item, Image.Image):
             self._limits.check_pixels(*item.size, "a frame")
-            return image_to_rgb(item)
+            return image_to_rgb(item, as_shown=self._as_shown)
         if isinstance(item, str | os.PathLike):
-            source = MediaSource.of(item, self._limits)
-            still = read_heif(source, self._limits) if source.kind() == "av" else None
-            if still is not None:
-                return still[0]
-            with source.image(self._limits) as image:
-                return image_to_rgb(image, source.name)
+            return read_still(replace(MediaSource.of(item, self._limits), as_shown=self._as_shown), self._limits)
         raise UsageError(f"a frame of type {type(item).__name__}; expected a path, a uint8 array or a PIL image.")

@@ -27,7 +27,8 @@ from .folders import open_folder
 from .frame_decoder import video_stream
 from .frames import FrameIndex, FrameSource
 from .heif import read_heif
-from .images import ImageList, array_to_rgb, image_to_rgb, open_animation, transparency_note
+from .image_rgb import image_to_rgb
+from .images import ImageList, array_to_rgb, open_animation, read_still, transparency_of
 from .limits import DEFAULT_LIMITS, Limits
 from .packets import read_timeline
 from .recording import Recording
@@ -149,19 +150,18 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
         _require_no_tracks(str(folder), options)
         _require_video(str(folder), options)
         return _clip_of_frames(open_folder(folder, options.protocol, options.limits), str(folder), options)
-    source = MediaSource.of(item, options.limits)
+    source = replace(
+        MediaSource.of(item, options.limits),
+        video_track=options.video_track,
+        audio_track=options.audio_track,
+        as_shown=options.protocol.as_shown,
+    )
     still = read_heif(source, options.limits) if source.kind() == "av" else None
     if still is not None:
         _require_video(source.name, options)
         _require_no_tracks(source.name, options)
-        return _clip_of_image(still[0], source.name, options, still[1])
+        return _clip_of_image(*still, source.name, options)
     if source.kind() == "av":
-        source = replace(
-            source,
-            video_track=options.video_track,
-            audio_track=options.audio_track,
-            as_shown=options.protocol.as_shown,
-        )
         try:
             return _open_container(source, options)
         finally:
@@ -171,8 +171,7 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
     with open_animation(source, options.limits) as animation:
         if animation is not None:
             return _clip_of_frames(animation, source.name, options, kind="animation")
-    with source.image(options.limits) as image:
-        return _clip_of_image(image_to_rgb(image, source.name), source.name, options, transparency_note(image))
+    return _clip_of_image(*read_still(source, options.limits), source.name, options)
 
 
 def _require_no_tracks(name: str, options: _Options) -> None:
@@ -190,9 +189,9 @@ def _open_images(item: Image.Image | NDArray[Any] | Sequence[Any], options: _Opt
     _require_video("the media item", options)
     if isinstance(item, Image.Image):
         options.limits.check_pixels(*item.size, "the image")
-        return _clip_of_image(image_to_rgb(item), "<picture>", options, transparency_note(item))
+        return _clip_of_image(*image_to_rgb(item, as_shown=options.protocol.as_shown), "<picture>", options)
     if isinstance(item, np.ndarray) and item.ndim in (2, 3):
-        return _clip_of_image(array_to_rgb(item), f"<array {list(item.shape)}>", options)
+        return _clip_of_image(array_to_rgb(item), transparency_of(item), f"<array {list(item.shape)}>", options)
     if not isinstance(item, Sequence | np.ndarray):
         raise UsageError(
             f"a media item of type {type(item).__name__}; expected a path, bytes, an image, an array or a list."
@@ -201,7 +200,7 @@ def _open_images(item: Image.Image | NDArray[Any] | Sequence[Any], options: _Opt
     if options.times is None and options.range_seconds is not None:
         raise UsageError("start and end need the time of each image of a list; pass times= too.")
     times = options.times if options.times is not None else [float(i) for i in range(len(items))]
-    images = ImageList(items, times, options.limits)
+    images = ImageList(items, times, options.limits, as_shown=options.protocol.as_shown)
     clip = _clip_of_frames(images, f"<{len(items)} pictures>", options, kind="list")
     if options.times is None:
         clip = replace(clip, notes=(*clip.notes, "images without times: one per second is assumed"))
@@ -323,7 +322,7 @@ def _with_losses(clip: Clip, loss: str) -> Clip:
     return replace(clip, notes=(*clip.notes, loss), losses=(*clip.losses, loss))
 
 
-def _clip_of_image(frame: Frame, name: str, options: _Options, notes: tuple[str, ...] = ()) -> Clip:
+def _clip_of_image(frame: Frame, notes: Sequence[str], name: str, options: _Options) -> Clip:
     if options.range_seconds is not None:
         raise UsageError(f"{name} is a single image; start and end don't apply to it.")
     state = "absent" if options.want_audio else "not_requested"
@@ -335,7 +334,7 @@ def _clip_of_image(frame: Frame, name: str, options: _Options, notes: tuple[str,
         times=np.zeros(1),
         frames_total=1,
         audio_state=state,  # type: ignore[arg-type]
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -350,7 +349,7 @@ def _clip_of_frames(
     decoded = source.decode(chosen)
     losses = [*index.losses, *dropped, *decoded.losses]
     frames, padded = list(decoded.frames), 0
-    notes = [*index.notes, *losses, *_remarks(index, decoded.indices, options)]
+    notes = [*index.notes, *decoded.notes, *losses, *_remarks(index, decoded.indices, options)]
     if options.num_frames is not None and protocol.short == "black":
         padded = max(min(options.num_frames, protocol.max_frames) - len(frames), 0)
         for _ in range(padded):  # each has the transposed size of the one before, as in the public implementation
