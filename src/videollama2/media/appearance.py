@@ -22,10 +22,13 @@ _DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")  # codec tags without a
 class Appearance:
     """Converts a video stream's decoded frames to RGB, and collects notes on them for the receipt."""
 
-    def __init__(self, stream: "av.VideoStream", *, as_shown: bool) -> None:
-        """`as_shown`: with a player's colours and square pixels; else as stored."""
+    def __init__(self, stream: "av.VideoStream", *, as_shown: bool, stated: Fraction | None = None) -> None:
+        """`as_shown`: with a player's colours and square pixels; else as stored.
+
+        `stated`: the aspect of pixels that the stream has at its beginning; None: probing found it.
+        """
         self._stream, self._codec, self._as_shown = stream, stream.codec_context, as_shown
-        self._stated = stream.codec_context.sample_aspect_ratio
+        self.stated = stated if stated is not None else stream.codec_context.sample_aspect_ratio
         self._notes: dict[str, None] = {}
         self._shapes: dict[Fraction, tuple[int, int, int, int]] = {}  # aspect of pixels: stored and shown size
         self._described: set[tuple[object, ...]] = set()
@@ -66,7 +69,7 @@ class Appearance:
     def _aspect(self) -> Fraction:
         """Width to height of a pixel: the container's, until the stream states another one."""
         now = self._codec.sample_aspect_ratio
-        changed = bool(now) and now != self._stated and bool(self._stated)
+        changed = bool(now) and now != self.stated and bool(self.stated)
         ratio = now if changed else self._stream.sample_aspect_ratio or now
         return Fraction(ratio) if ratio and 1 / _MAX_STRETCH <= ratio <= _MAX_STRETCH else Fraction(1)
 

@@ -142,7 +142,7 @@ def _decode_runs(
 ) -> "tuple[list[_Stretch], _Decoder]":
     """The runs of a range, after a seek close to it, or from the start of the file if the seek overshot the range."""
     for seek in (True, False):
-        with source.container() as container:
+        with source.container(probe=False) as container:
             stream = audio_stream(container, source)
             decoder = _Decoder(container, stream, source, limits, timeline, mixed=mixed, channel=channel)
             runs = decoder.runs(begin, stop, seek=seek)

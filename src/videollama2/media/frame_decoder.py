@@ -1,6 +1,6 @@
 """Packets to chosen frames: the part of reading a video that runs FFmpeg's decoder.
 
-packets from a key frame on  --drop unreferenced ones-->  decoder  --keep the wanted frames-->  RGB, upright
+packets from a key frame on  --drop unreferenced ones (unreferenced.py)-->  decoder  --keep the wanted frames-->  RGB, upright
 """
 
 import os
@@ -16,6 +16,7 @@ from .limits import Limits
 from .source import VIDEO_CODECS, MediaSource
 from .timeline import Timeline
 from .tracks import choose_track
+from .unreferenced import unreferenced
 
 THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
@@ -34,15 +35,26 @@ class FrameDecoder:
         source: MediaSource,
         limits: Limits,
         timeline: Timeline | None = None,
+        *,
+        first: "FrameDecoder | None" = None,
     ) -> None:
-        """With a `timeline`, packets have its stamps; where it has joins, read from the start, without seeking."""
-        self.container, self.stream = container, video_stream(container, source)
+        """With a `timeline`, packets have its stamps; where it has joins, read from the start, without seeking.
+
+        `first`: another decoder of this stream, if the container was opened without probing it.
+        """
+        self.container: av.container.InputContainer = container
+        self.stream: av.VideoStream = (
+            video_stream(container, source) if first is None else container.streams.video[first._place]
+        )
+        self._place = container.streams.video.index(self.stream)
         self._timeline = timeline
         self._name, self._limits, self._taken = source.name, limits, 0
         self.errors: list[str] = []
         self.damaged: list[int] = []
-        self.appearance = Appearance(self.stream, as_shown=source.as_shown)
+        stated = None if first is None else first.appearance.stated
+        self.appearance = Appearance(self.stream, as_shown=source.as_shown, stated=stated)
         codec = self.stream.codec_context
+        self._unreferenced = unreferenced(codec)
         limits.check_pixels(codec.width, codec.height, source.name)
         codec.options = {"max_pixels": str(limits.max_pixels)}  # FFmpeg rejects frames larger than the header says
         self.use_threads(THREADS)
@@ -62,26 +74,18 @@ class FrameDecoder:
         """Seek to the last key frame at or before `pts` (in the stream's time base)."""
         self.container.seek(pts, stream=self.stream, backward=True)
 
-    def collect_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
-        """Frames of groups (timestamp -> index), each decoded from its key frame; frames not found are missing."""
-        prefix = _nal_prefix(self.stream.codec_context)
-        got: dict[int, Frame] = {}
-        for group in groups:
-            self.seek(min(group))
-            got |= self._collect(group, prefix)
-        return got
-
-    def _collect(self, targets: dict[int, int], prefix: int) -> dict[int, Frame]:
-        """Decode from here until the decoder has all targets (timestamp -> index), then drain it.
+    def collect(self, targets: dict[int, int]) -> dict[int, Frame]:
+        """Frames of one group (timestamp -> index), decoded from its key frame; frames not found are missing.
 
         Every frame that a target refers to precedes it in decoding order, so nothing after the last target is needed.
-        With a NAL `prefix`, unreferenced frames are skipped as well. Frames marked as corrupt are dropped: after a
-        seek, that can mean that it landed in the wrong place.
+        Frames that no other refers to are skipped. Frames marked as corrupt are dropped: after a seek, that can mean
+        that it landed in the wrong place.
         """
+        self.seek(min(targets))
         got: dict[int, Frame] = {}
         unsent = set(targets)
         for packet in self.packets():
-            if prefix and packet.pts not in targets and _is_unreferenced(packet, prefix):
+            if self._unreferenced is not None and packet.pts not in targets and self._unreferenced(packet):
                 continue
             unsent.discard(packet.pts)
             for frame in self._decode(packet):
@@ -153,21 +157,3 @@ def video_stream(container: "av.container.InputContainer", source: MediaSource) 
             f"{source.name}: video codec {name!r} is not supported; re-encode it, for example as H.264."
         )
     return stream
-
-
-def _nal_prefix(codec: "av.VideoCodecContext") -> int:
-    """Size of the length field before each NAL unit of an H.264 stream in mp4 or matroska; 0 for other streams."""
-    extra = codec.extradata or b""
-    return (extra[4] & 3) + 1 if codec.name == "h264" and len(extra) > 6 and extra[0] == 1 else 0
-
-
-def _is_unreferenced(packet: "av.Packet", prefix: int) -> bool:
-    """Whether no other frame refers to an H.264 frame: `nal_ref_idc` is 0 in its first slice (ITU-T H.264 §7.4.1)."""
-    data = memoryview(packet)
-    at = 0
-    while at + prefix < len(data):
-        unit = data[at + prefix]
-        if unit & 31 in (1, 5):  # a slice, not parameters or metadata
-            return unit & 0x60 == 0
-        at += prefix + int.from_bytes(data[at : at + prefix], "big")
-    return False

@@ -60,6 +60,7 @@ _MAX_STREAMS = 64  # of a container
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:(?![\\])")  # C:\clip.mp4 is a path; no scheme has one letter
+_EBML = b"\x1a\x45\xdf\xa3"  # Matroska, WebM
 _PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
 
 
@@ -146,8 +147,12 @@ class MediaSource:
         return "image" if webp or avif or head.startswith(_IMAGE_MAGIC) else "av"
 
     @contextmanager
-    def container(self) -> Iterator["av.container.InputContainer"]:
+    def container(self, *, probe: bool = True) -> Iterator["av.container.InputContainer"]:
         """The opened container. FFmpeg's errors become UnreadableMedia, also those raised inside the block.
+
+        Args:
+            probe: whether FFmpeg decodes the first pictures, for what headers leave open (such as pixel formats). A file
+                that is opened again doesn't need it, if its header lists all tracks (mp4, Matroska).
 
         Raises:
             UnreadableMedia: not an allowed format, truncated, or a playlist.
@@ -157,9 +162,12 @@ class MediaSource:
             raise UnreadableMedia(
                 f"{self.name} is a playlist or a script, which could refer to other files; pass the media file itself."
             )
+        decoders = self.decoders()
+        if not probe and (head.startswith(_EBML) or head[4:8] == b"ftyp"):
+            decoders -= VIDEO_CODECS
         options = {
             "format_whitelist": FORMATS if self.limits.any_format else SERVED_FORMATS,
-            "codec_whitelist": ",".join(sorted(self.decoders())),
+            "codec_whitelist": ",".join(sorted(decoders)),
             "protocol_whitelist": "file",
             "max_streams": str(_MAX_STREAMS),
         }

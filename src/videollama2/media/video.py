@@ -10,9 +10,10 @@ wrong frame: it is noticed, and the file is decoded from the start.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from queue import Empty, SimpleQueue
 
 import av
 import numpy as np
@@ -102,7 +103,8 @@ class VideoReader:
         for i in wanted:
             key = int(np.searchsorted(index.key_pts, index.pts[i], side="right")) - 1
             groups.setdefault(max(key, 0), {})[int(index.pts[i])] = i
-        got = self._decode_groups(list(groups.values()))
+        cost = {key: max(group) - int(index.key_pts[key] if len(index.key_pts) else 0) for key, group in groups.items()}
+        got = self._decode_groups([groups[key] for key in sorted(groups, key=cost.__getitem__, reverse=True)])
         missing = [i for i in wanted if i not in got]
         return got | self._from_the_start(missing, index.pts) if missing else got
 
@@ -132,24 +134,34 @@ class VideoReader:
         return got
 
     def _decode_groups(self, groups: list[dict[int, int]]) -> dict[int, Frame]:
-        """Decode groups in parallel: each begins at a key frame, and each thread opens the container itself."""
+        """Decode groups in parallel, the costly ones first, as ordered; each begins at a key frame.
+
+        Threads after the first open the file again. A decoder's own threads serve only where there are fewer groups.
+        """
         workers = min(len(groups), THREADS)
         self._decoder.use_threads(max(THREADS // workers, 1))
-
-        def decode_some(first: int) -> tuple[dict[int, Frame], FrameDecoder | None]:
-            if first == 0:
-                return self._decoder.collect_groups(groups[::workers]), None
-            with self._source.container() as container:
-                extra = FrameDecoder(container, self._source, self._limits)
-                extra.use_threads(max(THREADS // workers, 1))
-                return extra.collect_groups(groups[first::workers]), extra
-
+        waiting = SimpleQueue[dict[int, int]]()
+        for group in groups:
+            waiting.put(group)
         got: dict[int, Frame] = {}
+
+        def decode_some(decoder: FrameDecoder) -> FrameDecoder:
+            with suppress(Empty):
+                while True:
+                    got.update(decoder.collect(waiting.get_nowait()))
+            return decoder
+
+        def decode_more() -> FrameDecoder:
+            with self._source.container(probe=False) as container:
+                extra = FrameDecoder(container, self._source, self._limits, first=self._decoder)
+                extra.use_threads(max(THREADS // workers, 1))
+                return decode_some(extra)
+
         with ThreadPoolExecutor(workers) as pool:
-            for frames, other in pool.map(decode_some, range(workers)):
-                got |= frames
-                if other is not None:
-                    self._decoder.merge(other)
+            others = [pool.submit(decode_more) for _ in range(1, workers)]
+            decode_some(self._decoder)
+            for other in others:
+                self._decoder.merge(other.result())
         return got
 
     def _by_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
