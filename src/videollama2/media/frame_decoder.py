@@ -1,6 +1,6 @@
 """Packets to chosen frames: the part of reading a video that runs FFmpeg's decoder.
 
-packets from a key frame on  --drop unreferenced ones (unreferenced.py)-->  decoder  --keep the wanted frames-->  RGB, upright
+packets from a key frame on  --drop unreferenced ones-->  decoder  --keep the wanted frames-->  RGB, upright
 """
 
 import os

@@ -151,8 +151,8 @@ class MediaSource:
         """The opened container. FFmpeg's errors become UnreadableMedia, also those raised inside the block.
 
         Args:
-            probe: whether FFmpeg decodes the first pictures, for what headers leave open (such as pixel formats). A file
-                that is opened again doesn't need it, if its header lists all tracks (mp4, Matroska).
+            probe: whether FFmpeg decodes the first pictures, for what headers leave open (such as pixel formats).
+                A file that is opened again doesn't need it, if its header lists all tracks (mp4, Matroska).
 
         Raises:
             UnreadableMedia: not an allowed format, truncated, or a playlist.
