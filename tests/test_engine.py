@@ -602,7 +602,7 @@ def test_the_answer_is_cut_where_the_context_ends(engine: Engine, monkeypatch: p
         ({"question": Q, "max_tokens": 3}, "max_tokens.*max_new_tokens"),
         ({"question": 5}, "int"),
         ({"question": Q, "protocol": "ful"}, "did you mean 'full'"),
-        ({"media": Request(question=Q), "question": Q}, "whole"),
+        ({"media": Request(question=Q), "question": Q}, "combined"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "source"),
         ({"messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4", "fps": 3}]}]}, "fps"),
         ({"media": 5, "question": Q}, "int"),
