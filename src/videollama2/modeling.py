@@ -52,18 +52,18 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """A model from a folder or hub id, in our layout or the original's, with every tensor accounted for.
+        """Load a model from a folder or hub id, in our layout or the original's, with every tensor accounted for.
 
         Args:
             pretrained_model_name_or_path: a checkpoint folder, a training stage's or an adapter's, or a hub id; None:
                 `config` and `state_dict` are given.
             config: replaces the folder's own.
-            kwargs: as transformers' (dtype, device_map, revision, attn_implementation, quantization_config, …), and
+            kwargs: as in transformers (dtype, device_map, revision, attn_implementation, quantization_config, …), and
                 settings of config.json (`num_frames=6`).
 
         Returns:
-            The model; with `output_loading_info`, (model, report). Then missing and unexpected tensors are in the
-            report and in a warning instead of an error, except in the original's layout.
+            The model; with `output_loading_info`, (model, report). Missing and unexpected tensors are then reported and
+            warned about instead of raising an error, except in the original's layout.
 
         Raises:
             CheckpointNotFound: no such folder, or one without safetensors.
@@ -75,14 +75,14 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
         return from_pretrained(cls, pretrained_model_name_or_path, args, kwargs)
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """As transformers'; placeholder ids outside the vocabulary stay outside of the new one."""
+        """Like transformers'; placeholder ids outside the vocabulary stay outside the new one."""
         vocabulary = self.config.text_config.vocab_size
         embedding: nn.Module = super().resize_token_embeddings(*args, **kwargs)
         self.config.move_placeholders(vocabulary)
         return embedding
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Readouts and projectors N(0, initializer_range), convolutions as torch does it (spec §1.4.2)."""
+        """Readouts and projectors from N(0, initializer_range), convolutions with torch's default (spec §1.4.2)."""
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             if module.bias is not None:
@@ -113,7 +113,7 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
         self.audio_projector: Any = None
         if config.vision_config is not None:
             vision = config.vision_config
-            vision_family(vision.model_type)  # raises on one that we can't run
+            vision_family(vision.model_type)  # raises if unsupported
             self.vision_encoder = AutoModel.from_config(vision)
             self.connector = build_connector(config.connector_type, vision.hidden_size, D)
         if config.audio_config is not None:
@@ -133,7 +133,7 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
         self.language_model.set_input_embeddings(mark_placeholders(value))
 
     def train(self, mode: bool = True) -> "VideoLlama2Model":
-        """Training mode; a frozen encoder stays in evaluation mode, without dropout.
+        """Set training mode; a frozen encoder stays in evaluation mode, without dropout.
 
         Raises:
             UsageError: DeepSpeed's ZeRO-3 has partitioned the weights.
@@ -166,7 +166,7 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
         cache: Any = None,
         **kwargs: Any,
     ) -> VideoLlama2ModelOutput:
-        """Hidden states of the prompt. Right padding for training, left padding for generation; both give the same."""
+        """Hidden states of the prompt. Use right padding for training, left padding for generation; results match."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected exactly one of input_ids and inputs_embeds")
         media = (pixel_values, pixel_values_videos, input_features, input_features_mask)
@@ -216,17 +216,17 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
         return self.lm_head
 
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Any:
-        """As `VideoLlama2Model.get_image_features`."""
+        """See `VideoLlama2Model.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
     def get_video_features(self, pixel_values_videos: Tensor | Sequence[Tensor], **kwargs: Any) -> Any:
-        """As `VideoLlama2Model.get_video_features`."""
+        """See `VideoLlama2Model.get_video_features`."""
         return self.model.get_video_features(pixel_values_videos, **kwargs)
 
     def get_audio_features(
         self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """As `VideoLlama2Model.get_audio_features`."""
+        """See `VideoLlama2Model.get_audio_features`."""
         return self.model.get_audio_features(input_features, input_features_mask, **kwargs)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
@@ -257,10 +257,10 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
 
         Args:
             input_ids: int64 [B, L] with one placeholder per media feature.
-            labels: int64 [B, L], -100 at unsupervised positions, as are placeholders; shifted inside.
+            labels: int64 [B, L], -100 at unsupervised positions, which include placeholders; shifted inside.
             num_items_in_batch: what the summed loss is divided by; by default the number of supervised positions.
             logits_to_keep: compute the logits of the last n positions only (0: all), or of these positions.
-            skip_logits: with labels, run the head on supervised positions only and return no logits: the head would
+            skip_logits: with labels, run the head only on supervised positions and return no logits; the head would
                 otherwise dominate a training step's memory.
             kwargs: of the language model, and `shift_labels`: int64 [B, L], used in place of `labels`: already
                 shifted, the label of each next position. (A Trainer expects every argument named so in a batch.)

@@ -3,9 +3,9 @@
     video_align ─► video_tune ─► audio_align ─► audio_tune ─► av_joint
     connector      + language     projector      + BEATs       all but the vision encoder
 
-A phase says which parts learn, from what, and how fast; nothing else in the package decides that. The numbers of
-`PHASES` are those of the released scripts; recipes/ has the printed ones beside them for each released model, with
-protocol and frames. Your own recipe is a phase with other numbers: `PHASES["av_joint"].but(…)`.
+A phase defines which parts learn, from what, and how fast; nothing else in the package decides that. The numbers in
+`PHASES` are those of the released scripts; for each released model, recipes/ also has the numbers printed in the paper,
+with protocol and frames. Your own recipe is a phase with other numbers: `PHASES["av_joint"].but(…)`.
 """
 
 import logging
@@ -41,8 +41,8 @@ Style = Literal["chat", "joined", "templated"]
 class Phase:
     """One phase of training: what learns, from what, how fast.
 
-    Parts are the keys of `PARTS`. Where a part carries LoRA adapters, they learn in its place; the head of a language
-    model that does stays as it is, as PEFT leaves it in the original (spec §6.3).
+    Parts are the keys of `PARTS`. If a part has LoRA adapters, they learn in its place; the head of such a language
+    model stays frozen, as PEFT leaves it in the original (spec §6.3).
     """
 
     name: Annotated[str, "name of the phase"]
@@ -89,7 +89,7 @@ class Phase:
                 raise UsageError(f"rates has {part}={rate:g}; expected at least 0")
 
     def but(self, **changes: Any) -> "Phase":
-        """This phase with other values."""
+        """A copy of this phase with other values."""
         if "learns" in changes:
             changes["learns"] = frozenset(changes["learns"])
         return replace(self, **changes)
@@ -135,7 +135,7 @@ class Phase:
 
 
 def within(owner: object, least: float, most: float, *names: str) -> None:
-    """Raise UsageError for an attribute of `owner` out of range; None is in range."""
+    """Raise UsageError if an attribute of `owner` is out of range; None is always in range."""
     for name in names:
         value = getattr(owner, name)
         if value is not None and not least <= value <= most:
@@ -144,7 +144,7 @@ def within(owner: object, least: float, most: float, *names: str) -> None:
 
 
 def part_of(name: str) -> str:
-    """The part that a parameter of that name belongs to.
+    """The part that the parameter with that name belongs to.
 
     Raises:
         UsageError: the name has no known prefix.

@@ -39,7 +39,7 @@ from .text.prompts import (
 )
 from .text.tokenization import load_tokenizer
 
-# What from_pretrained passes to the tokenizer, and what Auto classes and pipelines add for themselves.
+# Keywords that from_pretrained passes to the tokenizer, and those that Auto classes and pipelines add.
 _OF_TOKENIZER = frozenset(
     "padding_side truncation_side chat_template model_max_length bos_token eos_token unk_token sep_token pad_token "
     "cls_token mask_token extra_special_tokens additional_special_tokens add_bos_token add_eos_token add_prefix_space "
@@ -76,7 +76,7 @@ class VideoLlama2Processor(TransformersCalls):
     def __init__(
         self, tokenizer: Any, config: VideoLlama2Config | None = None, pixels: PixelSettings | None = None
     ) -> None:
-        # ProcessorMixin.__init__ would look parts up by class name
+        # skip ProcessorMixin.__init__, which would look up parts by class name
         self.tokenizer, self.config = tokenizer, config or VideoLlama2Config()
         vision = self.config.vision_config
         self.pixels = pixels or (None if vision is None else default_pixels(vision))
@@ -92,7 +92,7 @@ class VideoLlama2Processor(TransformersCalls):
 
         Args:
             config: replaces the folder's own.
-            tokenizer_folder: with the tokenizer, if the folder has none.
+            tokenizer_folder: folder with the tokenizer, if this one has none.
             kwargs: the hub's (revision, cache_dir, …), the tokenizer's (padding_side, chat_template, …), and
                 settings of config.json (num_frames, protocol, …).
 
@@ -238,7 +238,7 @@ class VideoLlama2Processor(TransformersCalls):
     # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def video_tokens(self, frames: int) -> int:
-        """Tokens of a video with that many frames; an image has those of `config.num_frames`."""
+        """Number of tokens of a video with that many frames; an image counts as `config.num_frames` frames."""
         if self.config.vision_config is None or self.pixels is None:
             return 0
         vision = self.config.vision_config
@@ -246,7 +246,7 @@ class VideoLlama2Processor(TransformersCalls):
         return connector_settings(self.config.connector_type).num_tokens(frames, rows, columns)
 
     def audio_tokens(self, frames: int) -> int:
-        """Tokens of audio with that many frames of input features."""
+        """Number of tokens of audio with that many frames of input features."""
         audio = self.config.audio_config
         return 0 if audio is None else int(audio.num_tokens(audio.num_features(frames), self.config.audio_pool))
 
@@ -264,10 +264,10 @@ class VideoLlama2Processor(TransformersCalls):
         return prompt.expand([m.tokens for m in media], config.placeholder_ids)
 
     def check_length(self, characters: int) -> None:
-        """Reject text that can't fit before spending minutes on tokenising it.
+        """Reject text that can't fit, before spending minutes tokenising it.
 
         Raises:
-            ContextOverflow: that many characters are more tokens than the context has.
+            ContextOverflow: that many characters can't fit into the context.
         """
         positions = self.config.max_positions
         if characters > MAX_CHARACTERS_PER_TOKEN * positions:

@@ -3,7 +3,7 @@
     apply_chat_template ──► RenderedText ──┐ (remembered, for copies of it)
     text, with media in or beside it ──────┴─ prompt_inputs ── media_inputs ── pieces ── ids ──► BatchFeature
 
-What is control and what is data: docs/decisions/0013-rendered-text-is-control.md.
+Which text acts as control tokens, and which is data: docs/decisions/0013-rendered-text-is-control.md.
 """
 
 import copy
@@ -66,12 +66,12 @@ class TransformersCalls(ProcessorMixin):
         """A batch for `model(**batch)` and `model.generate(**batch)`.
 
         Args:
-            text: a question, a conversation (a list of messages whose media parts carry their source, as in
-                `{"type": "video", "video": "clip.mp4", "start": 2.0}`), what `apply_chat_template` rendered, or a list
-                of these. A question becomes a user's turn; what was rendered stands for itself.
-            images, videos, audio: media beside the text: for one text one or several; for a list of texts a list with
-                the media of each, or all of them in order. Paths, bytes, PIL images, arrays, tensors, lists of frames,
-                samples.
+            text: a question, a conversation (a list of messages whose media parts have their sources, such as
+                `{"type": "video", "video": "clip.mp4", "start": 2.0}`), text rendered by `apply_chat_template`, or a
+                list of these. A question becomes a user turn; rendered text is used unchanged.
+            images, videos, audio: media passed with the text: for one text, one or several; for a list of texts, a list
+                with the media of each, or all of them in order. Paths, bytes, PIL images, arrays, tensors, lists of
+                frames, or samples.
             protocol: how media are prepared (protocols.py); None: the model's own.
             kwargs: the fields of `CallOptions`, also by modality (`text_kwargs`, …). Defaults: padded torch tensors.
 
@@ -105,20 +105,20 @@ class TransformersCalls(ProcessorMixin):
         sanitize_control_tokens: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As in transformers, for one conversation or a list of them.
+        """Like transformers', for one conversation or a list of them.
 
         Args:
-            conversation: messages whose media parts carry their source, if the result is tokenised.
-            chat_template: Jinja, or the name of one of the tokenizer's; None: the tokenizer's own.
-            return_assistant_tokens_mask: adds `assistant_masks`: what stands in the template's `{% generation %}`
-                blocks, or, without them, the assistant's text and the end token after it.
+            conversation: messages whose media parts have their sources, if the result is tokenised.
+            chat_template: Jinja, or the name of one of the tokenizer's templates; None: the tokenizer's own.
+            return_assistant_tokens_mask: adds `assistant_masks`, which mark the template's `{% generation %}` blocks,
+                or, without them, the assistant's text and the end token after it.
             return_tensors: "pt", or lists of ids that are not padded.
             return_dict: for tokenised conversations: the whole batch instead of the ids alone.
             load_audio_from_video: whether a video's audio is used; None: yes.
-            processor_kwargs, kwargs: those of `__call__`; variables of the template may be among the latter.
+            processor_kwargs, kwargs: those of `__call__`; the latter may also contain template variables.
 
         Returns:
-            `RenderedText`, or a list of it; if `tokenize`: ids, or a batch.
+            `RenderedText`, or a list of them; if `tokenize`: ids, or a batch.
 
         Raises:
             UsageError: arguments that are unsupported, or contradict each other.
@@ -195,14 +195,14 @@ class TransformersCalls(ProcessorMixin):
         return rendered.text
 
     def _remember(self, text: RenderedText) -> None:
-        """Keep a rendered text, so that copies of it are recognised."""
+        """Store a rendered text, so that copies of it are recognised."""
         self._rendered[str(text)] = text
         self._rendered.move_to_end(str(text))
         while len(self._rendered) > MAX_REMEMBERED:
             self._rendered.popitem(last=False)
 
     def _recognised(self, text: Any, *, typed: bool) -> Any:
-        """The text with rendered texts in place of their copies; control in other strings is warned about."""
+        """The text with rendered texts in place of their copies; warns about control tokens in other strings."""
         if isinstance(text, list | tuple) and text and all(isinstance(one, str) for one in text):
             return [self._recognised(one, typed=typed) for one in text]
         if not isinstance(text, str) or isinstance(text, RenderedText):
@@ -336,7 +336,7 @@ class TransformersCalls(ProcessorMixin):
 
     @property
     def chat_template(self) -> Any:
-        """The tokenizer's: setting it here sets it there."""
+        """The tokenizer's chat template; setting it here sets it there."""
         return self.tokenizer.chat_template
 
     @chat_template.setter
@@ -374,7 +374,7 @@ class TransformersCalls(ProcessorMixin):
         return int(self.config.placeholder_ids["audio"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Its settings: configuration and image settings; the tokenizer has files of its own."""
+        """The processor's settings: configuration and image settings. The tokenizer has its own files."""
         return {
             "processor_class": type(self).__name__,
             "config": json.loads(self.config.to_json_string()),

@@ -1,7 +1,7 @@
-"""Protocols: how a file becomes the model's inputs, as named objects.
+"""Protocols: named sets of choices about how a file becomes the model's inputs.
 
 A protocol is data. `released` is what the public implementation computes (spec §4), minus its randomness; `full` is
-the better behaviour, of this package; `paper` is the published evaluation setting. Derive new ones with `replace`:
+this package's own, better behaviour; `paper` is the published evaluation setting. Derive new ones with `replace`:
 
     PROTOCOLS["squared"] = replace(FULL, name="squared", aspect="pad")
 """
@@ -16,7 +16,7 @@ RELEASED_SECONDS = 30.0  # the public implementation cuts or pads all audio to t
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Choices between a file and the model's inputs; every field has one reader in `media/`.
+    """The choices between a file and the model's inputs; each field is read in one place in `media/`.
 
     Pictures
         sampling          "uniform": the centres of `num_frames` equal segments; "fps": one frame per second

@@ -22,7 +22,7 @@ LossKind = Literal["decoding", "audio_range", "audio_channels", "audio_absent", 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReceipt:
-    """What was used of the pictures of one media item. A still image is a video of one frame.
+    """What was used of the frames of one media item. A still image is a video of one frame.
 
     Attributes:
         source: the file's name as given, or a description of what was passed in.
@@ -91,7 +91,7 @@ class MediaReceipt:
 
     @property
     def modality(self) -> Modality:
-        """The kind of its place in a prompt; a video's audio shares the video's place."""
+        """The modality of its place in the prompt; a video's audio shares the video's place."""
         return "audio" if self.video is None else self.video.kind
 
     @property
@@ -106,7 +106,7 @@ class MediaReceipt:
 
     @property
     def loss_messages(self) -> tuple[str, ...]:
-        """The losses as sentences."""
+        """The losses as messages."""
         return tuple(f"{self.source}: {loss.detail}" for loss in self.losses)
 
     def renamed(self, source: str) -> "MediaReceipt":
@@ -123,8 +123,8 @@ class MediaReceipt:
 class Receipt:
     """The account of one answer. `video` and `audio` are those of the first media item that has them.
 
-    `media` lists every receipt. `audio` is None where no audio can be expected: of text alone, and of still images.
-    `reused` names the media items that had been decoded and encoded for an earlier request.
+    `media` lists every receipt. `audio` is None if no audio can be expected: for text alone, and for still images.
+    `reused` names the media items that were decoded and encoded for an earlier request.
     """
 
     model: str
@@ -147,7 +147,7 @@ class TokenLogprob:
     Attributes:
         token: its id.
         logprob: natural logarithm of its probability.
-        top: ids and log probabilities of the likeliest tokens in its place, the likeliest first.
+        top: ids and log probabilities of the most likely tokens in its place, most likely first.
     """
 
     token: int
@@ -181,7 +181,7 @@ class Answer:
 
 
 def source_name(source: Any) -> str:
-    """What results, receipts and errors call a media item: its path, its first frame's, or what was passed in."""
+    """The name of a media item in results, receipts and errors: its path, its first frame's, or a description."""
     if isinstance(source, list | tuple) and source:
         return source_name(source[0])
     if isinstance(source, bytes | bytearray | memoryview):
@@ -191,7 +191,7 @@ def source_name(source: Any) -> str:
 
 
 def raise_losses(losses: Sequence[str]) -> None:
-    """Raise, as in strict mode, if anything requested would not be used.
+    """Raise, for strict mode, if anything requested would not be used.
 
     Raises:
         MediaLost: `losses` is not empty.

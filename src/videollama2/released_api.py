@@ -3,8 +3,8 @@
     model, processor, tokenizer = model_init("folder")
     mm_infer(processor["video"]("clip.mp4", va=True), "What happens?", model=model, tokenizer=tokenizer, modal="video")
 
-Deliberate differences: nothing is downloaded implicitly, a video without audio is reported (a warning), audio of more
-than 30 s is cut to its beginning and not at random, and user text is never control.
+Deliberate differences: nothing is downloaded implicitly, a video without audio is reported by a warning, audio longer
+than 30 s is cut to its beginning instead of at random, and user text never acts as control tokens.
 """
 
 import logging
@@ -38,7 +38,7 @@ Preprocess = Callable[..., Any]
 
 
 def model_init(model_path: str | None = None, **kwargs: Any) -> tuple[Any, dict[str, Preprocess], Any]:
-    """Load a model as the public implementation's function of this name.
+    """Load a model like the public implementation's function of the same name.
 
     Args:
         model_path: a folder, a hub id or a released name; None: VideoLLaMA2-7B, as in the original.
@@ -119,7 +119,7 @@ def mm_infer(
     modal: str = "video",
     **kwargs: Any,
 ) -> str:
-    """Answer as the public implementation's function of this name.
+    """Answer like the public implementation's function of the same name.
 
     Args:
         image_or_video: what the processor's callables return; None for text.

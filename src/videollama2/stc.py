@@ -8,7 +8,7 @@
 B clips, T frames, h × w patches, C vision width, D language width. 16 frames of SigLIP-384 (27 × 27 patches) become
 8 × 13 × 13 = 1352 tokens. The variants of the paper's ablation differ only in `ConnectorSettings`.
 
-Parameters have the shapes and names of the original's, so its tensors load as they are; the arithmetic runs with
+Parameters have the original's shapes and names, so its tensors load unmodified; the arithmetic runs with
 channels last, where a LayerNorm needs no transpose and the sampler, whose kernel equals its stride, is one matrix
 product over non-overlapping blocks. Every layer with weights is called as a module, on channels-first views where it
 is a convolution, so hooks, adapters and offloading see it.
@@ -25,7 +25,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import ConfigError, MediaError
 
-NORM_EPS = 1e-5  # the original passes a LayerNorm of 1e-6, but its library replaces it by one of 1e-5 (spec §1.4.2)
+NORM_EPS = 1e-5  # the original passes a LayerNorm with 1e-6, but its library replaces it with 1e-5 (spec §1.4.2)
 SQUEEZE_RATIO = 0.25
 
 
@@ -61,7 +61,7 @@ class ConnectorSettings:
         return folded[0], folded[1], folded[2]
 
     def num_tokens(self, frames: int, rows: int, columns: int) -> int:
-        """Tokens of a clip of that many frames, rows and columns of patches; errors as `grid`."""
+        """Tokens of a clip with that many frames, rows and columns of patches; raises like `grid`."""
         T, H, W = self.grid(frames, rows, columns)
         return T * H * W
 

@@ -41,7 +41,7 @@ class VisionFamily:
     part_of: str | None = None
 
 
-# by model_type; a new encoder is a row here, and a row of media/pixels.py if its image processor is new, too
+# by model_type; to add an encoder, add a row here, and one in media/pixels.py if its image processor is new too
 VISION_FAMILIES = {
     "clip_vision_model": VisionFamily(
         "CLIPImageProcessor",
@@ -112,7 +112,7 @@ def encode_frames(encoder: Any, pixels: Tensor, feature_layer: int, select: str 
 def record_frames(
     encoder: Any, pixels: Tensor, feature_layer: int, select: str = "patch", **flags: bool
 ) -> tuple[Tensor, dict[str, Any]]:
-    """As `encode_frames`, with what the whole encoder records.
+    """Like `encode_frames`, with the intermediate outputs of the whole encoder.
 
     Args:
         flags: `output_hidden_states`, `output_attentions`.

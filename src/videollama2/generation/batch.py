@@ -25,7 +25,7 @@ from .steps import DecodeSteps, pad_left
 
 
 class Batch:
-    """Sequences decoded together. For one thread; `lock` is held while a step is computed, never in between."""
+    """Sequences decoded together. Use from one thread; `lock` is held while a step is computed, never in between."""
 
     def __init__(self, model: Any, lock: AbstractContextManager[Any] | None = None) -> None:
         self._model = model
@@ -46,10 +46,10 @@ class Batch:
 
     @torch.inference_mode()
     def join(self, *new: ActiveSequence, cache: DynamicCache | None = None) -> list[str]:
-        """Compute prompts and first tokens, in one padded prefill; returns the text that is now final of each.
+        """Compute prompts and first tokens, in one padded prefill; returns each sequence's text that is now final.
 
         Args:
-            cache: holds what comes before `embeds` of each of `new` (equally long); it grows with the batch.
+            cache: for each of `new`, what comes before its `embeds` (of equal length); it grows with the batch.
 
         Raises:
             torch.OutOfMemoryError, …: no sequence has joined, and the running ones are unchanged.

@@ -15,8 +15,8 @@ from transformers import DynamicCache
 from ..outputs import CACHE
 
 logger = logging.getLogger(__name__)
-EAGER_STEPS = 8  # recording takes about as long as this many: shorter answers skip it
-_STEPS = 1024  # room of one recording; a longer answer records another
+EAGER_STEPS = 8  # recording takes about as long as this many steps: shorter answers skip it
+_STEPS = 1024  # capacity of one recording; a longer answer records another
 _WARM_UP = 2  # steps run before recording; their positions are then overwritten
 
 
@@ -111,7 +111,7 @@ class FixedStep:
 
     @property
     def state(self) -> list[Tensor]:
-        """What a step advances besides the cache: mask, next position of each sequence, and where it is written."""
+        """What a step advances besides the cache: the mask, each sequence's next position, and where it is written."""
         return [self._seen, self._positions, self._cache.position]
 
     def rewind(self, start: list[Tensor]) -> None:
@@ -147,14 +147,14 @@ def record(model: Any, cache: DynamicCache, mask: Tensor, positions: Tensor, ste
     step = FixedStep(model, cache, mask, positions, min(steps, _STEPS))
     try:
         return step.record()
-    except RuntimeError as error:  # the model synchronises with the GPU within a step, as some rotary embeddings do
+    except RuntimeError as error:  # the model synchronises with the GPU within a step (some rotary embeddings do)
         logger.info("decoding without a CUDA graph: %s", error)
         return None
 
 
 def _recordable(model: Any, cache: DynamicCache) -> bool:
     text = model.config.text_config
-    dense = getattr(text, "num_local_experts", None) is None  # the host decides which experts run
+    dense = getattr(text, "num_local_experts", None) is None  # with experts, the host decides which ones run
     whole = len({p.device for p in model.parameters()}) == 1
     sliding = any(getattr(layer, "is_sliding", False) for layer in cache.layers)
     return dense and whole and not sliding and text._attn_implementation == "sdpa"

@@ -1,10 +1,10 @@
 """Linear layers that store float16 weights and compute in float32, for CPUs.
 
-Released weights have 16 bits. Held as float32 they take twice the memory and, since each token reads every weight
+Released weights have 16 bits. Stored as float32 they take twice the memory and, since each token reads every weight
 once, twice the time. FBGEMM's kernel reads float16 weights and multiplies and accumulates in float32.
 
-Every bfloat16 number between 2⁻¹⁷ and 65504 is exact in float16; smaller ones change by at most 2⁻²⁵. A layer with
-weights that would change more (trained in float32) is left alone.
+Every bfloat16 number between 2⁻¹⁷ and 65504 is exact in float16; smaller ones change by at most 2⁻²⁵. A layer whose
+weights would change by more (because they were trained in float32) is not converted.
 
 Reordering the weights for the kernel costs about as much as two hundred tokens, once: worth it for sessions, servers
 and batches, not for a single short answer.
@@ -61,7 +61,7 @@ def available() -> bool:
 
 
 def convert_linears(module: nn.Module) -> int:
-    """Replace the linear layers of `module` in place, where results stay the same up to float32 rounding.
+    """Replace the linear layers of `module` in place, if results stay the same up to float32 rounding.
 
     Does nothing unless the module is float32 and on a CPU for which torch has the kernel.
 

@@ -1,4 +1,4 @@
-"""The output of one sequence: ids become text in pieces, until a stop id, a stop text or the limit."""
+"""The output of one sequence: ids become text incrementally, until a stop id, a stop text or the limit."""
 
 from collections.abc import Callable, Sequence
 
@@ -55,7 +55,7 @@ class OutputStream:
         self.finish = self.finish or "cancelled"
 
     def flush(self) -> str:
-        """The text that was held back, once the answer has ended."""
+        """The remaining text, once the answer has ended."""
         return self._text.flush()
 
     def answer(self, receipt: Receipt, timings: dict[str, float]) -> Answer:
@@ -67,7 +67,7 @@ class OutputStream:
 class Detokenizer:
     """Token ids to text in pieces. White space at both ends of the text is stripped.
 
-    No piece holds half a character: the bytes of one are held back until it is complete, and left out if it never is.
+    No piece contains half a character: its bytes are held back until it is complete, and dropped if it never is.
 
     Attributes:
         stopped: a stop text occurred; the text ends before it.
@@ -86,7 +86,7 @@ class Detokenizer:
         """All text so far, stripped."""
         if self.stopped:
             return _stripped(self._raw)
-        # not all ids decoded at once: with byte fallback, half a character would spoil the bytes before it
+        # not all ids decoded at once: with byte fallback, half a character would corrupt the bytes before it
         before = self._detokenise(self._ids[self._context : self._read])
         after = self._detokenise(self._ids[self._context :])
         text = _stripped(self._raw + after[len(before) :].rstrip(_HALF))
@@ -111,7 +111,7 @@ class Detokenizer:
         return self._new(self.text)
 
     def _final(self) -> str:
-        """The text before a stop text, or before what may become one. Leading white space belongs to neither."""
+        """The text before a stop text, or before what may become one. Leading white space is part of neither."""
         if not self._stop:
             return self._raw
         text = self._raw.lstrip()
@@ -137,7 +137,7 @@ def _stripped(text: str) -> str:
 
 
 def logprob_of(logits: Tensor, token: int, top: int) -> TokenLogprob:
-    """Log probability of a token under logits [V], with the `top` likeliest tokens."""
+    """Log probability of a token under logits [V], with the `top` most likely tokens."""
     scores = torch.log_softmax(logits.float(), -1)
     best = torch.topk(scores, top)
     return TokenLogprob(

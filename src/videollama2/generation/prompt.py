@@ -1,11 +1,11 @@
-"""The contract between the encoders and generation: a prompt as embeddings, with the account of what it holds.
+"""The interface between the encoders and generation: a prompt as embeddings, with an account of its contents.
 
     media ── vision, audio encoders ── EncodedMedia ─┐
     messages ── text/ ── ids with placeholders ──────┴─ fusion ── PromptEmbeddings ──► generation
 
-Nothing behind this seam knows pictures, audio or files. Another inference engine (vLLM with `prompt_embeds`, llama.cpp
-with `llama_batch.embd`) attaches here: it decodes `embeds` with the language model alone, and `account` says what
-belongs in the receipt. `Engine.embed` makes one.
+Nothing behind this interface knows about images, audio or files. Another inference engine (vLLM with `prompt_embeds`,
+llama.cpp with `llama_batch.embd`) attaches here: it decodes `embeds` with the language model alone, and `account` has
+what belongs in the receipt. `Engine.embed` creates one.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from ..text.prompts import Span
 
 @dataclass(frozen=True, kw_only=True)
 class PromptAccount:
-    """What a prompt holds.
+    """The contents of a prompt.
 
     Attributes:
-        input_ids: L ids; placeholder ids where media tokens stand.
-        spans: where each media item's tokens stand in them.
+        input_ids: L ids, with placeholder ids at the positions of media tokens.
+        spans: the positions of each media item's tokens.
         media: receipts of the media items, in prompt order.
-        protocol: name of the protocol by which they were prepared.
+        protocol: name of the protocol they were prepared under.
         reused: sources of the media items that came from a cache.
-        notes: what was left out of the prompt, for the receipt.
+        notes: what was dropped from the prompt, for the receipt.
         seconds: spent embedding; part of an answer's `prefill_seconds`.
     """
 

@@ -13,7 +13,7 @@ from .structured import Grammar
 
 
 class ActiveSequence:
-    """A sequence being generated. It has its own options, generator and limit, whatever batch it is in.
+    """A sequence being generated. It has its own options, generator and limit, independent of its batch.
 
     Attributes:
         account: the contents of its prompt.
@@ -55,12 +55,12 @@ class ActiveSequence:
         return self.options.max_new_tokens - self.output.generated
 
     def skip(self, positions: int) -> None:
-        """Mark the prompt's first positions as already cached."""
+        """Mark the prompt's first positions as cached."""
         if self.embeds is not None:
             self.embeds = self.embeds[:, positions:]
 
     def cancel(self) -> None:
-        """End it; call between two steps."""
+        """End the sequence; call between two steps."""
         self.output.cancel()
 
     def push(self, logits: Tensor, best: int, finite: bool) -> str:

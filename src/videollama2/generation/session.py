@@ -28,15 +28,15 @@ OnStage = Callable[[str], None]
 
 
 class Session:
-    """Open media, and the conversation about them. Made by `Engine.open`.
+    """Open media, and the conversation about them. Created by `Engine.open`.
 
-    `ask` puts each question on its own; `chat` continues a conversation. Both compute the new text only: the longest
-    beginning that a prompt shares with the one before stays in the cache.
+    `ask` asks each question independently; `chat` continues a conversation. Both compute only the new text: the longest
+    prefix that a prompt shares with the previous one stays in the cache.
 
     Attributes:
-        media: as encoded, with their receipts.
-        messages: the conversation so far, as `chat` made it.
-        prefix: what the next prompt may reuse.
+        media: the encoded media, with their receipts.
+        messages: the conversation so far, as built by `chat`.
+        prefix: what the next prompt can reuse.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Session:
         self.prefix = PrefixCache(runner.model)
 
     def ask(self, question: str, **options: Any) -> Answer:
-        """A question on its own; earlier ones are not part of it.
+        """Ask an independent question; earlier ones are not part of it.
 
         Args:
             question: the user's words.
-            options: fields of `GenerateOptions` that differ from those the media were opened with.
+            options: fields of `GenerateOptions` that override those the media were opened with.
 
         Raises:
             VideoLlama2Error: see errors.py.
@@ -66,7 +66,7 @@ class Session:
         return self.stream(question, **options).finish()
 
     def stream(self, question: str, **options: Any) -> "AnswerStream":
-        """As `ask`, in pieces."""
+        """Like `ask`, but streamed."""
         return self.run(self._first_turn(question), changed_options(self._options, options))
 
     def chat(self, text: str, **options: Any) -> Answer:
@@ -74,7 +74,7 @@ class Session:
         return self.stream_chat(text, **options).finish()
 
     def stream_chat(self, text: str, **options: Any) -> "AnswerStream":
-        """As `chat`, in pieces; the turn joins the conversation once its answer is complete or cancelled."""
+        """Like `chat`, but streamed; the turn joins the conversation once its answer is complete or cancelled."""
         asked = [*self.messages, {"role": "user", "content": text}] if self.messages else self._first_turn(text)
 
         def remember(answer: Answer) -> None:
@@ -109,7 +109,7 @@ class Session:
 
 
 class PrefixCache:
-    """Keys and values of the last prompt and its answer, reused as far as the next prompt begins the same."""
+    """Keys and values of the last prompt and its answer, reused for the prefix that the next prompt shares."""
 
     def __init__(self, model: Any) -> None:
         self.ids: list[int] = []  # of the positions in the cache
@@ -117,10 +117,10 @@ class PrefixCache:
         self._cache: DynamicCache | None = None
 
     def take(self, ids: Sequence[int]) -> DynamicCache:
-        """The cache, cut to the beginning it shares with `ids`; the caller's until `give_back`."""
+        """The cache, cut to the prefix it shares with `ids`; it belongs to the caller until `give_back`."""
         cache, self._cache = self._cache, None
         if cache is None or any(layer.is_sliding for layer in cache.layers):
-            # a sliding window has forgotten its beginning and can't be cut
+            # a sliding window has dropped its beginning and can't be cut
             return DynamicCache(config=self._model.config.text_config)
         shared = 0
         # at least one position must be left to compute
@@ -132,15 +132,15 @@ class PrefixCache:
         return cache
 
     def give_back(self, cache: DynamicCache, ids: Sequence[int]) -> None:
-        """Keep the cache, which holds the beginning of `ids`, for the next prompt."""
+        """Store the cache, which has the beginning of `ids`, for the next prompt."""
         self._cache, self.ids = cache, list(ids[: cache.get_seq_length()])
 
 
 class AnswerStream:
-    """An answer being generated: iterate over its text, then read `answer`. The pieces joined are the answer's text.
+    """An answer being generated: iterate over its text, then read `answer`. The joined pieces are the answer's text.
 
-    The model is locked for one step at a time and never while the caller holds a piece: streams may take turns, be read
-    slowly, or be abandoned.
+    The model is locked for one step at a time, and never while the caller handles a piece, so streams can be
+    interleaved, read slowly, or abandoned.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class AnswerStream:
         return self.answer
 
     def cancel(self) -> None:
-        """Stop after the token being computed; from any thread. The answer is the text generated until then."""
+        """Stop after the current token; call from any thread. The answer is the text generated so far."""
         self._cancelled = True
 
     def __iter__(self) -> Iterator[str]:
@@ -192,7 +192,7 @@ class AnswerStream:
         batch = runner.batch()
         try:
             yield from self._decode(batch, sequence, cache)
-        except GeneratorExit:  # the reader left between two steps; the cache is complete
+        except GeneratorExit:  # the reader stopped between two steps; the cache is complete
             self._close(batch, sequence, cache)
             return
         self._close(batch, sequence, cache)

@@ -1,4 +1,4 @@
-"""The language model, prompt first, then one token per sequence and step; each call returns the next logits.
+"""Runs the language model: first the prompt, then one token per sequence and step; each call returns the next logits.
 
     prefill: embeddings [B, L, D] ──► cache, logits [B, V]
     decode:  token ids [B]        ──► cache grows by one position, logits [B, V]
@@ -27,7 +27,7 @@ class DecodeSteps:
     def __init__(self, model: Any, cache: DynamicCache, mask: Tensor, limit: int) -> None:
         """`cache` holds the first positions of `mask`, or all of them; at most `limit` tokens follow."""
         self._model, self._cache, self.mask, self._left = model, cache, mask, limit
-        # transformers turns a mask of ones into a bias that is added to every score; without one, attention is causal
+        # transformers turns a mask of ones into a bias added to every score; without a mask, attention is causal
         self._plain = bool(mask.all())
         self._next = mask.sum(1, keepdim=True)  # position of the next token
         self._eager = 0

@@ -1,4 +1,4 @@
-"""Structured output: an answer that is JSON of a given schema, because no other token may be chosen.
+"""Structured output: the answer follows a JSON schema, because no other token can be chosen.
 
     schema ── schema_text ──► canonical JSON text ── Grammars.start ──► Grammar, one per sequence
     logits [V] ── Grammar.mask ──► −∞ where the schema does not continue ── choose ──► Grammar.accept
@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import MissingExtra, UsageError
 
 MAX_SCHEMA_CHARACTERS = 200_000
-# Python's own separators. With free white space, a weak model can emit line breaks until its limit.
+# Python's own separators. If white space were free, a weak model could emit line breaks until its limit.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
 
 
@@ -81,7 +81,7 @@ class Grammar:
 class Grammars:
     """Starts grammars for one tokenizer. Thread-safe.
 
-    Reading the tokenizer takes seconds for a vocabulary of 150,000; it happens once, at the first use.
+    Reading the tokenizer takes seconds for a vocabulary of 150,000; it happens once, on first use.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, stop_ids: Sequence[int]) -> None:
@@ -100,7 +100,7 @@ class Grammars:
                 self._read = from_tokenizer(self._tokenizer, n_vocab=self._size, eos_token=self._stop_ids or None)
 
     def start(self, schema: str) -> Grammar:
-        """A grammar at the beginning of its text."""
+        """A new grammar, at the beginning of its text."""
         self.read_tokenizer()
         llguidance = _library()
         matcher = llguidance.LLMatcher(self._read, _grammar_text(schema), log_level=0)
@@ -120,7 +120,7 @@ def _grammar_text(schema: str) -> str:
 
 
 def _reason(problem: str) -> str:
-    """The library's message in a line."""
+    """The library's message on one line."""
     return " ".join(problem.split())[:300]
 
 

@@ -5,7 +5,8 @@
  .02  .81  .93  .10              P(yes) ÷ (P(yes) + P(no)) of the answer's first token
       ├─────────┤                neighbouring windows at or above the threshold make a span; its score is their highest
 
-No training: it is as good as the model at yes/no questions about a few seconds. Choose the threshold on your clips.
+Nothing is trained: results are as good as the model's answers to yes/no questions about a few seconds. Tune the
+threshold on your clips.
 """
 
 import itertools
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 QUESTION = 'Does this happen here: "{event}"? Answer yes or no.'
 NO_ANSWER = "the model's first token was neither yes nor no"
-_ALTERNATIVES = 20  # likeliest first tokens among which yes and no are found
+_ALTERNATIVES = 20  # most likely first tokens among which yes and no are looked up
 _NEXT_TO = 1e-3  # seconds between windows that still touch
 
 
@@ -114,7 +115,7 @@ def when(
         media: one media item, as for `Engine.answer`; or a Request with one, whose question is the event.
         event: what happens, in words: "the door opens".
         window, overlap, subtitles, kwargs: as for `watch`; the answer's own options have no effect.
-        threshold: lowest score at which a window counts, from 0 to 1.
+        threshold: lowest score (0 to 1) at which a window counts.
         on_window: called with each window when it is scored, and their number.
 
     Raises:
@@ -150,7 +151,7 @@ def when(
 
 
 def merged_spans(scored: Sequence[WindowScore], threshold: float) -> tuple[EventSpan, ...]:
-    """Windows at or above the threshold, those that touch or overlap as one span."""
+    """Windows at or above the threshold; those that touch or overlap are merged into one span."""
     spans: list[EventSpan] = []
     for window in scored:
         if window.score is None or window.score < threshold:

@@ -1,8 +1,8 @@
 """Read a camera, an RTSP address, a pipe or a file into a LiveStream, in a thread, and ask about it at intervals.
 
-For local use: the source comes from the user's own command line or program. Nothing that serves requests may import
-this module (tests/live/test_reader.py checks that); there, media go through serve/ and media/, which open allowed
-addresses only.
+For local use only: the source comes from the user's own command line or program. Nothing that serves requests may
+import this module (tests/live/test_reader.py checks that); the server's media go through serve/ and media/, which open
+only allowed addresses.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class StreamReader:
         audio: bool = True,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Does not open the source yet.
+        """The source is not opened yet.
 
         Args:
             source: `camera`, `camera:1` (a number or a name), an rtsp:// or rtsps:// address, the path of a file or a
@@ -101,7 +101,7 @@ class StreamReader:
         self.stop()
 
     def stop(self) -> None:
-        """Stop reading. A thread that is still waiting for its source after a second ends with the process."""
+        """Stop reading. A thread still waiting for its source after one second is left to end with the process."""
         self._stop.set()
         self._thread.join(1.0)
 
@@ -228,7 +228,7 @@ class _Clock:
         self._last: dict[str, float] = {}
 
     def seconds(self, stamp: float | None, kind: str) -> float:
-        """Time of the next frame of a stream, never before its last one."""
+        """Time of a stream's next frame, never before its previous one."""
         last = self._last.get(kind)
         latest = max(self._last.values(), default=0.0)
         if stamp is None:

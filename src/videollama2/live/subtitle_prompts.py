@@ -1,6 +1,6 @@
 """Questions about a clip together with its subtitles.
 
-The language model reads the words that the audio encoder can't: BEATs recognises that someone speaks, not what.
+They supply the words that the audio encoder can't: BEATs recognises that someone speaks, but not what they say.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def ask_with_subtitles(
 ) -> Answer:
     """Like `Engine.answer`, with the subtitles of the requested range quoted before the question.
 
-    Beyond 4,000 characters, only those shown at the sampled frames are quoted. The receipt says which were used.
+    Beyond 4,000 characters, only those shown at the sampled frames are quoted. The receipt reports which were used.
 
     Args:
         media: one media item.

@@ -243,7 +243,7 @@ def _single_item(request: Request) -> Media:
 
 
 def _summary(engine: "Engine", request: Request, done: Sequence[Window]) -> Answer:
-    """The windows' answers as one; a single window's answer itself."""
+    """One answer that merges the windows' answers; with a single window, its answer."""
     if len(done) == 1 and done[0].answer is not None:
         return done[0].answer
     answered = [window for window in done if window.answer is not None]
@@ -271,5 +271,5 @@ def _as_note(part: SummaryPart) -> str:
 
 
 def _was_cut_short(answer: Answer, request: Request) -> bool:
-    """Whether the notes filled the context, so that the answer ended early."""
+    """Whether the answers filled the context, so that the summary was cut off."""
     return answer.finish_reason == "length" and answer.receipt.generated_tokens < request.options.max_new_tokens

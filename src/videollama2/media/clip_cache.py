@@ -32,7 +32,7 @@ class ClipCache:
         self._lock = threading.Lock()
 
     def __call__(self, item: MediaItem, **options: Any) -> Clip:
-        """As the opener."""
+        """Open a clip, with the opener's arguments."""
         key = _key(item, options)
         if key is None:
             return self._opener(item, **options)

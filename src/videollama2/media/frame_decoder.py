@@ -148,7 +148,7 @@ def video_stream(container: "av.container.InputContainer", source: MediaSource) 
     """
     track = choose_track(container, source, "video")
     if track is None:
-        raise NoVideoStream(f"{source.name} has no video stream; use its audio only, or give a video.")
+        raise NoVideoStream(f"{source.name} has no video stream; use only its audio, or pass a video.")
     stream: av.VideoStream = track.stream
     codec = stream.codec_context
     if codec is None or codec.name not in VIDEO_CODECS & source.decoders():

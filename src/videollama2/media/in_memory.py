@@ -1,4 +1,4 @@
-"""Media as other libraries hold them, to what `open_clip` takes: tensors, channels first, floats, waves, base64.
+"""Converts other libraries' media to what `open_clip` accepts: tensors, channels first, floats, waves, base64.
 
 Nothing here decodes a file.
 """

@@ -232,7 +232,7 @@ def local_path(item: str | os.PathLike[str]) -> Path:
     path = Path(text)
     if _URL.match(text) and not path.exists():
         raise UnreadableMedia(
-            f"{text} is a URL or a protocol; only local files are opened. Download it and give its path."
+            f"{text} is a URL or a protocol; only local files are opened. Download it and pass its path."
         )
     return path
 

@@ -38,13 +38,13 @@ class Track:
 
     @property
     def language(self) -> str:
-        """As in the file; "" if it doesn't say."""
+        """The language stated in the file; "" if none."""
         language = str(self.stream.metadata.get("language") or "")
         return "" if language == "und" else language
 
     @property
     def title(self) -> str:
-        """As in the file."""
+        """The title stated in the file."""
         tags = self.stream.metadata
         return str(tags.get("title") or tags.get("handler_name") or "")
 

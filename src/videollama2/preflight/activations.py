@@ -1,7 +1,7 @@
 """The activations of one micro-batch, forward and backward, found by tracing the step on the meta device.
 
-A language model's layers are alike, so the step is traced with two and with three of them, and each stretch of it is
-extrapolated linearly to all of them:
+A language model's layers are alike, so the step is traced with two and with three layers, and each stretch of it is
+extrapolated linearly to the full depth:
 
     media → (layers → head → layers backward) → media backward
 """

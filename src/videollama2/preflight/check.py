@@ -50,7 +50,7 @@ class ModelCheck:
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """As a JSON-serialisable dict."""
         return asdict(self)
 
 
@@ -65,7 +65,7 @@ def check_model(
     protocol: str | None = None,
     new_tokens: int = 512,
 ) -> ModelCheck:
-    """Predict the memory of answering one question about `clip`, or about a clip of usual length.
+    """Predict the memory needed to answer one question about `clip`, or about a clip of typical length.
 
     Args:
         model: any name that `weights.locate` takes.
@@ -78,7 +78,7 @@ def check_model(
 
     Raises:
         CheckpointNotFound, ConfigError: no such model, or an invalid configuration.
-        MediaError: the clip is not usable, or `frames` are too few for the connector.
+        MediaError: the clip can't be used, or `frames` is too few for the connector.
     """
     placement = choose(device, dtype)
     subject = describe(model, base)
@@ -136,7 +136,7 @@ def parameters(network: VideoLlama2ForConditionalGeneration) -> dict[str, int]:
 
 
 def _account(subject: Subject, dtype: torch.dtype) -> dict[str, Any]:
-    """The differences between files and model, by the loader itself, on the meta device."""
+    """The differences between files and model, found by the loader itself on the meta device."""
     if subject.collected is None:
         return {}
     tensors = subject.collected.tensors

@@ -28,7 +28,7 @@ def describe(model: str | Path, base: str | Path | None = None) -> Subject:
     """Configuration and files of a model, by any name that `locate` takes; the model itself is not fetched.
 
     Raises:
-        CheckpointNotFound: unknown. ConfigError: its configuration is not usable.
+        CheckpointNotFound: an unknown model. ConfigError: its configuration can't be used.
     """
     folder = Path(model)
     if folder.is_dir():

@@ -78,7 +78,7 @@ class DryRun:
 
 
 def dry_run(sources: Sources, phase: Phase, settings: Settings, output: Path) -> DryRun:
-    """Check everything that can be known before the first step; without data, only the memory.
+    """Check everything that is known before the first step; without data, only the memory.
 
     Raises:
         DataError: records that are not trainable; the first of them are listed.

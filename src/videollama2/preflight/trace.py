@@ -1,8 +1,8 @@
 """The memory of a model's stages, found by running them on the meta device, where tensors have no data.
 
-Each operation's outputs are counted while they live, so the peak follows the code, for any size, without a formula that
-could drift from it. Memory that an operation allocates internally is not seen; attention is assumed to be the fused
-kernel, which keeps no scores. A training step is traced with the same two modes (preflight/training.py).
+Each operation's outputs are counted while they are alive, so the peak follows from the code, for any size, without a
+formula that could drift from it. Memory that an operation allocates internally is not counted; attention is assumed to
+be the fused kernel, which keeps no scores. A training step is traced with the same two modes (preflight/training.py).
 """
 
 import weakref

@@ -6,8 +6,8 @@
 
 The model is sharded as in `strategy.fsdp`: the language model's layers, and everything else, are split among the
 processes; each process holds frozen encoders and quantised weights whole. Frozen weights are in the arithmetic's dtype;
-trainable ones, their gradients and both moments are in float32. Not counted: memory of the communication library and
-the GPU's allocator beside the tensors; `GPUS` are therefore used up to `USABLE` only.
+trainable ones, their gradients and both moments are in float32. Memory of the communication library and the GPU's
+allocator is not counted; therefore only the share `USABLE` of `GPUS` is used.
 """
 
 from collections.abc import Collection, Sequence
@@ -62,7 +62,7 @@ class Share:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A step's memory. `parts`: part → (parameters that learn, parameters in all). Lengths in positions."""
+    """A step's memory. `parts`: part → (trainable parameters, parameters in total). Lengths in positions."""
 
     phase: str
     parts: dict[str, tuple[int, int]]

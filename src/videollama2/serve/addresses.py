@@ -1,6 +1,6 @@
 """Which URLs media may be downloaded from: one parser, and one table of networks that are never contacted.
 
-text ── read_url ──► Target (scheme, host, port, path)      one strict grammar that every parser reads the same way
+text ── read_url ──► Target (scheme, host, port, path)      a strict grammar that all parsers agree on
 host ── public_addresses ──► IP addresses, all public        connected to directly, never looked up again
 """
 

@@ -35,11 +35,11 @@ class PendingAnswer:
         """Deliver an event; may be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody receives the answer
+        except RuntimeError:  # the loop is closed: there is no one to receive the answer
             self.cancel()
 
     def submit(self, job: ChatJob) -> None:
-        """Queue the job; raises as `Scheduler.submit`."""
+        """Queue the job; raises like `Scheduler.submit`."""
         self._scheduler.submit(job)
         self._job = job
 
@@ -49,10 +49,10 @@ class PendingAnswer:
             self._scheduler.cancel(self._job)
 
     async def event(self, seconds: float | None = None) -> Event | None:
-        """The next event; None if there is none within `seconds`.
+        """The next event; None if none arrives within `seconds`.
 
         Raises:
-            ApiError: 504, the time limit is over. Exception: the job failed.
+            ApiError: 504, the time limit was reached. Exception: the job failed.
         """
         until = self._deadline if seconds is None else min(self._deadline, self._loop.time() + seconds)
         try:
@@ -68,7 +68,7 @@ class PendingAnswer:
         return event
 
     async def events(self) -> AsyncIterator[TextChunk | Answer]:
-        """All events, the answer last; raises as `event`."""
+        """All events, the answer last; raises like `event`."""
         while True:
             event = await self.event()
             if isinstance(event, TextChunk | Answer):

@@ -1,4 +1,4 @@
-"""The server's pool of decoding workers: WorkerPool with the server's limits, and no path in any text.
+"""The server's pool of decoding workers: a WorkerPool with the server's limits, and no paths in messages.
 
 Engine(opener=Decoding(limits).open_clip)
 """
@@ -18,7 +18,7 @@ from .intake import UploadedFile
 from .settings import RequestLimits
 
 logger = logging.getLogger(__name__)
-# advice for the operator, useless to a server's clients
+# advice that only the operator can follow, not a server's clients
 _RAISE = re.compile(r",? or raise (Limits\.\w+|the limit in Limits)")
 
 
@@ -26,7 +26,7 @@ class Decoding:
     """Decodes the media of requests in worker processes. Safe to use from several threads."""
 
     def __init__(self, limits: RequestLimits) -> None:
-        """Starts no process yet."""
+        """No process is started yet."""
         self._media = WorkerPool(
             workers=limits.media_workers, worker_limits=limits.worker_limits, limits=limits.decode_limits
         )

@@ -39,7 +39,7 @@ class ApiError(VideoLlama2Error):
 
     Attributes:
         status: HTTP status.
-        code: one word for programs.
+        code: one word, for programs to match.
         param: name of the invalid parameter.
         retry_after: seconds.
     """

@@ -1,4 +1,4 @@
-"""Downloads media by URL, for a server that allows it: the only code here that fetches a URL from a stranger.
+"""Downloads media by URL, for a server that allows it: the only code that fetches URLs sent by clients.
 
     url ─► read_url ─► public_addresses, every address public ─► connect to that address ─► headers ─► bytes, counted
              ▲                                                                        │
@@ -43,7 +43,7 @@ class Fetcher:
         connect: Connect | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Opens no connection yet.
+        """No connection is opened yet.
 
         Args:
             lookup, connect: replace name lookup and connecting; the tests have their own.
@@ -71,7 +71,7 @@ class Fetcher:
 
         Raises:
             UsageError: the URL, or one that it redirects to, is not allowed.
-            UnreadableMedia: no content, or too late. MediaTooLarge: more than allowed.
+            UnreadableMedia: no content, or too slow. MediaTooLarge: more than allowed.
         """
         limit = min(self.limits.url_max_bytes, self.limits.url_max_bytes if max_bytes is None else max_bytes)
         deadline = time.monotonic() + self.limits.url_seconds

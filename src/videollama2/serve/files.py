@@ -43,13 +43,13 @@ _TEMPLATE = StoredFile(id="", filename="", bytes=0, created_at=0, expires_at=0, 
 
 
 class FileStore:
-    """The uploaded files of a server. Thread-safe."""
+    """A server's uploaded files. Thread-safe."""
 
     def __init__(self, settings: ServeSettings) -> None:
-        """Make the folder, or read the files in it.
+        """Create the folder, or read the files in it.
 
         Raises:
-            OSError: the folder can't be made or read.
+            OSError: the folder can't be created or read.
         """
         self._settings, self._lock = settings, threading.Lock()
         self._files: dict[str, StoredFile] = {}
@@ -63,7 +63,7 @@ class FileStore:
             self._read()
 
     def close(self) -> None:
-        """Delete a temporary folder now: finalizers don't run in a process that a signal ends."""
+        """Delete a temporary folder now: finalizers don't run in a process killed by a signal."""
         if self._settings.files_folder is None:
             self._remove()
 
@@ -134,7 +134,7 @@ class FileStore:
         return found
 
     def path_of(self, id: str) -> Path:
-        """Path of the content; raises as `get`."""
+        """Path of the content; raises like `get`."""
         return self.folder / f"{self.get(id).id}.bin"
 
     def list(self) -> list[StoredFile]:
@@ -145,7 +145,7 @@ class FileStore:
         return sorted(alive, key=lambda file: (file.created_at, file.id), reverse=True)
 
     def delete(self, id: str) -> None:
-        """Delete a file; raises as `get`."""
+        """Delete a file; raises like `get`."""
         self.get(id)
         self._drop(id)
 

@@ -1,4 +1,4 @@
-"""Checks every request before its route (key, host, origin, size, pace), then logs and counts it.
+"""Checks every request before its route (key, host, origin, size, speed), then logs and counts it.
 
 One layer around the whole application, so that no route can bypass it.
 """
@@ -142,7 +142,7 @@ class _GuardedRequest:
             self._guard.record(self._scope, self._headers, self._status or 499, seconds)
 
     async def _reject(self, problem: ApiError) -> None:
-        # the unread rest of a chunked body must not be taken for the next request
+        # the unread rest of a chunked body must not be mistaken for the next request
         ends = {"Connection": "close"} if "transfer-encoding" in self._headers else {}
         response = JSONResponse(problem.body(), problem.status, problem.headers | ends)
         await response(self._scope, self._receive, self._sent)

@@ -1,4 +1,4 @@
-"""Turns the media parts of requests into `Media`: the only way for a stranger's media into the server.
+"""Turns the media parts of requests into `Media`: the only way into the server for untrusted media.
 
     video_url, image_url, audio_url   {"url": "data:…;base64,…"}        size checked before it is decoded, in chunks
                                       {"url": "https://…"}              downloaded by the Fetcher, if allowed

@@ -1,4 +1,4 @@
-"""A server's metrics, in Prometheus' text format."""
+"""A server's metrics, in Prometheus text format."""
 
 from collections.abc import Callable
 

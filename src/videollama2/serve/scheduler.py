@@ -1,4 +1,4 @@
-"""One Engine, many requests: the queue, whose turn it is, and what is decoded in one batch.
+"""One Engine, many requests: the queue, whose turn it is, and which requests are decoded in one batch.
 
     submit ─► waiting (bounded; clients take turns) ─► decoded on threads ─► ready ─► joins the model thread's batch
                  full: ApiError 429                       in worker processes          one newcomer, then a step
@@ -143,7 +143,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def cancel(self, job: ChatJob) -> None:
-        """The client has gone: a waiting request leaves the queue at once, a running one stops after its step."""
+        """The client disconnected: a waiting request leaves the queue at once, a running one stops after its step."""
         with self._changed:
             job.cancelled = True
             own = self._waiting.get(job.client, deque())
@@ -187,7 +187,7 @@ class Scheduler:
         """The first request of the client whose turn it is; None once the scheduler stops."""
         with self._changed:
             while not self._stopped:
-                # preparing far ahead would only take memory
+                # preparing far ahead would only use memory
                 if self._waiting and len(self._ready) < self.settings.max_batch_size:
                     client, own = self._waiting.popitem(last=False)
                     job = own.popleft()
@@ -262,7 +262,7 @@ class Scheduler:
             self._finish_with_error(job, _stopping())
 
     def _admit(self, batch: Batch, job: ChatJob) -> None:
-        """Encode what is not encoded yet, compute the prompt, and send the first token."""
+        """Encode any media that are not encoded yet, compute the prompt, and send the first token."""
         try:
             if job.cancelled:
                 self._finish(job, "cancelled")

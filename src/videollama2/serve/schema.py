@@ -1,6 +1,6 @@
 """Requests and responses of the API, as in /openapi.json. An unknown field of a request is rejected by name.
 
-What clients send by default and what changes nothing is accepted: null, penalties of 0, an empty list of tools.
+Default values that change nothing are accepted, as clients send them: null, penalties of 0, an empty list of tools.
 """
 
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ class MediaUrl(RequestModel):
 
 
 class ImageUrl(MediaUrl):
-    """As `MediaUrl`. `detail` has no effect: every image is prepared in the same way."""
+    """Like `MediaUrl`. `detail` has no effect: every image is prepared in the same way."""
 
     detail: Literal["auto", "low", "high"] | None = None
 
@@ -131,7 +131,7 @@ class UserMessage(_Message):
 
 
 class AssistantMessage(_Message):
-    """An earlier answer, also exactly as this server returned it."""
+    """An earlier answer; may be exactly as this server returned it."""
 
     role: Literal["assistant"]
     content: Text | list[TextPart] | None
@@ -173,7 +173,7 @@ class _WithoutEffect(RequestModel):
 
 
 class ChatRequest(_WithoutEffect):
-    """OpenAI's parameters as far as they apply here, and our own `protocol`, `strict` and `timeout`."""
+    """OpenAI's parameters, as far as they apply here, and our own `protocol`, `strict` and `timeout`."""
 
     model: str = Field(max_length=500)
     messages: list[Message] = Field(min_length=1, max_length=1000)

@@ -1,4 +1,4 @@
-"""The operator's settings of a server, with careful defaults: limits on requests, and everything else."""
+"""A server's settings, with conservative defaults: limits on requests, and everything else."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -109,11 +109,11 @@ class ServeSettings:
     Attributes:
         limits: limits on the media of a request.
         api_keys: every request must present one of these. Empty: no authentication.
-        hosts: accepted Host headers; empty: any. This keeps other people's web pages from reaching a server on a
-            private machine through their own host name (DNS rebinding).
-        cors_origins: origins whose web pages may call the server.
-        queue_size: requests that may wait; further ones get status 429.
-        queue_share: share of the queue that one client may fill.
+        hosts: accepted Host headers; empty: any. This prevents other web pages from reaching a server on a private
+            machine through their own host name (DNS rebinding).
+        cors_origins: origins whose web pages can call the server.
+        queue_size: requests that can wait; further ones get status 429.
+        queue_share: share of the queue that one client can fill.
         max_batch_size: answers decoded in one batch.
         preparing: requests whose media are prepared at once (`limits.media_workers` of them are decoded).
         request_seconds: time limit from the arrival of a request to the end of its answer; a request may lower it.

@@ -1,1 +1,1 @@
-"""Messages to token ids and back. What users write is data, never control."""
+"""Messages to token ids and back. User text is data, never control tokens."""

@@ -1,4 +1,4 @@
-"""What callers pass in: questions, conversations and rendered text in several forms, and the media in or beside them.
+"""The accepted inputs: questions, conversations and rendered text in several forms, with media inside or next to them.
 
 "What is this?" + videos="clip.mp4"    ─┐
 [{"role": "user", "content": […]}, …]  ─┼─ prompt_inputs ──► PromptInput (messages or rendered text, and its Media)
@@ -51,13 +51,13 @@ def prompt_inputs(
 
     Args:
         text: a question, a conversation, rendered text, or a list of these.
-        given: media beside it, by kind: for one text, one or several; for a list of texts, a list with the media of
-            each, or all of them in order. They fill the places of rendered text, and parts without a source. A
-            question's media stand before it, unless it begins with exactly their tags (`<image>`, …).
-        as_is: a question is not a user's turn, but the text itself.
+        given: media passed with it, by kind: for one text, one or several; for a list of texts, a list with the media
+            of each, or all of them in order. They fill the places in rendered text, and parts without a source. A
+            question's media are put before it, unless it begins with exactly their tags (`<image>`, …).
+        as_is: a question is not turned into a user turn, but used unchanged.
 
     Raises:
-        UsageError: anything else, or media that do not match the texts.
+        UsageError: any other input, or media that do not match the texts.
     """
     options = options or PartDefaults()
     items = _items(text)
@@ -163,7 +163,7 @@ def _in_order(slots: Sequence[Modality], own: Mapping[Modality, list[Any]]) -> l
 
 
 def _filled(conversation: Sequence[Message], own: Mapping[Modality, list[Any]]) -> list[Message]:
-    """The conversation with media given beside it put into its parts without a source."""
+    """The conversation, with separately passed media put into its parts without a source."""
     if not any(own.values()):
         return list(conversation)
     places = _places(conversation)
@@ -224,7 +224,7 @@ def with_slots(text: str, *, trusted: bool) -> list[Piece]:
 
 
 def first_turn(question: str, modalities: Sequence[Modality], system: str | None = None) -> list[Message]:
-    """Messages of a question: the caller's system turn, if any, then the media before the question."""
+    """The messages of a question: the caller's system turn, if any, then the media and the question."""
     media = [{"type": modality} for modality in modalities]
     turns: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     return [*turns, {"role": "user", "content": [*media, {"type": "text", "text": question}]}]

@@ -25,7 +25,7 @@ class Media:
     Attributes:
         source: a path, bytes, a PIL image, u8[T, H, W, C] or u8[H, W, C], a list of frames, or a Recording.
         start, end: seconds from the beginning; None: from the beginning, to the end.
-        video, audio: whether its pictures and its sound are used.
+        video, audio: whether its video and its audio are used.
         times: seconds of each frame of a list.
         num_frames: frames to sample; None: the model's own number.
         fps: frames per second of a folder of images; None: the protocol's.
@@ -47,14 +47,14 @@ class Media:
 
     @property
     def tracks(self) -> dict[str, int | str]:
-        """The tracks that are chosen, as arguments of `open_clip`."""
+        """The chosen tracks, as arguments of `open_clip`."""
         given = {"video_track": self.video_track, "audio_track": self.audio_track}
         return {name: track for name, track in given.items() if track is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartDefaults:
-    """How media are read, unless their part says otherwise.
+    """How media are read, unless their part overrides it.
 
     Attributes:
         num_frames: as of Media. fps: frames per second instead. all_frames: all of a list's or array's.
@@ -82,7 +82,7 @@ def normalised(conversation: Sequence[Any], options: PartDefaults) -> list[Messa
     messages: list[Message] = []
     for message in map(as_dicts, conversation):
         if not isinstance(message, Mapping):
-            return list(conversation)  # parse_messages says what is wrong
+            return list(conversation)  # parse_messages reports what is wrong
         kept = {key: value for key, value in message.items() if value is not None}
         refused = [key for key in _NOT_READ if kept.get(key)]
         if refused:
@@ -214,5 +214,5 @@ def is_media(part: Any) -> bool:
 
 
 def has_source(part: Mapping[str, Any]) -> bool:
-    """Whether a media part says where its media item is."""
+    """Whether a media part has a source."""
     return any(part.get(key) is not None for key in (part["type"], *_SOURCES))

@@ -4,8 +4,8 @@
              ── TokenisedPrompt (one placeholder id per media token)
 
 Messages are dicts `{"role": "system"|"user"|"assistant", "content": …}`; content is a str, or a list of
-`{"type": "text", "text": …}` and `{"type": "image"|"video"|"audio", …}` (other keys of a media part are the caller's).
-Text of messages is data in every role: no tag, chat marker or control token in it has any effect (tokenization.py).
+`{"type": "text", "text": …}` and `{"type": "image"|"video"|"audio", …}` (a media part can have other keys).
+Message text is data in every role: no tag, chat marker or control token in it has any effect (tokenization.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Span:
-    """Where the tokens of one modality of one media item stand in the ids."""
+    """The positions of one media item's tokens of one modality."""
 
     modality: Modality
     start: int
@@ -121,7 +121,7 @@ def build_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, system_pr
 
 
 def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_prompt: str | None = None) -> SlotPrompt:
-    """Ids of a conversation that ends where the assistant answers.
+    """Ids of a conversation, up to where the assistant answers.
 
     `system_prompt`: the model's own (config.system_prompt), used if the messages have no system turn. If the chat
     template rejects or drops it, the prompt is built without it and a note says so. A system turn of the messages that
@@ -151,7 +151,7 @@ def render_turns(
     try:
         rendered = render([system, *turns], tokenizer, **options)
     except PromptError:
-        rendered = render_whole(turns, tokenizer, **options)  # raises if the messages themselves are the cause
+        rendered = render_whole(turns, tokenizer, **options)  # raises if the messages themselves are rejected
         note = "the model's system prompt was dropped: its chat template rejects a system turn"
     else:
         if 0 in rendered.dropped:
@@ -185,7 +185,7 @@ def parse_messages(messages: Sequence[Message]) -> list[Turn]:
 
 
 def with_modalities(turns: Sequence[Turn], modalities: Sequence[Modality]) -> list[Turn]:
-    """The turns with the k-th slot set to the modality that the k-th media item turned out to have."""
+    """The turns, with the k-th slot set to the actual modality of the k-th media item."""
     found = iter(rendering.slots_of_kinds([part for turn in turns for part in turn.parts], modalities))
     return [replace(turn, parts=tuple(next(found) for _ in turn.parts)) for turn in turns]
 
@@ -224,8 +224,8 @@ def _parse_part(part: Any, number: int) -> str | Slot:
 
 
 def released_messages(instruct: str | Sequence[Message], modality: Modality | None) -> list[Message]:
-    """Messages as the public inference builds them (spec §5.2): media item and newline before the first turn's text;
-    without a media item, the newline alone."""
+    """Messages as the public inference code builds them (spec §5.2): media item and newline before the first turn's
+    text; without a media item, the newline alone."""
     messages: Sequence[Message] = [{"role": "user", "content": instruct}] if isinstance(instruct, str) else instruct
     turns: list[dict[str, Any]] = [dict(message) for message in messages]
     first = turns[0].get("content") if turns else None
@@ -257,7 +257,7 @@ def released_generate_kwargs(
     top_p: float = 0.9,
     max_new_tokens: int = 2048,
 ) -> dict[str, Any]:
-    """What the public inference passes to `generate` (spec §5.2). Greedy search ignores temperature and top_p."""
+    """What the public inference code passes to `generate` (spec §5.2). Greedy search ignores temperature and top_p."""
     return {
         "do_sample": do_sample,
         "temperature": temperature if temperature is not None else (0.2 if do_sample else 0.0),

@@ -1,4 +1,4 @@
-"""Conversations through a chat template: which characters the template wrote, which a user, and where media stand.
+"""Renders conversations with a chat template: which characters the template wrote, which a user, and where media go.
 
 turns ── stand-ins ── the template ── Rendered (pieces) ── RenderedText (a str that keeps its pieces)
 """
@@ -62,10 +62,10 @@ class Rendered:
 
 
 class RenderedText(str):
-    """The text of a rendered conversation, which still knows its pieces.
+    """The text of a rendered conversation, which keeps track of its pieces.
 
-    Slices of it, and what stripping and `+` make of it, know theirs. A str put before or after it is a user's text. A
-    tag that is cut in two becomes words. Other operations give a plain str, as do `str()`, `join` and f-strings.
+    Slices, stripping and `+` keep track of them too. A str added before or after it counts as user text. A tag that is
+    cut in two becomes plain text. All other operations return a plain str, including `str()`, `join` and f-strings.
     """
 
     pieces: tuple[Piece, ...]
@@ -138,7 +138,7 @@ def _pieces(text: str) -> tuple[Piece, ...]:
 
 
 def slots_of_kinds(pieces: Sequence[Any], modalities: Sequence[Modality]) -> list[Any]:
-    """The pieces with the k-th slot set to the modality that the k-th media item turned out to have."""
+    """The pieces, with the k-th slot set to the actual modality of the k-th media item."""
     found = iter(modalities)
     return [Slot(next(found, piece.modality)) if isinstance(piece, Slot) else piece for piece in pieces]
 
@@ -155,8 +155,8 @@ def render(
 ) -> Rendered:
     """Render a conversation with a chat template.
 
-    The template never sees the turns' text, only a stand-in for each, so that no text can steer it, and what it wrote
-    itself is known exactly. White space around the stand-ins shows whether it strips; then the text is stripped here.
+    The template never sees the turns' text, only a stand-in for each, so that no text can influence it, and its own
+    output is known exactly. White space around the stand-ins shows whether it strips; if so, the text is stripped here.
 
     Args:
         template: its source; None: the tokenizer's.
@@ -203,7 +203,7 @@ def render(
 
 
 def render_whole(turns: Sequence[Turn], tokenizer: Tokenizer, **options: Any) -> Rendered:
-    """`render`, but a turn that the template omits is an error."""
+    """Like `render`, but raises if the template omits a turn."""
     rendered = render(turns, tokenizer, **options)
     if rendered.dropped:
         lost = ", ".join(f"{k + 1} ({turns[k].role})" for k in rendered.dropped)

@@ -1,4 +1,4 @@
-"""Text to token ids; what a user wrote can never become a control token.
+"""Text to token ids; user text can never become a control token.
 
 A rendered chat is a list of pieces: `Segment` (text, and whether the template or a user wrote it) and `Slot` (the place
 of a media item). `tokenise_pieces` turns it into ids with one negative id per media item (spec §5.1).
@@ -10,7 +10,7 @@ tokenised piece by piece: control tokens are matched in the template's own text 
 tokenizer's normalizer, pre-tokenizer and model, which know no added tokens, and each dangerous literal is spelled out,
 one character at a time. The ids still decode to what was typed, and (b) is checked again on them.
 
-Markers that are plain text in the template too (`[INST]`, `<<SYS>>`, `USER:`) are spelled out as well, so that users
+Markers that are plain text even in the template (`[INST]`, `<<SYS>>`, `USER:`) are spelled out as well, so that users
 can't produce the tokens that the template uses for them.
 """
 

@@ -1,6 +1,6 @@
 """LoRA and QLoRA with PEFT for the language model and BEATs, and the adapter folder that a run saves.
 
-The folder holds what PEFT itself would save for the whole model, plus the other parts that learned, so `load`, `merge`
+The folder has what PEFT itself would save for the whole model, plus the other trained parts, so that `load`, `merge`
 and PEFT can read it (weights/stages.py).
 """
 
@@ -95,7 +95,7 @@ def save_lora(model: Any, tensors: dict[str, Tensor], folder: Path, settings: Se
 
 
 def write_config(model: Any, folder: Path, base: str) -> None:
-    """Write config.json of a folder whose remaining tensors come from `base`."""
+    """Write config.json for a folder whose other tensors come from `base`."""
     values = {**model.config.to_dict(), "_name_or_path": base}
     values.pop("quantization_config", None)
     (folder / "config.json").write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")

@@ -79,7 +79,7 @@ def build_optimizer(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) ->
 
 
 def set_train_mode(model: Any, phase: Phase) -> None:
-    """`train()`, but no dropout in frozen parts, so that their output is the same every time.
+    """`train()`, but without dropout in frozen parts, so that their output is deterministic.
 
     The language model stays in training mode even when frozen: activation checkpointing works only in training mode,
     and none of the supported models has dropout. Encoders handle this themselves.

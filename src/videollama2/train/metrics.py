@@ -104,15 +104,15 @@ class MetricsLog:
             self._progress.update(step + 1, _words(values))
 
     def evaluation(self, step: int, **values: float) -> None:
-        """Record an evaluation before step `step`. Raises as `step` does."""
+        """Record an evaluation before step `step`. Raises like `step`."""
         self._write("evaluation", step, values)
 
     def event(self, name: str, **values: Any) -> None:
-        """Record any other event, by default at the latest step. Raises as `step` does."""
+        """Record any other event, by default at the latest step. Raises like `step`."""
         self._write(name, values.pop("step", self._latest), values)
 
     def close(self) -> None:
-        """Close file, progress and trackers. Raises as `step` does."""
+        """Close file, progress and trackers. Raises like `step`."""
         self._end_progress()
         self._file.close()
         with _storage_errors(self._path.parent):
@@ -166,7 +166,7 @@ def used_bytes() -> int:
 
 
 def check_trackers(trackers: Sequence[str] | None) -> tuple[str, ...]:
-    """The trackers to open (None: TensorBoard, if it is installed). Raises as `MetricsLog` does."""
+    """The trackers to open (None: TensorBoard, if it is installed). Raises like `MetricsLog`."""
     known = {"tensorboard": "'videollama2[train]'", "wandb": "wandb", "trackio": "trackio"}
     if trackers is None:
         if importlib.util.find_spec("tensorboard") is not None:

@@ -30,7 +30,7 @@ export const EXAMPLES = [
 
 export const PROTOCOLS = {
   "": "",
-  released: "As in the public implementation: eight 2 s pieces of a video’s audio.",
+  released: "As in the public implementation: eight 2-second windows of a video’s audio.",
   full: "All audio of the selected part, up to a minute, and frames at their true times.",
   paper: "The published evaluation setting: like released, with frames padded to squares.",
 };

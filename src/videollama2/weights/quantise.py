@@ -2,7 +2,7 @@
 
 bitsandbytes' 4-bit code for CPUs is wrong in three ways (found in 0.50; tests/weights/test_quantise.py), so on a CPU
 
-- a matrix whose rows are not whole blocks of 64 weights stays unquantised: it would be read back as other numbers;
+- a matrix whose rows are not whole blocks of 64 weights stays unquantised: it would be read back incorrectly;
 - the kernel for AVX512-BF16 is not used: it repacks weights at the first answer, computes in bfloat16 regardless of
   the requested dtype, fails on matrices whose sizes it does not divide, and gives no gradient in training afterwards.
 """
@@ -79,7 +79,7 @@ def with_default_skips(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def quantised_layers(names: Iterable[str]) -> set[str]:
-    """The layers that bitsandbytes stored, by the tensors that it writes beside their weights."""
+    """The layers that bitsandbytes quantised, recognised by the tensors that it stores next to their weights."""
     return {match[1] for name in names if (match := _STORED.match(name))}
 
 

@@ -5,7 +5,7 @@
     complete    everything; no base
 
 The base is a language model, or any of the three kinds itself. config.json (`_name_or_path`) or the caller names it.
-Nothing is guessed from a folder's name, and a tensor that is in no folder is an error, never random.
+Nothing is guessed from a folder's name, and a missing tensor is an error, never initialised randomly.
 """
 
 import logging
@@ -114,7 +114,7 @@ def load(
         kwargs: as for `from_pretrained`.
 
     Raises:
-        CheckpointNotFound: a folder is missing, or holds pickles only.
+        CheckpointNotFound: a folder is missing, or has only pickles.
         ConfigError: no base is named, or a file describes another kind of model.
         TensorMismatch: a tensor is missing, unexpected or misshapen.
         UsageError: a complete model was given a base or an encoder.
@@ -132,7 +132,7 @@ def load(
 
 
 def build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlama2ForConditionalGeneration:
-    """The model of what was collected, with every tensor accounted for. Arguments and errors as in `load`."""
+    """The model built from the collected tensors, every one accounted for. Same arguments and errors as `load`."""
     folder, config = collected.folders[0], collected.config
     assert config is not None  # collecting refuses a stage without one
     _check_parts(folder, config, collected.tensors)
@@ -209,7 +209,7 @@ def collect(
     ignored_keys: tuple[str, ...] = (),
     options: HubOptions = DEFAULTS,
 ) -> Collected:
-    """Every tensor of the model, located but not read. Arguments and errors as in `load`."""
+    """Every tensor of the model, located but not read. Same arguments and errors as `load`."""
     found = kind(folder)
     if found == "complete":
         return _complete(folder, ignored_keys)

@@ -44,7 +44,7 @@ class Differences:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """As a JSON-serialisable dict."""
         return asdict(self)
 
     def refuse(self, folder: Path | str) -> None:
@@ -86,9 +86,9 @@ def load_strictly(
         variant: in the weights' file names.
         key_mapping: regular expressions of tensor names and their replacements, applied before all else.
         ignore_mismatched_sizes: initialise tensors of another shape, and warn of each.
-        output_loading_info: return (model, report); what is missing or unexpected is then reported, not refused, except
-            in the original's layout.
-        kwargs: as transformers' from_pretrained (dtype, device_map, attn_implementation, quantization_config, …).
+        output_loading_info: return (model, report); missing and unexpected tensors are then reported instead of raising
+            an error, except in the original's layout.
+        kwargs: as for transformers' from_pretrained (dtype, device_map, attn_implementation, quantization_config, …).
 
     Raises:
         TensorMismatch: tensors are missing, unexpected or of another shape; all are listed.
@@ -130,7 +130,7 @@ def load_state_dict(
     output_loading_info: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """A model of tensors in memory, in our layout or the original's. Arguments and errors as in `load_strictly`."""
+    """A model from tensors in memory, in our layout or the original's. Same arguments and errors as `load_strictly`."""
     ours = original_mapping([renamed(name, key_mapping) for name in tensors])
     mapping = {**(key_mapping or {}), **ours}
     model, found, report = _from_pretrained(
@@ -165,7 +165,7 @@ def assemble(
         kwargs: as transformers' from_pretrained; with device_map={"": "meta"} nothing is read.
 
     Raises:
-        TensorMismatch: transformers could not join them at all.
+        TensorMismatch: transformers could not load them at all.
     """
     cls = VideoLlama2ForConditionalGeneration
     model, found, _ = _from_pretrained(cls, None, config, {}, state_dict=dict(tensors), dtype=dtype, **kwargs)

@@ -87,7 +87,7 @@ class WorkerPool:
         limits: Limits = DEFAULT_LIMITS,
         worker_limits: WorkerLimits | None = None,
     ) -> Clip:
-        """As `media.open_clip`, in a worker. Images and arrays are already decoded and are handled in this process.
+        """Like `media.open_clip`, in a worker. Images and arrays are already decoded and are handled in this process.
 
         Args:
             limits, worker_limits: limits for this file; they can only lower the pool's.
@@ -131,7 +131,7 @@ class WorkerPool:
 
 
 def _paths(item: MediaItem) -> str | list[str] | None:
-    """A path, or a list of paths, as JSON holds it; None for anything else."""
+    """A path, or a list of paths, as JSON; None for anything else."""
     if isinstance(item, str | os.PathLike):
         return os.fspath(item)
     if isinstance(item, list | tuple) and item and all(isinstance(m, str | os.PathLike) for m in item):

@@ -49,7 +49,7 @@ class Strategy(ABC):
         accumulation_steps: int,
         max_norm: float,
     ) -> None:
-        """Hand the optimizer's state over to the strategy, where it manages that."""
+        """Hand the optimizer's state to the strategy, if the strategy manages it."""
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
         """The model's output for a micro-batch to learn from."""

@@ -23,4 +23,4 @@ class SingleProcess(Strategy):
         loss.backward()
 
     def leave(self) -> None:
-        """Do nothing: no group was joined, and the caller's own stays."""
+        """Do nothing: this run joined no group, and a group of the caller's must stay."""
