@@ -72,7 +72,8 @@ class Engine:
             media: None, a path, bytes, a PIL image, an array, a list of frames, or a list of `Media`; or a whole
                 `Request`, without other arguments.
             question: the user's words.
-            kwargs: fields of `Request` (start, end, audio, video, protocol, strict, system, messages, num_frames) and
+            kwargs: fields of `Request` (start, end, audio, video, protocol, strict, system, messages, num_frames, video_track,
+                audio_track) and
                 of `GenerateOptions` (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed), and
                 `on_stage`, called with the name of each stage as it begins.
 

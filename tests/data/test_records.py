@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from videollama2.data.labels import chat_example
-from videollama2.data.records import Record, missing_media, read_records
+from videollama2.data.records import Record, as_mapping, missing_media, read_records
 from videollama2.errors import DataError
 
 from .. import tiny
@@ -64,6 +64,16 @@ def test_ranges_and_frames(tmp_path: Path) -> None:
     assert media is not None and (media.start, media.end, media.video, media.audio) == (1.0, 2.5, True, True)
     frames = one(tmp_path, video=["b/1.jpg", "/b/2.jpg"]).media
     assert frames is not None and frames.source == (f"{tmp_path}/b/1.jpg", "/b/2.jpg") and not frames.audio
+
+
+def test_tracks(tmp_path: Path) -> None:
+    record = one(tmp_path, video="a.mp4", video_track=2, audio_track="eng", sound=True)
+    assert record.media is not None and record.media.tracks == {"video_track": 2, "audio_track": "eng"}
+    assert {"video_track": 2, "audio_track": "eng"}.items() <= as_mapping(record, tmp_path).items()
+    sheet = tmp_path / "a.csv"
+    sheet.write_text("audio,question,answer,audio_track\na.mp4,Who?,Ann,2\na.mp4,Who?,Ann,jpn\na.mp4,Who?,Ann,\n")
+    tracks = [r.media.tracks for r in read_records([sheet]) if r.media is not None]
+    assert tracks == [{"audio_track": 2}, {"audio_track": "jpn"}, {}]
 
 
 def test_the_default_for_the_audio_of_videos(tmp_path: Path) -> None:
@@ -331,6 +341,13 @@ def test_bad_samples(tmp_path: Path, members: list[Member], words: str) -> None:
         ({"video": "a.mp4", "end": 0}, "is empty"),
         ({"image": "a.jpg", "start": 1}, "given for image"),
         ({"video": ["1.jpg"], "end": 1}, "a list of frames"),
+        ({"video": "a.mp4", "audio_track": 0}, "audio_track is 0; expected a track's number from 1, or its language."),
+        ({"video": "a.mp4", "video_track": True}, "video_track is True"),
+        ({"video": "a.mp4", "audio_track": " "}, "audio_track is ' '"),
+        ({"audio": "a.mp4", "video_track": 1}, "video_track is given for audio"),
+        ({"image": "a.jpg", "audio_track": 1}, "audio_track is given for image"),
+        ({"video": ["1.jpg"], "video_track": 1}, "given for a list of frames"),
+        ({"audio_track": 1}, "there is no media file"),
         ({"conversations": None}, "neither conversations nor messages"),
         ({"conversations": []}, "one or more turns"),
         ({"conversations": "hello"}, "expected a list"),

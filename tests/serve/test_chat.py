@@ -19,6 +19,10 @@ from videollama2.engine import Engine
 from videollama2.receipt import Answer
 from videollama2.serve.scheduler import TextChunk
 
+from ..media.make import tone
+from ..media.test_tracks import RATE as TRACK_RATE
+from ..media.test_tracks import write_tracks
+
 Q = "What do you see and hear?"
 
 
@@ -103,6 +107,29 @@ def test_line_breaks_in_an_answer_do_not_split_events(client: Any, url: str, lin
     streamed = ask(client, asking(), stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == LINE_BREAKS
     assert ask(client, asking()).choices[0].message.content == LINE_BREAKS == line_breaks.text
+
+
+def test_tracks_are_chosen_in_their_part(client: Any, engine: Engine, tmp_path: Path) -> None:
+    """A dubbed film: two languages, and the same file in two parts of one message."""
+    low, high = (tone(1.0, TRACK_RATE, hz=hz) for hz in (440.0, 880.0))
+    film = write_tracks(
+        tmp_path / "a.mkv", colours=[(255, 0, 0), (0, 0, 255)], sounds=[low, high], languages=["jpn", "eng"]
+    )
+    part = {"type": "video_url", "video_url": {"url": data_url(film, "video/x-matroska")}}
+    found = ask(client, asking({**part, "audio_track": "eng", "video_track": 2}, {**part, "audio_track": 1}))
+    one, two = (
+        [note for entry in found.receipt["media"] for note in entry["notes"] if entry["source"] == f"media item {n}"]
+        for n in (1, 2)
+    )
+    assert any(note.startswith("audio track 2 (eng, ") and "of 2 is used" in note for note in one)
+    assert any(note.startswith("video track 2 (h264, 128x48) of 2 is used") for note in one)
+    assert any(note.startswith("audio track 1 (jpn, ") for note in two)
+    alone = engine.answer(film, Q, audio_track="eng", video_track=2, max_new_tokens=8)
+    single = ask(client, asking({**part, "audio_track": "eng", "video_track": 2}))
+    assert single.choices[0].message.content == alone.text
+    assert alone.receipt.audio is not None and list(alone.receipt.audio.notes) == single.receipt["audio"]["notes"]
+    with pytest.raises(openai.BadRequestError, match="has no audio track fr; it has 1 \\(jpn"):
+        ask(client, asking({**part, "audio_track": "fr"}))
 
 
 def test_every_kind_of_part_and_several_turns(client: Any, engine: Engine, media: Path) -> None:

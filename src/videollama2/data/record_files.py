@@ -21,7 +21,19 @@ from .shards import once, samples_of_shard
 
 Found = Any  # a mapping, a DataError, or any other value of the file
 _ROWS = 4096  # of a Parquet file, per batch
-_COLUMNS = ("question", "answer", "video", "image", "audio", "id", "start", "end", "sound")
+_COLUMNS = (
+    "question",
+    "answer",
+    "video",
+    "image",
+    "audio",
+    "id",
+    "start",
+    "end",
+    "sound",
+    "video_track",
+    "audio_track",
+)
 _YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -194,6 +206,8 @@ def _question(header: list[str], row: list[str]) -> Found:
             record[column] = float(record[column])
         except ValueError:
             return DataError(f"{column} is {record[column]!r:.60}; expected seconds, such as 12.5.")
+    for column in record.keys() & {"video_track", "audio_track"}:
+        record[column] = int(record[column]) if record[column].isdecimal() else record[column]
     if "sound" in record:
         record["sound"] = _YES_NO.get(record["sound"].lower(), record["sound"])
     return record

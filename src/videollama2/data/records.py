@@ -8,6 +8,7 @@ A record is a mapping with
     video | image | audio   at most one: a path relative to the records file; for video, also a list of frames
     sound           whether a video's audio is used too (true, false)
     start, end      time range of the media item, in seconds
+    audio_track, video_track    which of several tracks of the file: a number from 1, or a language ("eng")
     id              text or integer
     source, type, metadata, … and keys that begin with "_" are notes, and ignored
 
@@ -29,7 +30,7 @@ from .record_files import Place, mappings
 Kind = Literal["av", "video", "audio", "image", "text"]
 OnBad = Callable[[str, str], None]  # (the record's origin, the error)
 
-KNOWN = (*MODALITIES, "id", "conversations", "messages", "sound", "start", "end")
+KNOWN = (*MODALITIES, "id", "conversations", "messages", "sound", "start", "end", "video_track", "audio_track")
 NOTES = frozenset(
     "source type metadata meta dataset category task split license licence model duration url note notes comment "
     "comments tags language width height question_id question_type".split()
@@ -168,6 +169,7 @@ def as_mapping(record: Record, folder: Path) -> dict[str, Any]:
         line[modality] = kept if isinstance(media.source, tuple) else kept[0]
         times = {"start": media.start, "end": media.end}
         line |= {key: seconds for key, seconds in times.items() if seconds is not None}
+        line |= media.tracks
         if modality == "video" and not isinstance(media.source, tuple):
             line["sound"] = media.audio
     return {**line, "conversations": list(record.conversation)}
@@ -316,6 +318,8 @@ def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sou
     if modality is None:
         if wanted:
             raise DataError("sound is true, but there is no video.")
+        if given.keys() & {"video_track", "audio_track"}:
+            raise DataError("a track is chosen, but there is no media file.")
         return None
     hears = modality == "audio"
     if hears and wanted is False:
@@ -324,7 +328,21 @@ def _media(given: Mapping[str, Any], modality: Modality | None, source: Any, sou
         hears = sound if wanted is None else wanted
     elif wanted and not hears:
         raise DataError(f"sound is true, but {'a list of frames' if modality == 'video' else 'an image'} has none.")
-    return Media(source=source, start=start, end=end, video=modality != "audio", audio=hears)
+    tracks = _tracks(given, modality, source)
+    return Media(source=source, start=start, end=end, video=modality != "audio", audio=hears, **tracks)
+
+
+def _tracks(given: Mapping[str, Any], modality: Modality, source: Any) -> dict[str, Any]:
+    """The tracks that a record chooses."""
+    chosen = {key: given[key] for key in ("video_track", "audio_track") if key in given}
+    for key, track in chosen.items():
+        number = isinstance(track, int) and not isinstance(track, bool) and track >= 1
+        if not (number or (isinstance(track, str) and track.strip())):
+            raise DataError(f"{key} is {track!r:.60}; expected a track's number from 1, or its language.")
+        if modality == "image" or isinstance(source, tuple) or (modality, key) == ("audio", "video_track"):
+            what = "a list of frames" if isinstance(source, tuple) else modality
+            raise DataError(f"{key} is given for {what}; expected it for a file with such tracks.")
+    return chosen
 
 
 def _seconds(given: Mapping[str, Any], key: str) -> float | None:

@@ -24,6 +24,7 @@ class Request:
         start, end: the range of the media item to use, in seconds; None: its beginning, its end.
         video, audio: whether its video and its audio are used.
         num_frames: frames to sample; None: the model's own number.
+        video_track, audio_track: which of several tracks, as in `Media`; None: chosen automatically.
         protocol: how media are prepared (protocols.py); None: the engine's.
         strict: fail if anything requested would not be used.
         options: how the answer is generated.
@@ -38,6 +39,8 @@ class Request:
     video: bool = True
     audio: bool = True
     num_frames: int | None = None
+    video_track: int | str | None = None
+    audio_track: int | str | None = None
     protocol: str | Protocol | None = None
     strict: bool = False
     options: GenerateOptions = field(default_factory=GenerateOptions)
@@ -78,7 +81,7 @@ class Request:
             raise UsageError(f"{', '.join(given)} would have no effect here; expected {where}")
 
 
-_OF_MEDIA = ("start", "end", "video", "audio", "num_frames")
+_OF_MEDIA = ("start", "end", "video", "audio", "num_frames", "video_track", "audio_track")
 _OPTIONS = frozenset(f.name for f in fields(GenerateOptions))
 _KEYWORDS = frozenset(f.name for f in fields(Request)) - {"media", "question"}
 

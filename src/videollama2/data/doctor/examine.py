@@ -219,7 +219,7 @@ class _Doctor:
         return {
             "source": list(media.source) if isinstance(media.source, tuple) else media.source,
             "start": media.start, "end": media.end, "video": media.video, "audio": media.audio,
-            "frames": self._frames, "protocol": self._protocol.name,
+            "frames": self._frames, "protocol": self._protocol.name, **media.tracks,
         }  # fmt: skip
 
     def _key(self, task: Task, files: Sequence[_File]) -> str:
@@ -296,7 +296,7 @@ class _Doctor:
         """Duplicates: of a record, and of a file under another path."""
         contents = [self._hashes.get(path, path) for path in record.paths]
         media = record.media
-        use = None if media is None else (media.start, media.end, media.video, media.audio)
+        use = None if media is None else (media.start, media.end, media.video, media.audio, *media.tracks.items())
         identity = json.dumps([contents, use, record.conversation], sort_keys=True)
         key = hashlib.sha256(identity.encode()).hexdigest()
         first = self._seen.setdefault(key, record.origin)

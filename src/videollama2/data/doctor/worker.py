@@ -17,8 +17,8 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
     """Open a media item as training does, or hash a file.
 
     Args:
-        task: `source` (a path or a list of them), `start`, `end`, `video`, `audio`, `frames`, `protocol`, as the
-            arguments of `open_clip`; or `hash`, a path.
+        task: `source` (a path or a list of them), `start`, `end`, `video`, `audio`, `frames`, `protocol`, and
+            where they are chosen `video_track`, `audio_track`, as the arguments of `open_clip`; or `hash`, a path.
 
     Raises:
         VideoLlama2Error, OSError, MemoryError: the media item can't be used.
@@ -34,6 +34,8 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         end=task["end"],
         want_video=task["video"],
         want_audio=task["audio"],
+        video_track=task.get("video_track"),
+        audio_track=task.get("audio_track"),
     )
     audio = audio_input(clip, chosen) if task["audio"] and clip.kind != "image" else None
     return {
