@@ -1,4 +1,4 @@
-"""What the guides tell a user to type can be typed, and what they tell him to run runs."""
+"""The commands in the guides parse, and their examples run."""
 
 import ast
 import json

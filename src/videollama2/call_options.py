@@ -101,7 +101,7 @@ class CallOptions:
         if self.padding not in (None, True, False, "longest", "max_length", "do_not_pad"):
             raise UsageError(f"padding={self.padding!r}; expected padding=True, False or 'max_length'")
         if self.padding == "max_length" and self.max_length is None:
-            raise UsageError("padding='max_length' needs max_length; or pass padding=True, to pad to the longest")
+            raise UsageError("padding='max_length' requires max_length; or pass padding=True to pad to the longest")
         if self.return_tensors not in ("pt", None):
             raise UsageError(f"return_tensors={self.return_tensors!r}; expected return_tensors='pt', or None for lists")
         if self.padding_side not in ("left", "right", None):
@@ -115,7 +115,7 @@ class CallOptions:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"{name}={value!r}; expected an integer of 1 or more")
         if self.num_frames is not None and self.fps is not None:
-            raise UsageError("num_frames and fps both say how many frames to sample; pass one of them")
+            raise UsageError("num_frames and fps both set how many frames to sample; pass only one of them")
 
     @property
     def truncates(self) -> bool:

@@ -216,7 +216,7 @@ class VideoLlama2Config(PreTrainedConfig):
 
             raise ConfigError(
                 f"config.json describes a model of type {found!r}; expected {VideoLlama2Config.model_type!r} with a "
-                f"text_config, or an original's ({', '.join(LANGUAGE_MODELS)})"
+                f"text_config, or an original model type ({', '.join(LANGUAGE_MODELS)})"
             )
         fields = VideoLlama2Config.__dataclass_fields__
         config_dict = _merged(config_dict, {key: kwargs.pop(key) for key in list(kwargs) if key in _own_fields()})

@@ -216,7 +216,7 @@ class Engine:
             inputs, receipt = self.processor.media_inputs(media, protocol, opener or self.opener)
         except MediaError as error:
             if isinstance(media.source, list | tuple):
-                error.add_note("a list is the frames of one video; several media are a list of Media")
+                error.add_note("a list is read as the frames of one video; for several media, pass a list of Media")
             raise
         return DecodedMedia(receipt=receipt if name is None else receipt.renamed(name), inputs=inputs, key=key)
 

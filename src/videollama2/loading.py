@@ -102,7 +102,7 @@ def _fp16_weights(device: Any, dtype: Any) -> tuple[bool, Any]:
         logger.warning("fp16_weights has no effect on %s: it is for CPUs", kind)
         return False, dtype
     if not fp16_linear.available():
-        logger.warning("fp16_weights has no effect: this torch has no FBGEMM, whose kernel it needs")
+        logger.warning("fp16_weights has no effect: this torch lacks FBGEMM, which it requires")
         return False, dtype
     if dtype not in (None, "auto", "float32", "fp32", torch.float32):
         raise UsageError(

@@ -188,7 +188,7 @@ class TransformersCalls(ProcessorMixin):
             rendered, notes = render_turns(turns, self.tokenizer, system_prompt=self.config.system_prompt, **options)
         except PromptError as error:
             if given:
-                raise UsageError(f"the chat_template that was given: {error}") from error
+                raise UsageError(f"chat_template: {error}") from error
             raise
         for note in notes:
             logger.warning("%s", note)

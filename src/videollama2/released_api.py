@@ -185,8 +185,8 @@ def _features(model: Any, given: Tensor | Mapping[str, Tensor] | None, modal: st
     ):
         found = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
         raise UsageError(
-            f"modal is {modal!r} and {found} was given; expected what processor[{modal!r}] returns, "
-            f"{list(shape)} (None: any number); or modal='text' for a question alone"
+            f"modal is {modal!r}, but {found} was passed; expected the output of processor[{modal!r}], "
+            f"{list(shape)} (None: any number), or modal='text' for a question alone"
         )
     core, moved = model.model, given.to(model.device)
     if modal == "audio":

@@ -53,7 +53,7 @@ def test_each_quantised_matrix_is_as_close_as_four_bits_can_be(
     kinds = {name.rsplit(".", 1)[-1]: type(module).__name__ for name, module in found.items()}
     assert kinds.pop("down_proj") == "Linear"  # its rows are a block and a half
     assert set(kinds.values()) == {"Linear4bit"}
-    assert f"2 of 14 linear layers stay unquantised: on a CPU, 4 bits need rows of whole blocks of {BLOCK}" in (
+    assert f"2 of 14 linear layers stay unquantised: on a CPU, 4-bit rows must be whole blocks of {BLOCK}" in (
         caplog.text
     )
     for name, module in found.items():

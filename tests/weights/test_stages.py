@@ -259,7 +259,7 @@ def broken(folder: Path, change: Any) -> None:
     ("change", "message"),
     [
         (lambda f: f.pop(next(n for n in f if "lora_A" in n)), "only one of lora_A and lora_B"),
-        (lambda f: f.update({n: torch.ones(3, 7) for n in list(f) if "lora_B" in n}), "do not make an update"),
+        (lambda f: f.update({n: torch.ones(3, 7) for n in list(f) if "lora_B" in n}), "do not form an update"),
         (lambda f: f.update({n: t[:2].clone() for n, t in f.items() if "lora_A" in n}), "has rank 2, but"),
         (
             lambda f: f.update({n.replace("layers.0", "layers.9"): t.clone() for n, t in f.items()}),

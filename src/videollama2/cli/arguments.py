@@ -199,8 +199,8 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
     media = [Media(source=path, video=not args.no_video, audio=not args.no_audio, **chosen) for path in paths]
     if not media and (args.no_video or args.no_audio or any(value is not None for value in chosen.values())):
         raise UsageError(
-            "--start, --end, --frames, --fps, --audio-track, --video-track, --no-audio and --no-video need media; no "
-            "media file was given"
+            "--start, --end, --frames, --fps, --audio-track, --video-track, --no-audio and --no-video require media, "
+            "but no media file was passed"
         )
     return Request(
         media=media or None,

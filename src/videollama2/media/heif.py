@@ -43,7 +43,7 @@ def read_heif(source: MediaSource, limits: Limits) -> tuple[Frame, list[str]] | 
     except MediaError:
         raise
     except (struct.error, IndexError, KeyError, ValueError, av.error.FFmpegError) as error:
-        raise UnreadableMedia(f"{source.name} is corrupt or truncated: its HEIF picture can't be decoded.") from error
+        raise UnreadableMedia(f"{source.name} is corrupt or truncated: its HEIF image can't be decoded.") from error
 
 
 class _Composer:
@@ -147,7 +147,7 @@ class _Composer:
     def _decoded(self, item: HeifItem) -> Frame:
         if item.kind not in _DECODERS:
             raise UnreadableMedia(
-                f"{self._name}: its picture is a HEIF item of type {item.kind!r}; expected {', '.join(_IMAGES)}. "
+                f"{self._name}: its image is a HEIF item of type {item.kind!r}; expected {', '.join(_IMAGES)}. "
                 "Convert it, for example to JPEG."
             )
         decoder, setup = _DECODERS[item.kind]
@@ -159,7 +159,7 @@ class _Composer:
         codec.options = {"max_pixels": str(self._limits.max_pixels)}
         frames = [*codec.decode(av.Packet(self._data(item))), *codec.decode(None)]
         if not frames:
-            raise UnreadableMedia(f"{self._name} is corrupt or truncated: a part of its picture can't be decoded.")
+            raise UnreadableMedia(f"{self._name} is corrupt or truncated: part of its image can't be decoded.")
         frame = frames[0]
         self._limits.check_pixels(frame.width, frame.height, self._name)
         colours = self._colours(item, frame, codec)

@@ -210,7 +210,7 @@ def _tokenise_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls
     if controls.sequence(ids) != expected:
         raise PromptError(
             "this tokenizer turns some of the text into a control token, which could not be prevented; "
-            "remove whatever looks like a chat marker from the text"
+            "remove anything that looks like a chat marker from the text"
         )
     return ids
 

@@ -105,7 +105,7 @@ def read_data(sources: Sources, phase: Phase, settings: Settings) -> Data:
     _warn_of_dropped_turns(records, phase)
     if phase.batch > len(records):
         logger.warning(
-            "a batch of %d is more than the %d records, so each step repeats some; reduce --batch",
+            "a batch of %d exceeds the %d records, so each step repeats some; reduce --batch",
             phase.batch, len(records),
         )  # fmt: skip
     weights = _weights(phase, pools)
@@ -158,7 +158,7 @@ def _warn_of_dropped_turns(records: Sequence[Record], phase: Phase) -> None:
     found = [record.origin for record in records if phase.style == "chat" and dropped_turns(record.conversation)]
     if found:
         logger.warning(
-            "%d of %d records begin with a turn of gpt, which is dropped (%s%s); begin them with a question",
+            "%d of %d records begin with a gpt turn, which is dropped (%s%s); begin them with a question",
             len(found), len(records), ", ".join(found[:3]), " …" if found[3:] else "",
         )  # fmt: skip
 
@@ -171,7 +171,7 @@ def _weights(phase: Phase, pools: Mapping[str, list[int]]) -> dict[str, float] |
     if not present or left:
         found = ", ".join(f"{name} ({len(pool)})" for name, pool in pools.items())
         raise UsageError(
-            f"the mixture names {', '.join(phase.mixture)}, the data has {found}; give each a share, e.g. --mixture "
+            f"the mixture names {', '.join(phase.mixture)}, the data has {found}; set a share for each, e.g. --mixture "
             f"{','.join(f'{n}=1' for n in pools)}, or --mixture none"
         )
     if absent:

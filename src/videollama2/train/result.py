@@ -20,7 +20,7 @@ from .settings import Settings
 
 
 def check_save(phase: Phase, settings: Settings) -> None:
-    """Reject, before training, a kind of result that can't hold every trained part.
+    """Reject, before training, a kind of result that can't store every trained part.
 
     Raises:
         UsageError: save is "parts", and the language model or an encoder learns without adapters.
@@ -28,7 +28,7 @@ def check_save(phase: Phase, settings: Settings) -> None:
     held = set(STAGE_FILES.values())
     if settings.save == "parts" and not settings.lora_rank and phase.learns - held:
         raise UsageError(
-            f"save=parts can hold {', '.join(sorted(held))}, but {', '.join(sorted(phase.learns - held))} learn too; "
+            f"save=parts can store {', '.join(sorted(held))}, but {', '.join(sorted(phase.learns - held))} learn too; "
             "use --save whole, or adapters (--lora-rank)"
         )
 

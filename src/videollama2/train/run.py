@@ -57,7 +57,7 @@ def train(
     """Train, and write the finished model into `output`; returns the summary.
 
     Raises:
-        UsageError: `output` holds another run, or settings don't fit each other, the model or the data.
+        UsageError: `output` has another run, or settings don't fit each other, the model or the data.
         StorageError: `output` can't be written.
         VideoLlama2Error: of data, weights, numerics.
     """
@@ -87,7 +87,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     start = read_saved(output)
     began = start["phase"]["name"]
     if began != phase:
-        raise UsageError(f"{output} holds a run of {began}, not of {phase}; resume {began}, or choose another --output")
+        raise UsageError(f"{output} has a run of {began}, not of {phase}; resume {began}, or choose another --output")
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
     try:
         run = start["run"]
@@ -122,7 +122,7 @@ def _open_folder(
     """Create and lock the run's folder; returns the checkpoint to resume from, None to start at the first step.
 
     Raises:
-        UsageError: the folder holds another run, or none to resume.
+        UsageError: the folder has another run, or no run to resume.
         StorageError: the folder can't be written.
     """
     exists, saved = (output / SETTINGS).is_file(), checkpoint.checkpoints(output)

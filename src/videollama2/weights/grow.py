@@ -42,7 +42,7 @@ def grow(
     dtype: Any = "auto",
     **kwargs: Any,
 ) -> VideoLlama2ForConditionalGeneration:
-    """The model in `folder` with the given encoders, and fresh parts that connect them to the language model.
+    """The model in `folder` with the given encoders, and new parts that connect them to the language model.
 
     Args:
         folder: folder or hub id of a language model, or of a VideoLLaMA 2.
@@ -50,9 +50,9 @@ def grow(
         vision: folder or hub id of a vision encoder (vision.VISION_FAMILIES), for a model without one.
         audio: folder of an audio encoder (audio.AUDIO_ENCODERS, or BEATs as `videollama2 convert` writes it), for a
             model without one. If a stage describes an encoder whose weights are neither in its folder nor in its base,
-            those weights are loaded and nothing is fresh.
+            those weights are loaded, and nothing is initialised.
         connector, num_frames: for a model that gets a vision encoder.
-        seed: for initialising the fresh parts.
+        seed: for initialising the new parts.
         dtype: of the model; "auto": that of the files.
         kwargs: as for `from_pretrained`.
 
@@ -149,12 +149,14 @@ def _with_audio(config: VideoLlama2Config, place: Path) -> VideoLlama2Config:
 
 
 def _fresh(prefix: str, part: nn.Module, config: VideoLlama2Config) -> dict[str, Tensor]:
-    """A part's initial tensors: linear layers N(0, initializer_range), the rest as torch initialises them."""
+    """A part's initial tensors: linear layers from N(0, initializer_range), the rest with torch's defaults."""
     for module in part.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=config.initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     made = {prefix + name: tensor.detach() for name, tensor in part.state_dict().items()}
-    logger.info("%s is fresh: %.1f M parameters", prefix.split(".")[1], sum(t.numel() for t in made.values()) / 1e6)
+    logger.info(
+        "%s is newly initialised: %.1f M parameters", prefix.split(".")[1], sum(t.numel() for t in made.values()) / 1e6
+    )
     return made

@@ -143,7 +143,7 @@ def _factors(
 def _scale(module: str, rank: int, settings: Mapping[str, Any], folder: Path) -> float:
     stated = _pattern(settings.get("rank_pattern"), module, settings.get("r", rank))
     if stated != rank:
-        raise TensorMismatch(f"{folder}: {module} has rank {rank}, but adapter_config.json says {stated}")
+        raise TensorMismatch(f"{folder}: {module} has rank {rank}, but adapter_config.json states {stated}")
     alpha = _pattern(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
     return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
@@ -162,5 +162,5 @@ def _check_shapes(name: str, update: Factors, shape: tuple[int, ...]) -> None:
     if (math.prod(down[1:]), up[0], down[0]) != (columns, rows, up[1]):
         raise TensorMismatch(
             f"the adapter's factors for {name} are {list(down)} and {list(up)}, "
-            f"which do not make an update of {list(shape)}"
+            f"which do not form an update of shape {list(shape)}"
         )

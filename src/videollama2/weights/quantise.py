@@ -150,7 +150,7 @@ def correct_on_cpu(cls: type[nn.Module], config: Any, options: dict[str, Any]) -
     if not ragged:
         return options
     logger.warning(
-        "%d of %d linear layers stay unquantised: on a CPU, 4 bits need rows of whole blocks of %d weights (%s has %d)",
+        "%d of %d linear layers stay unquantised: on a CPU, 4-bit rows must be whole blocks of %d weights (%s has %d)",
         len(ragged), len(layers), BLOCK, ragged[0], layers[ragged[0]].in_features,
     )  # fmt: skip
     changed = copy.deepcopy(quantisation)

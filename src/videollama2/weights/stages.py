@@ -179,7 +179,7 @@ def merge(
         raise UsageError(f"{target} exists and is not an empty folder; choose another")
     folder, _ = locate(folder)
     if kind(folder) == "complete":
-        raise UsageError(f"{folder} is a complete model already; nothing to merge")
+        raise UsageError(f"{folder} is already a complete model; there is nothing to merge")
     collected = collect(folder, base, vision=vision, audio=audio)
     model = build(collected, dtype, {})
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -316,7 +316,7 @@ def _vision_encoder(
         return vision_encoder_tensors(place if place.is_dir() else find_folder(named, fetch=False))
     except CheckpointNotFound as error:
         raise CheckpointNotFound(
-            f"the vision encoder's weights are neither in {folder} nor in its base, and {str(named)!r} is not usable "
+            f"the vision encoder's weights are neither in {folder} nor in its base, and {str(named)!r} can't be used "
             f"({error}). Pass its folder as vision= (in Python) or --vision (`videollama2 merge`)"
         ) from None
 

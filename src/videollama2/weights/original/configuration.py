@@ -151,8 +151,8 @@ def _audio_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     width = values.get("mm_hidden_size_a")
     if width is not None and width != audio["encoder_embed_dim"]:
         raise ConfigError(
-            f"mm_hidden_size_a is {width}, but BEATs is {audio['encoder_embed_dim']} wide; a BEATs of another size "
-            f"needs a beats_config.json in {folder}"
+            f"mm_hidden_size_a is {width}, but BEATs is {audio['encoder_embed_dim']} wide; for another size of "
+            f"BEATs, put its beats_config.json into {folder}"
         )
     out = values.get("hidden_size_a")
     if out is not None and out != values["hidden_size"]:
