@@ -123,7 +123,7 @@ def test_calls_that_make_no_sense(released: Any, media: Path) -> None:
         ({"video": video, "audio": image}, "video", {}, "audio"),
         ({"video": video, "audio": torch.zeros(1, 64, 128)}, "image", {}, "modal 'image'"),
         (video, "video", {"num_beams": 4}, "num_beams"),
-        (video, "video", {"max_new_tokens": 0}, "at least 1"),
+        (video, "video", {"max_new_tokens": 0}, "1 or more"),
     ]
     for given, modal, kwargs, told in wrong:
         with pytest.raises(UsageError, match=told):
