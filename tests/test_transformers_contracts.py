@@ -170,6 +170,17 @@ def test_a_trainer_evaluates_and_predicts(model: Any, inputs: Any, tmp_path: Pat
     assert np.isfinite(found.metrics["test_loss"])
 
 
+def test_placeholders_inside_the_vocabulary_are_never_generated() -> None:
+    """Without a cache each step reads the answer again, where a placeholder would ask for media of its own."""
+    made = tiny.model(image_token_id=3, video_token_id=4, audio_token_id=5, audio_config=None)
+    ids = torch.tensor([[7, 8, 5, 9]])  # the model has no audio encoder: 5 is a word
+    assert made(ids).logits.isfinite().all()
+    with torch.no_grad():
+        made.lm_head.weight.zero_()  # all tokens are equally likely, and the first is taken
+    out = made.generate(ids, max_new_tokens=6, do_sample=False, suppress_tokens=[0, 1, 2, 6], use_cache=False)
+    assert out[0, 4:].tolist() == [7] * 6
+
+
 def test_every_part_recomputes_when_checkpointing(model: Any, inputs: Any) -> None:
     learner = copy.deepcopy(model).train()
     learner.model.audio_encoder.config.encoder_layerdrop = 0.0

@@ -152,8 +152,16 @@ class MediaFeatures:
 
     def _embed(self, prompt: Tensor, outputs: Mapping[str, Any]) -> Tensor:
         tokens = {self.config.placeholder_ids[modality]: list(out.pooler_output) for modality, out in outputs.items()}
-        none: dict[int, list[Tensor]] = {token_id: [] for token_id in self.config.placeholder_ids.values()}
+        none: dict[int, list[Tensor]] = {
+            token_id: []
+            for modality, token_id in self.config.placeholder_ids.items()
+            # inside the vocabulary, the id of media that the model has no encoder for is a token like any other
+            if self._encodes(modality) or token_id >= self.config.vocab_size
+        }
         return splice(prompt, self.get_input_embeddings(), none | tokens)
+
+    def _encodes(self, modality: str) -> bool:
+        return (self.audio_encoder if modality == "audio" else self.vision_encoder) is not None
 
     def embed_features(
         self,

@@ -127,6 +127,9 @@ class MediaGenerationMixin(GenerationMixin):
                 torch.isin(encoder_input_ids, ids), encoder_input_ids[:, -1:], encoder_input_ids
             )
         processors = super()._get_logits_processor(generation_config, input_ids_seq_length, encoder_input_ids, **kwargs)
+        inside = [token_id for token_id in self.config.placeholder_ids.values() if token_id < self.config.vocab_size]
+        if inside:  # an answer holds no media
+            processors.append(logits_process.SuppressTokensLogitsProcessor(inside, device=self.device))
         if not media:
             return processors
         start = input_ids_seq_length or 0

@@ -61,6 +61,8 @@ class ExportTesterMixin:
     def test_media_features_export(self) -> None:
         for model, inputs in self._models():
             for name, media in MEDIA:
+                if media not in inputs:
+                    continue
                 with self.subTest(name):
                     self._check_export(_Features(model, name), (inputs[media],))
 
