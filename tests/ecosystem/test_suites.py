@@ -53,6 +53,7 @@ class ImagesSuite(ModelSuite):
     new_tester = ImagesTester
 
 
+@without_excluded
 class ExpertsSuite(ModelSuite):
     """The same on a mixture of experts that sees and hears."""
 
