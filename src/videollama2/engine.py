@@ -42,7 +42,7 @@ class Engine:
     Thread-safe; the model computes one step at a time (`lock`).
 
     Attributes:
-        protocol: the default for requests that name none.
+        protocol: the default for requests without one.
         opener: opens media: `open_clip`, or a WorkerPool's.
         runner: used by sessions and the server's scheduler to generate.
     """
@@ -69,13 +69,12 @@ class Engine:
         """Ask about a media item.
 
         Args:
-            media: None, a path, bytes, a PIL image, an array, a list of frames, or a list of `Media`; or a whole
-                `Request`, without other arguments.
-            question: the user's words.
-            kwargs: fields of `Request` (start, end, audio, video, protocol, strict, system, messages, num_frames, video_track,
-                audio_track) and
-                of `GenerateOptions` (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed), and
-                `on_stage`, called with the name of each stage as it begins.
+            media: None, a path, bytes, a PIL image, an array, a list of frames, or a list of `Media`; or a `Request`,
+                without other arguments.
+            question: the question, as text.
+            kwargs: fields of `Request` (start, end, audio, video, protocol, strict, system, messages, num_frames,
+                video_track, audio_track) and of `GenerateOptions` (max_new_tokens, temperature, top_p, top_k,
+                repetition_penalty, seed); also `on_stage`, called with the name of each stage as it begins.
 
         Raises:
             VideoLlama2Error: see errors.py.
@@ -168,12 +167,12 @@ class Engine:
         """Decode and encode media.
 
         Args:
-            protocol: None: the engine's.
-            strict: fail if anything that was requested would not be used.
-            cache: where encoded media are looked up and kept.
+            protocol: how media are prepared; None: the engine's protocol.
+            strict: fail if anything requested would not be used.
+            cache: where encoded media are looked up and stored.
 
         Raises:
-            MediaError: a media item can't be used; MediaLost: in strict mode, something of it would not be.
+            MediaError: a media item can't be used; MediaLost: in strict mode, a requested input would be dropped.
             UnsupportedModality: the model has no encoder for it.
         """
         chosen = protocol or self.protocol
@@ -198,14 +197,14 @@ class Engine:
         opener: Opener | None = None,
         name: str | None = None,
     ) -> DecodedMedia:
-        """The first stage of `prepare`, for one media item: any thread, no model.
+        """The first stage of `prepare`, for one media item; runs on any thread, without the model.
 
         Args:
-            opener: instead of the engine's.
-            name: of the media item in receipts and messages; None: its own.
+            opener: replaces the engine's.
+            name: name of the media item in receipts and messages; None: its own.
 
         Raises:
-            MediaError, UnsupportedModality: as `prepare`.
+            MediaError, UnsupportedModality: as for `prepare`.
         """
         key = None if cache is None else cache.key(media, protocol)
         found = None if cache is None or key is None else cache.get(key)
@@ -221,7 +220,7 @@ class Engine:
         return DecodedMedia(receipt=receipt if name is None else receipt.renamed(name), inputs=inputs, key=key)
 
     def encode_media(self, decoded: DecodedMedia, cache: MediaCache | None = None) -> EncodedMedia:
-        """The second stage of `prepare`: the encoders, unless another request has encoded the same meanwhile."""
+        """The second stage of `prepare`: run the encoders, unless another request has just encoded the same item."""
         found = decoded.encoded
         if found is None and cache is not None and decoded.key is not None:
             found = cache.get(decoded.key)
@@ -251,7 +250,7 @@ class Engine:
         return tokens
 
     def embed(self, messages: Sequence[Message], media: MediaSet) -> PromptEmbeddings:
-        """A prompt as embeddings, with its account: what the language model, here or in another engine, decodes.
+        """A prompt as embeddings, with its account: the input that a language model, here or elsewhere, decodes.
 
         Args:
             messages: their k-th media part stands for the k-th item of `media`.
@@ -263,7 +262,7 @@ class Engine:
 
 
 def check_losses(decoded: Sequence[DecodedMedia], *, strict: bool) -> None:
-    """MediaLost in strict mode, a warning otherwise, for what was requested and will not be used."""
+    """For requested input that will not be used: raise MediaLost in strict mode, else log a warning."""
     losses = [message for item in decoded for message in item.receipt.loss_messages]
     if strict:
         raise_losses(losses)
@@ -281,7 +280,7 @@ def _request(given: Any, kwargs: dict[str, Any]) -> Request:
 
 @contextlib.contextmanager
 def _numbered(index: int) -> Iterator[None]:
-    """Errors name the request."""
+    """Add the request's number to errors."""
     try:
         yield
     except Exception as error:

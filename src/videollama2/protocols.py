@@ -27,7 +27,7 @@ class Protocol:
                           with "keep", videos over max_frames are cut there, too, not thinned out
         short             fewer frames than requested: add "black" frames of transposed size, or "repeat" frames
         gif_fps           frame rate assumed for animations by index arithmetic; None = their own durations
-        folder_fps        frames per second of a folder of pictures
+        folder_fps        frames per second of a folder of images
         folder_order      order of its files: "text" = 1, 10, 2, as sorted() has it; "natural" = 1, 2, 10, and a number
                           missing from a sequence leaves its place empty
         aspect            "none", or "pad" to a square first

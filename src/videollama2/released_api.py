@@ -72,7 +72,7 @@ def model_init(model_path: str | None = None, **kwargs: Any) -> tuple[Any, dict[
 
 
 def process_image(image_path: Any, settings: PixelSettings, aspect_ratio: str | None = None) -> Tensor:
-    """float32 [1, 3, S, S] of a picture's path (or a PIL image, or an array)."""
+    """float32 [1, 3, S, S] from an image's path (or a PIL image, or an array)."""
     clip = open_clip(image_path, num_frames=1, protocol=RELEASED, want_audio=False)
     return pixel_values(clip.frames[:1], settings, "pad" if aspect_ratio == "pad" else "none")
 
@@ -86,7 +86,7 @@ def process_video(
     num_frames: int | None = 8,
     va: bool = False,
 ) -> Tensor | dict[str, Tensor]:
-    """float32 [T, 3, S, S] of a video, folder of frames, or list of pictures.
+    """float32 [T, 3, S, S] from a video, a folder of frames, or a list of images.
 
     With `va`, {"video": that, "audio": bfloat16 [1, frames, 128]} of the eight windows of its audio (spec §4.5).
     """
@@ -104,7 +104,7 @@ def process_video(
 
 
 def process_audio(wav_path: Any) -> Tensor:
-    """bfloat16 [1, 2998, 128] of an audio file: its first channel, cut or filled up to 30 s (spec §4.4)."""
+    """bfloat16 [1, 2998, 128] from an audio file: its first channel, cut or padded to 30 s (spec §4.4)."""
     clip = open_clip(wav_path, protocol=RELEASED, want_video=False)
     audio = audio_input(clip, RELEASED)
     assert audio.fbank is not None  # open_clip raises if there is no audio

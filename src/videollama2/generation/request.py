@@ -18,8 +18,8 @@ class Request:
     """One question.
 
     Attributes:
-        media: None, one media item, or a list of `Media`. A list of anything else is the frames of one video.
-        question: the user's words; or `messages`, a whole conversation whose media parts carry their sources.
+        media: None, one media item, or a list of `Media`. A list of anything else is read as the frames of one video.
+        question: the question, as text; or `messages`, a whole conversation whose media parts have their sources.
         system: replaces the model's own system prompt.
         start, end: the range of the media item to use, in seconds; None: its beginning, its end.
         video, audio: whether its video and its audio are used.
@@ -46,7 +46,7 @@ class Request:
     options: GenerateOptions = field(default_factory=GenerateOptions)
 
     def media_items(self) -> list[Media]:
-        """Its media, in order.
+        """The request's media, in order.
 
         Raises:
             UsageError: the request has both or neither of question and messages, or options that belong in the
@@ -69,7 +69,7 @@ class Request:
         return [Media(source=given, **{name: getattr(self, name) for name in _OF_MEDIA})]
 
     def conversation(self, modalities: Sequence[Modality]) -> list[Message]:
-        """Its messages; those of a question have one part per media item, of these modalities."""
+        """The request's messages; a question gets one part per media item, of these modalities."""
         if self.messages is not None:
             return list(self.messages)
         return first_turn(self.question or "", modalities, self.system)
@@ -87,10 +87,10 @@ _KEYWORDS = frozenset(f.name for f in fields(Request)) - {"media", "question"}
 
 
 def as_request(media: Any, question: str | None, kwargs: dict[str, Any]) -> Request:
-    """The request that the arguments of `Engine.answer` stand for.
+    """The request described by the arguments of `Engine.answer`.
 
     Args:
-        media: as in `Request`; or a whole Request, without other arguments.
+        media: as in `Request`; or a Request, without other arguments.
         kwargs: fields of `Request` and of `GenerateOptions`.
 
     Raises:
@@ -115,7 +115,7 @@ def changed_options(options: GenerateOptions, changes: dict[str, Any]) -> Genera
     """The options with some replaced.
 
     Raises:
-        UsageError: a keyword that is not a field of GenerateOptions, or an impossible value.
+        UsageError: a keyword that is not a field of GenerateOptions, or an invalid value.
     """
     unknown = sorted(set(changes) - _OPTIONS)
     if unknown:

@@ -1,6 +1,6 @@
-"""Which token comes next: options, transformers' own logits processors, and the draw (spec §5.2).
+"""Chooses the next token: options, transformers' own logits processors, and sampling (spec §5.2).
 
-Penalties count generated tokens only, because in the public implementation the prompt enters as embeddings.
+Penalties count only generated tokens, because in the public implementation the prompt enters as embeddings.
 """
 
 import math
@@ -28,15 +28,15 @@ class GenerateOptions:
     """How tokens are chosen.
 
     Attributes:
-        max_new_tokens: upper limit of the answer.
+        max_new_tokens: maximum length of the answer.
         temperature: 0 picks the most probable token; above 0, tokens are sampled.
-        top_p, top_k: restrict the draw; None: the checkpoint's generation_config.
+        top_p, top_k: restrict sampling; None: the checkpoint's generation_config.
         repetition_penalty: None: the checkpoint's generation_config (it also acts at temperature 0).
         seed: makes sampling reproducible; None: torch's global generator.
         stop: texts that end the answer; the answer ends before them.
-        schema: the answer is JSON of this JSON schema: a mapping, its JSON text, or a pydantic model class. It is kept
-            as JSON text.
-        top_logprobs: report the log probability of each token and of this many of the likeliest; None: don't.
+        schema: JSON schema that the answer must follow: a mapping, its JSON text, or a pydantic model class. It is
+            stored as JSON text.
+        top_logprobs: report the log probability of each token and of this many of the most likely ones; None: don't.
     """
 
     max_new_tokens: int = 512
@@ -52,7 +52,7 @@ class GenerateOptions:
     def __post_init__(self) -> None:
         _check("max_new_tokens", self.max_new_tokens, int, 1, math.inf, "an integer of 1 or more")
         if self.temperature != 0:
-            # below 0.001, float32 can't separate the scores, and greedy search gives the same
+            # below 0.001, float32 can't separate the scores, and greedy search gives the same result
             _check("temperature", self.temperature, float, 1e-3, 1e3, "0 (no sampling), or 0.001 to 1000")
         for name, kind, minimum, maximum, expected in _OPTIONAL:
             if getattr(self, name) is not None:
@@ -105,7 +105,7 @@ class Sampler:
         self._drawn = options.temperature > 0
         self._processors = _logits_processors(options)
         self.greedy = not self._drawn and not self._processors and grammar is None
-        # one generator per sequence, so that it draws in any batch what it draws alone
+        # one generator per sequence, so that it draws the same in any batch as alone
         self._generator: torch.Generator | None = None
         if options.seed is not None:
             self._generator = torch.Generator(device).manual_seed(options.seed)

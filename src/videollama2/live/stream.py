@@ -34,7 +34,7 @@ class LiveStream:
     """The last `seconds` of a live source. Thread-safe.
 
     Memory is bounded: `max_fps` frames per second, audio at 16 kHz, and `max_bytes` of frames. Above `max_bytes`, every
-    second frame is dropped across the whole buffer. The receipt says what was dropped.
+    other frame is dropped across the whole buffer. The receipt reports what was dropped.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LiveStream:
 
         Args:
             frame: u8[H, W, 3] RGB; also [H, W], [H, W, 1] or [H, W, 4].
-            time: seconds on any clock, not before the previous frame.
+            time: seconds on any clock, not earlier than the previous frame.
 
         Raises:
             UsageError: not a frame, or earlier than the one before. MediaTooLarge: over the limits.
@@ -113,8 +113,8 @@ class LiveStream:
         Args:
             samples: float [S] or [S, channels] (±1), or int16 of these shapes; 1, 2 or 6 channels.
             rate: samples per second.
-            time: seconds of the first sample, on the clock of the frames; None: where the previous audio ended, or at
-                the latest frame. Gaps are filled with silence, and repeated audio is dropped.
+            time: the time in seconds of the first sample, on the frames' clock; None: where the previous audio ended,
+                or at the latest frame. Gaps are filled with silence, and repeated audio is dropped.
 
         Raises:
             UsageError: another shape, dtype or rate. NumericsError: NaN or infinity.

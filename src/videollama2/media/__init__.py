@@ -6,7 +6,7 @@ audio = audio_input(clip, protocol("released"))                    # fbank [F, 1
 
     opening.py     open_clip: file, folder, list or Recording ─► Clip (clip.py)
     source.py      a file or bytes: allowed formats and codecs; limits.py: how much it may decode to
-    packets.py, timeline.py    one time axis for picture and sound; declared.py: was the file cut off?
+    packets.py, timeline.py    one time axis for video and audio; declared.py: was the file cut off?
     sampling.py    which frames, which seconds: choose_frames
     appearance.py, colour.py, image_rgb.py, heif.py    pictures as players and viewers show them
     tracks.py      which video and audio track is used; audible.py, mixing.py: which channels

@@ -18,7 +18,7 @@ class Wave:
     samples        f32[S] (16 kHz mixdown) or f64[S] (first channel at its own rate), range ±1
     rate           samples per second of `samples`
     start_seconds  time of the first sample in the file
-    available_seconds  audio in the requested range, decoded or not; holes count
+    available_seconds  audio in the requested range, decoded or not, including holes
     lost_seconds   audio that could not be decoded
     notes          holes in the file's audio, which `samples` fill with silence
     channels       of the file
@@ -55,18 +55,18 @@ class Clip:
     """A decoded media item. Holds no file handle.
 
     source         path, or a description of what was passed in
-    kind           "video" (also animations, folders, lists), "image" (one picture), "audio" (no pictures)
+    kind           "video" (also animations, folders, lists), "image" (one image), "audio" (no frames)
     frames         u8[H, W, 3] each, RGB, upright; sizes may differ within a list; black ones may follow
     frame_indices  index of each real frame in presentation order
     times          f64[T] seconds of each real frame from the beginning of the file
-    frames_total   pictures in the whole file
-    fps            mean pictures per second of the file
-    end_seconds    where its last picture ends
+    frames_total   frames in the whole file
+    fps            mean frame rate of the file
+    end_seconds    where its last frame ends
     range_seconds  (start, end) as requested, None for an open end; None for the whole file
     wave           decoded audio, or None
     audio_state    "used" (present, audible), "silent" (present, all zeros), "absent", "not_requested"
-    audio_absent   why the audio is absent, if the file has some
-    notes          for the receipt; `losses` are those among them that mean: requested, and not used
+    audio_absent   why the audio is absent, although the file has some
+    notes          for the receipt; `losses` are those about requested input that was not used
     """
 
     source: str
@@ -97,9 +97,9 @@ class Clip:
 
     @property
     def seconds(self) -> float | None:
-        """Where the clip ends, the later end of its pictures and its audio; None for a still image.
+        """Where the clip ends: the later end of its frames and its audio; None for a still image.
 
-        Audio counts as far as it was requested, as the rest is not decoded.
+        Only the requested audio counts, because the rest is not decoded.
         """
         if self.kind == "image":
             return None

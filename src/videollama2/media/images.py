@@ -148,7 +148,7 @@ def open_animation(source: MediaSource, limits: Limits) -> Iterator[Animation | 
 def _frames(image: Image.Image, name: str) -> Sequence[int]:
     """Numbers of the frames that a viewer shows, one after the other.
 
-    Not the picture that an APNG has for viewers without animation, nor the thumbnails beside a TIFF's page.
+    Not an APNG's fallback image, nor the thumbnails of a TIFF's pages.
     """
     count = _frame_count(image, name)
     if getattr(image, "default_image", False) and count > 1:

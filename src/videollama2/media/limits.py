@@ -1,4 +1,4 @@
-"""How much one file may make us allocate: checked against its headers, before anything of that size is allocated."""
+"""How much memory one file can make us allocate: checked against its headers, before anything is allocated."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,17 +8,17 @@ from ..errors import MediaTooLarge
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits on one media item. A caller may lower them; a server applies its own to every request.
+    """Limits on one media item. A caller can lower them; a server applies its own to every request.
 
     max_pixels         of one image or frame, width x height; 8K video has 33 million
     max_held_bytes     of decoded frames held at once
     max_frames         of a video, folder or list
     max_animation_frames  of a GIF, WebP or APNG: each is decoded to reach the next
     max_sound_seconds  of decoded audio; 3 hours at 16 kHz mono are 350 MB of 16-bit samples
-    max_file_bytes     size of the file; None = any
+    max_file_bytes     size of the file; None = unlimited
     max_channels       of the audio, in the header and when decoded
     any_format         False: only the containers and codecs that phones, browsers and recorders write; fewer decoders
-                       within reach of a stranger are fewer decoder bugs (source.py has both lists)
+                       exposed to untrusted files mean fewer decoder bugs (source.py has both lists)
     """
 
     max_pixels: int = 64_000_000

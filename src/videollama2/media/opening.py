@@ -81,12 +81,12 @@ def open_clip(
     """Decode the frames and the audio that the protocol uses, and nothing else.
 
     Args:
-        item: path of a video, audio file, image or folder of images; the bytes of a file; a PIL image;
-            u8[T, H, W, C] or u8[H, W, C]; a list of paths, arrays and PIL images; a Recording.
-        num_frames: how many frames to sample from a video; None: about one per second.
-        start, end: seconds from the beginning. They always cut an audio file, and a video's audio if the protocol does.
+        item: path of a video, audio file, image or folder of images; the bytes of a file; a PIL image; u8[T, H, W, C]
+            or u8[H, W, C]; a list of paths, arrays and PIL images; or a Recording.
+        num_frames: number of frames to sample from a video; None: about one per second.
+        start, end: seconds from the beginning. They always cut audio files, and a video's audio if the protocol does.
         want_video, want_audio: what to decode. If both are requested, a file with only one of them is accepted.
-        times: seconds of each image of a list.
+        times: the time in seconds of each image of a list.
         video_track, audio_track: which of several tracks: a number from 1, or a language; None: FFmpeg's best, and for
             audio the first one with a signal. The notes name the track used.
 

@@ -18,9 +18,9 @@ class Recording:
     """A media item in memory.
 
     frames        u8[H, W, 3] RGB each
-    times         seconds of each frame, ascending; on the clock of the audio
+    times         the time in seconds of each frame, ascending, on the audio's clock
     samples       f32[S], one channel at 16 kHz, ±1; empty or None without audio
-    audio_start   seconds of the first sample
+    audio_start   the time in seconds of the first sample
     name, notes   for receipts
     """
 
@@ -52,7 +52,7 @@ class Recording:
         """The frames and audio from `start` to `end` seconds.
 
         Raises:
-            TimeRangeError: there are none.
+            TimeRangeError: nothing is in the range.
         """
         first, last = start or 0.0, math.inf if end is None else end
         kept = [i for i, time in enumerate(self.times) if first <= time < last]

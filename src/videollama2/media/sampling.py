@@ -27,7 +27,7 @@ def choose_frames(
     end: float | None,
     kind: Literal["video", "animation", "list"] = "video",
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Indices of the frames that the model will see: this is where a frame is chosen.
+    """Choose frames: the indices of those that the model will see.
 
     Args:
         index: all frames.
@@ -36,8 +36,8 @@ def choose_frames(
         kind: "list" for images passed one by one, which a protocol may keep all; "animation" for GIF, WebP, APNG.
 
     Returns:
-        The indices, ascending, with repeats where there are too few frames; and the losses: frames that the request
-        includes and that are over the protocol's maximum.
+        The indices, ascending, with repeats if there are too few frames; and the losses: requested frames beyond the
+        protocol's maximum.
 
     Raises:
         TimeRangeError: no frame is in the range.

@@ -3,7 +3,7 @@
 stamps of all packets ── join ──► Joins: what to add to each stamp, where recordings were joined or the clock wrapped
 container, Joins      ── packets.read_timeline ──► Timeline: where zero is, what each track covers
 
-The axis starts where the container does, at its first picture or sound. A hole in the stamps stays a hole.
+The axis starts where the container does, at its first frame or audio sample. A hole in the timestamps stays a hole.
 """
 
 from array import array
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = -(1 << 63)  # FFmpeg's AV_NOPTS_VALUE
-_BACKWARD = 0.1  # seconds that stamps may go back in decoding order before they count as beginning anew
+_BACKWARD = 0.1  # seconds that timestamps may go back in decoding order before they count as restarted
 _FORWARD = 10.0  # seconds that all tracks may leap ahead; FFmpeg and its players take more for another recording
 _NEAR = 64  # packets after a join among which the first one presented is
 
@@ -97,7 +97,7 @@ class Timeline:
     packets   of the tracks whose packets were listed, with corrected stamps
     even      stamps of streams whose header lists them, with a constant step; their packets need no list
     joins     what was added to the stamps of `packets`
-    begins    seconds at which stamps begin anew
+    begins    seconds at which timestamps restart
     cut_off   a sentence if the file is shorter than it says; else empty
     """
 
@@ -111,7 +111,7 @@ class Timeline:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the receipt should know about the axis."""
+        """Notes for the receipt about the time axis."""
         if not self.begins:
             return ()
         places = ", ".join(f"{second:.2f}" for second in self.begins[:4]) + (" …" if len(self.begins) > 4 else "")
@@ -148,7 +148,7 @@ class _Jump:
 def join(
     packets: Mapping[int, Packets], *, wrap: int = 0, leaps: bool = False, derived: bool = False
 ) -> tuple[dict[int, Joins], list[float]]:
-    """Where stamps begin anew, and what makes them one ascending axis.
+    """Where timestamps restart, and the corrections that make them one ascending axis.
 
     A packet belongs to a recording by its place in the file, not by the order in which streams are read.
 

@@ -1,4 +1,4 @@
-"""Frames of a video file: exactly the requested ones, decoding little else (spec §4.3).
+"""Frames of a video file: exactly the requested ones, decoding little more (spec §4.3).
 
     file --index-->      presentation times of all frames   (container index or packets; nothing is decoded)
     indices --decode-->  RGB frames                         (seek to key frames; skip unreferenced frames)
@@ -37,7 +37,7 @@ class VideoIndex(FrameIndex):
 
     pts      i64[N] `times` in the stream's time base; None if frames can be found by counting only
     key_pts  i64[K] timestamps of key frames, where decoding can begin; ascending
-    shown    i64[N] the frame whose picture is shown: itself, or an earlier one that the file repeats
+    shown    i64[N] the frame that is shown: itself, or an earlier one that the file repeats
     """
 
     pts: NDArray[np.int64] | None
@@ -109,7 +109,7 @@ class VideoReader:
         return got | self._from_the_start(missing, index.pts) if missing else got
 
     def _from_the_start(self, missing: Sequence[int], pts: NDArray[np.int64]) -> dict[int, Frame]:
-        """Decode up to these frames; for a frame that never comes, take the one before it (else the one after)."""
+        """Decode up to these frames; a frame that never appears is replaced by its predecessor (else its successor)."""
         with self._reopened() as decoder:
             return self._scan(decoder, missing, pts)
 

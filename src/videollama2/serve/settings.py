@@ -19,8 +19,8 @@ class RequestLimits:
 
     Attributes:
         max_media: media items per request.
-        max_data_bytes: decoded size of a media item inside a request (data URL, input_audio).
-        max_request_media_bytes: size of all of these and of all downloads of a request.
+        max_data_bytes: decoded size of a media item sent inside a request (data URL, input_audio).
+        max_request_media_bytes: total size of these and of the downloads of a request.
         max_num_frames: maximum `num_frames` of a media item.
         url_hosts: hosts that media may be downloaded from: "media.example.org" is that host, ".example.org" every host
             under it. Empty: no URLs.
@@ -128,9 +128,9 @@ class ServeSettings:
         files_bytes, files_count: size and number of all uploads.
         max_upload_bytes: size of an upload.
         file_seconds: lifetime of an upload.
-        log_content: log questions and answers.
-        docs: serve /openapi.json.
-        page: serve the web page at /.
+        log_content: whether to log questions and answers.
+        docs: whether to serve /openapi.json.
+        page: whether to serve the web page at /.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)

@@ -26,10 +26,10 @@ class Media:
         source: a path, bytes, a PIL image, u8[T, H, W, C] or u8[H, W, C], a list of frames, or a Recording.
         start, end: seconds from the beginning; None: from the beginning, to the end.
         video, audio: whether its video and its audio are used.
-        times: seconds of each frame of a list.
+        times: the time in seconds of each frame of a list.
         num_frames: frames to sample; None: the model's own number.
-        fps: frames per second of a folder of images; None: the protocol's.
-        video_track, audio_track: of a file with several: a number from 1, or a language ("eng"); None: FFmpeg's best.
+        fps: frame rate of a folder of images; None: the protocol's.
+        video_track, audio_track: which of several tracks: a number from 1, or a language ("eng"); None: FFmpeg's best.
         audio_source: a separate file whose audio is used in place of the source's own; None: the source's own.
     """
 
