@@ -66,7 +66,7 @@ class CallOptions:
         """From keywords, flat or by modality (`text_kwargs`, `images_kwargs`, …).
 
         Args:
-            return_tensors: where the keywords have none.
+            return_tensors: default, if the keywords have none.
 
         Raises:
             UsageError: an unknown keyword, one passed twice, or an unsupported value.

@@ -66,7 +66,7 @@ class VideoLlama2Config(PreTrainedConfig):
         connector_type: a name of stc.CONNECTORS, `linear` or `mlpNx_gelu` (spec §1.4).
         vision_feature_layer: index into the vision encoder's hidden states; -2 skips the last block (spec §1.2).
         vision_feature_select: `patch` drops a class token, `cls_patch` keeps it.
-        num_frames: frames that a video is sampled to, and that an image stands for.
+        num_frames: number of frames sampled from a video, and that an image counts as.
         audio_projector_type: `linear` or `mlpNx_gelu` (spec §1.6).
         audio_pool: (time, frequency) average pooling of audio features before the projector. (1, 1) in every released
             model; nano pools, because each position costs a laptop 8 ms.

@@ -1,4 +1,4 @@
-"""What the model returns: transformers' outputs, with those of the media encoders beside them.
+"""What the model returns: transformers' outputs, plus those of the media encoders.
 
 transformers 5.24 renamed the cache of an output and of `forward` from `past_key_values` to `cache`; callers may use
 either name with any version.

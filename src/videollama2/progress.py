@@ -12,7 +12,7 @@ class Progress(Protocol):
     """A progress display."""
 
     def update(self, done: int, words: str) -> None:
-        """Show that `done` items are finished; `words` is free text beside it."""
+        """Show that `done` items are finished; `words` is free text next to it."""
 
     def close(self) -> None:
         """Remove the display."""

@@ -177,7 +177,7 @@ class STCConnector(nn.Module):
 
         Args:
             features: [B, T, h·w, C] (a square grid) or [B, T, h, w, C].
-            still: T is 1, and the frame stands for this many copies of it; the result is that of the copies, computed
+            still: T is 1, and the frame counts as this many copies; the result equals that of the copies, computed
                 once (spec §1.3). A folded frame depends on its own block of frames only, so of a still there are at
                 most three kinds: zeros then frames, frames only, frames then zeros.
         """

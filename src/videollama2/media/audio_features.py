@@ -1,4 +1,4 @@
-"""Audio of a clip to filterbank features, by the protocol's rules, with an account of every second.
+"""A clip's audio to filterbank features, by the protocol's rules, with an account of every second.
 
 released, audio file   first channel -> 30 s -> Fourier resampling -> fbank in float64 -> bfloat16      (spec §4.4)
 released, video        eight windows of 2 s, one after the other -> zeros up to 30 s -> fbank -> bfloat16  (spec §4.5)
@@ -22,7 +22,7 @@ from .sampling import eight_windows, window_samples
 
 
 class FeatureExtractor(Interface):
-    """How an audio encoder makes its input of a wave at 16 kHz (audio.AudioEncoderConfig is one)."""
+    """Computes an audio encoder's input from a wave at 16 kHz (audio.AudioEncoderConfig is one)."""
 
     @property
     def min_samples(self) -> int: ...
@@ -43,7 +43,7 @@ FILTERBANK = Filterbank()
 
 
 class AudioInput(NamedTuple):
-    """What the audio encoder is given, and the account of the clip's audio.
+    """The audio encoder's input, and the account of the clip's audio.
 
     fbank    [F, bins], bfloat16 or float32 as the protocol says; None if nothing is to be encoded
     receipt  without its number of tokens, which depends on the model
@@ -145,7 +145,7 @@ _POLICIES: dict[str, Callable[[Clip, Wave, Protocol, FeatureExtractor], AudioInp
 
 
 def _unused(wave: Wave, used: float) -> tuple[Loss, ...]:
-    """A loss if audio of the requested range is not used; less than a tenth of a second is not one."""
+    """A loss if audio in the requested range is not used; less than a tenth of a second does not count."""
     there = wave.available_seconds
     if there - used < 0.1:
         return ()

@@ -29,7 +29,7 @@ _MAX_DEPTH = 4  # of items made of items
 
 
 def read_heif(source: MediaSource, limits: Limits) -> tuple[Frame, list[str]] | None:
-    """u8[H, W, 3] of a HEIF file's primary image, upright, and notes; None if the file is no HEIF still.
+    """u8[H, W, 3] of a HEIF file's primary image, upright, and notes; None if the file is not a HEIF still.
 
     Raises:
         UnreadableMedia: corrupt, or its image is of a kind that can't be composed. MediaTooLarge.
@@ -89,7 +89,7 @@ class _Composer:
     def _image(self, number: int, depth: int) -> Frame:
         """An item, composed of its parts, with its own crop, rotation and mirror."""
         if depth > _MAX_DEPTH:
-            raise UnreadableMedia(f"{self._name}: its images are made of each other in more than {_MAX_DEPTH} steps.")
+            raise UnreadableMedia(f"{self._name}: its images are nested more than {_MAX_DEPTH} levels deep.")
         item = self._items[number]
         self._composed += 1
         if self._composed > _MAX_PARTS:

@@ -22,7 +22,7 @@ _PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def as_array(value: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
+    """A tensor as an array; anything else unchanged."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
@@ -42,7 +42,7 @@ def is_frames(value: Any) -> bool:
 
 
 def picture(value: Any) -> Any:
-    """A picture or video with its channels last, in bytes: arrays and tensors u8[…, H, W, C]; all else as it is.
+    """An image or video with channels last, in bytes: arrays and tensors u8[…, H, W, C]; anything else unchanged.
 
     Floats are read as 0…1, or, if one is larger, as 0…255.
 
@@ -102,7 +102,7 @@ def _at_16k(wave: NDArray[np.float64], rate: int) -> NDArray[np.float32]:
 
 
 def audio_source(value: Any, rate: int | None = None) -> Any:
-    """Arrays, tensors, lists of numbers, and `{"array": …, "sampling_rate": …}` as a Recording; all else as it is."""
+    """Arrays, tensors, lists of numbers, and `{"array": …, "sampling_rate": …}` as a Recording; others unchanged."""
     if isinstance(value, Mapping) and "array" in value:
         return recording(value["array"], value.get("sampling_rate", rate))
     numbers = isinstance(value, Sequence) and not isinstance(value, str | bytes) and bool(value)

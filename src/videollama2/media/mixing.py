@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UnreadableMedia
 
 RATE = 16_000
-_MAX_PLANES = 7  # that PyAV reads safely: it looks for the end of a list that has none for more
+_MAX_PLANES = 7  # the most that PyAV reads safely: with more, the list it scans has no end marker
 _ASSUMED = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 

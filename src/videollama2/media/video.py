@@ -218,7 +218,7 @@ class VideoReader:
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         span = float(times[-1] - times[0]) if n else 0.0
         if "avi" in self._decoder.container.format.name and n > 1 and fps > 2 * (n - 1) / max(span, 1e-9):
-            fps = 0.0  # that of the places, of which most are empty
+            fps = 0.0  # the stated rate counts places, most of them empty
         return VideoIndex(
             times=times,
             pts=None if counted else pts,

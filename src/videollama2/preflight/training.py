@@ -228,7 +228,7 @@ def _elements(parameters: Any) -> int:
 
 
 def _quantised(network: VideoLlama2ForConditionalGeneration) -> set[int]:
-    """Ids of the weights that bitsandbytes packs: of linear layers of the language model. Mixtral's are no such."""
+    """Ids of the weights that bitsandbytes packs: the language model's linear layers, but not Mixtral's experts."""
     inner: Any = network.model
     linear = [m for m in inner.language_model.modules() if isinstance(m, nn.Linear)]
     return {id(m.weight) for m in linear if not m.weight.requires_grad}

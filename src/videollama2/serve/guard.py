@@ -42,7 +42,7 @@ class RequestGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""
         if scope["type"] != "http":
-            if scope["type"] == "websocket":  # the server has none
+            if scope["type"] == "websocket":  # not supported
                 await send({"type": "websocket.close", "code": 1008})
                 return
             await self.app(scope, receive, send)

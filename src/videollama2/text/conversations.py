@@ -37,7 +37,7 @@ _LEADING_TAGS = re.compile(r"(?:\s*<(?:image|video|audio)>)+")
 
 @dataclass(frozen=True)
 class PromptInput:
-    """One prompt of a batch: messages, or text that stands for itself, and its media in order."""
+    """One prompt of a batch: messages, or text that is used unchanged, and its media in order."""
 
     messages: list[Message]
     text: RenderedText | None

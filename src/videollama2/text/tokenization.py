@@ -310,7 +310,7 @@ def _dummy_prefix(text: str, prepared: str) -> int:
 
 
 class TokenBytes:
-    """The bytes that a token stands for: of byte-level vocabularies and those with byte fallback, parts of characters.
+    """The bytes that a token represents; with byte-level vocabularies and byte fallback, possibly part of a character.
 
     SentencePiece's pieces keep the space at their beginning, which decoding one alone loses.
     """
@@ -322,7 +322,7 @@ class TokenBytes:
         self._whole = set(tokenizer.get_added_vocab().values())
 
     def __call__(self, token: int) -> bytes:
-        """Of one id; empty for an id that stands for nothing."""
+        """The bytes of one id; empty if it represents none."""
         piece = self._tokenizer.convert_ids_to_tokens(token)
         if piece is None or token in self._whole:
             return (piece or "").encode()
@@ -335,7 +335,7 @@ class TokenBytes:
 
 @cache
 def _byte_letters() -> dict[str, int]:
-    """The letters that stand for bytes in byte-level vocabularies (GPT-2): printable bytes for themselves."""
+    """The letters that represent bytes in byte-level vocabularies (GPT-2); printable bytes represent themselves."""
     own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in own]
     return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(others)}

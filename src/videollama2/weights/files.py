@@ -70,7 +70,7 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
 
 
 def _of_variant(name: str, variant: str | None) -> str:
-    """`model.safetensors` → `model.fp16.safetensors`; the variant stands before the last ending."""
+    """`model.safetensors` → `model.fp16.safetensors`; the variant goes before the last suffix."""
     if variant is None:
         return name
     stem, _, ending = name.rpartition(".")

@@ -81,7 +81,7 @@ def _config(
     """The configuration: the given one, or the folder's with the settings among `kwargs`, which are removed.
 
     Raises:
-        UnknownArgument: what is left of `kwargs` is no argument.
+        UnknownArgument: `kwargs` has an unknown argument.
     """
     known = {*inspect.signature(PreTrainedModel.from_pretrained).parameters, *_ARGUMENTS}
     settings = {key: kwargs.pop(key) for key in set(kwargs) - known}

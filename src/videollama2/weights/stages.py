@@ -303,7 +303,7 @@ def _stage_tensors(folder: Path, *, needed: bool) -> dict[str, LazyTensor]:
 def _vision_encoder(
     folder: Path, config: VideoLlama2Config, tensors: dict[str, LazyTensor], vision: str | Path | None
 ) -> dict[str, LazyTensor]:
-    """The vision encoder's tensors, if the base has none or another one was given."""
+    """The vision encoder's tensors, if the base has none or another one was passed."""
     prefix = _PARTS["vision encoder"][0]
     if config.vision_config is None or (vision is None and any(n.startswith(prefix) for n in tensors)):
         return {}
