@@ -71,9 +71,7 @@ def load(
     folder, name = locate(model, base, options)
     options = replace(options.for_another(), variant=options.variant)  # what is left to fetch: the base of a stage
     placed = "device_map" in kwargs
-    if (
-        not placed and placement.device.type != "cpu" and find_spec("accelerate")
-    ):  # load directly there, not through the CPU
+    if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # load onto the device directly
         kwargs["device_map"], placed = {"": str(placement.device)}, True
     stage_base = None if is_nano(model) else base
     network, tokenizer_folder = load_network(folder, stage_base, placement.dtype, options, **kwargs)
