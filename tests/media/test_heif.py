@@ -132,5 +132,5 @@ def test_what_can_not_be_composed_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UnreadableMedia):
             open_clip(tmp_path / "d.heic")
     circle = [WrittenItem("iden", refs=[("dimg", [2])]), WrittenItem("iden", refs=[("dimg", [1])])]
-    with pytest.raises(UnreadableMedia, match="made of each other"):
+    with pytest.raises(UnreadableMedia, match="nested more than"):
         open_clip(write_heif(tmp_path / "e.heic", circle, 1))
