@@ -63,7 +63,11 @@ def _rows(arguments: argparse.Namespace, device: torch.device, scratch: Path) ->
     import rows_model
     import rows_parts
 
-    return rows_inputs.rows(arguments.media, scratch) | rows_parts.rows() | rows_model.rows(scratch, arguments.model)
+    return (
+        rows_inputs.rows(arguments.media, scratch, arguments.long)
+        | rows_parts.rows()
+        | rows_model.rows(scratch, arguments.model)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--suite", choices=["cpu", "gpu"], default="cpu", help="default: %(default)s")
     parser.add_argument("--media", type=Path, help="folder of clips; without it the rows that need clips are skipped")
+    parser.add_argument("--long", type=Path, help="folder for long videos (3 GB), which are made once and stay")
     parser.add_argument("--model", help="also time questions to this model (a name or a folder)")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each variant; default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the results to this file, after every row")

@@ -1,8 +1,9 @@
 """Rows of inference.py: from a file to the inputs of the encoders."""
 
 import importlib.util
+import shutil
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 import plain
+from long_videos import LongVideo, make
 from measure import Case
 
 Builder = Callable[[], Case]
@@ -18,8 +20,15 @@ CLIPS = ("sample_demo_1.mp4", "sample_demo_9.mp4", "00003491.mp4")
 PROCESSORS = {"clip336": (8, 16), "siglip384": (16,)}
 
 
-def rows(media: Path | None, scratch: Path) -> dict[str, Builder]:
-    """Rows by name. Rows of video files need `media`: CLIPS in that folder, or every mp4 in it."""
+LONG = [LongVideo(codec, gop) for codec in ("h264", "hevc", "av1", "vp9") for gop in (250, 30)]
+LONG_SOUND = LongVideo("h264", 250, sound=True)
+
+
+def rows(media: Path | None, scratch: Path, long: Path | None = None) -> dict[str, Builder]:
+    """Rows by name. Rows of video files need `media`: CLIPS in that folder, or every mp4 in it.
+
+    Long videos are made in `long`, and stay there; without it they are made in `scratch`: 3 GB in all.
+    """
     found: dict[str, Builder] = {}
     if media is not None:
         clips = [media / name for name in CLIPS if (media / name).is_file()] or sorted(media.glob("*.mp4"))
@@ -33,7 +42,14 @@ def rows(media: Path | None, scratch: Path) -> dict[str, Builder]:
     found["audio.process_audio_file_10s_44k"] = partial(_sound_file, scratch, 10)
     found["audio.process_audio_file_60s_44k"] = partial(_sound_file, scratch, 60)
     if media is not None and clips:
-        found[f"audio.process_audio_from_video_{clips[0].stem}"] = partial(_video_sound, clips[0])
+        found[f"audio.process_audio_from_video_{clips[0].stem}"] = partial(_video_sound, lambda: clips[0])
+    folder = long or scratch
+    for video in LONG:
+        for kind, counts in PROCESSORS.items():
+            for count in counts if video.codec == "h264" else (8,) * (kind == "clip336"):
+                build = partial(_preprocess_long, folder, video, kind, count)
+                found[f"preprocess.{video.name}.{kind}.{count}frames"] = build
+    found[f"audio.process_audio_from_{LONG_SOUND.name}"] = partial(_video_sound, partial(make, folder, LONG_SOUND))
     return found
 
 
@@ -54,10 +70,48 @@ def _preprocess(clip: Path, kind: str, count: int) -> Case:
         "ours": ours,
         "plain": partial(plain.preprocess, plain.frames_by_pyav, clip, indices, processor),
     }
-    if importlib.util.find_spec("decord"):
+    if importlib.util.find_spec("decord") and "av1" not in clip.name:  # its FFmpeg has no decoder of AV1
         variants["decord"] = partial(plain.preprocess, plain.frames_by_decord, clip, indices, processor)
+    variants["bare decoding, 1 thread"] = _bare(clip, indices)
     # decoders round YUV to RGB differently, by a few levels of 1/255/0.26
     return Case(variants, goal=3.0, tolerance=0.15, note="decode, pad to a square, resize, normalise")
+
+
+def _preprocess_long(folder: Path, video: LongVideo, kind: str, count: int) -> Case:
+    return _preprocess(make(folder, video), kind, count)
+
+
+def _bare(clip: Path, indices: Sequence[int]) -> Callable[[], None]:
+    """The limit: FFmpeg decodes the packets that these frames depend on, and nothing else is done."""
+    import av
+
+    from videollama2.media.unreferenced import unreferenced
+
+    container = av.open(str(clip))
+    stream = container.streams.video[0]
+    codec = stream.codec_context
+    codec.thread_count, codec.thread_type = 1, "NONE"
+    skip = unreferenced(codec)
+    packets = [p for p in container.demux(stream) if p.size]
+    stamps = sorted(p.pts for p in packets)
+    wanted = {stamps[i] for i in indices}
+    groups: dict[int, list[Any]] = {}  # by the timestamp of the key frame
+    since_key: list[Any] = []
+    for packet in packets:
+        if packet.is_keyframe:
+            since_key = []
+        if packet.pts in wanted or skip is None or not skip(packet):
+            since_key.append(packet)
+        if packet.pts in wanted:
+            groups[since_key[0].pts] = list(since_key)
+
+    def decode() -> None:
+        for group in groups.values():
+            for packet in [*group, None]:
+                codec.decode(packet)
+            codec.flush_buffers()
+
+    return decode
 
 
 def _transformers_processor(kind: str) -> Any:
@@ -98,15 +152,19 @@ def _sound_file(scratch: Path, seconds: int) -> Case:
     )
 
 
-def _video_sound(clip: Path) -> Case:
+def _video_sound(clip_of: Callable[[], Path]) -> Case:
     from videollama2.media import audio_input, open_clip
     from videollama2.protocols import RELEASED
 
+    clip = clip_of()
+    variants: dict[str, Callable[[], Any]] = {
+        "ours": lambda: audio_input(open_clip(clip, want_video=False), RELEASED).fbank,
+        "plain": lambda: plain.video_sound(clip),
+    }
+    if shutil.which("ffmpeg"):
+        variants["ffmpeg"] = lambda: plain.video_sound_by_ffmpeg(clip)
     return Case(
-        {
-            "ours": lambda: audio_input(open_clip(clip, want_video=False), RELEASED).fbank,
-            "plain": lambda: plain.video_sound(clip),
-        },
+        variants,
         tolerance=0.2,  # bfloat16 steps of quiet bins
         note="eight windows of 2 s",
     )
