@@ -6,7 +6,9 @@
 first channel  at the file's rate, in float64: what the public implementation uses of an audio file
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +24,11 @@ from .mixing import RATE, Mixer, OneChannel, channels_of
 from .packets import CONTINUOUS, read_timeline
 from .source import MediaSource
 from .timeline import Timeline
-from .tracks import choose_track
+from .tracks import choose_track, read_only
 
 _BLOCK = 1 << 16  # samples per call of the resampler
 _PREROLL = 0.5  # seconds decoded before the requested start: codecs with overlapping blocks need them to settle
+_MAX_WAITING = 4  # blocks between decoding and mixing
 _HOLE = 0.1  # seconds by which a timestamp may differ from the sample count: less is rounding and jitter
 
 
@@ -144,6 +147,7 @@ def _decode_runs(
     for seek in (True, False):
         with source.container(probe=False) as container:
             stream = audio_stream(container, source)
+            read_only(container, [stream])
             decoder = _Decoder(container, stream, source, limits, timeline, mixed=mixed, channel=channel)
             runs = decoder.runs(begin, stop, seek=seek)
         late = not runs or runs[0].start > max(begin, decoder.starts) + _HOLE
@@ -225,19 +229,20 @@ class _Decoder:
 
     def runs(self, start: float, stop: float | None, *, seek: bool) -> list[_Stretch]:
         """The samples that overlap [start - preroll, stop), in pieces without holes."""
-        runs: list[_Stretch] = []
-        begin, sink = 0.0, None
-        for at, block in self._blocks(start, stop, seek=seek):
-            if at is not None:
-                if sink is not None:
-                    runs.append(_Stretch(begin, sink.finish(), sink.rate))
-                begin, sink = at, self._sink()
-            assert sink is not None
-            sink.add(self._checked(block))
-        if sink is not None:
-            runs.append(_Stretch(begin, sink.finish(), sink.rate))
-        if isinstance(sink, Mixer):
-            self.notes = sink.notes
+        sinks: list[tuple[float, Mixer | OneChannel]] = []
+        with ThreadPoolExecutor(1) as mixing:  # beside decoding; with one thread, in order
+            mixed: deque[Future[None]] = deque()
+            for at, block in self._blocks(start, stop, seek=seek):
+                if at is not None:
+                    sinks.append((at, self._sink()))
+                mixed.append(mixing.submit(sinks[-1][1].add, self._checked(block)))
+                if len(mixed) > _MAX_WAITING:
+                    mixed.popleft().result()
+            for done in mixed:
+                done.result()
+        runs = [_Stretch(begin, sink.finish(), sink.rate) for begin, sink in sinks]
+        if sinks and isinstance(last := sinks[-1][1], Mixer):
+            self.notes = last.notes
         return [run for run in runs if len(run.samples)]
 
     def _sink(self) -> Mixer | OneChannel:

@@ -37,7 +37,7 @@ class Wave:
     @property
     def peak(self) -> float:
         """The loudest sample."""
-        return float(np.abs(self.samples).max(initial=0.0))
+        return float(max(self.samples.max(initial=0.0), -self.samples.min(initial=0.0)))
 
     @property
     def seconds(self) -> float:

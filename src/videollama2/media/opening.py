@@ -226,7 +226,8 @@ def _open_recording(recording: Recording, options: _Options) -> Clip:
 
 def _open_container(source: MediaSource, options: _Options) -> Clip:
     """A video or audio file: frames on this thread, audio on a second one."""
-    with source.container() as container, ThreadPoolExecutor(1) as second_thread:
+    probe = options.want_video or source.head(8)[4:] != b"ftyp"  # an mp4's header suffices for its audio
+    with source.container(probe=probe) as container, ThreadPoolExecutor(1) as second_thread:
         has_video, has_audio = _streams(container, source, options)
         timeline = _timeline(container, source, options, has_video=has_video, has_audio=has_audio)
         audio: Future[Wave] | None = None

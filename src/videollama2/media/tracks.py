@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import av
+from av.stream import Discard
 
 from ..errors import UsageError
 from .source import VIDEO_CODECS, MediaSource
@@ -94,6 +95,13 @@ def choose_track(container: "av.container.InputContainer", source: MediaSource, 
     best = container.streams.best(kind)
     first = next((t for t in found if best is not None and t.stream.index == best.index), found[0])
     return first if first.usable else next((t for t in found if t.usable), first)
+
+
+def read_only(container: "av.container.InputContainer", used: Sequence[Any]) -> None:
+    """Let the container pass over the packets of all other streams."""
+    for stream in container.streams:
+        if stream not in used and hasattr(stream, "discard"):
+            stream.discard = Discard.all
 
 
 def track_notes(found: Sequence[Track], used: Track | None) -> tuple[str, ...]:
