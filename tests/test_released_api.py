@@ -115,7 +115,7 @@ def test_calls_that_make_no_sense(released: Any, media: Path) -> None:
     wrong: list[tuple[Any, str, dict[str, Any], str]] = [
         (video, "film", {}, "expected one of image, video, audio, text"),
         (None, "video", {}, "NoneType"),
-        (str(media / "clip.mp4"), "video", {}, "str was given"),
+        (str(media / "clip.mp4"), "video", {}, "str was passed"),
         (video, "image", {}, "image.*4, 3, 56, 56"),
         (video[0], "video", {}, "3, 56, 56"),
         (image, "audio", {}, "1, 3, 56, 56"),

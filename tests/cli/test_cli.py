@@ -191,7 +191,7 @@ def test_a_turn_that_does_not_fit_ends_a_script(run: Any, monkeypatch: pytest.Mo
         (["ask", "{media}/clip.mp4", Q, "--seed", "-1"], 2, "seed"),
         (["ask", "{media}/clip.mp4", Q, "--max-new-tokens", "0"], 2, "max_new_tokens"),
         (["ask", "{media}/clip.mp4", Q, "--protocol", "fulll"], 2, "did you mean 'full'"),
-        (["ask", Q, "--no-audio"], 2, "no media file was given"),
+        (["ask", Q, "--no-audio"], 2, "no media file was passed"),
         (["ask", Q, "--device", "toaster"], 2, "toaster"),
         (["ask", Q, "--dtype", "int3"], 2, "int3"),
         (["ask", Q, "--model", "2.1-7b-ab"], 4, "did you mean '2.1-7b-av'"),
