@@ -39,6 +39,7 @@ def record(
             pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         if audio:
             sound = out.add_stream(audio, rate=RATE, layout="mono", options={"strict": "experimental"})
+            sound.bit_rate = 128_000
         if pictures is not None:
             for i in range(frames):
                 frame = av.VideoFrame.from_ndarray(flat(first + i), format="rgb24").reformat(format="yuv420p")

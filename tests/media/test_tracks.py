@@ -117,6 +117,25 @@ def test_the_first_track_with_a_signal(tmp_path: Path) -> None:
     assert chosen.audio_state == "silent", "the caller's choice is kept"
 
 
+def test_a_track_that_is_nearly_silent(tmp_path: Path) -> None:
+    """Dither, or what a codec makes of silence; and a track so quiet that a person hardly hears it."""
+    noise = np.random.default_rng(0).integers(-2, 3, (1, RATE)).astype(np.float32) / 32767
+    path = write_tracks(tmp_path / "a.mkv", sounds=[noise, HIGH])
+    clip = open_clip(path, protocol="full")
+    assert heard(clip) == pytest.approx(880, abs=2) and clip.wave is not None
+    first = "audio track 1 (pcm_s16le, 1 channel) of 2 is nearly silent (its peak is -84 dB)"
+    assert clip.wave.notes[0].startswith(f"{first}; track 2 (")
+    released = open_clip(path, protocol="released")
+    assert released.wave is not None and released.wave.notes[0].startswith(f"{first} and is used; track 2 ")
+    chosen = open_clip(path, protocol="full", audio_track=1)
+    assert chosen.wave is not None and "the audio is nearly silent (its peak is -84 dB)" in chosen.wave.notes
+    path = write_tracks(tmp_path / "b.mkv", sounds=[0.0008 * LOW, HIGH])
+    quiet = open_clip(path, protocol="full")
+    assert quiet.wave is not None and quiet.wave.peak < 0.01 and "-68 dB) and is used" in quiet.wave.notes[0]
+    alone = open_clip(write_tracks(tmp_path / "c.mkv", sounds=[0.0008 * LOW]), protocol="full")
+    assert alone.wave is not None and alone.wave.notes == ()
+
+
 def test_a_track_that_can_be_decoded_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tracks(tmp_path / "a.mkv", sounds=[LOW, HIGH])
     source = MediaSource.of(path, DEFAULT_LIMITS)

@@ -20,8 +20,18 @@ from .source import MediaSource
 from .timeline import Timeline
 from .tracks import Track, track_notes
 
+_AUDIBLE = 1e-3  # of full scale, -60 dB: peaks below it are reported
+_INAUDIBLE = 2.0**-13  # -78 dB: dither, and what codecs make of silence
 _NEARLY_SILENT = 0.01  # a mix at most this loud may be what remains of channels that cancel; share of full scale
 _CANCELLED = 0.01  # channels cancel if the mix is at most this share of the loudest
+
+
+def _silence(wave: Wave) -> str:
+    """What kind of silence it is; "" for audio that a person hears."""
+    if wave.silent:
+        return "digital silence"
+    decibels = 20 * np.log10(max(wave.peak, 2.0**-16))
+    return f"nearly silent (its peak is {decibels:.0f} dB)" if wave.peak < _AUDIBLE else ""
 
 
 @dataclass(frozen=True)
@@ -42,21 +52,24 @@ class AudioRequest:
             As decode_audio.
         """
         wave = self._track(timeline, used)
-        if not wave.silent or wave.unheard or self.source.audio_track is not None or used is None:
-            return replace(wave, notes=(*track_notes(found, used), *wave.notes))
-        for track in found:
+        silence = _silence(wave)
+        which = track_notes(found, used)
+        if not silence or wave.unheard or used is None:
+            return replace(wave, notes=(*which, *wave.notes))
+        quiet = (f"the audio is {silence}",) if 0 < wave.peak < _INAUDIBLE and not wave.silent else ()
+        for track in found if self.source.audio_track is None else ():
             if track == used or not track.usable:
                 continue
             with suppress(MediaError):
                 other = self._track(None, track)
-                if other.silent:
+                if other.peak < _AUDIBLE:
                     continue
-                silent = f"audio track {used} of {len(found)} is digital silence"
-                if self._exchanges:
+                silent = f"audio track {used} of {len(found)} is {silence}"
+                if self._exchanges and wave.peak < _INAUDIBLE:
                     return replace(other, notes=(f"{silent}; track {track} is used", *other.notes))
                 note = f"{silent} and is used; track {track} has a signal, choose it with audio_track={track.number}"
                 return replace(wave, notes=(note, *wave.notes))
-        return replace(wave, notes=(*track_notes(found, used), *wave.notes))
+        return replace(wave, notes=(*which, *quiet, *wave.notes))
 
     @property
     def _policy(self) -> str:

@@ -109,13 +109,16 @@ def decode_audio(
     if decoder.truncated or missing > max(0.5, 0.02 * (known - first)):
         lost = max(lost, missing)
     available = min(known, end if end is not None else known) - shown_from
+    hole_notes = _hole_notes(holes)
+    is_hole = sum(hole_end - hole_start for hole_start, hole_end in holes) >= ends - shown_from - 2 / decoder.rate
     return Wave(
         samples=samples,
         rate=decoder.rate,
         start_seconds=shown_from,
         available_seconds=max(available, len(samples) / decoder.rate),
         lost_seconds=lost,
-        notes=(*decoder.notes, *_hole_notes(holes)),
+        notes=(*decoder.notes, *(() if is_hole else hole_notes)),
+        unheard=" ".join(hole_notes) if is_hole else "",
         channels=decoder.channels,
     )
 

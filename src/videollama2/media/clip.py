@@ -22,7 +22,7 @@ class Wave:
     lost_seconds   audio that could not be decoded
     notes          holes in the file's audio, which `samples` fill with silence
     channels       of the file
-    unheard        why `samples` are silent although the file's audio has a signal; else ""
+    unheard        why `samples` are silent: a signal that the mix has lost, or a hole in the file's audio; else ""
     """
 
     samples: NDArray[np.float32] | NDArray[np.float64]

@@ -254,6 +254,8 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
             clip = _with_audio(clip, audio, options, no_frames)
         elif options.want_audio:
             clip = replace(clip, audio_state="absent")
+        for loss in timeline.losses:
+            clip = _with_losses(clip, loss)
         if timeline.cut_off and not clip.losses:
             clip = _with_losses(clip, timeline.cut_off)
         return clip

@@ -14,6 +14,8 @@ import av
 import av.error
 
 from .declared import declared_size
+from .edit_lists import edit_losses
+from .file_end import ends_inside, second_recording
 from .timeline import EvenStamps, Joins, Packets, Timeline, join
 
 if TYPE_CHECKING:
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
 
 _COMPLETE_HEADERS = frozenset({"wav", "w64", "aiff", "au", "caf"})  # they state the number of samples
 _WRAPS = {"mpegts": 1 << 33, "mpeg": 1 << 33}
-_JOINED = ("matroska", "mpegts", "mpeg", "ogg", "flv")  # containers that remain readable if files are put together
+_JOINED = (
+    "matroska",
+    "mpegts",
+    "mpeg",
+    "ogg",
+    "flv",
+    "mxf",
+)  # containers that remain readable if files are put together
 CONTINUOUS = frozenset({"wav", "w64", "aiff", "au", "flac", "mp3", "aac", "amr", "ac3", "eac3"})
 """Formats without timestamps: time is the number of samples, so a hole means damage."""
 
@@ -36,9 +45,12 @@ def read_timeline(container: "av.container.InputContainer", source: "MediaSource
     name = container.format.name
     tracks = {s.index: _header_track(s, zero) for s in streams}
     cut_off = _cut_off(container, source)
+    losses = _second(source)
+    if "mp4" in name:
+        losses += tuple(loss for s in streams for loss in edit_losses(source, s))
     even = {s.index: table for s in streams if (table := _even_stamps(name, s, source.size)) is not None}
     if all(s.index in even or _is_complete(name, s) for s in streams):
-        return Timeline(zero=zero, tracks=tracks, even=even, cut_off=cut_off)
+        return Timeline(zero=zero, tracks=tracks, even=even, cut_off=cut_off, losses=losses)
     packets = {s.index: Packets(tick=Fraction(s.time_base or 1)) for s in streams}
     try:
         for packet in container.demux(list(streams)):
@@ -59,7 +71,15 @@ def read_timeline(container: "av.container.InputContainer", source: "MediaSource
     for index, (start, end) in spans.items():
         tracks[index] = (start - float(zero), end - float(zero))
     begins = [second - float(zero) for second in begins]
-    return Timeline(zero=zero, tracks=tracks, packets=packets, joins=joins, begins=tuple(begins), cut_off=cut_off)
+    return Timeline(
+        zero=zero,
+        tracks=tracks,
+        packets=packets,
+        joins=joins,
+        begins=tuple(begins),
+        cut_off=cut_off,
+        losses=losses,
+    )
 
 
 def _start(container: "av.container.InputContainer", streams: Sequence[Any]) -> Fraction:
@@ -105,7 +125,16 @@ def _even_stamps(name: str, stream: Any, size: int) -> EvenStamps | None:
 
 def _cut_off(container: "av.container.InputContainer", source: "MediaSource") -> str:
     declared = declared_size(source)
-    if declared is None or declared <= source.size:
-        return ""
-    length = f" ({container.duration / av.time_base:.1f} s)" if container.duration else ""
-    return f"the file is cut off: it has {source.size:,} of the {declared:,} bytes that it declares{length}"
+    if declared is not None and declared > source.size:
+        length = f" ({container.duration / av.time_base:.1f} s)" if container.duration else ""
+        return f"the file is cut off: it has {source.size:,} of the {declared:,} bytes that it declares{length}"
+    if inside := ends_inside(source):
+        return f"the file ends inside {inside}: it was cut off, or is still being written"
+    return ""
+
+
+def _second(source: "MediaSource") -> tuple[str, ...]:
+    place = second_recording(source)
+    if place is None:
+        return ()
+    return (f"a second recording begins at byte {place:,} and is not used, as in players; remux the files instead",)

@@ -99,6 +99,7 @@ class Timeline:
     joins     what was added to the stamps of `packets`
     begins    seconds at which timestamps restart
     cut_off   a sentence if the file is shorter than it says; else empty
+    losses    sentences on what FFmpeg does not read: parts of edit lists, a second recording
     """
 
     zero: Fraction
@@ -108,6 +109,7 @@ class Timeline:
     joins: Mapping[int, Joins] = field(default_factory=dict)
     begins: tuple[float, ...] = ()
     cut_off: str = ""
+    losses: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
