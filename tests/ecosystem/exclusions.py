@@ -10,9 +10,7 @@ AUDIO_FEATURES = (
     "test_get_audio_features_output_1", "test_get_audio_features_output_2",
 )  # fmt: skip
 EXCLUDED: dict[str, dict[str, str]] = {
-    "ExpertsSuite": {
-        "test_multimodal_outputs_are_returned": "it asks for the images' outputs, and this tester has none"
-    },
+    "ExpertsSuite": {"test_multimodal_outputs_are_returned": "its inputs have no images"},
     "ImagesSuite": dict.fromkeys(AUDIO_FEATURES, "this model has no audio encoder"),
     "ProcessorSuite": {
         "test_subprocessor_defaults_0_text": "a question becomes a user's turn, which a tokenizer does not add",
