@@ -15,10 +15,14 @@ import pytest
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 import videollama2
+from videollama2.cli.data import _processor as data_processor
 from videollama2.configuration import VideoLlama2Config
 from videollama2.errors import CheckpointNotFound, UsageError
+from videollama2.hub import HubOptions
 from videollama2.modeling import VideoLlama2ForConditionalGeneration, VideoLlama2Model
+from videollama2.preflight.check import check_model
 from videollama2.processing import VideoLlama2Processor
+from videollama2.weights.locate import at_revision, locate
 
 from .. import tiny
 
@@ -212,8 +216,11 @@ def hub(checkpoints: dict[str, Path]) -> Iterator[tuple[str, list[tuple[str, str
 DOWNLOADS = """
 import sys
 from videollama2.errors import CheckpointNotFound
+from videollama2.hub import HubOptions
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.preflight.check import check_model
 from videollama2.processing import VideoLlama2Processor
+from videollama2.weights.locate import at_revision, locate
 
 options = {"revision": "v2", "cache_dir": sys.argv[1], "token": "hf_secret"}
 print(VideoLlama2Processor.from_pretrained("someone/tiny", **options).config.num_frames)
@@ -245,3 +252,24 @@ def test_a_download_takes_the_revision_the_token_and_the_cache(
     processor = [path for path, _ in seen[:config] if path.endswith(".safetensors")]
     assert len(weights) >= 2 and not processor  # the second by force_download; a processor fetches no weights
     assert commit("main") not in str(seen)
+
+
+def test_a_name_may_carry_its_revision(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What --revision of check, data and train makes of a hub id; a run records it with its model."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(cache))
+    options = HubOptions(local_files_only=True)
+    for revision, frames in REVISIONS.items():
+        name = at_revision(NAME, revision)
+        folder, shown = locate(name, options=options)
+        assert shown == name == f"{NAME}@{revision}"
+        assert VideoLlama2Config.from_pretrained(folder).num_frames == frames
+        assert check_model(name, device="cpu", dtype="float32").summary["num_frames"] == frames
+        assert data_processor(NAME, None, revision).config.num_frames == frames
+    with pytest.raises(CheckpointNotFound, match="at revision 'v3'"):
+        check_model(f"{NAME}@v3", device="cpu")
+    with pytest.raises(UsageError, match="two revisions"):
+        locate(f"{NAME}@v2", options=HubOptions(revision="main"))
+    for model in ("nano", str(cache)):
+        with pytest.raises(UsageError, match="has no revisions"):
+            at_revision(model, "v2")

@@ -31,6 +31,7 @@ def register(commands: Any) -> None:
     add("model", metavar="MODEL", help="nano, a released name, a hub id or a folder")
     add("clip", nargs="?", metavar="CLIP", help="a media file; default: a clip of typical length")
     add("--base", metavar="B", help="base model for a folder of a training stage")
+    add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     add("--frames", type=int, metavar="N", help="number of video frames to sample; default: the model's")
     add("--dtype", default="auto", metavar="T", help="auto (default), float32, bfloat16 or float16")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
@@ -54,10 +55,11 @@ def run(args: argparse.Namespace) -> int:
         on_stage("reading descriptions")
         from .. import engine  # noqa: F401  imported by `ask`, too: the measured baseline must be the same
         from ..preflight.check import check_model
+        from ..weights.locate import at_revision
 
         made = check_model(
-            args.model, args.clip, frames=args.frames, dtype=args.dtype, device=args.device, base=args.base,
-            protocol=args.protocol, new_tokens=args.max_new_tokens,
+            at_revision(args.model, args.revision), args.clip, frames=args.frames, dtype=args.dtype,
+            device=args.device, base=args.base, protocol=args.protocol, new_tokens=args.max_new_tokens,
         )  # fmt: skip
     terminal.print_json(made.to_dict()) if args.json else print(report_text(made))
     if made.problems:

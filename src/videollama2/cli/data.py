@@ -43,6 +43,7 @@ def register(commands: Any) -> None:
     add("--media-root", metavar="D", help="folder that media paths are relative to; default: that of each records file")
     add("--model", metavar="M", help="count tokens for this model: nano, a released name, a hub id or a folder")
     add("--base", metavar="B", help="base language model for nano or for a folder of a training stage")
+    add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     add("--max-length", type=int, metavar="N", help="maximum tokens of a record; default: the model's context")
     add("--frames", type=int, metavar="N", help="frames per video; default: the model's own number, or 8")
     add(
@@ -208,8 +209,9 @@ def run(args: argparse.Namespace) -> int:
         )
         folder = Path(args.output or f"{Path(args.records[0]).stem}.doctor")
         found = examine(
-            records, _processor(args.model, args.base), unread=unread, workers=args.workers, timeout_s=args.timeout,
-            memory_mb=args.memory, folder=folder, max_length=args.max_length, frames=args.frames,
+            records, _processor(args.model, args.base, args.revision), unread=unread,
+            workers=args.workers, timeout_s=args.timeout, memory_mb=args.memory, folder=folder,
+            max_length=args.max_length, frames=args.frames,
             protocol=args.protocol,
             on_progress=lambda what, done, total: on_stage(f"{what}: {done:,} of {total:,}"),
         )  # fmt: skip
@@ -223,15 +225,15 @@ def run(args: argparse.Namespace) -> int:
     return DataError.exit_code if found.problems else 0
 
 
-def _processor(model: str | None, base: str | None) -> Any:
+def _processor(model: str | None, base: str | None, revision: str | None) -> Any:
     """The model's processor, without its weights; None without a model."""
     if model is None:
         return None
     from ..processing import VideoLlama2Processor
     from ..weights import stages
-    from ..weights.locate import is_nano, locate
+    from ..weights.locate import at_revision, is_nano, locate
 
-    folder, _ = locate(model, base)
+    folder, _ = locate(at_revision(model, revision), base)
     whole = stages.kind(folder) == "complete"
     tokenizer = folder if whole else stages.tokenizer_folder(folder, None if is_nano(model) else base)
     return VideoLlama2Processor.from_pretrained(folder, tokenizer_folder=tokenizer)

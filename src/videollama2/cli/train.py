@@ -80,6 +80,7 @@ def _add_phase(commands: Any, phase: Phase) -> None:
         help="which settings of the recipe: those of the released code (released) or the paper (printed)",
     )
     add("--base", metavar="B", help="base model, if M is the folder of a training stage")
+    add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     add("--vision", metavar="DIR", help="vision encoder, if M is a language model")
     add("--audio", metavar="DIR", help="converted BEATs, if M has no audio encoder")
     add("--device", metavar="D", help="cpu, cuda or mps; default: the best available")
@@ -103,7 +104,10 @@ def run(args: argparse.Namespace) -> int:
     given = {k.removeprefix("set_"): v for k, v in vars(args).items() if k.startswith("set_")}
     from ..train.build import Sources
     from ..train.run import resumed, train
+    from ..weights.locate import at_revision
 
+    if args.model:
+        args.model = at_revision(args.model, args.revision)
     recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, args.setting)
     if args.resume:
         sources, phase, settings = resumed(args.output, args.phase, {**recipe, **given})

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, WeightsError
-from ..hub import find_folder
+from ..hub import HubOptions, find_folder
 from ..weights import catalog, stages
-from ..weights.locate import DEFAULT_MODEL, hub_id
+from ..weights.locate import DEFAULT_MODEL, hub_id, split_revision
 from ..weights.nano import SHIPPED, built_folder
 
 
@@ -35,13 +35,15 @@ def describe(model: str | Path, base: str | Path | None = None) -> Subject:
         return _from_folder(folder.resolve().name, folder, base)
     if str(model) == DEFAULT_MODEL:
         return _nano()
-    name = hub_id(model)
+    named, revision = split_revision(model)
+    name = hub_id(named)
     try:
-        cached = find_folder(name, fetch=False)
+        cached = find_folder(name, HubOptions(revision=revision), fetch=False)
         if (cached / "config.json").is_file() and stages.kind(cached) == "complete":
             return _from_folder(name, cached, base)
     except CheckpointNotFound:
-        pass
+        if revision is not None:
+            raise  # the built-in descriptions are of the main branch
     release = catalog.find(name)
     subject = Subject(release.hub_id, "built-in description; no files were read", release.config())
     if not release.chat:

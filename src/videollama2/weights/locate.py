@@ -1,5 +1,6 @@
 """Resolves a model name (a folder, `nano`, a released name or a hub id) to a local folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import CheckpointNotFound, UsageError
@@ -14,7 +15,7 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
     """The folder of a model, fetched if necessary, and its name in receipts.
 
     Args:
-        model: a folder, `nano`, a released name (`2.1-7b-av`), or a hub id.
+        model: a folder, `nano`, a released name (`2.1-7b-av`), or a hub id, also with its revision (`org/model@v2`).
         base: nano's base language model, if not the pinned one.
         options: of a hub id.
 
@@ -31,8 +32,32 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
         if options != DEFAULTS and base is not None and not Path(base).exists():
             base = find_folder(base, options)
         return nano_folder(base), DEFAULT_MODEL
+    model, revision = split_revision(model)
+    if revision is not None:
+        if options.revision not in (None, revision):
+            raise UsageError(f"got two revisions of {model}: {revision!r} and {options.revision!r}; expected one")
+        options = replace(options, revision=revision)
     name = hub_id(model)
     return find_folder(name, options), name if options.revision is None else f"{name}@{options.revision}"
+
+
+def at_revision(model: str, revision: str | None) -> str:
+    """The name of a hub id's revision, as `locate` takes it.
+
+    Raises:
+        UsageError: a revision of nano or of a folder, which have none.
+    """
+    if revision is None:
+        return model
+    if is_nano(model) or Path(model).exists():
+        raise UsageError(f"--revision {revision} is for a hub id; {model} has no revisions")
+    return f"{model}@{revision}"
+
+
+def split_revision(model: str | Path) -> tuple[str, str | None]:
+    """A hub id and its revision: `org/model@v2` → (`org/model`, `v2`)."""
+    name, _, revision = str(model).partition("@")
+    return name, revision or None
 
 
 def is_nano(model: str | Path) -> bool:
