@@ -616,7 +616,7 @@ def test_calls_that_make_no_sense(engine: Engine, args: Any, kwargs: Any, told: 
     [
         ({"numframes": 3}, "unknown keyword numframes; did you mean 'num_frames'"),
         ({"stride": 4}, "stride=4 is not supported"),
-        ({"padding": "max_length"}, "needs max_length"),
+        ({"padding": "max_length"}, "requires max_length"),
         ({"padding": "some"}, "padding='some'"),
         ({"max_length": 0}, "max_length=0"),
         ({"truncation": "only_second"}, "truncation="),
