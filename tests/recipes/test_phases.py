@@ -48,6 +48,8 @@ def test_every_recipe_is_a_released_models() -> None:
     assert {path.stem for path in FOLDER.glob("*.toml")} == set(MODELS)
     for model, phases in MODELS.items():
         tables = tomllib.loads((FOLDER / f"{model}.toml").read_text())
+        assert tables.pop("sets") == "sets/paper.toml"
+        assert tables.pop("include", None) == ("2.1-7b-16f.toml" if model == "2.1-7b-av" else None)
         assert {setting: tuple(table) for setting, table in tables.items()} == {"released": phases, "printed": phases}
 
 

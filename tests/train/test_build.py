@@ -9,9 +9,10 @@ from torch import nn
 
 from videollama2.errors import DataError
 from videollama2.train import checkpoint
-from videollama2.train.build import Sources, automatic, read_data
+from videollama2.train.build import Sources, automatic
 from videollama2.train.settings import resolve
 from videollama2.train.strategy import SingleProcess
+from videollama2.train.training_data import read_data
 
 TALK = [{"from": "human", "value": "how many?"}, {"from": "gpt", "value": "three!"}]
 STATE = {"step": 3, "steps": 4, "waited": 0, "skipped": 0, "phase": "video_tune", "data": "", "best": None}

@@ -12,7 +12,8 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from ..errors import UsageError
 from ..phases import PHASES, Phase
-from ..train.settings import Settings, fields, read_recipe, resolve
+from ..train.mixtures import SetUse, data_of, sets_of_recipe, uses_table
+from ..train.settings import Settings, fields, read_recipe, recipe_tables, resolve
 from . import terminal
 
 _EPILOG = """examples:
@@ -28,6 +29,7 @@ Records are .json, .jsonl, .parquet, .csv or .tar files (docs/training.md). `vid
 lists every setting with its default for that phase.
 """
 
+_RELEASED = "released"  # the setting of a dry run that names none
 _ADAPTERS = ("lora_", "quantise")
 _PURPOSES = {
     "video_align": "teach a new connector to describe video",
@@ -67,7 +69,18 @@ def _add_phase(commands: Any, phase: Phase) -> None:
     )  # fmt: skip
     add = parser.add_argument_group("common").add_argument
     add("--model", "-m", metavar="M", help="model to start from: nano, a released name, a folder or a language model")
-    add("--data", nargs="+", metavar="[POOL=]FILE", help="training records; POOL names them for --mixture")
+    add(
+        "--data",
+        nargs="+",
+        metavar="[POOL=]FILE[:N]",
+        help="training records; POOL names them for --mixture, N is how many to use, at random",
+    )
+    add(
+        "--sets",
+        type=Path,
+        metavar="SETS",
+        help="folder of built sets (data build): those that the recipe names are used",
+    )
     add("--evaluation", nargs="+", metavar="FILE", default=[], help="held-out records")
     add("--media-root", type=Path, metavar="DIR", help="folder that media paths are relative to; default: each file's")
     add("--output", "-o", type=Path, required=True, metavar="DIR", help="folder of the run and of the finished model")
@@ -108,22 +121,25 @@ def run(args: argparse.Namespace) -> int:
 
     if args.model:
         args.model = at_revision(args.model, args.revision)
-    recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, args.setting)
+    uses = _sets(args)
+    setting = args.setting or (_RELEASED if args.dry_run and args.recipe and _has_settings(args.recipe) else None)
+    recipe = {} if args.recipe is None else read_recipe(args.recipe, args.phase, setting)
     if args.resume:
         sources, phase, settings = resumed(args.output, args.phase, {**recipe, **given})
         _check_repeated(args, sources)
     else:
-        if not args.model or not (args.data or args.dry_run):
+        model = args.model or (args.recipe.stem if args.dry_run and uses else None)
+        if not model or not (args.data or uses or args.dry_run):
             raise UsageError("--model and --data are required: the model to start from, and the training records")
         phase, settings = resolve(args.phase, recipe, given)
         sources = Sources(
-            model=args.model, data=tuple(args.data or ()), evaluation=tuple(args.evaluation), base=args.base,
+            model=model, data=(*(args.data or ()), *data_of(uses)), evaluation=tuple(args.evaluation), base=args.base,
             vision=args.vision, audio=args.audio, media_root=args.media_root,
         )  # fmt: skip
     if args.dry_run:
         from ..preflight.dry_run import dry_run
 
-        found = dry_run(sources, phase, settings, args.output)
+        found = dry_run(sources, phase, settings, args.output, uses_table(uses) if uses else "")
         terminal.print_json(found.to_dict()) if args.json else terminal.write(found.text() + "\n")
         return 0
     with _resumable(args.phase, args.output):
@@ -131,6 +147,27 @@ def run(args: argparse.Namespace) -> int:
     if os.environ.get("RANK", "0") == "0":
         terminal.print_json(summary) if args.json else terminal.write(_summary(summary))
     return 0
+
+
+def _sets(args: argparse.Namespace) -> list[SetUse]:
+    """The recipe's sets in --sets; those that are not built are reported, unless the dry run's table has them."""
+    if args.sets is None:
+        return []
+    if args.resume:
+        raise UsageError("a resumed run keeps its sets; omit --sets")
+    if args.recipe is None:
+        raise UsageError("--sets needs --recipe, which names the sets")
+    uses = sets_of_recipe(args.recipe, args.phase, args.sets)
+    if not args.dry_run:
+        terminal.say(uses_table(uses))
+    if not data_of(uses):
+        names = ", ".join(use.name for use in uses)
+        raise UsageError(f"none of the sets of {args.phase} has records in {args.sets}: build {names}.")
+    return uses
+
+
+def _has_settings(recipe: Path) -> bool:
+    return isinstance(recipe_tables(recipe).get(_RELEASED), dict)
 
 
 def _check_repeated(args: argparse.Namespace, sources: Any) -> None:

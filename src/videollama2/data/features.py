@@ -23,13 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import MediaError, UsageError
 from ..media import PixelSettings
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..protocols import Protocol, protocol
 from ..text.media_parts import Media
 from ..vision import is_frozen
 from .collate import FeatureKeys, Sample
+from .tar_media import is_tar_path, tar_member
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +212,8 @@ class FeatureCache:
             return None if None in parts else _digest(parts)
         if not isinstance(source, str | Path):
             return None
+        if isinstance(source, str) and is_tar_path(source):
+            return _of_member(source)
         path = Path(source)
         try:
             if path.is_dir():
@@ -223,6 +226,13 @@ class FeatureCache:
         except OSError:  # decoding will report what is wrong
             return None
         return self._digests[known]
+
+
+def _of_member(path: str) -> str | None:
+    try:
+        return hashlib.sha256(tar_member(path).read()).hexdigest()
+    except MediaError:  # decoding will report what is wrong
+        return None
 
 
 def _usable(encoder: nn.Module | None) -> bool:

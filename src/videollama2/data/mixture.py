@@ -11,13 +11,17 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from math import gcd, lcm
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from .permutation import Permutation
 
+MAX_LISTED = 1 << 20  # records of a pool whose order is a sorted list; larger pools use `Permutation`
 MAX_PERIOD = 100_000  # positions after which the pattern of pools repeats; finer weights are rounded to it
 
 
@@ -53,8 +57,8 @@ class MixtureOrder:
         self.batch, self.seed = batch, seed
         self.shares = None if weights is None else _whole_shares(weights, pools)
         if self.shares is None:
-            pools = {"": [index for pool in pools.values() for index in pool]}
-        self._pools = {n: np.asarray(pools[n], np.int64) for n in (pools if self.shares is None else self.shares)}
+            pools = {"": joined_places(list(pools.values()))}
+        self._pools = {n: joined_places([pools[n]]) for n in (pools if self.shares is None else self.shares)}
         empty = [name for name, pool in self._pools.items() if not len(pool)]
         if empty or not self._pools:
             kinds = f" of kind {', '.join(empty)}" if any(empty) else ""
@@ -63,7 +67,7 @@ class MixtureOrder:
         self._pattern = spread([1] if self.shares is None else list(self.shares.values()))
         ones = self._pattern[:, None] == np.arange(len(self._names))
         self._before = np.concatenate([np.zeros((1, len(self._names)), np.int64), ones.cumsum(0)])
-        self._orders: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
+        self._orders: OrderedDict[tuple[int, int], NDArray[np.int64] | Permutation] = OrderedDict()
         self.steps_per_epoch = self._steps_to_cover(int(np.argmax(self._before[-1])))
 
     def step(self, n: int) -> list[int]:
@@ -99,12 +103,15 @@ class MixtureOrder:
         rounds, rest = divmod(position, len(self._pattern))
         return rounds * int(self._before[-1][k]) + int(self._before[rest][k])
 
-    def _order(self, k: int, epoch: int) -> NDArray[np.int64]:
+    def _order(self, k: int, epoch: int) -> NDArray[np.int64] | Permutation:
         """The order of pool k in an epoch."""
         key = (k, epoch)
+        seeds = [self.seed, zlib.crc32(self._names[k].encode()), epoch]
+        if key not in self._orders and len(self._pools[self._names[k]]) > MAX_LISTED:
+            self._orders[key] = Permutation(len(self._pools[self._names[k]]), seeds)
         if key not in self._orders:
             # raw bits of a bit generator are the only random numbers that numpy guarantees across versions
-            source = np.random.Philox(np.random.SeedSequence([self.seed, zlib.crc32(self._names[k].encode()), epoch]))
+            source = np.random.Philox(np.random.SeedSequence(seeds))
             bits = source.random_raw(len(self._pools[self._names[k]]))
             self._orders[key] = np.argsort(bits, kind="stable")
             while len(self._orders) > 2 * len(self._names):  # a step may span two epochs
@@ -131,6 +138,15 @@ class SequentialOrder:
     def step(self, n: int) -> list[int]:
         """At most `batch` record indices of step n; empty after the last."""
         return list(self.records[n * self.batch : (n + 1) * self.batch])
+
+
+def joined_places(pools: Sequence[Sequence[int]]) -> Sequence[int]:
+    """The records of several pools: a range if they follow each other, else a list."""
+    ranges = [pool for pool in pools if isinstance(pool, range) and pool.step == 1]
+    if pools and len(ranges) == len(pools) and all(a.stop == b.start for a, b in pairwise(ranges)):
+        return range(ranges[0].start, ranges[-1].stop)
+    listed = np.concatenate([np.asarray(pool, np.int64) for pool in pools]) if pools else np.zeros(0, np.int64)
+    return cast("Sequence[int]", listed)
 
 
 def spread(shares: Sequence[int]) -> NDArray[np.int64]:

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, MediaError, did_you_mean
 from ..receipt import MODALITIES, Modality
 from ..text.media_parts import Media
 from .labels import move_tag_first
 from .record_files import Place, mappings
+from .tar_media import is_tar_path, tar_member
 
 Kind = Literal["av", "video", "audio", "image", "text"]
 OnBad = Callable[[str, str], None]  # (the record's origin, the error)
@@ -218,8 +219,10 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 def _exists(path: str) -> bool:
     try:
+        if is_tar_path(path):
+            return bool(tar_member(path))
         return Path(path).exists()
-    except (OSError, ValueError):  # not a valid file name
+    except (OSError, ValueError, MediaError):  # not a valid file name; not in the shard
         return False
 
 

@@ -24,6 +24,7 @@ from .collate import Sample, Skipped
 from .features import FeatureCache
 from .labels import CaptionStyle, Example, caption_example, characters_per_id, chat_example, fewest_ids
 from .records import Record
+from .tar_media import in_memory
 
 Style = Literal["chat"] | CaptionStyle
 STYLES: tuple[Style, ...] = ("chat", "joined", "templated")
@@ -160,7 +161,7 @@ class Samples(Dataset[Sample | Skipped]):
         if (media.video and vision is None) or (uses_audio and audio is None):
             if vision is not None:
                 media = replace(media, num_frames=self._min_frames)  # decoded for the audio alone
-            wanted = replace(media, audio=media.audio and audio is None)
+            wanted = replace(media, audio=media.audio and audio is None, source=in_memory(media.source))
             inputs, receipt = self.processor.media_inputs(wanted, self.protocol)
             _check(receipt, modality, uses_audio=uses_audio and audio is None)
             pixels = inputs.pixels if vision is None else None

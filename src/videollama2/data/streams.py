@@ -66,7 +66,7 @@ def stream_rows(
 def _opened(path: Path, encoding: str) -> TextIO:
     encoding = "utf-8-sig" if encoding == "utf-8" else encoding
     if path.name.lower().endswith(".gz"):
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding, newline="")  # type: ignore[arg-type]
+        return io.TextIOWrapper(gzip.open(path, "rb"), encoding, newline="")
     return path.open(encoding=encoding, newline="")
 
 

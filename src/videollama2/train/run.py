@@ -25,7 +25,7 @@ from ..errors import UsageError
 from ..phases import Phase
 from ..weights.locate import locate
 from . import checkpoint, strategy
-from .build import Data, Network, Sources, build_network, read_data
+from .build import Network, Sources, build_network
 from .distributed import Processes, accumulation_steps
 from .loop import StepReport, build_optimizer, evaluate, optimise
 from .metrics import FILE as METRICS
@@ -33,6 +33,7 @@ from .metrics import MetricsLog, check_trackers
 from .result import check_save, save_result
 from .settings import NOTES, Settings, read_saved, resolve, to_json
 from .strategy import Strategy
+from .training_data import Data, read_data
 
 logger = logging.getLogger(__name__)
 

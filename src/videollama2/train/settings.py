@@ -121,23 +121,36 @@ def resolve(
 def read_recipe(path: Path, phase: str, setting: str | None) -> dict[str, Any]:
     """The table of a phase in a recipe file: `[SETTING.PHASE]`, or `[PHASE]` in a file without settings.
 
+    Phases that the file lacks are looked for in the file that its key `include` names, if it has one.
+
     Raises:
         UsageError: the file is missing, not TOML, or lacks the table.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not a readable recipe ({error}); see recipes/README.md") from None
-    where = tables
+    tables = recipe_tables(path)
+    where = {name: table for name, table in tables.items() if isinstance(table, dict)}
     if setting is not None:
-        if not isinstance(tables.get(setting), dict):
-            raise UsageError(f"{path} has no setting {setting!r}; found {', '.join(tables) or 'no table'}")
-        where = tables[setting]
+        if setting not in where:
+            raise UsageError(f"{path} has no setting {setting!r}; found {', '.join(where) or 'no table'}")
+        where = where[setting]
     if phase in where and isinstance(where[phase], dict):
         return dict(where[phase])
+    if "include" in tables:
+        return read_recipe(path.parent / str(tables["include"]), phase, setting)
     inside = [name for name, table in where.items() if isinstance(table, dict) and phase in table]
     hint = f"; use --setting {' or '.join(inside)}" if inside else ""
     raise UsageError(f"{path} has no table for {phase!r}{hint}; found {', '.join(where) or 'no table'}")
+
+
+def recipe_tables(path: Path) -> dict[str, Any]:
+    """A recipe file as it is.
+
+    Raises:
+        UsageError: the file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not a readable recipe ({error}); see recipes/README.md") from None
 
 
 def coerce(key: str, value: Any, kind: Any) -> Any:

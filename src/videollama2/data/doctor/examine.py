@@ -19,7 +19,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any, Literal
 
-from ...errors import UsageError
+from ...errors import MediaError, UsageError
 from ...media.opening import MAX_NUM_FRAMES
 from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
@@ -27,6 +27,7 @@ from ...protocols import protocol as named_protocol
 from ...text.media_parts import Media
 from ..labels import dropped_turns
 from ..records import Record
+from ..tar_media import is_tar_path, tar_member
 from .decoding import CRASHED, HUNG, Answer, Task, answers
 from .journal import DoctorJournal
 from .lengths import Length, Lengths
@@ -165,10 +166,10 @@ def _check_settings(workers: int, timeout_s: float, memory_mb: int, **counts: in
 
 @dataclass(kw_only=True, frozen=True)
 class _File:
-    """A path's stat: size, modification time, device and inode; or why there is none."""
+    """A path's stat: size, modification time, device, inode and place in a shard; or why it has none."""
 
     path: str
-    place: tuple[int, int] = (0, 0)
+    place: tuple[int, ...] = (0, 0)
     size: int = -1
     changed: int = 0
     plain: bool = False
@@ -239,6 +240,14 @@ class _Doctor:
     def _file(self, path: str) -> _File:
         if path not in self._files:
             try:
+                if is_tar_path(path):
+                    member = tar_member(path)
+                    stat, at = Path(member.shard).stat(), member.offset
+                    place = (stat.st_dev, stat.st_ino, at)
+                    self._files[path] = _File(
+                        path=path, place=place, size=member.size, changed=stat.st_mtime_ns, plain=True
+                    )
+                    return self._files[path]
                 stat = Path(path).stat()
                 held = [stat]
                 if S_ISDIR(stat.st_mode):  # of frames, any of which may change
@@ -247,7 +256,7 @@ class _Doctor:
                     path=path, place=(stat.st_dev, stat.st_ino), size=sum(one.st_size for one in held),
                     changed=max(one.st_mtime_ns for one in held), plain=S_ISREG(stat.st_mode),
                 )  # fmt: skip
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, MediaError) as error:
                 why = error.strerror if isinstance(error, OSError) else None
                 self._files[path] = _File(path=path, problem=f"{path}: {(why or str(error)).lower()}")
         return self._files[path]

@@ -11,6 +11,7 @@ from ...errors import MediaError, VideoLlama2Error
 from ...media import Clip, audio_input, open_clip
 from ...media.worker import loop
 from ...protocols import protocol
+from ..tar_media import in_memory, is_tar_path, tar_member
 
 
 def facts(task: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         return {"hash": _hash(Path(task["hash"]))}
     chosen = protocol(task["protocol"])
     clip = open_clip(
-        task["source"],
+        in_memory(task["source"]),
         num_frames=task["frames"],
         protocol=chosen,
         start=task["start"],
@@ -62,6 +63,8 @@ def _seconds(clip: Clip) -> float | None:
 
 
 def _hash(path: Path) -> str:
+    if is_tar_path(str(path)):
+        return hashlib.sha256(tar_member(str(path)).read()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, hashlib.sha256).hexdigest()
 

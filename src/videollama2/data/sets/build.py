@@ -18,13 +18,13 @@ from typing import Any, BinaryIO
 from ...errors import DataError, StorageError
 from ...json_lines import dumps_line
 from ...storage import write_whole
+from ..built import INDEX, MANIFEST, MISSING, RECORDS
 from ..record_files import Place
 from ..records import of_mapping
 from .contract import Draft, Drop, Source, Sources, TrainingSet
 from .finding import held_out, sources_of
 from .media_index import MediaIndex
 
-RECORDS, MISSING, MANIFEST, INDEX = "records.jsonl", "missing.jsonl", "manifest.json", "records.index"
 _EXAMPLES = 3  # of each reason, in the manifest
 _REPORTED = 5_000  # rows between two calls of on_progress
 OnProgress = Callable[[str, int], None]
@@ -35,7 +35,7 @@ class Counts:
     """What became of a set's rows.
 
     `rows` of the files; `drafts`: records they describe; `outside`: not in the share; `dropped`: by reason, with
-    `examples` of each; `missing`: media not found; `kept`.
+    `examples` of each; `missing`: media not found; `kept`, of which `kinds`.
     """
 
     rows: int = 0
@@ -43,6 +43,7 @@ class Counts:
     outside: int = 0
     kept: int = 0
     missing: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -135,6 +136,7 @@ def _write(
                 files[RECORDS].write(line)
                 _append(files[INDEX], at)
                 at += len(line)
+        _append(files[INDEX], at)
     return counts, digest.hexdigest()
 
 
@@ -190,7 +192,7 @@ def _record(
         for speaker, text in zip(("human", "gpt"), turn, strict=True)
     ]
     try:
-        of_mapping({**line}, Place(draft.key, origin, origin), "", sound=False)
+        counts.kinds[of_mapping({**line}, Place(draft.key, origin, origin), "", sound=False).kind] += 1
     except DataError as error:
         counts.drop("not a record", f"{origin}: {error}")
         return None
@@ -247,6 +249,7 @@ def _manifest(
         "examples": counts.examples,
         "missing_media": counts.missing,
         "kept": counts.kept,
+        "kinds": dict(counts.kinds),
         "subset": {
             "seed": seed,
             "fraction": fraction,

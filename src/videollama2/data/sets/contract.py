@@ -225,9 +225,12 @@ def instruction(row: Row) -> Iterator[Draft | Drop]:
         yield Drop("no question")
         return
     names = tails(path)
-    times = {name: row.seconds(name) for name in ("start", "end") if row.has(name)}
-    whole = {"whole": names, **times} if times else {"media": names}
-    yield Draft(key=record_key(names, tuple(turns)), turns=tuple(turns), **whole)  # type: ignore[arg-type]
+    start, end = (row.seconds(name) if row.has(name) else None for name in ("start", "end"))
+    cut = start is not None or end is not None
+    yield Draft(
+        key=record_key(names, tuple(turns)), turns=tuple(turns), media=() if cut else names, whole=names if cut else (),
+        start=start, end=end,
+    )  # fmt: skip
 
 
 def choice_turn(question: str, options: Sequence[str], right: int) -> tuple[str, str]:

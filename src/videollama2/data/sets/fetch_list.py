@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from ...errors import DataError, StorageError, UsageError
-from .build import MISSING
+from ..built import MISSING
 
 Tool = Literal["video2dataset", "img2dataset", "yt-dlp", "names"]
 TOOLS: tuple[Tool, ...] = ("video2dataset", "img2dataset", "yt-dlp", "names")

@@ -1,12 +1,10 @@
 """`videollama2 data list`: the training sets, what is known of their use, and what a user's folders have of them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
-from .build import MANIFEST
+from ..built import MANIFEST, read_set_manifest
 from .contract import TrainingSet
 from .finding import sources_of
 
@@ -14,22 +12,8 @@ _STAGES = "V1 video_align, V2 video_tune, A1 audio_align, A2 audio_tune, AV av_j
 
 
 def built(folder: Path, name: str) -> dict[str, Any] | None:
-    """The manifest of a built set; None if it isn't built.
-
-    Raises:
-        DataError: the manifest is damaged.
-    """
-    path = folder / name / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        held = json.loads(path.read_bytes())
-        {key: held[key] for key in ("set", "kind", "kept", "missing_media", "file")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); build the set again with `videollama2 data build {name}`."
-        ) from error
-    return dict(held)
+    """The manifest of a built set; None if it isn't built. Raises as `read_set_manifest`."""
+    return read_set_manifest(folder / name) if (folder / name / MANIFEST).is_file() else None
 
 
 def sets_table(sets: Sequence[TrainingSet], folder: Path | None = None) -> str:

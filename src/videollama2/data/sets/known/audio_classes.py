@@ -8,6 +8,7 @@ datafiles/tr.json {data: [{wav, labels}]}, labels as in class_labels_indices_vs.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...annotations import Row
 from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, tails, youtube
@@ -88,43 +89,42 @@ def _bare(label: str) -> str:
 _META = ("file", "scene", "place")
 _ENDINGS = "the question with lettered options of the paper's evaluation; answered by the letter"
 
-SETS = (
-    *(
-        _VggSound(
-            name=name,
-            title=f"VGGSound ({title})",
-            kind=kind,
-            stages=stages,  # type: ignore[arg-type]
-            files=(
-                AnnotationFile(
-                    patterns=("vggsound.csv",),
-                    what="id, start, label, split; no header",
-                    columns=("id", "start", "label", "split"),
-                    published=183_730,
-                ),
-            ),
+_VGGSOUND = _VggSound(
+    name="vggsound",
+    title="VGGSound (audio and video)",
+    kind="av",
+    stages=("AV",),
+    files=(
+        AnnotationFile(
+            patterns=("vggsound.csv",),
+            what="id, start, label, split; no header",
+            columns=("id", "start", "label", "split"),
             published=183_730,
-            paper=paper,
-            share=1.0,
-            prompts=prompts,
-            known=known,
-            choice="the training split, with the paper's evaluation question; 190K+ is more than the list has",
-            licence="CC BY 4.0",
-            ask="https://www.robots.ox.ac.uk/~vgg/data/vggsound/",
-        )
-        for name, title, kind, stages, paper, prompts, known in (
-            ("vggsound-audio", "audio", "audio", ("A2",), 190_000, AUDIO_EVENT, "190K+ (Table 3)"),
-            (
-                "vggsound",
-                "audio and video",
-                "av",
-                ("AV",),
-                None,
-                VIDEO_EVENT,
-                "“a substantial subset” in the joint phase",
-            ),
-        )
+        ),
     ),
+    published=183_730,
+    paper=None,
+    prompts=VIDEO_EVENT,
+    known="“a substantial subset” in the joint phase",
+    choice="the training split, with the paper's evaluation question",
+    licence="CC BY 4.0",
+    ask="https://www.robots.ox.ac.uk/~vgg/data/vggsound/",
+)
+
+SETS = (
+    replace(
+        _VGGSOUND,
+        name="vggsound-audio",
+        title="VGGSound (audio)",
+        kind="audio",
+        stages=("A2",),
+        paper=190_000,
+        share=1.0,
+        prompts=AUDIO_EVENT,
+        known="190K+ (Table 3), more than the training split has",
+        choice="the training split",
+    ),
+    _VGGSOUND,
     _Classes(
         name="urbansound8k",
         title="UrbanSound8K",

@@ -47,11 +47,11 @@ class _VTimeLlm(TrainingSet):
         ]
         for found in conversation(Row({"video": id, "conversations": turns}, row.origin)):
             split = meta.get("split")
-            span = {"start": float(split[0]), "end": float(split[1])} if split else {}
+            start, end = (float(split[0]), float(split[1])) if split else (None, None)
             bare = id.removeprefix("v_")
             names = tuple(dict.fromkeys((id, f"v_{bare}", bare)))
             if isinstance(found, Draft):
-                found = Draft(key=found.key, turns=found.turns, whole=names, url=youtube(bare), **span)
+                found = Draft(key=found.key, turns=found.turns, whole=names, url=youtube(bare), start=start, end=end)
             yield found
 
 
@@ -102,7 +102,7 @@ SETS = (
         name="videochat",
         title="VideoChat (11K)",
         kind="video",
-        stages=("V2", "AV"),
+        stages=("V2",),
         files=(
             AnnotationFile(
                 patterns=("*videochat_instruct*.json", "videochat1/train*.json", "*/videochat/train*.json"),

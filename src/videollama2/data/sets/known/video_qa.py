@@ -17,7 +17,7 @@ from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice
 
 class _NextQa(TrainingSet):
     def rows(self, sources: Sources) -> Iterator[Row]:
-        names = next((read_json(s.path) for s in sources if not s.form.required), {})
+        names: dict[str, str] = next((read_json(s.path) for s in sources if not s.form.required), {})
         for row in super().rows([s for s in sources if s.form.required]):
             yield Row({**row.data, "_file": names.get(str(row.get("video")))}, row.origin)
 

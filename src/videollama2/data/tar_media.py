@@ -1,0 +1,89 @@
+"""Media inside .tar shards, named by a path through the shard: shards/00017.tar/000171.mp4.
+
+Training reads a member's bytes when it needs them, so shards are never unpacked. A shard's table of members is read
+once per process.
+"""
+
+import tarfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import MediaNotFound, MediaTooLarge, UnreadableMedia
+
+MAX_MEMBER_BYTES = 2 << 30  # read into memory at once
+_MARK = ".tar/"
+
+
+class TarMember(NamedTuple):
+    """A regular file in a shard."""
+
+    shard: str
+    name: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Its content.
+
+        Raises:
+            MediaTooLarge: it has more than `MAX_MEMBER_BYTES`.
+            UnreadableMedia: the shard can't be read, or was cut off.
+        """
+        if self.size > MAX_MEMBER_BYTES:
+            raise MediaTooLarge(
+                f"{self.shard}/{self.name} has {self.size:,} bytes; expected at most {MAX_MEMBER_BYTES:,}."
+            )
+        try:
+            with Path(self.shard).open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise UnreadableMedia(f"{self.shard} can't be read: {error.strerror or error}.") from error
+        if len(content) < self.size:
+            raise UnreadableMedia(f"{self.shard} ends inside {self.name}; download the shard again.")
+        return content
+
+
+def is_tar_path(path: str) -> bool:
+    """Whether a path leads through a shard, which needn't exist."""
+    return _MARK in path and not Path(_split(path)[0]).is_dir()
+
+
+def in_memory(source: Any) -> Any:
+    """The source, or the content of the member of a shard that it names; raises as `tar_member`, `TarMember.read`."""
+    return tar_member(source).read() if isinstance(source, str) and is_tar_path(source) else source
+
+
+def tar_member(path: str) -> TarMember:
+    """The member that a path names.
+
+    Raises:
+        MediaNotFound: the shard doesn't exist, or has no such member.
+        UnreadableMedia: the shard is not a tar.
+    """
+    shard, name = _split(path)
+    try:
+        stat = Path(shard).stat()
+        members = _members(shard, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise MediaNotFound(f"{path}: {shard} not found ({(error.strerror or str(error)).lower()}).") from error
+    except (tarfile.TarError, EOFError) as error:
+        raise UnreadableMedia(f"{shard} can't be read as a tar ({error}); expected an uncompressed .tar.") from error
+    if name not in members:
+        raise MediaNotFound(f"{path} not found: {Path(shard).name} has no member {name}.")
+    return TarMember(shard, name, *members[name])
+
+
+def _split(path: str) -> tuple[str, str]:
+    at = path.index(_MARK) + len(_MARK) - 1
+    return path[:at], path[at + 1 :]
+
+
+@lru_cache(maxsize=64)
+def _members(shard: str, size: int, mtime_ns: int) -> dict[str, tuple[int, int]]:
+    """Name → offset and size of a shard's regular files, as of this size and time."""
+    with tarfile.open(shard, "r:") as tar:
+        return {
+            member.name: (member.offset_data, member.size) for member in tar if member.isreg() and not member.issparse()
+        }
