@@ -8,13 +8,15 @@ import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from ..errors import UsageError
 from ..phases import PHASES, Phase
-from ..train.mixtures import SetUse, data_of, sets_of_recipe, uses_table
 from ..train.settings import Settings, fields, read_recipe, recipe_tables, resolve
 from . import terminal
+
+if TYPE_CHECKING:
+    from ..train.mixtures import SetUse
 
 _EPILOG = """examples:
   videollama2 train video_tune --model nano --data clips.jsonl --output tuned/ --lora-rank 16 --batch 8
@@ -116,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose or not args.json)
     given = {k.removeprefix("set_"): v for k, v in vars(args).items() if k.startswith("set_")}
     from ..train.build import Sources
+    from ..train.mixtures import data_of, uses_table
     from ..train.run import resumed, train
     from ..weights.locate import at_revision
 
@@ -149,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sets(args: argparse.Namespace) -> list[SetUse]:
+def _sets(args: argparse.Namespace) -> "list[SetUse]":
     """The recipe's sets in --sets; those that are not built are reported, unless the dry run's table has them."""
     if args.sets is None:
         return []
@@ -157,6 +160,8 @@ def _sets(args: argparse.Namespace) -> list[SetUse]:
         raise UsageError("a resumed run keeps its sets; omit --sets")
     if args.recipe is None:
         raise UsageError("--sets needs --recipe, which names the sets")
+    from ..train.mixtures import data_of, sets_of_recipe, uses_table
+
     uses = sets_of_recipe(args.recipe, args.phase, args.sets)
     if not args.dry_run:
         terminal.say(uses_table(uses))
