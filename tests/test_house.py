@@ -35,6 +35,7 @@ SEVERAL = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
+        "lean_imports",
         "json_lines",
         "bounded_http",
         "protocols",

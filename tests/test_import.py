@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,52 @@ def test_the_command_lines_help_is_quick_and_light() -> None:
 def test_protocols_and_errors_need_no_heavy_package() -> None:
     modules, _, _ = fresh("import videollama2\nvideollama2.PROTOCOLS, videollama2.VideoLlama2Error")
     assert not modules & HEAVY
+
+
+UNUSED = (
+    "sympy", "mpmath", "torch._dynamo", "torch._inductor", "torch.onnx", "torch.distributed.tensor",
+    "torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.utils.tensorboard",
+    "transformers.trainer", "transformers.pipelines", "sklearn", "scipy", "pandas", "matplotlib", "peft", "datasets",
+    "videollama2.train.loop", "videollama2.evals.loop", "videollama2.serve.app", "videollama2.preflight.check",
+)  # fmt: skip
+MAX_MODULES = 1900  # 1,800 in November 2026; 2,700 with what `lean_imports` leaves out
+
+
+@pytest.mark.nano
+def test_an_answer_imports_what_it_takes(media: Path) -> None:
+    """Modules are counted, not seconds: imports were two thirds of the time until nano's first word."""
+    code = (
+        "import json, sys, videollama2.cli\n"
+        f"sys.argv = ['videollama2', 'ask', {str(media / 'clip.mp4')!r}, 'What is it?', '--max-new-tokens', '2']\n"
+        "assert videollama2.cli.main() == 0\n"
+        "light = sys.modules.pop('torch._dynamo')\n"
+        "assert type(light).__module__ == 'videollama2.lean_imports'\n"
+        "sys.modules.pop('torch._dynamo._trace_wrapped_higher_order_op', None)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    modules = json.loads(done.stdout.splitlines()[-1])
+    unused = [name for name in modules if any(name == one or name.startswith(f"{one}.") for one in UNUSED)]
+    assert not unused, "find who imports it with python -X importtime"
+    assert len(modules) <= MAX_MODULES
+
+
+def test_torch_without_its_compiler_still_compiles() -> None:
+    code = (
+        "import sys\nfrom videollama2.lean_imports import trim_torch\n"
+        "trim_torch()\n"
+        "import torch, transformers.modeling_utils\n"
+        "assert not torch.distributed.is_available()\n"
+        "off = torch.compiler.disable(lambda x: 2 * x, reason='a test')\n"
+        "light = sys.modules['torch._dynamo']\n"
+        "assert light is not None and 'torch._dynamo.eval_frame' not in sys.modules and off(torch.ones(1)) == 2\n"
+        "graphs = []\n"
+        "def backend(graph, inputs):\n    graphs.append(graph)\n    return graph.forward\n"
+        "compiled = torch.compile(lambda x: off(x + 1) + 1, backend=backend)\n"
+        "assert compiled(torch.ones(1)) == 5 and len(graphs) == 2, 'the function is not compiled into the graph'\n"
+        "assert sys.modules['torch._dynamo'] is not light and 'torch._dynamo.eval_frame' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
 
 
 def test_public_names_are_sorted_true_and_documented() -> None:

@@ -311,6 +311,8 @@ class _WeightNorm(nn.Module):
         return g * (wide * scale).to(v.dtype)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        if weight.is_meta:  # torch would import sympy to find the shape
+            return torch.empty(1, 1, weight.shape[2], dtype=weight.dtype, device="meta"), weight
         return weight.float().square().sum((0, 1), keepdim=True).sqrt().to(weight.dtype), weight
 
 

@@ -14,13 +14,15 @@ from .engine import Engine
 from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
 from .hub import DEFAULTS, HubOptions
+from .lean_imports import uncollected
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
 from .processing import VideoLlama2Processor
 from .protocols import Protocol
 from .weights import stages
-from .weights.locate import DEFAULT_MODEL, is_nano, locate
+from .weights.locate import locate
+from .weights.nano_cache import DEFAULT_MODEL, is_nano
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ def load(
     if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # load onto the device directly
         kwargs["device_map"], placed = {"": str(placement.device)}, True
     stage_base = None if is_nano(model) else base
-    network, tokenizer_folder = load_network(folder, stage_base, placement.dtype, options, **kwargs)
+    with uncollected():
+        network, tokenizer_folder = load_network(folder, stage_base, placement.dtype, options, **kwargs)
     if not placed and not getattr(network, "is_quantized", False):  # which transformers placed, and does not move
         network.to(placement.device)
     if fp16_weights:

@@ -166,17 +166,8 @@ class VideoLlama2Processor(TransformersCalls):
         if media.fps is not None:
             protocol = _with_folder_fps(media, protocol)
         try:
-            clip = opener(
-                media.source,
-                num_frames=self.config.num_frames if media.num_frames is None else media.num_frames,
-                protocol=protocol,
-                start=media.start,
-                end=media.end,
-                want_video=media.video,
-                want_audio=wants_audio and not separate,
-                times=media.times,
-                **media.tracks,
-            )
+            options = media.clip_options(self.config.num_frames, audio_encoder=has_audio_encoder)
+            clip = opener(media.source, protocol=protocol, **options)
             if separate:
                 start, end = (media.start, media.end) if protocol.audio_in_range else (None, None)
                 of_video = as_sound_of_video(protocol)

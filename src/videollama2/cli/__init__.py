@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     terminal.tolerate_any_text()
     args = build_parser().parse_args(argv)
+    args.own_process = argv is None
     try:
         code: int = args.func(args)
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """The argument parser, and the flags that several commands share."""
 
 import argparse
+import gc
 import math
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from . import terminal
 
 if TYPE_CHECKING:
     from ..generation.request import Request
+    from ..text.media_parts import Media
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -187,8 +189,26 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
         MediaNotFound, UnreadableMedia: a path does not exist, or is a URL.
     """
     from ..generation.request import Request
-    from ..media.source import local_path
     from ..protocols import protocol
+
+    media = media_from(paths, args)
+    return Request(
+        media=media or None,
+        question=question,
+        system=args.system,
+        protocol=None if args.protocol is None else protocol(args.protocol),
+        strict=args.strict,
+        options=generate_options(args),
+    )
+
+
+def media_from(paths: Sequence[str], args: argparse.Namespace) -> "list[Media]":
+    """The media that the flags describe. Imports no torch.
+
+    Raises:
+        UsageError, MediaNotFound, UnreadableMedia: as `request_from`.
+    """
+    from ..media.source import local_path
     from ..text.media_parts import Media
 
     for path in paths:
@@ -202,14 +222,7 @@ def request_from(paths: Sequence[str], question: str, args: argparse.Namespace) 
             "--start, --end, --frames, --fps, --audio-track, --video-track, --no-audio and --no-video require media, "
             "but no media file was passed"
         )
-    return Request(
-        media=media or None,
-        question=question,
-        system=args.system,
-        protocol=None if args.protocol is None else protocol(args.protocol),
-        strict=args.strict,
-        options=generate_options(args),
-    )
+    return media
 
 
 def generate_options(args: argparse.Namespace) -> Any:
@@ -248,11 +261,24 @@ def exists(path: str) -> bool:
         return False
 
 
+def trim_torch(args: argparse.Namespace) -> None:
+    """Import torch as far as an answer takes it, if this process is the command's own; call before other imports."""
+    from ..lean_imports import trim_torch
+
+    if getattr(args, "own_process", False):
+        gc.disable()  # until the model is loaded
+        trim_torch()
+
+
 def load_engine(args: argparse.Namespace, on_stage: Any, **kwargs: Any) -> Any:
     """The engine that the flags describe; further keywords go to `videollama2.load`."""
     import videollama2
 
     on_stage("loading")
-    return videollama2.load(
+    engine = videollama2.load(
         args.model, device=args.device, dtype=args.dtype, base=args.base, revision=args.revision, **kwargs
     )
+    if getattr(args, "own_process", False):
+        gc.freeze()  # what is loaded stays
+        gc.enable()
+    return engine

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from . import arguments, terminal
+from . import ahead, arguments, terminal
 
 _EPILOG = """examples:
   videollama2 ask clip.mp4 "What do you see and hear?"
@@ -39,9 +39,6 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer, streaming the text to standard output."""
-    from ..live.subtitle_prompts import open_with_subtitles, with_notes
-    from ..subtitles import read_subtitles
-
     *paths, question = args.words
     if not question.strip():
         raise UsageError("the question is empty; pass it as the last argument")
@@ -51,9 +48,15 @@ def run(args: argparse.Namespace) -> int:
         )
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
+        opener = ahead.decode_ahead(args, arguments.media_from(paths, args))
+        arguments.trim_torch(args)
+        from ..live.subtitle_prompts import open_with_subtitles, with_notes
+        from ..subtitles import read_subtitles
+
         request = arguments.request_from(paths, question, args)
         subtitles = None if args.subtitles is None else read_subtitles(Path(args.subtitles))
         engine = arguments.load_engine(args, on_stage)
+        engine.opener = opener or engine.opener
         notes: list[str] = []
         if subtitles is None:
             stream = engine.stream(request, on_stage=on_stage)

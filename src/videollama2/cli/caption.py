@@ -51,6 +51,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Caption the files and report how many succeeded."""
+    arguments.trim_torch(args)
     from ..live.captioning import DONE, FAILED, PARTLY, caption_files
     from ..live.files import find_files
     from ..media.worker import WorkerLimits, WorkerPool

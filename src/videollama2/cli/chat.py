@@ -39,6 +39,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read turns from standard input, stream answers to standard output."""
+    arguments.trim_torch(args)
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
         request = arguments.request_from(args.media, "", args)

@@ -231,7 +231,8 @@ def _processor(model: str | None, base: str | None, revision: str | None) -> Any
         return None
     from ..processing import VideoLlama2Processor
     from ..weights import stages
-    from ..weights.locate import at_revision, is_nano, locate
+    from ..weights.locate import at_revision, locate
+    from ..weights.nano_cache import is_nano
 
     folder, _ = locate(at_revision(model, revision), base)
     whole = stages.kind(folder) == "complete"

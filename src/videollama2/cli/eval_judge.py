@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evals.judge.client import Patience
     from ..evals.judge.prompts import read_prompts
     from ..evals.judge.run import judge_run, setting_of
-    from ..weights.nano import cache_root
+    from ..weights.nano_cache import cache_root
 
     cap = Cap(calls=args.max_calls, tokens=args.max_total_tokens, money=args.max_cost,
               price_in=args.price_in, price_out=args.price_out)  # fmt: skip

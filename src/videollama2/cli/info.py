@@ -55,7 +55,7 @@ def about(model: str) -> dict[str, Any]:
     if folder.is_dir():
         return _folder(folder.resolve().name, folder)
     if model == "nano":
-        from ..weights.nano import SHIPPED
+        from ..weights.nano_cache import SHIPPED
 
         return {**_folder("nano", SHIPPED), "kind": "the default; its base language model is downloaded on first use"}
     from ..weights.catalog import PAPER, TERMS, find

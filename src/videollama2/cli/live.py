@@ -58,6 +58,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the source in a thread; ask the question at intervals, or the questions that the user types."""
+    arguments.trim_torch(args)
     from ..live.reader import StreamReader
     from ..live.stream import LiveStream
 

@@ -151,6 +151,7 @@ def _add_limit_flags(parser: arguments.Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     settings, address = settings_of(args), address_of(args)
+    arguments.trim_torch(args)
     from ..serve.logs import log_json
     from ..serve.running import serve
 

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.no_page:
         raise UsageError("ui can't be combined with --no-page; to serve only the API, run videollama2 serve --no-page")
     settings, address = settings_of(args), address_of(args)
+    arguments.trim_torch(args)
     from ..serve.app import create_app
     from ..serve.running import GracefulServer
 

@@ -64,6 +64,7 @@ def add_window_flags(parser: argparse.ArgumentParser, *, seconds: float, results
 
 def run(args: argparse.Namespace) -> int:
     """Print the answer to each window, then the summary."""
+    arguments.trim_torch(args)
     from ..live.windows import Window, clock_time, watch
     from ..subtitles import read_subtitles, write_subtitles
 

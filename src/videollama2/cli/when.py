@@ -42,6 +42,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the spans."""
+    arguments.trim_torch(args)
     from ..live.events import WindowScore, when
     from ..live.windows import clock_time
     from ..subtitles import read_subtitles, write_subtitles

@@ -7,8 +7,8 @@ from ..configuration import VideoLlama2Config
 from ..errors import CheckpointNotFound, ConfigError, WeightsError
 from ..hub import HubOptions, find_folder
 from ..weights import catalog, stages
-from ..weights.locate import DEFAULT_MODEL, hub_id, split_revision
-from ..weights.nano import SHIPPED, built_folder
+from ..weights.locate import hub_id, split_revision
+from ..weights.nano_cache import DEFAULT_MODEL, SHIPPED, built_folder
 
 
 @dataclass

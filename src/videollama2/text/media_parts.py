@@ -51,6 +51,18 @@ class Media:
         given = {"video_track": self.video_track, "audio_track": self.audio_track}
         return {name: track for name, track in given.items() if track is not None}
 
+    def clip_options(self, num_frames: int, *, audio_encoder: bool) -> dict[str, Any]:
+        """Arguments of `open_clip` for a model that takes `num_frames` by default; the protocol comes on top."""
+        return {
+            "num_frames": num_frames if self.num_frames is None else self.num_frames,
+            "start": self.start,
+            "end": self.end,
+            "want_video": self.video,
+            "want_audio": self.audio and audio_encoder and self.audio_source is None,
+            "times": self.times,
+            **self.tracks,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartDefaults:

@@ -14,7 +14,8 @@ from ..phases import Phase
 from ..processing import VideoLlama2Processor
 from ..weights import stages
 from ..weights.grow import grow
-from ..weights.locate import is_nano, locate
+from ..weights.locate import locate
+from ..weights.nano_cache import is_nano
 from ..weights.quantise import quantisation_config
 from .adapters import add_lora
 from .settings import Settings

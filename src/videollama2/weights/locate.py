@@ -7,8 +7,7 @@ from ..errors import CheckpointNotFound, UsageError
 from ..hub import DEFAULTS, HubOptions, find_folder
 from . import catalog
 from .nano import nano_folder
-
-DEFAULT_MODEL = "nano"
+from .nano_cache import DEFAULT_MODEL, is_nano
 
 
 def locate(model: str | Path, base: str | Path | None = None, options: HubOptions = DEFAULTS) -> tuple[Path, str]:
@@ -58,11 +57,6 @@ def split_revision(model: str | Path) -> tuple[str, str | None]:
     """A hub id and its revision: `org/model@v2` → (`org/model`, `v2`)."""
     name, _, revision = str(model).partition("@")
     return name, revision or None
-
-
-def is_nano(model: str | Path) -> bool:
-    """Whether a name means the built-in nano, whose folder already contains its base. A folder `nano` comes first."""
-    return str(model) == DEFAULT_MODEL and not Path(model).exists()
 
 
 def hub_id(model: str | Path) -> str:

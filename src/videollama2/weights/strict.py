@@ -19,6 +19,7 @@ from ..configuration import VideoLlama2Config
 from ..errors import TensorMismatch, VideoLlama2Error
 from ..modeling import VideoLlama2ForConditionalGeneration
 from .files import TensorInfo, read_headers, read_tensor, weight_files
+from .meta import ShapesOnly
 from .original.names import DERIVED_BUFFERS, our_name, shared_bias_copies
 from .original.names import key_mapping as original_mapping
 from .quantise import correct_on_cpu, portable_kernels, quantised_layers, with_stored_quantisation
@@ -176,7 +177,7 @@ def _from_pretrained(
     cls: type[PreTrainedModel], folder: Path | None, config: VideoLlama2Config, mapping: dict[str, str], **kwargs: Any
 ) -> tuple[Any, Differences, dict[str, Any]]:
     kwargs = correct_on_cpu(cls, config, kwargs)
-    with quiet():
+    with quiet(), ShapesOnly():
         try:
             # the plain method, not the class's own, which leads here
             model, info = PreTrainedModel.from_pretrained.__func__(
@@ -207,7 +208,7 @@ def _misshapen(
         names: of `headers`, as the caller's own key mapping renames them.
     """
     trunk = f"{cls.base_model_prefix}."  # which a trunk's own checkpoint does not write before its names
-    with torch.device("meta"):
+    with ShapesOnly(), torch.device("meta"):
         state = cls(config).state_dict()
     expected = {name.removeprefix(trunk): (name, list(tensor.shape)) for name, tensor in state.items()}
     packed = quantised_layers(our_name(name) for name in names.values())
