@@ -50,7 +50,9 @@ def work(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return encode(*args, **kwargs)
 
     def counted_trunk(*args: Any, **kwargs: Any) -> Any:
-        counts["positions"] += kwargs["inputs_embeds"].shape[1]
+        rows, positions = kwargs["inputs_embeds"].shape[:2]
+        counts["prompts"] += rows * positions if positions > 1 else 0
+        counts["positions"] += positions
         counts["steps"] += 1
         return trunk(*args, **kwargs)
 
@@ -373,6 +375,32 @@ def test_a_batch_answers_as_each_alone(engine: Engine, media: Path) -> None:
     assert [a.text for a in together] == [a.text for a in alone]
     assert [a.receipt for a in together] == [a.receipt for a in alone]
     assert [a.finish_reason for a in together] == [a.finish_reason for a in alone]
+
+
+def test_what_a_batch_shares_is_computed_once(engine: Engine, media: Path, work: Counter[str]) -> None:
+    """One clip of three requests: decoded and encoded once, and so is its place in their prompts."""
+    clip, still = media / "clip.mp4", media / "still.png"
+    asked = [(clip, Q), (still, Q), (str(clip), "how many?"), (None, Q), ([Media(source=clip)], "what happens first?")]
+    alone = [engine.answer(m, q, max_new_tokens=8) for m, q in asked]
+    before, expected = work.copy(), sum(a.receipt.prompt_tokens for a in alone)
+    assert before["decode"] == before["encode"] == 4
+    together = engine.batch(asked, max_new_tokens=8)
+    assert [a.text for a in together] == [a.text for a in alone]
+    assert [a.receipt for a in together] == [a.receipt for a in alone]
+    assert work["decode"] - before["decode"] == work["encode"] - before["encode"] == 2
+    clip_tokens = alone[0].receipt.video.tokens + alone[0].receipt.audio.tokens
+    prompts = work["prompts"] - before["prompts"]
+    assert prompts < expected - clip_tokens, "the clip's tokens are computed for one of the questions about them"
+
+
+def test_media_of_a_batch_are_the_same_only_if_used_the_same(engine: Engine, media: Path, work: Counter[str]) -> None:
+    clip = media / "clip.mp4"
+    uses = [{}, {"start": 0.5}, {"video": False}, {"num_frames": 2}]
+    requests = [Request(media=Media(source=clip, **use), question=Q) for use in uses]
+    alone = [engine.answer(request).text for request in requests]
+    before = work.copy()
+    assert [answer.text for answer in engine.batch(requests)] == alone
+    assert work["decode"] - before["decode"] == len(uses)
 
 
 def test_a_batchs_logits_are_those_of_each_alone(engine: Engine, media: Path) -> None:

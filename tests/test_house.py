@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("encoded_media",),
     ("media_cache",),
     ("weights", "data"),
+    ("shared_media",),
     ("generation", "engine"),
     ("loading", "registration"),
     ("released_api", "train", "evals", "live", "serve", "ui"),

@@ -1,6 +1,6 @@
 """A continuous batch: sequences join and leave between steps, and each is decoded as if alone.
 
-    join: prompts [1, L_i, D] ── padded on the left, one prefill ──► first tokens
+    join: prompts [1, L_i, D] ── prefill ──► first tokens
     step: the newest token of every sequence ── one forward pass ──► one more token each
 
 This is the only decoder: `Engine.answer`, `stream`, `batch` and the server differ only in when sequences join. One
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from .prefill import prefill, slides
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence, newest_tokens
-from .steps import DecodeSteps, pad_left
+from .steps import DecodeSteps
 
 
 class Batch:
@@ -46,7 +47,7 @@ class Batch:
 
     @torch.inference_mode()
     def join(self, *new: ActiveSequence, cache: DynamicCache | None = None) -> list[str]:
-        """Compute prompts and first tokens, in one padded prefill; returns each sequence's text that is now final.
+        """Compute prompts and first tokens (prefill.py); returns each sequence's text that is now final.
 
         Args:
             cache: for each of `new`, what comes before its `embeds` (of equal length); it grows with the batch.
@@ -56,18 +57,18 @@ class Batch:
         """
         with self._lock:
             started = time.perf_counter()
-            embeds, mask = pad_left([s.embeds[0] for s in new if s.embeds is not None])
-            cache = DynamicCache(config=self._model.config.text_config) if cache is None else cache
-            mask = nn.functional.pad(mask, (cache.get_seq_length(), 0), value=1)
-            steps = DecodeSteps(self._model, cache, mask, max(s.tokens_left for s in new))
-            pieces = _push(new, steps.prefill(embeds))
+            groups = prefill(self._model, new, cache)
+            pieces = {}
+            for group in groups:
+                pieces.update(zip(group.sequences, _push(group.sequences, group.logits), strict=True))
             seconds = time.perf_counter() - started
             for sequence in new:
                 sequence.embeds = None
                 sequence.seconds.append(sequence.account.seconds + seconds)
-            if any(not s.done for s in new):
-                self._merge(list(new), cache, steps)
-        return pieces
+            for group in groups:
+                if any(not s.done for s in group.sequences):
+                    self._merge(group.sequences, group.cache, group.steps)
+        return [pieces[sequence] for sequence in new]
 
     @torch.inference_mode()
     def step(self) -> list[tuple[ActiveSequence, str]]:
@@ -180,7 +181,7 @@ def _push(sequences: Sequence[ActiveSequence], logits: Tensor) -> list[str]:
 
 
 def _slides(cache: DynamicCache | None) -> bool:
-    return cache is None or any(layer.is_sliding for layer in cache.layers)
+    return cache is None or slides(cache)
 
 
 def _stacked(ours: Tensor, theirs: Tensor, width: int) -> Tensor:
