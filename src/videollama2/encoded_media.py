@@ -24,11 +24,13 @@ class EncodedMedia:
         tokens: [n, D] per modality, after connector or projector.
         receipt: what was used of it.
         reused: it came from a cache.
+        key: its key in the cache; None: it is not cached.
     """
 
     tokens: dict[Modality, Tensor]
     receipt: MediaReceipt
     reused: bool = False
+    key: str | None = None
 
     @property
     def nbytes(self) -> int:

@@ -233,10 +233,12 @@ class Engine:
             found = cache.get(decoded.key)
         if found is not None:
             tokens = {name: t.to(self.model.device, self.model.dtype) for name, t in found.tokens.items()}
-            return EncodedMedia(tokens=tokens, receipt=decoded.receipt, reused=True)
+            return EncodedMedia(tokens=tokens, receipt=decoded.receipt, reused=True, key=decoded.key)
         assert decoded.inputs is not None
         with self.lock:
-            encoded = EncodedMedia(tokens=self.encode(decoded.inputs), receipt=decoded.receipt)
+            encoded = EncodedMedia(
+                tokens=self.encode(decoded.inputs), receipt=decoded.receipt, key=None if cache is None else decoded.key
+            )
         if cache is not None and decoded.key is not None:
             cache.put(decoded.key, encoded)
         return encoded

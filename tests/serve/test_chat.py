@@ -17,7 +17,7 @@ import pytest
 
 from videollama2.engine import Engine
 from videollama2.receipt import Answer
-from videollama2.serve.scheduler import TextChunk
+from videollama2.serve.chat_job import TextChunk
 
 from ..media.make import tone
 from ..media.test_tracks import RATE as TRACK_RATE

@@ -18,9 +18,10 @@ from videollama2.generation.sequence import ActiveSequence
 from videollama2.media import open_clip
 from videollama2.media_cache import EncodedMediaCache
 from videollama2.receipt import Answer
+from videollama2.serve.chat_job import ChatJob
 from videollama2.serve.errors import ApiError, api_error
 from videollama2.serve.metrics import ServerMetrics
-from videollama2.serve.scheduler import ChatJob, Scheduler
+from videollama2.serve.scheduler import Scheduler
 from videollama2.serve.settings import RequestLimits, ServeSettings
 from videollama2.text.media_parts import Media
 

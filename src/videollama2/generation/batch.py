@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from .prefill import prefill, slides
+from .prefill import BeginningsCache, prefill, slides
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence, newest_tokens
@@ -28,8 +28,13 @@ from .steps import DecodeSteps
 class Batch:
     """Sequences decoded together. Use from one thread; `lock` is held while a step is computed, never in between."""
 
-    def __init__(self, model: Any, lock: AbstractContextManager[Any] | None = None) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Any,
+        lock: AbstractContextManager[Any] | None = None,
+        beginnings: BeginningsCache | None = None,
+    ) -> None:
+        self._model, self._beginnings = model, beginnings
         self._lock = contextlib.nullcontext() if lock is None else lock
         self._slots: list[ActiveSequence] = []  # of each row of the cache; some are done
         self._cache: DynamicCache | None = None
@@ -57,7 +62,7 @@ class Batch:
         """
         with self._lock:
             started = time.perf_counter()
-            groups = prefill(self._model, new, cache)
+            groups = prefill(self._model, new, cache, self._beginnings)
             pieces = {}
             for group in groups:
                 pieces.update(zip(group.sequences, _push(group.sequences, group.logits), strict=True))

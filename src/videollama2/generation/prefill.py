@@ -1,10 +1,13 @@
 """Several prompts at once → keys, values and first logits; what prompts share is computed once.
 
-prompts [L_i, D] ─┬─ the same beginning (questions about one clip) ── computed once, copied, then the rest of each
+prompts [L_i, D] ─┬─ begin as others do, or as one before (questions about one clip): the beginning is computed once
+                  │                                                  └─► copied for each ── the rest, in one pass
                   └─ others ── one padded pass for those of similar length, so that little padding is computed
 """
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,26 +32,93 @@ class Prefilled:
     logits: Tensor
 
 
-def prefill(model: Any, new: Sequence[ActiveSequence], cache: DynamicCache | None = None) -> list[Prefilled]:
+@dataclass(frozen=True)
+class Beginning:
+    """The first positions of a prompt, computed: keys and values [1, heads, positions, d] of each layer."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @property
+    def positions(self) -> int:
+        """How many."""
+        return self.layers[0][0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
+class BeginningsCache:
+    """Beginnings of prompts up to the end of their media, the least recently used dropped. Thread-safe.
+
+    Attributes:
+        nbytes: memory in use.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.nbytes, self._max = 0, max_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[Hashable, Beginning] = OrderedDict()
+
+    def get(self, key: Hashable | None) -> Beginning | None:
+        """The beginning cached under a key; None also for the key None."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def put(self, key: Hashable, value: Beginning) -> None:
+        """Cache it, unless it is larger than the cache."""
+        if value.nbytes > self._max:
+            return
+        with self._lock:
+            old = self._held.pop(key, None)
+            self.nbytes += value.nbytes - (old.nbytes if old else 0)
+            self._held[key] = value
+            while self.nbytes > self._max:
+                self.nbytes -= self._held.popitem(last=False)[1].nbytes
+
+
+def prefill(
+    model: Any,
+    new: Sequence[ActiveSequence],
+    cache: DynamicCache | None = None,
+    beginnings: BeginningsCache | None = None,
+) -> list[Prefilled]:
     """Compute the prompts. No sequence is changed, so that nothing has happened if memory runs out.
 
     Args:
         cache: holds what comes before `embeds` of each of `new` (equally long), which are then computed in one pass.
+        beginnings: of earlier prompts; those of `new` are added.
     """
-    if cache is not None:
-        return [_pass(model, new, cache)]
     empty = DynamicCache(config=model.config.text_config)
-    if slides(empty):  # its rows can't be joined later
-        return [_pass(model, new, empty)]
-    done, single = [], []
-    for shared, sequences in _same_beginnings(new):
+    if cache is not None or slides(empty):  # rows of a sliding window can't be joined later
+        return [_pass(model, new, cache or empty)]
+    known: list[tuple[ActiveSequence, Beginning]] = []
+    unknown: list[ActiveSequence] = []
+    for sequence in new:
+        found = None if beginnings is None else beginnings.get(_key(sequence)[0])
+        if found is None:
+            unknown.append(sequence)
+        else:
+            known.append((sequence, found))
+    single: list[ActiveSequence] = []
+    for shared, sequences in _same_beginnings(unknown):
         if len(sequences) == 1:
             single += sequences
-        else:
-            done.append(_pass(model, sequences, _beginning(model, sequences, shared), shared))
-    return done + [
-        _pass(model, group, DynamicCache(config=model.config.text_config)) for group in _similar_lengths(single)
-    ]
+            continue
+        found = _beginning(model, sequences[0], shared)
+        known += [(sequence, found) for sequence in sequences]
+        key, length = _key(sequences[0])
+        if beginnings is not None and key is not None and shared == length:
+            beginnings.put(key, found)
+    passes = [_continued(model, known)] if known else []
+    for group in _similar_lengths(single):
+        passes.append(_pass(model, group, DynamicCache(config=model.config.text_config)))
+        if beginnings is not None:
+            _add(beginnings, passes[-1])
+    return passes
 
 
 def slides(cache: DynamicCache) -> bool:
@@ -56,22 +126,61 @@ def slides(cache: DynamicCache) -> bool:
     return any(layer.is_sliding for layer in cache.layers)
 
 
-def _pass(model: Any, sequences: Sequence[ActiveSequence], cache: DynamicCache, skipped: int = 0) -> Prefilled:
-    """One padded pass over what the cache does not hold; `skipped`: positions of `embeds` that it does hold."""
-    embeds, mask = pad_left([s.embeds[0, skipped:] for s in sequences if s.embeds is not None])
+def _pass(model: Any, sequences: Sequence[ActiveSequence], cache: DynamicCache) -> Prefilled:
+    """One padded pass over what the cache does not hold."""
+    embeds, mask = pad_left([s.embeds[0] for s in sequences if s.embeds is not None])
     mask = nn.functional.pad(mask, (cache.get_seq_length(), 0), value=1)
     steps = DecodeSteps(model, cache, mask, max(s.tokens_left for s in sequences))
     return Prefilled(list(sequences), cache, steps, steps.prefill(embeds))
 
 
-def _beginning(model: Any, sequences: Sequence[ActiveSequence], length: int) -> DynamicCache:
-    """A cache of the first positions, computed once for all."""
-    embeds, cache = sequences[0].embeds, DynamicCache(config=model.config.text_config)
-    assert embeds is not None
-    mask = torch.ones(1, length, dtype=torch.long, device=embeds.device)
-    DecodeSteps(model, cache, mask, 0).prefill(embeds[:, :length])
-    cache.batch_repeat_interleave(len(sequences))
-    return cache
+def _continued(model: Any, known: Sequence[tuple[ActiveSequence, Beginning]]) -> Prefilled:
+    """One padded pass over what follows the beginnings, which are padded on the left, too."""
+    sequences, beginnings = [s for s, _ in known], [b for _, b in known]
+    width = max(beginning.positions for beginning in beginnings)
+    cache = DynamicCache(config=model.config.text_config)
+    for i in range(len(beginnings[0].layers)):
+        keys, values = zip(*(beginning.layers[i] for beginning in beginnings), strict=True)
+        cache.update(_stacked(keys, width), _stacked(values, width), i)
+    embeds, mask = pad_left([s.embeds[0, b.positions :] for s, b in known if s.embeds is not None])
+    before = torch.zeros(len(known), width, dtype=mask.dtype, device=mask.device)
+    for row, beginning in zip(before, beginnings, strict=True):
+        row[width - beginning.positions :] = 1
+    steps = DecodeSteps(model, cache, torch.cat([before, mask], 1), max(s.tokens_left for s in sequences))
+    return Prefilled(sequences, cache, steps, steps.prefill(embeds))
+
+
+def _stacked(tensors: Sequence[Tensor], width: int) -> Tensor:
+    """[1, heads, n_i, d] each as one [B, heads, width, d], zeros first."""
+    return torch.cat([nn.functional.pad(t, (0, 0, width - t.shape[2], 0)) for t in tensors])
+
+
+def _beginning(model: Any, sequence: ActiveSequence, length: int) -> Beginning:
+    assert sequence.embeds is not None
+    cache = DynamicCache(config=model.config.text_config)
+    mask = torch.ones(1, length, dtype=torch.long, device=sequence.embeds.device)
+    DecodeSteps(model, cache, mask, 0).prefill(sequence.embeds[:, :length])
+    return Beginning(tuple((layer.keys, layer.values) for layer in cache.layers))
+
+
+def _add(beginnings: BeginningsCache, done: Prefilled) -> None:
+    """Keep a copy of the beginnings that a pass has computed."""
+    for row, sequence in enumerate(done.sequences):
+        key, length = _key(sequence)
+        if key is not None and sequence.embeds is not None:
+            start = done.steps.mask.shape[1] - sequence.embeds.shape[1]
+            part = (slice(row, row + 1), slice(None), slice(start, start + length))
+            layers = tuple((layer.keys[part].clone(), layer.values[part].clone()) for layer in done.cache.layers)
+            beginnings.put(key, Beginning(layers))
+
+
+def _key(sequence: ActiveSequence) -> tuple[Hashable | None, int]:
+    """What the beginning up to the end of the media depends on, and its length; None if that is not known."""
+    account = sequence.account
+    end = max((span.start + span.length for span in account.spans), default=0)
+    if end < _MIN_SHARED or not account.media_keys or None in account.media_keys:
+        return None, 0
+    return (account.input_ids[:end], account.media_keys), end
 
 
 def _same_beginnings(new: Sequence[ActiveSequence]) -> Iterator[tuple[int, list[ActiveSequence]]]:
@@ -93,6 +202,9 @@ def _shared(one: ActiveSequence, other: ActiveSequence) -> int:
     """How many first positions are equal, both prompts being longer."""
     if one.embeds is None or other.embeds is None:
         return 0
+    key, length = _key(one)
+    if key is not None and key == _key(other)[0]:
+        return length
     length = 0
     for a, b in zip(one.account.input_ids[:-1], other.account.input_ids[:-1], strict=False):
         if a != b:

@@ -24,6 +24,7 @@ class PromptAccount:
         input_ids: L ids, with placeholder ids at the positions of media tokens.
         spans: the positions of each media item's tokens.
         media: receipts of the media items, in prompt order.
+        media_keys: what each media item's tokens depend on, as caches know it; None where that is not known.
         protocol: name of the protocol they were prepared under.
         reused: sources of the media items that came from a cache.
         notes: what was dropped from the prompt, for the receipt.
@@ -33,6 +34,7 @@ class PromptAccount:
     input_ids: tuple[int, ...] = ()
     spans: tuple[Span, ...] = ()
     media: tuple[MediaReceipt, ...] = ()
+    media_keys: tuple[str | None, ...] = ()
     protocol: str = ""
     reused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

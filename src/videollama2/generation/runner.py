@@ -14,6 +14,7 @@ from ..processing import VideoLlama2Processor
 from ..receipt import MODALITIES, Answer, AudioReceipt, MediaReceipt, Receipt, VideoReceipt
 from ..text.prompts import Message, TokenisedPrompt
 from .batch import Batch
+from .prefill import BeginningsCache
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence
@@ -66,6 +67,7 @@ class Runner:
             input_ids=encoded.input_ids,
             spans=encoded.spans,
             media=media.receipts,
+            media_keys=tuple(item.key for item in media.items),
             protocol=media.protocol,
             reused=tuple(item.receipt.source for item in media.items if item.reused),
             notes=encoded.notes,
@@ -97,9 +99,9 @@ class Runner:
             prompt, cut, self.processor.decode, self.stop_ids, context_is_short=cut != filled, grammar=grammar
         )
 
-    def batch(self) -> Batch:
-        """An empty batch of this model."""
-        return Batch(self.model, self.lock)
+    def batch(self, beginnings: BeginningsCache | None = None) -> Batch:
+        """An empty batch of this model; `beginnings`: of prompts, for sequences that join."""
+        return Batch(self.model, self.lock, beginnings)
 
     def answer(
         self, sequence: ActiveSequence, media_seconds: dict[str, float], seconds: Sequence[float] | None = None

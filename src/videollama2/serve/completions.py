@@ -11,10 +11,11 @@ from ..protocols import protocol
 from ..receipt import Answer, TokenLogprob
 from ..text.tokenization import TokenBytes
 from . import schema
+from .chat_job import ChatJob, Event, TextChunk
 from .errors import ApiError
 from .intake import MediaIntake
 from .response_format import requested_schema
-from .scheduler import ChatJob, Event, Scheduler, TextChunk
+from .scheduler import Scheduler
 from .settings import ServeSettings
 
 _KINDS = {"video_url": "video", "image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "video"}

@@ -10,65 +10,23 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-from ..encoded_media import DecodedMedia, MediaSet
+from ..encoded_media import MediaSet
 from ..engine import Engine, check_losses
 from ..generation.batch import Batch
-from ..generation.sampling import GenerateOptions
+from ..generation.prefill import BeginningsCache
 from ..generation.sequence import ActiveSequence
 from ..media import Opener
 from ..media_cache import MediaCache
-from ..protocols import Protocol
-from ..receipt import Answer, TokenLogprob, source_name
+from ..receipt import Answer, source_name
 from ..text.media_parts import Media
-from ..text.prompts import TokenisedPrompt
+from .chat_job import ChatJob, TextChunk
 from .errors import ApiError
 from .metrics import ServerMetrics
 from .settings import ServeSettings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TextChunk:
-    """Text that is now final, and the tokens since the chunk before."""
-
-    text: str
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-Event = TextChunk | Answer | Exception
-
-
-@dataclass(eq=False, kw_only=True)
-class ChatJob:
-    """One chat request, from the queue to its last event.
-
-    Attributes:
-        client: whose turn it takes.
-        messages: as the processor expects them; the k-th media part stands for the k-th of `media`.
-        media: returns the media; called on a thread that may wait for them.
-        send: called with every event, from any thread; an Answer or an Exception is the last one.
-    """
-
-    client: str
-    messages: Sequence[Mapping[str, Any]]
-    media: Callable[[], Sequence[Media]]
-    options: GenerateOptions
-    protocol: Protocol
-    strict: bool
-    send: Callable[[Event], None]
-    arrived: float = field(default_factory=time.perf_counter)
-    cancelled: bool = False
-    decoded: list[DecodedMedia] = field(default_factory=list)
-    encoded: TokenisedPrompt | None = None
-    decode_seconds: float = 0.0
-    encode_seconds: float = 0.0
-    sequence: ActiveSequence | None = None
-    sent_logprobs: int = 0
 
 
 class Scheduler:
@@ -240,7 +198,7 @@ class Scheduler:
     # ── computing: one thread ──────────────────────────────────────────────────────────────────────────────────
 
     def _compute(self) -> None:
-        batch = self.engine.runner.batch()
+        batch = self.engine.runner.batch(BeginningsCache(self.settings.prompt_cache_bytes))
         while True:
             with self._changed:
                 while not (self._stopped or self._ready or self._running):
@@ -249,35 +207,67 @@ class Scheduler:
                     left = [*self._running, *self._ready]
                     self._running, self._ready = [], deque()
                     break
-                newcomer = None
-                room = len(self._running) < self.settings.max_batch_size and batch.can_join
-                if self._ready and room:
-                    newcomer = self._ready.popleft()
-                    self._running.append(newcomer)
-                    self._changed.notify_all()
-            if newcomer is not None:
-                self._admit(batch, newcomer)
+                newcomers = self._newcomers() if batch.can_join else []
+                self._running += newcomers
+                self._changed.notify_all()
+            if newcomers:
+                self._admit(batch, newcomers)
             self._step(batch)
         for job in left:
             self._finish_with_error(job, _stopping())
 
-    def _admit(self, batch: Batch, job: ChatJob) -> None:
-        """Encode any media that are not encoded yet, compute the prompt, and send the first token."""
-        try:
+    def _newcomers(self) -> list[ChatJob]:
+        """Ready requests that join together: as many as there is room for, up to the first with media to encode."""
+        room = self.settings.max_batch_size - len(self._running)
+        chosen: list[ChatJob] = []
+        while self._ready and len(chosen) < room:
+            chosen.append(self._ready.popleft())
+            if any(item.encoded is None for item in chosen[-1].decoded):
+                break  # running answers wait for the encoders: a step comes in between
+        return chosen
+
+    def _admit(self, batch: Batch, jobs: Sequence[ChatJob]) -> None:
+        """Encode what is not encoded yet, compute the prompts, and send the first tokens."""
+        started: list[ChatJob] = []
+        for job in jobs:
             if job.cancelled:
                 self._finish(job, "cancelled")
-                return
-            sequence = job.sequence = self._start(job)
-            (piece,) = batch.join(sequence)
-            if sequence.error is not None:
-                raise sequence.error
-            self._send(job, piece)
-            self.metrics.first_token.observe(time.perf_counter() - job.arrived)
+                continue
+            try:
+                job.sequence = self._start(job)
+                started.append(job)
+            except Exception as error:  # caused by this request; the others continue
+                self._finish(job, error)
+        if not started:
+            return
+        try:
+            self._join(batch, started)
+        except Exception as error:
+            for job in started:
+                if len(started) == 1 or job.sequence is None or job.sequence.output.generated:
+                    self._give_up(job, error)
+                else:  # it may be another one's fault: each joins alone
+                    self._join_alone(batch, job)
+
+    def _join_alone(self, batch: Batch, job: ChatJob) -> None:
+        try:
+            self._join(batch, [job])
+        except Exception as error:
+            self._give_up(job, error)
+
+    def _join(self, batch: Batch, jobs: Sequence[ChatJob]) -> None:
+        pieces = batch.join(*(job.sequence for job in jobs if job.sequence is not None))
+        for job, piece in zip(jobs, pieces, strict=True):
+            assert job.sequence is not None
+            if job.sequence.error is None:
+                self._send(job, piece)
+                self.metrics.first_token.observe(time.perf_counter() - job.arrived)
             self._finish_if_done(job)
-        except Exception as error:  # caused by this request; the others continue
-            if job.sequence is not None:
-                job.sequence.cancel()
-            self._finish(job, error)
+
+    def _give_up(self, job: ChatJob, error: Exception) -> None:
+        if job.sequence is not None:
+            job.sequence.cancel()
+        self._finish(job, error)
 
     def _start(self, job: ChatJob) -> ActiveSequence:
         started = time.perf_counter()

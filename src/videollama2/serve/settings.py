@@ -123,6 +123,7 @@ class ServeSettings:
         body_seconds: time for the headers (at most 15 s) and then for the body, plus a second per MiB received.
         shutdown_seconds: time for running answers to finish when the server stops.
         cache_bytes: memory for encoded media; 0: no cache.
+        prompt_cache_bytes: memory, the model's device's, for beginnings of prompts, with their media; 0: none are kept.
         cache_folder, cache_folder_bytes: cache of encoded media on disk; None: memory only.
         files_folder: folder of uploads; None: a temporary one, deleted with the server.
         files_bytes, files_count: size and number of all uploads.
@@ -149,6 +150,7 @@ class ServeSettings:
     body_seconds: float = 30.0
     shutdown_seconds: float = 30.0
     cache_bytes: int = 512 * _MIB
+    prompt_cache_bytes: int = 256 * _MIB
     cache_folder: Path | None = None
     cache_folder_bytes: int = 4096 * _MIB
     files_folder: Path | None = None
@@ -165,7 +167,13 @@ class ServeSettings:
             value = getattr(self, each.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            least = 0 if each.name in ("cache_bytes", "shutdown_seconds") else 1e-3 if isinstance(value, float) else 1
+            least = (
+                0
+                if each.name in ("cache_bytes", "prompt_cache_bytes", "shutdown_seconds")
+                else 1e-3
+                if isinstance(value, float)
+                else 1
+            )
             if not least <= value < float("inf"):  # also rejects NaN
                 raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}")
         if any(len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key for key in self.api_keys):

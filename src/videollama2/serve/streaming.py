@@ -22,9 +22,9 @@ from ..engine import Engine
 from ..errors import VideoLlama2Error
 from ..json_lines import dumps_line
 from ..receipt import Answer
+from .chat_job import Event, TextChunk
 from .completions import PendingAnswer, completion, extensions, logprobs_of, usage
 from .errors import api_error
-from .scheduler import Event, TextChunk
 
 logger = logging.getLogger(__name__)
 _FIRST_SECONDS = 15.0  # wait for the first event, so that an error until then has its own HTTP status
