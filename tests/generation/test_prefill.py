@@ -1,5 +1,6 @@
 """Prompts that are computed together: which passes, and the same numbers as one by one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +8,11 @@ import torch
 from transformers import DynamicCache
 
 from videollama2.engine import Engine
-from videollama2.generation.prefill import prefill
+from videollama2.generation.prefill import Beginning, BeginningsCache, prefill
 from videollama2.generation.prompt import PromptAccount, PromptEmbeddings
 from videollama2.generation.sampling import GenerateOptions
 from videollama2.generation.sequence import ActiveSequence
+from videollama2.text.prompts import Span
 
 
 def sequence(engine: Engine, *ids: int) -> ActiveSequence:
@@ -90,3 +92,70 @@ def test_a_given_cache_is_continued_in_one_pass(engine: Engine, passes: list[tup
         (group,) = prefill(engine.model, [rest], cache)
     assert passes == [(1, 10)]
     torch.testing.assert_close(group.logits[0], expected, atol=1e-4, rtol=0)
+
+
+# ── beginnings of earlier prompts ───────────────────────────────────────────────────────────────────────────────────
+
+
+def about(engine: Engine, clip: str, *question: int) -> ActiveSequence:
+    """A prompt with 60 tokens of a clip from position 5 on."""
+    ids = (3, 4, 5, 6, 7, *range(20, 80), *question)
+    made = sequence(engine, *ids)
+    made.account = replace(made.account, spans=(Span("video", 5, 60),), media_keys=(clip,))
+    if clip != "a" and made.embeds is not None:
+        made.embeds = made.embeds.clone()
+        made.embeds[0, 5:65] += 0.5  # its tokens are other ones, for the same placeholders
+    return made
+
+
+def test_a_clips_place_in_a_prompt_is_computed_once_for_all_time(engine: Engine, passes: list[tuple[int, int]]) -> None:
+    cache = BeginningsCache(1 << 20)
+    with torch.inference_mode():
+        prefill(engine.model, [about(engine, "a", 8, 9)], beginnings=cache)
+        prefill(engine.model, [about(engine, "b", 8, 9)], beginnings=cache)
+        assert passes == [(1, 67), (1, 67)]
+        passes.clear()
+        new = [about(engine, "a", 10), about(engine, "b", 11, 12, 13), about(engine, "c", 8, 9), about(engine, "a", 8)]
+        groups = prefill(engine.model, new, beginnings=cache)
+        assert passes == [(3, 3), (1, 67)], "two clips' questions go on together, the new clip is computed"
+        passes.clear()
+        for group in groups:
+            for one, logits in zip(group.sequences, group.logits, strict=True):
+                alone = engine.model(inputs_embeds=one.embeds).logits[0, -1]
+                torch.testing.assert_close(logits, alone, atol=1e-4, rtol=0)
+
+
+def test_several_questions_about_a_new_clip_leave_its_beginning(engine: Engine, passes: list[tuple[int, int]]) -> None:
+    cache = BeginningsCache(1 << 20)
+    with torch.inference_mode():
+        prefill(engine.model, [about(engine, "a", 8, 9), about(engine, "a", 10)], beginnings=cache)
+        prefill(engine.model, [about(engine, "a", 11)], beginnings=cache)
+    assert passes == [(1, 65), (2, 2), (1, 1)]
+
+
+def test_other_words_before_a_clip_are_another_beginning(engine: Engine, passes: list[tuple[int, int]]) -> None:
+    cache = BeginningsCache(1 << 20)
+    other = sequence(engine, 9, 9, 5, 6, 7, *range(20, 80), 8)
+    other.account = replace(other.account, spans=(Span("video", 5, 60),), media_keys=("a",))
+    unknown = about(engine, "a", 8)
+    unknown.account = replace(unknown.account, media_keys=(None,))
+    with torch.inference_mode():
+        for one in (about(engine, "a", 8), other, unknown):
+            prefill(engine.model, [one], beginnings=cache)
+    assert passes == [(1, 66)] * 3
+
+
+def test_the_least_recently_used_beginning_is_dropped() -> None:
+    def beginning(positions: int) -> Beginning:
+        return Beginning(((torch.zeros(1, 1, positions, 1), torch.zeros(1, 1, positions, 1)),))
+
+    cache = BeginningsCache(3 * beginning(10).nbytes)
+    for key in "abc":
+        cache.put(key, beginning(10))
+    assert cache.get("a") is not None
+    cache.put("d", beginning(10))
+    assert cache.get("b") is None and cache.get("a") is not None and cache.nbytes == 3 * beginning(10).nbytes
+    cache.put("e", beginning(31))
+    assert cache.get("e") is None and cache.get("d") is not None and cache.get(None) is None
+    cache.put("d", beginning(5))
+    assert cache.nbytes == 2 * beginning(10).nbytes + beginning(5).nbytes

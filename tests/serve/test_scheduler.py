@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,50 @@ def test_a_full_queue_refuses_at_once_and_says_when(
     gate.set()
     assert all(isinstance(one.last(), Answer) for one in (first, *own, *others, late))
     assert scheduler.waiting == scheduler.running == 0
+
+
+def test_questions_about_one_clip_join_together_and_share_it(
+    engine: Engine, media: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three questions about a clip that was asked about before: only their own words are computed."""
+    passes: list[tuple[int, int]] = []
+    trunk = engine.model.model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(tuple(kwargs["inputs_embeds"].shape[:2]))
+        return trunk(*args, **kwargs)
+
+    def about(question: str, wait: threading.Event | None = None) -> Asked:
+        asked = Asked(engine, gate=wait, max_new_tokens=6)
+        parts = [{"type": "video"}, {"type": "text", "text": question}]
+        asked.job.messages = [{"role": "user", "content": parts}]
+        ready = asked.job.media
+        asked.job.media = lambda: [*ready(), Media(source=media / "clip.mp4")]
+        return asked
+
+    settings = replace(SETTINGS, max_batch_size=4, preparing=3)
+    made = Scheduler(engine, settings, ServerMetrics(), open_clip, EncodedMediaCache(1 << 20))
+    try:
+        first = about("What is it?")
+        made.submit(first.job)
+        assert isinstance(first.last(), Answer)
+        monkeypatch.setattr(engine.model.model, "forward", counted)
+        asked = [about(f"Which {word}?") for word in ("one", "of these", "sound is it that is heard")]
+        with engine.lock:  # the model thread waits, so that all three are ready before any joins
+            for one in asked:
+                made.submit(one.job)
+            until(lambda: made.waiting + made.running == 3 and not made._waiting and not made._preparing)
+        answers = [one.last() for one in asked]
+        prompts = [shape for shape in passes if shape[1] > 1]
+    finally:
+        made.stop()
+        assert made.join(10)
+    assert [a.text for a in answers] == [
+        engine.answer(media / "clip.mp4", f"Which {word}?", max_new_tokens=6).text
+        for word in ("one", "of these", "sound is it that is heard")
+    ]
+    tokens = answers[0].receipt.video.tokens + answers[0].receipt.audio.tokens
+    assert max(positions for _, positions in prompts) < tokens, "the clip's own positions are not computed again"
 
 
 def test_errors_stay_with_their_question(engine: Engine, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """One Engine, many requests: the queue, whose turn it is, and which requests are decoded in one batch.
 
     submit ─► waiting (bounded; clients take turns) ─► decoded on threads ─► ready ─► joins the model thread's batch
-                 full: ApiError 429                       in worker processes          one newcomer, then a step
+                 full: ApiError 429                       in worker processes          newcomers, then a step
 
 Only the model thread computes. An error of one request is reported to that request alone.
 """
