@@ -97,4 +97,4 @@ def _hashable(value: Any) -> Hashable:
         hash(value)
     except TypeError:
         return id(value)
-    return value  # type: ignore[no-any-return]
+    return value

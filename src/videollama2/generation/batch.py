@@ -63,7 +63,7 @@ class Batch:
         with self._lock:
             started = time.perf_counter()
             groups = prefill(self._model, new, cache, self._beginnings)
-            pieces = {}
+            pieces: dict[ActiveSequence, str] = {}
             for group in groups:
                 pieces.update(zip(group.sequences, _push(group.sequences, group.logits), strict=True))
             seconds = time.perf_counter() - started

@@ -109,8 +109,8 @@ class Fetcher:
                 exchange.request("GET", target.path, headers={"Accept": "*/*", "Accept-Encoding": "identity"})
                 return _content(target, exchange, exchange.getresponse(), limit)
         except TimeoutError as error:
-            limit = f"{self.limits.url_seconds:g} s"
-            raise UnreadableMedia(f"{target.host} did not send the file within {limit}; upload the file") from error
+            seconds = f"{self.limits.url_seconds:g} s"
+            raise UnreadableMedia(f"{target.host} did not send the file within {seconds}; upload the file") from error
         except ssl.SSLError as error:
             raise UnreadableMedia(f"the TLS certificate of {target.host} is not valid; upload the file") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
