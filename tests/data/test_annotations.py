@@ -84,11 +84,8 @@ def test_quirks_of_published_files(tmp_path: Path) -> None:
         ("a.json", '{"a": 1}', "expected a list of records"),
         ("a.json", "[1]", "a.json:1: expected a record, {…}, got 1"),
         ("a.json", "[" * 100_000, "can't be read as JSON"),
-        ("a.jsonl", '{"a": 1}\n{"a": \n', "line 2: column"),
-        ("a.jsonl", '{"a": 1}\n[2]\n', "line 2: expected an object, got [2]"),
-        ("a.json", '{"a": 1}\n{"a": \n', "line 2"),
-        ("a.csv", "a,b\n1,2\n3\n", "line 3: expected 2 cells (a, b), got 1"),
-        ("a.csv", "a,b\n1,2,3\n", "line 2: expected 2 cells (a, b), got 3"),
+        ("a.jsonl", "[2]\n", "a.jsonl:1: expected a record, {…}, got [2]"),
+        ("a.csv", "a,b\n1\n", "a.csv:2: expected 2 cells (a, b), got 1"),
         ("a.csv", 'a,b\n1,"2\n', "not a table"),
         ("a.csv", "a,b\n\xff,2\n", "line 2: not UTF-8"),
         ("a.csv", "a,b,a\n1,2,3\n", "line 1: expected unique column names, got a twice"),
@@ -102,6 +99,26 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, text
     with pytest.raises(DataError, match=name) as caught:
         rows(path)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.jsonl", '{"a": 1}\n{"a": \n{"a": 3}\n', "a.jsonl:2: not a record: column"),
+        ("a.jsonl", '{"a": 1}\n[2]\n{"a": 3}\n', "a.jsonl:2: expected a record, {…}, got [2]"),
+        ("a.json", '{"a": 1}\n{"a": \n{"a": 3}\n', "a.json:2: not a record"),
+        ("a.json", '[{"a": 1}, null, {"a": 3}]', "a.json:2: expected a record, {…}, got None"),
+        ("a.csv", "a,b\n1,2\n3\n3,4\n", "a.csv:3: expected 2 cells (a, b), got 1"),
+        ("a.csv", "a,b\n1,2\n3,4,5\n3,4\n", "a.csv:3: expected 2 cells (a, b), got 3"),
+    ],
+)
+def test_one_odd_record_costs_no_other(tmp_path: Path, name: str, text: str, said: str) -> None:
+    first, odd, last = rows(put(tmp_path / name, text))
+    assert (first.text("a"), last.text("a")) == ("1", "3")
+    for access in (lambda: odd.text("a"), lambda: odd.has("a"), lambda: odd.rows("a")):
+        with pytest.raises(DataError) as caught:
+            access()
+        assert said in str(caught.value)
 
 
 def test_a_damaged_sheet_is_told_in_one_line(tmp_path: Path) -> None:
@@ -150,7 +167,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"c.json: expected each key once, got v1 twice"):
         keyed_rows(put(tmp_path / "c.json", '{"v1": {"a": 1, "a": {}}, "v2": {}, "v1": {"a": 3}}'))
     assert keyed_rows(put(tmp_path / "c.json", '{"v1": {"a": 1, "a": 2}}'))[0][1].number("a") == 2
-    with pytest.raises(DataError, match=r"c.json:v1: expected a record, got 3"):
+    with pytest.raises(DataError, match=r"c.json:v1: expected a record, {…}, got 3"):
         keyed_rows(put(tmp_path / "c.json", '{"v1": 3}'))
 
 
@@ -225,10 +242,10 @@ def test_media_stay_inside_the_folder(tmp_path: Path) -> None:
     put(tmp_path / "secret.mp4", "")
     assert media(root, ["videos/a b.mp4", "videos/a b.avi"]) == (root / "videos" / "a b.avi", None)
     assert media(root, [str(root / "videos" / "a b.avi")])[0] is not None
-    assert media(root, ["videos/c.mp4", "c.mp4"]) == (None, "videos/c.mp4 is not there (nor c.mp4)")
+    assert media(root, ["videos/c.mp4", "c.mp4"]) == (None, "videos/c.mp4 not found (nor c.mp4)")
     assert (
         media(root, ["a.mp4", "b.mp4", "a.mp4", "c.mp4"])[1]
-        == "a.mp4 is not there (nor b.mp4 and 1 other names for it)"
+        == "a.mp4 not found (nor b.mp4 and 1 other names for it)"
     )
     for name in ("../secret.mp4", str(tmp_path / "secret.mp4"), "videos/../../secret.mp4", "C:\\secret.mp4", "a\0.mp4"):
         path, why = media(root, [name])

@@ -1,13 +1,15 @@
-"""Official annotation files as rows that know their place, and the media files they name.
+"""Official annotation files as rows that know their place.
 
     .json     a list of objects; an object with such a list; one object per line      .jsonl  one object per line
     .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet      .parquet
 
 Nothing in a file is ever executed: lists written as text are parsed as literals. A trailing comma before a closing
-bracket is accepted, since published files have it; anything else malformed is a DataError with its place.
+bracket is accepted, since published files have it. A record that can't be read is a Row with a problem, which every
+access raises, so that it costs no other record; a file that can't be read at all is a DataError.
 """
 
 import ast
+import codecs
 import contextlib
 import csv
 import io
@@ -18,33 +20,42 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingExtra
+from .annotation_files import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from .annotation_files import first_existing as first_existing
+from .annotation_files import if_existing as if_existing
+from .annotation_files import media as media
+from .annotation_files import some
 from .record_files import decoded, parquet_rows, parsed
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-"""Tried in this order if a benchmark names a video without its suffix."""
 
 _LONGEST_LITERAL = 10_000  # characters; published lists have a few dozen
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
-_NAMED = 6  # most names that a message lists
 
 
 @dataclass(frozen=True)
 class Row:
-    """One record. `origin` is its place: "questions.json:17", the number of the record, line or row."""
+    """One record.
+
+    Attributes:
+        origin: its place: "questions.json:17", the number of the record, line or row.
+        problem: why the record can't be read; raised by every access.
+    """
 
     data: Mapping[str, Any]
     origin: str
+    problem: str | None = None
 
     def error(self, message: str) -> DataError:
-        """The error to raise: the message, with the place."""
+        """The error to raise: the place and the message."""
         return DataError(f"{self.origin}: {message.removesuffix('.')}.")
 
     def has(self, key: str) -> bool:
         """Whether the key has a value other than null, NaN (an empty table cell) and blanks."""
+        if self.problem is not None:
+            raise self.error(self.problem)
         value = self.data.get(key)
         empty = value is None or (isinstance(value, float) and math.isnan(value))
         return not (empty or (isinstance(value, str) and not value.strip()))
@@ -62,7 +73,7 @@ class Row:
         key = self._key(key, *aliases)
         text = _as_text(self.data[key])
         if text is None:
-            raise self.error(f"{key}: expected text, got {self.data[key]!r:.60}")
+            raise self.error(f"{key}: expected text, got {self.data[key]!r:.60}.")
         return text
 
     def number(self, key: str, *aliases: str) -> int:
@@ -74,7 +85,7 @@ class Row:
         key = self._key(key, *aliases)
         text = _as_text(self.data[key]) or ""
         if not re.fullmatch(r"\s*-?[0-9]{1,15}\s*", text):
-            raise self.error(f"{key}: expected a whole number, got {self.data[key]!r:.60}")
+            raise self.error(f"{key}: expected a whole number, got {self.data[key]!r:.60}.")
         return int(text)
 
     def seconds(self, key: str, *aliases: str) -> float:
@@ -90,7 +101,7 @@ class Row:
         except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not 0 <= seconds < math.inf:
-            raise self.error(f"{key}: expected seconds, such as 12.5, got {value!r:.60}")
+            raise self.error(f"{key}: expected seconds, such as 12.5, got {value!r:.60}.")
         return seconds
 
     def texts(self, key: str, *aliases: str) -> tuple[str, ...]:
@@ -105,7 +116,7 @@ class Row:
             value = literal(value)
         texts = [_as_text(part) for part in value] if isinstance(value, list | tuple) else []
         if not texts or None in texts:
-            raise self.error(f"{key}: expected a list of texts, got {self.data[key]!r:.60}")
+            raise self.error(f"{key}: expected a list of texts, got {self.data[key]!r:.60}.")
         return tuple(text for text in texts if text is not None)
 
     def rows(self, key: str) -> list["Row"]:
@@ -116,13 +127,22 @@ class Row:
         """
         return _rows_of(self.data[self._key(key)], f"{self.origin}, {key}")
 
+    def row(self, key: str) -> "Row":
+        """The record under the key.
+
+        Raises:
+            DataError: the key has no value, or it is not a record.
+        """
+        held = self.data[self._key(key)]
+        return Row(held, f"{self.origin}, {key}") if isinstance(held, dict) else _odd(held, f"{self.origin}, {key}")
+
     def _key(self, *keys: str) -> str:
         for key in keys:
             if self.has(key):
                 return key
-        there = _some(sorted(map(str, self.data))) or "no keys"
+        there = some(sorted(map(str, self.data))) or "no keys"
         empty = " with a value" if keys[0] in self.data else ""
-        raise self.error(f"expected {' or '.join(map(repr, keys))}{empty}; the record has {there}")
+        raise self.error(f"expected {' or '.join(map(repr, keys))}{empty}; the record has {there}.")
 
 
 def read_json(path: Path) -> Any:
@@ -141,7 +161,7 @@ def read_json(path: Path) -> Any:
     held = _json(_content(path), path, kept)
     twice = [key for key, count in Counter(key for key, _ in outermost).items() if count > 1]
     if isinstance(held, dict) and twice:
-        raise DataError(f"{path}: expected each key once, got {_some(twice)} twice.")
+        raise DataError(f"{path}: expected each key once, got {some(twice)} twice.")
     return held
 
 
@@ -162,12 +182,12 @@ def rows(
         delimiter: of a table; None: a tab in .tsv and .txt, else a comma.
 
     Raises:
-        DataError: the file is missing, malformed, or holds no records.
+        DataError: the file is missing, malformed, or holds no readable record.
         MissingExtra: .xlsx and .parquet need the eval extra.
     """
     suffix, name = path.suffix.lower(), path.name
     if suffix in (".json", ".jsonl", ".ndjson"):
-        return _json_rows(path, key, lines=suffix != ".json")
+        return _readable(_json_rows(path, key, lines=suffix != ".json"))
     if suffix in (".csv", ".tsv", ".txt"):
         found = _table(path, encoding, delimiter or ("," if suffix == ".csv" else "\t"))
     elif suffix == ".xlsx":
@@ -176,7 +196,7 @@ def rows(
         return [Row(row, f"{name}:{number}") for number, row in parquet_rows(_there(path), "eval")]
     else:
         raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
-    return list(_with_header(found, path, columns))
+    return _readable(list(_with_header(found, path, columns)))
 
 
 def keyed_rows(path: Path) -> list[tuple[str, Row]]:
@@ -188,10 +208,12 @@ def keyed_rows(path: Path) -> list[tuple[str, Row]]:
     held = read_json(path)
     if not isinstance(held, dict):
         raise DataError(f"{path}: expected an object of records by their ids, got {held!r:.60}.")
-    for key, value in held.items():
-        if not isinstance(value, dict):
-            raise DataError(f"{path.name}:{key}: expected a record, got {value!r:.60}.")
-    return [(key, Row(value, f"{path.name}:{key}")) for key, value in held.items()]
+    found = {
+        key: Row(value, f"{path.name}:{key}") if isinstance(value, dict) else _odd(value, f"{path.name}:{key}")
+        for key, value in held.items()
+    }
+    _readable(list(found.values()))
+    return list(found.items())
 
 
 def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
@@ -202,77 +224,6 @@ def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-
-
-def first_existing(folder: Path, *patterns: str) -> Path:
-    """As `if_existing`, but a file must exist.
-
-    Raises:
-        DataError: no pattern finds a file, or the folder does not exist.
-    """
-    path = if_existing(folder, *patterns)
-    if path is None:
-        there = _some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
-        raise DataError(f"{folder}: expected {' or '.join(patterns)}; it holds {there}.")
-    return path
-
-
-def if_existing(folder: Path, *patterns: str) -> Path | None:
-    """The first file that a pattern finds; of several for one pattern, the least nested, then by name.
-
-    Args:
-        patterns: globs relative to the folder, in order of preference.
-
-    Raises:
-        DataError: the folder does not exist.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; expected the benchmark's folder, with {' or '.join(patterns)}.")
-    for pattern in patterns:
-        found = [path for path in folder.glob(pattern) if path.is_file()]
-        if found:
-            return min(found, key=lambda path: (len(path.parts), path))
-    return None
-
-
-def media(folder: Path, candidates: Sequence[str]) -> tuple[Path | None, str | None]:
-    """The first candidate that exists, or None and why there is none.
-
-    Args:
-        candidates: paths relative to the folder. A path that leads out of the folder is never opened.
-    """
-    outside, absent = [], []
-    for candidate in dict.fromkeys(candidates):
-        path = _inside(folder, candidate)
-        if path is None:
-            outside.append(candidate)
-        elif _exists(path):
-            return path, None
-        else:
-            absent.append(candidate)
-    if absent:
-        more = f" and {len(absent) - 2} other names for it" if absent[2:] else ""
-        others = f" (nor {absent[1]:.120}{more})" if absent[1:] else ""
-        return None, f"{absent[0]:.120} is not there{others}"
-    return None, f"{_some(outside)} leads out of {folder}" if outside else "the record names no media file"
-
-
-def _inside(folder: Path, candidate: str) -> Path | None:
-    """The candidate's path, without following links (users link their media); None: outside the folder."""
-    parts = PurePosixPath(candidate.replace("\\", "/"))
-    if ".." in parts.parts or "\0" in candidate or not parts.parts:
-        return None
-    if parts.is_absolute() or re.match(r"[A-Za-z]:", candidate):
-        path = Path(candidate)
-        return path if path.is_absolute() and path.is_relative_to(folder.absolute()) else None
-    return folder / parts
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that no file system accepts
-        return False
 
 
 def _there(path: Path) -> Path:
@@ -286,7 +237,9 @@ def _content(path: Path, encoding: str = "utf-8") -> str:
         data = _there(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
-    return decoded(data, str(path), " Save it as UTF-8.") if encoding == "utf-8" else data.decode(encoding)
+    if encoding == "utf-8":
+        return decoded(data, str(path), " Save it as UTF-8.")
+    return data.removeprefix(codecs.BOM_UTF8).decode(encoding)
 
 
 def _json(text: str, path: Path, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -313,27 +266,39 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
         else:
             if key is not None and isinstance(held, dict):
                 if key not in held:
-                    raise DataError(f"{path}: expected the key {key!r}; it has {_some(list(held)) or 'no keys'}.")
+                    raise DataError(f"{path}: expected the key {key!r}; it has {some(list(held)) or 'no keys'}.")
                 held = held[key]
             return _rows_of(held, path.name)
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
-            record = parsed(line)
-            if not isinstance(record, dict):
-                what = record if isinstance(record, DataError) else f"expected an object, got {record!r:.60}."
-                raise DataError(f"{path}, line {number}: {what}")
-            found.append(Row(record, f"{path.name}:{number}"))
+            record, origin = parsed(line), f"{path.name}:{number}"
+            if isinstance(record, DataError):
+                found.append(Row({}, origin, f"not a record: {record}"))
+            else:
+                found.append(Row(record, origin) if isinstance(record, dict) else _odd(record, origin))
     return found
 
 
 def _rows_of(held: Any, name: str) -> list[Row]:
     if not isinstance(held, list):
         raise DataError(f"{name}: expected a list of records, [{{…}}, …], got {held!r:.60}.")
-    for number, record in enumerate(held, 1):
-        if not isinstance(record, dict):
-            raise DataError(f"{name}:{number}: expected a record, {{…}}, got {record!r:.60}.")
-    return [Row(record, f"{name}:{number}") for number, record in enumerate(held, 1)]
+    return [
+        Row(record, f"{name}:{number}") if isinstance(record, dict) else _odd(record, f"{name}:{number}")
+        for number, record in enumerate(held, 1)
+    ]
+
+
+def _odd(held: Any, origin: str) -> Row:
+    return Row({}, origin, f"expected a record, {{…}}, got {held!r:.60}.")
+
+
+def _readable(found: list[Row]) -> list[Row]:
+    """The rows, of which at least one can be read."""
+    first = next((row for row in found if row.problem is not None), None)
+    if first is not None and all(row.problem is not None for row in found):
+        raise first.error(str(first.problem))
+    return found
 
 
 def _table(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[Any]]]:
@@ -374,12 +339,12 @@ def _with_header(found: Iterator[tuple[int, list[Any]]], path: Path, columns: Se
             header = [str(cell or "").strip() for cell in cells]
             twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
             if twice:
-                raise DataError(f"{path}, line {line}: expected unique column names, got {_some(twice)} twice.")
+                raise DataError(f"{path}, line {line}: expected unique column names, got {some(twice)} twice.")
             continue
         extra = [cell for cell in cells[len(header) :] if cell not in (None, "")]
-        if len(cells) < len(header) or extra:
-            raise DataError(f"{path}, line {line}: expected {len(header)} cells ({_some(header)}), got {len(cells)}.")
-        yield Row({name: cell for name, cell in zip(header, cells, strict=False) if name}, f"{path.name}:{line}")
+        odd = f"expected {len(header)} cells ({some(header)}), got {len(cells)}."
+        held = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+        yield Row(held, f"{path.name}:{line}", odd if len(cells) < len(header) or extra else None)
 
 
 def _as_text(value: Any) -> str | None:
@@ -389,8 +354,3 @@ def _as_text(value: Any) -> str | None:
         value = int(value)  # a sheet's whole numbers
     number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     return str(value) if number and not isinstance(value, bool) else None
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(f"{name:.60}" for name in names[:_NAMED]) + more
