@@ -23,7 +23,7 @@ import videollama2
 from videollama2.engine import Engine
 
 from . import tiny
-from .parity.recorded import FIXTURES, MEDIA, TOKENIZERS
+from .parity.recorded import FIXTURES, MEDIA, OFFICIAL, TOKENIZERS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -40,6 +40,8 @@ def untested() -> list[str]:
         lines.append(
             f"tests/parity (in part): no folder at {', '.join(missing)}; tests/golden runs on files of our own"
         )
+    if not OFFICIAL.is_dir():
+        lines.append(f"the benchmarks' official files: no folder at VIDEOLLAMA2_OFFICIAL ({OFFICIAL})")
     if not find_spec("llguidance"):
         lines.append("structured output: llguidance is not installed")
     if not find_spec("deepspeed"):

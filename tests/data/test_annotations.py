@@ -244,8 +244,7 @@ def test_media_stay_inside_the_folder(tmp_path: Path) -> None:
     assert media(root, [str(root / "videos" / "a b.avi")])[0] is not None
     assert media(root, ["videos/c.mp4", "c.mp4"]) == (None, "videos/c.mp4 not found (nor c.mp4)")
     assert (
-        media(root, ["a.mp4", "b.mp4", "a.mp4", "c.mp4"])[1]
-        == "a.mp4 not found (nor b.mp4 and 1 other names for it)"
+        media(root, ["a.mp4", "b.mp4", "a.mp4", "c.mp4"])[1] == "a.mp4 not found (nor b.mp4 and 1 other names for it)"
     )
     for name in ("../secret.mp4", str(tmp_path / "secret.mp4"), "videos/../../secret.mp4", "C:\\secret.mp4", "a\0.mp4"):
         path, why = media(root, [name])

@@ -76,6 +76,7 @@ def mvbench(folder: Path, media: Media) -> None:
     """One question of each task, in its folder; a folder of images for episodic_reasoning; nturgbd has no media."""
     for number, (task, place) in enumerate(TASKS.items()):
         name = "clip.webm" if number % 2 else "clip.avi"
+        place = place[0]
         if task == FRAMES:
             name = "castle_s01e01_seg02_clip_00"
             images = folder / "video" / place / name
@@ -243,3 +244,100 @@ def cmm(folder: Path, media: Media, *, lines: bool = False) -> None:
     ]
     write(folder / "all_data_final_reorg.json", "\n".join(map(json.dumps, records)) if lines else records)
     media.put(*(folder / f"reorg_{path[2:]}" for pair in paths for path in pair if path))
+
+
+def avut(folder: Path, media: Media) -> None:
+    """Four records, the last of which has a blank option."""
+    records = [
+        {
+            "video_id": 7,
+            "url": f"https://www.youtube.com/shorts/abcdefghij{i}",
+            "video_type": "vlog",
+            "task_type": "Audio Content Counting" if i % 2 else "Audio OCR Matching",
+            "question": f"Question{i}?",
+            **dict(zip(("option_A", "option_B", "option_C", "option_D"), FOUR, strict=True)),
+            "answer": "B",
+            "video_path": f"data/abcdefghij{i}.mp4",
+            "QA_id": 450 + i,
+        }
+        for i in range(4)
+    ]
+    records[3] |= {"option_C": "", "answer": "C"}
+    write(folder / "AV_Human_data.json", records)
+    media.put(*(folder / "data" / f"abcdefghij{i}.mp4" for i in range(3)))
+
+
+def video_holmes(folder: Path, media: Media) -> None:
+    """Four records with options by letter, of one film."""
+    records = [
+        {
+            "video ID": "abcdefghijk",
+            "Question ID": i,
+            "Question Type": ("SR", "TCI")[i % 2],
+            "Question": f"Question{i}?",
+            "Options": dict(zip("ABCD", FOUR, strict=True)) | ({"E": "nothing", "F": "all"} if i == 1 else {}),
+            "Answer": "B",
+            "Explanation": "It is.",
+        }
+        for i in range(4)
+    ]
+    write(folder / "Benchmark" / "test_Video-Holmes.json", records)
+    write(folder / "Benchmark" / "train_Video-Holmes.json", records[:1])
+    media.put(folder / "Benchmark" / "videos_cropped" / "abcdefghijk.mp4")
+
+
+def future_omni(folder: Path, media: Media) -> None:
+    """Four records, in both forms that the authors publish."""
+    options = [f"{letter}. {text}" for letter, text in zip("ABCDE", [*FOUR, "nothing"], strict=True)]
+    base = {"options": options, "answer": "B"}
+    named = {"video_domain": "education", "audio_type": "Sound", "forecasting_pattern": "Causal"}
+    records = [
+        {"id": 0, "question": "Question0?", **base, "original_video": "uu8c.mp4", "split_point": 2, **named},
+        {"id": 1, "question": "Question1?", **base, "original_video": "uu8c.mp4", "split_point": 1, **named},
+        {"qid": 2, "question": "Question2?", **base, "source": "test.json", "video": "/far/x.mp4", "seconds": 1.5},
+        {"id": 3, "question": "Question3?", **base, "original_video": "gone.mp4", "split_point": 1, **named},
+    ]
+    write(folder / "futureomni_test.json", records)
+    media.put(folder / "videos" / "0.mp4", folder / "videos" / "uu8c.mp4", folder / "videos" / "2.mp4")
+
+
+def lvomnibench(folder: Path, media: Media) -> None:
+    """Four records about two videos."""
+    records = [
+        {
+            "video_id": f"video_{i // 2}",
+            "question": f"Question{i}?",
+            "options": [f"{letter}. {text}" for letter, text in zip("ABCD", FOUR, strict=True)],
+            "correct_option": "B",
+            "question_type": "Counting",
+            "audio_type": "Speech",
+            "difficulty": "easy",
+            "video_category": "Sports",
+        }
+        for i in range(4)
+    ]
+    write(folder / "data.json", records)
+    media.put(folder / "videos" / "video_0.mp4")
+
+
+def miniature(name: str, folder: Path) -> None:
+    """The miniature of a benchmark with choices, without any media."""
+    makers: dict[str, Any] = {
+        "egoschema": egoschema, "egoschema-subset": egoschema, "perception-test-valid": perception_test,
+        "mvbench": mvbench, "video-mme": _template, "video-mme-subtitles": _template, "daily-omni": daily_omni,
+        "worldsense": worldsense, "avqa": avqa, "avhbench": avhbench, "avhbench-captions": avhbench, "cmm": cmm,
+        "avut": avut, "video-holmes": video_holmes, "future-omni": future_omni, "lvomnibench": lvomnibench,
+    }  # fmt: skip
+    makers[name](folder, _NoMedia())
+
+
+def _template(folder: Path, media: Media) -> None:
+    video_mme(folder, media, "template")
+
+
+class _NoMedia(Media):
+    def __init__(self) -> None:
+        pass
+
+    def put(self, *paths: Path) -> None:
+        pass

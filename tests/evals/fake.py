@@ -107,7 +107,7 @@ class Letters(Benchmark):
                     question=row["question"],
                     truth=(row["truth"],),
                     media=Media(source=video) if video is not None and there else None,
-                    missing=None if there else f"{row['video']} is not there",
+                    missing=None if there else f"{row['video']} not found",
                     choices=("yes", "no"),
                     categories={"task": row.get("task", "one")},
                     max_new_tokens=row.get("tokens", 8),

@@ -336,3 +336,29 @@ def vggsound_private(folder: Path) -> None:
         folder / "avssd_test.json", [talk({"video": "/far/vgg/abcdefghijk_000030.mp4"}, "<video>\nWhat is it?", "rain")]
     )
     medium(folder / "videos" / "abcdefghijk_000030.mp4")
+
+
+def music_avqa_v2(folder: Path) -> None:
+    """Balanced: most records have no question_id, and a question may end in a full-width mark."""
+    records = [
+        ("00000093", '["Audio-Visual", "Existential"]', "Is there a voiceover?", "[]", "yes", {"question_id": 1923}),
+        (
+            "tOcOiTFQYp4",
+            '["Audio-Visual", "Counting"]',
+            "How many sounding <Object> in the video？",
+            '["erhu"]',
+            "two",
+            {},
+        ),
+        ("va00000001_flip", '["Visual", "Location"]', "What kind of instrument is it?", "[]", "acoustic_guitar", {}),
+        ("gone", '["Audio", "Counting"]', "Is there a <Object> sound?", '["tuba"]', "no", {}),
+    ]
+    put(
+        folder / "data" / "balance_full_set" / "test_balance.json",
+        [
+            {"video_id": v, "type": t, "question_content": q, "templ_values": values, "anser": a, **more}
+            for v, t, q, values, a, more in records
+        ],
+    )
+    for name in ("00000093", "tOcOiTFQYp4", "va00000001_flip"):
+        medium(folder / "videos" / f"{name}.mp4")

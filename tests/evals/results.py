@@ -41,7 +41,7 @@ def result(id: str, outcome: str = "R", **changes: Any) -> Result:
         "choices": ("a kite", "a boat"), "categories": {}, "media": f"{id}.mp4", "range_seconds": (None, None),
         "reply": None if failed else {"R": "A", "W": "B"}.get(outcome, "hm"), "outcome": OUTCOMES[outcome],
         "read": {"R": "A", "W": "B"}.get(outcome), "rule": "" if failed else "letter",
-        "scores": {} if failed else {"half": 0.5}, "error": "MediaNotFound: it is not there" if failed else None,
+        "scores": {} if failed else {"half": 0.5}, "error": "MediaNotFound: it is missing" if failed else None,
         "losses": (), "seconds": {},
     }  # fmt: skip
     return Result(**(whole | changes))

@@ -10,15 +10,17 @@ from videollama2.evals.registry import benchmarks
 from videollama2.evals.report.expected import compared, known_figures, released
 from videollama2.evals.report.summary import summary
 
-from .results import Plain, column, manifest
+from .results import Plain, column, manifest, result
 
 
 class Music(Plain):
     name, kind = "music_avqa", "closed"
 
 
-def said(right: int, wrong: int, **run: Any) -> list[dict[str, Any]]:
+def said(right: int, wrong: int, *, of: int = 9185, **run: Any) -> list[dict[str, Any]]:
+    """Of the first items of a benchmark of so many."""
     told = manifest(**({"model": "2.1-7b-av", "setting": "paper", "frames": 16} | run))
+    told["coverage"] |= {"available": of, "asked": right + wrong}
     return summary(column("R" * right + "W" * wrong), Music(), told)["expected"]
 
 
@@ -53,6 +55,46 @@ def test_what_users_got_reproduces_and_what_is_printed_does_not() -> None:
         (0.6575, "reproduces", "reproduces 65.8 % (reported: github.com/DAMO-NLP-SG/VideoLLaMA2/issues/170)"),
     ]
     assert [e["says"] for e in said(809, 191)] == ["reproduces", "differs", "differs"]
+
+
+def test_a_figure_is_compared_with_ours_of_the_same_items_only() -> None:
+    entry = said(656, 344, of=9129)[1]
+    assert entry["says"] == "other items"
+    assert entry["text"] == (
+        "is of 9,129 items, and not compared with 65.6 % (reported: github.com/DAMO-NLP-SG/VideoLLaMA2/issues/135), of "
+        "9,185 items"
+    )
+
+
+def test_a_figure_of_some_categories_is_compared_with_these() -> None:
+    """Of AVHBench, published figures are of two of three tasks, together and each."""
+    tasks = {"Audio-driven Video Hallucination": 1136, "Video-driven Audio Hallucination": 2290, "AV Matching": 1876}
+    right = {"Audio-driven Video Hallucination": 0.752, "Video-driven Audio Hallucination": 0.742, "AV Matching": 0.5}
+    results = [
+        result(
+            f"{task}{i}",
+            "R" if i < round(count * right[task]) else "W",
+            categories={"task": task},
+            truth=("yes",),
+            choices=(),
+            read="yes" if i < round(count * right[task]) else "no",
+        )
+        for task, count in tasks.items()
+        for i in range(count)
+    ]
+    told = manifest(benchmark="avhbench", model="2.1-7b-av", setting="paper")
+    told["coverage"] |= {"available": 5302, "asked": 5302, "scored": 5302}
+    found = summary(results, benchmarks()["avhbench"], told)["expected"]
+    both, audio_driven, video_driven = (entry for entry in found if entry["metric"] == "accuracy")
+    assert both["ours"] == pytest.approx((854 + 1699) / 3426) and both["says"] == "differs"
+    assert audio_driven["says"] == video_driven["says"] == "reproduces"
+    assert video_driven["text"].startswith("of task Video-driven Audio Hallucination reproduces 74.2 % (third party: ")
+    assert [entry["metric"] for entry in found[1:]] == ["accuracy", "precision", "recall", "f1"] * 2
+    told["coverage"] |= {"available": 6000, "asked": 6000}
+    some = [entry for entry in results if entry.id != "AV Matching0"]
+    assert summary(some, benchmarks()["avhbench"], told)["expected"][1]["says"] == "reproduces", "its set is whole"
+    fewer = summary(results[1:], benchmarks()["avhbench"], told)["expected"]
+    assert [entry["says"] for entry in fewer if entry["metric"] == "accuracy"] == ["other items"] * 2 + ["reproduces"]
 
 
 def test_few_items_can_not_tell() -> None:

@@ -115,7 +115,7 @@ def test_what_the_page_says() -> None:
     for said in (
         "Plain: nano, strict setting", "25.0 %", "20 items about 20 media files", "Guessing has 50.0 %",
         "without audio",
-        "exact McNemar test: p = 0.062", "Failed (5)", "Unparsable (5)", "Wrong (5)", "MediaNotFound: it is not there",
+        "exact McNemar test: p = 0.062", "Failed (5)", "Unparsable (5)", "Wrong (5)", "MediaNotFound: it is missing",
         "A kite".lower(), "weights sha256",
     ):  # fmt: skip
         assert said in words, said

@@ -78,11 +78,11 @@ def test_missing_media_are_failed_and_counted(tmp_path: Path) -> None:
     engine = FakeEngine(otherwise="A")
     done = run(tmp_path, engine, rows={"q1": {"video": "a.mp4"}, "q2": {"video": "gone.mp4"}})
     assert outcomes(done.results) == ["right", "right", "failed", "right"]
-    assert done.results[2].error == "MediaNotFound: gone.mp4 is not there"
+    assert done.results[2].error == "MediaNotFound: gone.mp4 not found"
     assert len(engine.asked) == 3 and medium(engine.asked[1]).endswith("a.mp4")
     covered = read_manifest(done.folder)["coverage"]
     assert (covered["asked"], covered["with_media"], covered["missing"]) == (4, 3, 1)
-    assert covered["missing_named"] == ["q2: gone.mp4 is not there"]
+    assert covered["missing_named"] == ["q2: gone.mp4 not found"]
 
 
 def test_a_batch_with_a_bad_item_is_asked_one_by_one(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_medium_that_came_later_is_asked_about(tmp_path: Path) -> None:
     place = done.folder / "results.jsonl"
     cut = place.read_text(encoding="utf-8").replace('"range_seconds": [null, null]', '"range_seconds": [0.5, null]')
     place.write_text(cut, encoding="utf-8")
-    with pytest.raises(UsageError, match=r"q1 was asked about 0.5 to – s, and the annotation files now say – to – s"):
+    with pytest.raises(UsageError, match=r"q1 was asked about 0.5 to – s, but the annotation files now have – to – s"):
         asked()
 
 

@@ -142,7 +142,7 @@ def test_two_media_that_differ_alike_are_no_certainty() -> None:
 
 
 def test_questions_about_one_missing_medium_count_once() -> None:
-    gone = [replace(r, media=None, error="MediaNotFound: a.mp4 is not there") for r in column("FFF")]
+    gone = [replace(r, media=None, error="MediaNotFound: a.mp4 not found") for r in column("FFF")]
     found = summary([*gone, *[replace(r, id="r") for r in column("R")]], Plain(), manifest())["ablations"]["none"]
     assert found["media"] == 2 and found["items"] == 4
 

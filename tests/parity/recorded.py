@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 _BESIDE = Path(__file__).parents[3] / "shared"
 FIXTURES = Path(os.environ.get("VIDEOLLAMA2_FIXTURES", _BESIDE / "fixtures"))
 MEDIA = Path(os.environ.get("VIDEOLLAMA2_MEDIA", _BESIDE / "media"))
+OFFICIAL = Path(os.environ.get("VIDEOLLAMA2_OFFICIAL", _BESIDE / "official"))
 TOKENIZERS = Path(os.environ.get("VIDEOLLAMA2_TOKENIZERS", _BESIDE / "tokenizers"))
 
 
 def need(folder: Path) -> Path:
     """`folder`, or a visible skip of the calling module where it does not exist."""
     if not folder.is_dir():
-        pytest.skip(f"no recorded fixtures at {folder}", allow_module_level=True)
+        pytest.skip(f"no recorded or official files at {folder}", allow_module_level=True)
     return folder
 
 

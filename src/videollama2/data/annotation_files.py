@@ -42,7 +42,7 @@ class DataFolder:
         self.path = path
 
     def file(self, *patterns: str, keys: Sequence[str] = ()) -> Path:
-        """The first match of a pattern that has the keys; else the only other file that has them.
+        """The first match of a pattern that has the keys; without any match, the only file that has them.
 
         Args:
             patterns: globs relative to the folder, in order of preference; they also match deeper inside it.
@@ -55,7 +55,7 @@ class DataFolder:
         for path in found:
             if has_keys(path, keys):
                 return path
-        others = self._by_content(keys) if keys else []
+        others = self._by_content(keys) if keys and not found else []
         if len(others) > 1:
             names = some([path.relative_to(self.path).as_posix() for path in others])
             raise DataError(f"{self.path}: expected {_either(patterns)}; several files have its fields: {names}.")

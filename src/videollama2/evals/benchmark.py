@@ -10,11 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ..text.media_parts import Media
-from .items import AnswerKind, Item, Loaded, Needed, Outcome, Result, Setting, Verdict
-
-FoundMedia = tuple[Media | None, str | None]
-"""A media item, or None and why it is missing (`MediaFinder.find`)."""
+from .items import AnswerKind, FoundMedia, Item, Loaded, Needed, Outcome, Result, Setting, Verdict
 
 
 class Benchmark(ABC):
@@ -25,8 +21,12 @@ class Benchmark(ABC):
         title: in reports ("MVBench").
         source: paper or home page, in words.
         needs: the files it is read from, for `videollama2 eval list`.
+        published: number of items of the full benchmark; None: unknown, or the files have several sets.
+        official: what the authors' prompt and scorer do differently, for `videollama2 eval self-test`.
         kind: `choice`: a letter; `closed`: one of a known set; `open`: words, judged; `caption`: sentences, judged.
         metric: the name of the main figure among `metrics`.
+        tabled: whether reports have a table of all figures for each category.
+        crossed: two categories whose combinations get a table of all figures in reports.
         reply_tokens: longest reply under `strict`.
         paper_reply_tokens: under `paper`; the original's evaluation allows 2048, whatever is asked.
         protocol, frames: media preparation under `paper`; None: the protocol "paper", and the model's own number.
@@ -37,7 +37,11 @@ class Benchmark(ABC):
     source: str
     needs: tuple[Needed, ...]
     kind: AnswerKind
+    published: int | None = None
+    official: str = ""
     metric: str = "accuracy"
+    tabled: bool = False
+    crossed: tuple[str, str] | None = None
     reply_tokens: ClassVar[int] = 64
     paper_reply_tokens: ClassVar[int] = 2048
     protocol: str | None = None
@@ -45,10 +49,10 @@ class Benchmark(ABC):
 
     @abstractmethod
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """Every item of the annotation files in `folder`.
+        """Every item of the annotation files in `folder`; a record that can't be asked is a malformed item.
 
         Raises:
-            DataError: a file is missing or malformed; the message says where.
+            DataError: a file is missing or malformed, or no record can be asked; the message says where.
         """
 
     @abstractmethod

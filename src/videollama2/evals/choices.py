@@ -4,14 +4,16 @@ The prompts of the paper are byte for byte what was published (spec §7). `{ques
 a template are replaced once; braces in the words that replace them mean nothing.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..data.annotations import Row
 from . import extract
-from .benchmark import Benchmark, FoundMedia, accuracy, scored, verdict
+from .benchmark import Benchmark, accuracy, scored, verdict
 from .extract import LETTERS, Read
-from .items import AnswerKind, Item, Outcome, Result, Setting, Verdict
+from .items import AnswerKind, FoundMedia, Item, Outcome, Result, Setting, Verdict
 
 LETTER = "Answer with the option's letter from the given choices directly and only give the best option."
 """The last sentence of the paper's questions."""
@@ -52,10 +54,18 @@ class ChoiceBenchmark(Benchmark):
 
     def choice(
         self, setting: Setting, row: Row, found: FoundMedia, *, id: str, question: str, choices: Sequence[str],
-        letter: str | None, categories: Mapping[str, str] | None = None,
+        letter: str | None, categories: Mapping[str, str] | None = None, template: str | None = None,
+        options: str | None = None, **words: str,
     ) -> Item:  # fmt: skip
-        """An Item whose question lists its options. `letter`: of the right one; None: withheld."""
-        asked = filled(self.template, question=question, options=bracketed(choices))
+        """An Item whose question lists its options.
+
+        Args:
+            letter: of the right one; None: withheld.
+            template: instead of the benchmark's; `options`: instead of the options in brackets; `words`: for its other
+                placeholders.
+        """
+        lines = bracketed(choices) if options is None else options
+        asked = filled(template or self.template, question=question, options=lines, **words)
         truth = () if letter is None else (letter,)
         return self.item(
             setting, row.origin, found, id=id, question=asked, truth=truth, choices=choices, categories=categories
@@ -79,11 +89,38 @@ class YesNoBenchmark(Benchmark):
         return verdict(answer, rule, right=answer in item.truth)
 
 
+def yes_no_figures(results: Sequence[Result]) -> Mapping[str, float]:
+    """accuracy; precision, recall and f1 of yes; yes_share, of all items. An unparsable reply is not a yes."""
+    known = scored(results)
+    if not known:
+        return {}
+    said = sum(result.read == "yes" for result in known)
+    meant = sum("yes" in result.truth for result in known)
+    both = sum(result.outcome is Outcome.RIGHT and result.read == "yes" for result in known)
+    return {
+        "accuracy": accuracy(known),
+        "precision": both / said if said else 0.0,
+        "recall": both / meant if meant else 0.0,
+        "f1": 2 * both / (said + meant) if said + meant else 0.0,
+        "yes_share": said / len(known),
+    }
+
+
 def indices_to_submit(results: Sequence[Result]) -> Iterator[tuple[Result, int]]:
     """Results of the full run whose reply was read, each with the index of the chosen option."""
     for result in results:
         if result.ablation == "none" and result.read is not None and result.read in LETTERS[: len(result.choices)]:
             yield result, LETTERS.index(result.read)
+
+
+def indices_by_video(results: Sequence[Result]) -> str:
+    """JSON: video id → [{id, answer_id, answer}] of the results whose ids are VIDEO/QUESTION."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for result, index in indices_to_submit(results):
+        video, _, number = result.id.rpartition("/")
+        known: int | str = int(number) if number.isdecimal() else number
+        answers.setdefault(video, []).append({"id": known, "answer_id": index, "answer": result.choices[index]})
+    return json.dumps(answers, ensure_ascii=False) + "\n"
 
 
 # ── questions ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +136,12 @@ def bracketed(choices: Sequence[str]) -> str:
     return "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
+def lettered_lines(options: Sequence[str], choices: Sequence[str]) -> str:
+    """ "A. First\\nB. Second": the options as the file letters them, or lettered here."""
+    lines = options if tuple(options) != tuple(choices) else map("{}. {}".format, LETTERS, choices)
+    return "\n".join(lines)
+
+
 # ── records ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -106,16 +149,16 @@ def unlettered(row: Row, options: Sequence[str]) -> tuple[str, ...]:
     """The options without the letters ("A. Exit.") that they start with in some files.
 
     Raises:
-        DataError: the letters are in another order, or there are too few or too many options.
+        DataError: the letters are in another order, or there are no options or too many.
     """
-    if not 2 <= len(options) <= len(LETTERS):
-        raise row.error(f"expected 2 to {len(LETTERS)} options, got {len(options)}")
+    if not 1 <= len(options) <= len(LETTERS):
+        raise row.error(f"expected 1 to {len(LETTERS)} options, got {len(options)}.")
     found = [_LETTERED.fullmatch(option.strip()) for option in options]
     carried = [match[1] for match in found if match]
     if len(carried) < len(options):
         return tuple(options)
     if carried != list(LETTERS[: len(options)]):
-        raise row.error(f"expected options lettered A, B, C, … in this order, got {', '.join(carried)}")
+        raise row.error(f"expected options lettered A, B, C, … in this order, got {', '.join(carried)}.")
     return tuple(match[2] for match in found if match)
 
 
@@ -126,7 +169,7 @@ def letter_of_index(row: Row, index: int, choices: Sequence[str]) -> str:
         DataError: no option has this index.
     """
     if not 0 <= index < len(choices):
-        raise row.error(f"expected an answer from 0 to {len(choices) - 1} for {len(choices)} options, got {index}")
+        raise row.error(f"expected an answer from 0 to {len(choices) - 1} for {len(choices)} options, got {index}.")
     return LETTERS[index]
 
 
@@ -138,7 +181,7 @@ def letter_of_text(row: Row, text: str, choices: Sequence[str]) -> str:
     """
     letter = text.strip().strip("().").upper()
     if len(letter) != 1 or letter not in LETTERS[: len(choices)]:
-        raise row.error(f"expected an answer from A to {LETTERS[len(choices) - 1]}, got {text!r:.60}")
+        raise row.error(f"expected an answer from A to {LETTERS[len(choices) - 1]}, got {text!r:.60}.")
     return letter
 
 
@@ -150,8 +193,17 @@ def yes_or_no(row: Row, key: str) -> str:
     """
     answer = row.text(key).strip().lower()
     if answer not in ("yes", "no"):
-        raise row.error(f"{key}: expected yes or no, got {row.text(key)!r:.60}")
+        raise row.error(f"{key}: expected yes or no, got {row.text(key)!r:.60}.")
     return answer
+
+
+def letter_of(row: Row, key: str, choices: Sequence[str]) -> str | None:
+    """The letter under a key (`letter_of_text`); None: the key has no value, so the answer is withheld.
+
+    Raises:
+        DataError: it is not the letter of an option.
+    """
+    return letter_of_text(row, row.text(key), choices) if row.has(key) else None
 
 
 def categories_of(row: Row, **keys: str) -> dict[str, str]:

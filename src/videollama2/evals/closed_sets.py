@@ -5,16 +5,16 @@
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 from ..errors import DataError
 from . import extract
-from .benchmark import Benchmark, FoundMedia, verdict
+from .benchmark import Benchmark, accuracy, mean, scored, verdict
 from .choices import LETTER, bracketed
 from .equivalence import canonical, denied, polarity, same_answer
-from .items import AnswerKind, Item, Setting, Verdict
+from .items import AnswerKind, FoundMedia, Item, Loaded, Outcome, Result, Setting, Verdict
 from .measures import answer_words, words
 
 
@@ -63,7 +63,7 @@ class OptionBenchmark(Benchmark):
         """
         name = next((name for name in self.classes if _spelling(name) == _spelling(label)), None)
         if name is None:
-            raise DataError(f"{origin}: expected one of {', '.join(self.classes)}, got {label!r:.60}")
+            raise DataError(f"{origin}: expected one of {', '.join(self.classes)}, got {label!r:.60}.")
         return name
 
 
@@ -131,6 +131,12 @@ class ClosedSet:
         return named
 
 
+def with_classes(loaded: Loaded, always: Iterable[str] = ()) -> Loaded:
+    """The items, each with the ClosedSet of all their answers and of those that are `always` classes."""
+    classes = ClosedSet.of([*always, *(truth for item in loaded.items for truth in item.truth)])
+    return replace(loaded, items=tuple(replace(item, prepared=classes) for item in loaded.items))
+
+
 def closed_verdict(item: Item, reply: str) -> Verdict:
     """The strict verdict on an item whose `prepared` is its ClosedSet: the class read, or unparsable."""
     assert isinstance(item.prepared, ClosedSet), f"{item.origin} has no closed set"
@@ -148,24 +154,73 @@ def lettered_verdict(item: Item, reply: str) -> Verdict:
 def contained_verdict(item: Item, reply: str) -> Verdict:
     """The original's rule for lettered classes of sounds, flaws included: nothing is unparsable, "car" is in "card".
 
-    Right if the class occurs anywhere in the reply, case aside, or the reply is exactly the letter ("B", "(B)") of an
-    option that contains the class.
+    Right if the class occurs anywhere in the reply, or the reply is exactly the letter ("B", "(b)") of an option that
+    contains the class; case is ignored.
     """
     said = reply.strip()
     letters = {letter: option.upper() for letter, option in zip(extract.LETTERS, item.choices, strict=False)}
     letters |= {f"({letter})": option for letter, option in letters.items()}
-    held, rule = (letters[said], "letter alone") if said in letters else (said.upper(), "class inside the reply")
+    alone = letters.get(said.upper())
+    held, rule = (said.upper(), "class inside the reply") if alone is None else (alone, "letter alone")
     return verdict(said, rule, right=any(truth.upper() in held for truth in item.truth))
 
 
 def equal_verdict(item: Item, reply: str) -> Verdict:
-    """The original's rule for single words: right if both are equal in capitals, without " " and "." at the end."""
+    """The original's rule for single words: equal in capitals, after removing " " and "." from the reply's end."""
     said = reply.strip()
-    return verdict(said, "equal in capitals", right=any(_bare(said) == _bare(truth) for truth in item.truth))
+    right = any(said.rstrip(" .").upper() == truth.upper() for truth in item.truth)
+    return verdict(said, "equal in capitals", right=right)
 
 
-def _bare(text: str) -> str:
-    return text.upper().strip().rstrip(" .")
+def annotated_verdict(item: Item, reply: str, setting: Setting) -> Verdict:
+    """The verdict on an item whose truth is the answers of several annotators, who may disagree.
+
+    `strict`: the most frequent answer is right. `paper`: as `equal_verdict`.
+
+    Scores: `annotators`, the share of the answers that the reply equals; `binary`, of yes-or-no items; under `paper` it
+    is the original's figure, where a full stop is an error.
+    """
+    binary = all_yes_or_no(item.truth)
+    if setting == "paper":
+        found = equal_verdict(item, reply)
+        exact = {"binary": float(reply.strip().lower() == item.truth[0].lower())} if binary else {}
+        return replace(found, scores={"annotators": float(found.outcome is Outcome.RIGHT), **exact})
+    found = closed_verdict(item, reply)
+    if found.rule == "no class" and len(answer_words(reply)) == 1:  # one word, as requested, that nobody gave
+        return verdict(reply.strip(), "a word of its own", right=False, scores={"annotators": 0.0})
+    if found.read is None:
+        return found
+    read = found.read
+    votes = [sum(same_answer(answer, other) for other in item.truth) for answer in item.truth]
+    most = [answer for answer, count in zip(item.truth, votes, strict=True) if count == max(votes)]
+    agreed = sum(same_answer(read, answer) for answer in item.truth) / len(item.truth)
+    right = any(same_answer(read, answer) for answer in most)
+    scores = {"annotators": agreed, **({"binary": float(right)} if binary else {})}
+    return verdict(read, found.rule, right=right, scores=scores)
+
+
+def annotated_figures(results: Sequence[Result]) -> Mapping[str, float]:
+    """accuracy, annotator_accuracy; binary_accuracy of yes and no; unanimous_accuracy of several equal answers."""
+    known = scored(results)
+    if not known:
+        return {}
+    answers = sum(len(result.truth) for result in known)
+    agreed = sum(result.scores.get("annotators", 0.0) * len(result.truth) for result in known)
+    figures = {"accuracy": accuracy(known), "annotator_accuracy": agreed / answers}
+    if binary := [result for result in known if all_yes_or_no(result.truth)]:
+        figures["binary_accuracy"] = mean(binary, "binary")
+    if unanimous := [result for result in known if _unanimous(result.truth)]:
+        figures["unanimous_accuracy"] = accuracy(unanimous)
+    return figures
+
+
+def all_yes_or_no(truth: Sequence[str]) -> bool:
+    """Whether every answer is yes or no."""
+    return all(answer.strip().lower() in ("yes", "no") for answer in truth)
+
+
+def _unanimous(truth: Sequence[str]) -> bool:
+    return len(truth) > 1 and all(same_answer(truth[0], answer) for answer in truth[1:])
 
 
 def _spelling(label: str) -> str:

@@ -49,6 +49,12 @@ def polarity(text: str) -> str | None:
     return yes_no(text)[0]
 
 
+def leading_polarity(text: str) -> str | None:
+    """ "yes" or "no" if the text begins with one that answers; "no one", "no idea" and a list of both don't."""
+    found = words(text)
+    return polarity(text) if found[:1] in (("yes",), ("no",)) and found[1:2] not in (("one",), ("idea",)) else None
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """The numbers of a text in order, in digits or English words up to ninety-nine; "none" is 0."""
     found: list[float] = []

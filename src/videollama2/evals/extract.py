@@ -9,6 +9,7 @@ an answer out of almost anything, are in paper_rules.py.
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -34,7 +35,7 @@ _NOT_SO = re.compile("不是|不对|没有")  # each is one word whose last char
 _WORD = re.compile(r"-?\d+(?:\.\d+)?|[\u3400-\u9fff\uf900-\ufaff]|[^\W\d_]+")
 
 _OPEN, _CLOSE = "([{<【〔「『\"'“‘", ")]}>】〕」』\"'”’"
-_BEFORE, _AFTER = r"(?<![A-Za-z0-9])(?<![A-Za-z]['’])", r"(?![A-Za-z0-9])(?!['’-][A-Za-z])"
+_BEFORE, _AFTER = r"(?<![A-Za-z0-9&])(?<![A-Za-z]['’])", r"(?![A-Za-z0-9&])(?!['’-][A-Za-z])"
 _AND = r"\s*(?:[,/&、]|,?\s*\b(?:and|or)\b|和|或|及)\s*"
 _GLUE = (
     rf"(?:[\s:{re.escape(_OPEN)}]|\b(?:most likely|likely|probably|definitely|clearly|therefore|option|choice|letter|"
@@ -45,8 +46,8 @@ _QUESTION = r"(?:\s+(?:to|for)\s+(?:the|this|that|your)\s+question)?"
 _FINAL = rf"\bfinal\s+(?:answer|choice)\b{_QUESTION}\s*{_LINK}?{_GLUE}"
 _ANSWER = rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|答案|正确选项)\s*{_LINK}?{_GLUE}"
 _NAMED = (
-    r"(?:\b(?:(?:option|choice)(?!s\s*:)s?|answer|letter|select|choose|chose|pick|going with|go with|it['’]?s|it is|"
-    rf"i think|i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
+    r"(?:\b(?:(?:option|choice)(?!s\s*:)s?|answer|letter|select|choose|chose|pick|go(?:ing)? (?:with|for)|it['’]?s|"
+    rf"it is|i think|i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
 )
 _BRACKETED = rf"(?<![\w)\]])[{re.escape(_OPEN[:8])}]\s*"
 _FIRST = r"\A\W*"
@@ -64,17 +65,33 @@ _NOT_AFTER = re.compile(
     re.IGNORECASE,
 )
 _PROSE = re.compile(r"\s+(?!(?:because|since|as|is|was|and|or|given|due|based)\b)[a-z]")
+_SUBJECT = re.compile(  # "C is cleaning", but not "C is right"
+    r"\s+(?:is|was|has|had|does|did|can|will|would|should|seems|looks|and (?:the|an?|his|her|their|another))\b(?!\s+"
+    r"(?:(?:the|be|to|most|probably|clearly|likely|definitely|indeed|my|also|more|a|an)\s+)*(?:right|correct|best|answer|"
+    r"true|option|choice|likely|accurate|one|appropriate|it|wrong|incorrect|not|false|closest|better|fit|plausible)\b)"
+)
+_SEQUENCE = re.compile(r"[)\]]\s*(?:→|->|-|–)?\s*[(\[][A-Za-z][)\]]")  # "(c)(a)": letters that name steps
+_OBJECT = re.compile(  # "he gives it to C", "vitamin C"
+    r"\b(?:to|with|by|for|of|from|at|in|on|behind|near|beside|like|about|after|before|between|vitamin|plan|type|part|team|"
+    r"group|person|player|grade|section)\s+\Z",
+    re.IGNORECASE,
+)
+_LETTERED = re.compile(r"\W*([A-Z])(?:[.):\]}、]|\s+[-–—]\s)\W*(.+)", re.DOTALL)
 _ENDS = re.compile(rf"\s*(?:[.,;:!?。，、；：！？/&{re.escape(_CLOSE)}]|\n|\Z|(?:and|or)\b)")
 
 
 def strict(reply: str, choices: Sequence[str]) -> Read:
     """The letter of the one option that a reply chooses, and the rule that found it; or None, and why.
 
-    The first rule that finds letters decides; if it finds several, nothing is read. In order: the reply is a letter;
-    "final answer: B"; "the answer is B"; a letter with a mark at the beginning ("B. The cup"); an option named ("I
-    choose B"); a letter in brackets; a letter alone on a line; a letter as the last word; the words of an option, alone
-    or somewhere in the reply (of overlapping options the longest). Negated options ("not B", "(A) is wrong") are
-    ignored. The article in "A man" is not a letter. Reasoning, markdown and full-width forms are removed first.
+    A reply that equals exactly one option, or repeats one after its letter, is that option. Otherwise the first rule
+    that finds letters decides; if it finds several, nothing is read. In order: the reply is a letter; "final answer:
+    B"; "the answer is B"; a letter with a mark at the beginning ("B. The cup"); an option named ("I choose B"); a
+    letter in brackets; a letter alone on a line; a letter as the last word; the words of an option, somewhere in the
+    reply (of overlapping options the longest). Negated options ("not B", "(A) is wrong") are ignored. Reasoning,
+    markdown and full-width forms are removed first.
+
+    A letter that is a word of the sentence is no answer: "A man", "C is cleaning", "R&B", "he gives it to C", "(c)(a)".
+    If options use a letter as a word, only its clear forms count ("C", "C.", "Answer: C").
 
     A TeX box (\\boxed{B}) that names an option decides, unless an answer that names another one follows it. A box that
     names none, such as a formula, is left out.
@@ -101,11 +118,48 @@ def _read(text: str, choices: Sequence[str]) -> Read:
     if not text:
         return None, "empty"
     letters = LETTERS[: len(choices)]
+    same = _repeated(text, choices)
+    if same is not None:
+        return same
     said = [character for character in text if character.isalnum()]
     if len(said) == 1 and said[0].upper() in LETTERS:
         letter = said[0].upper()
         return (letter, "letter alone") if letter in letters else (None, "letter of no option")
     return _by_letter(text, choices, len(_RULES)) or _by_words(text, choices)
+
+
+def _repeated(text: str, choices: Sequence[str]) -> Read | None:
+    """The one option that the reply is, word for word; or that follows its letter."""
+    exact = [i for i, choice in enumerate(choices) if (clean(choice) or choice) == text]
+    if len(exact) == 1:
+        return LETTERS[exact[0]], "option text"
+    if len([character for character in text if character.isalnum()]) < 2:
+        return None
+    plain = [_words(choice) for choice in choices]
+    same = _only(plain, _words(text))
+    if same is not None:
+        return LETTERS[same], "option text"
+    lettered = _LETTERED.fullmatch(text)
+    if lettered is None or lettered[1] not in LETTERS[: len(choices)]:
+        return None
+    words = _words(lettered[2])
+    own = plain[LETTERS.index(lettered[1])]
+    return (lettered[1], "letter first") if words and words == own else None
+
+
+def _only(options: Sequence[Sequence[str]], words: Sequence[str]) -> int | None:
+    """The index of the only option that has these words."""
+    same = [i for i, option in enumerate(options) if words and list(option) == list(words)]
+    return same[0] if len(same) == 1 else None
+
+
+@lru_cache(maxsize=256)
+def _as_words(choices: tuple[str, ...]) -> frozenset[str]:
+    """The letters that options use as words: "C" in "C is cooking", "R&B", "(c)(a)"."""
+    longer = [choice for choice in choices if len(_words(choice)) > 1]
+    capitals = (found for choice in longer for found in re.findall(r"(?<![A-Za-z0-9])[B-HJ-Z](?![A-Za-z0-9])", choice))
+    bracketed = (found for choice in longer for found in re.findall(r"[(\[]([A-Za-z])[)\]]", choice))
+    return frozenset(letter.upper() for letter in (*capitals, *bracketed))
 
 
 def _by_letter(text: str, choices: Sequence[str], rules: int) -> Read | None:
@@ -190,8 +244,10 @@ def _cued(cue: str) -> Callable[[str, str, Sequence[str]], Iterator[str]]:
     """A rule: the letters that follow the cue, including lists ("B or C")."""
 
     def find(text: str, letters: str, choices: Sequence[str]) -> Iterator[str]:
-        one = rf"{_BEFORE}([A-{letters[-1]}]){_AFTER}"
+        one, spoken = rf"{_BEFORE}([A-{letters[-1]}]){_AFTER}", _as_words(tuple(choices))
         for found in re.finditer(rf"(?i:{cue})(?i:{one})", text):
+            if found[1].upper() in spoken and (cue == _BRACKETED or _PROSE.match(text, found.end(1))):
+                continue
             if _stands(text, found.start(1), found.end(1)) and not _denied(text, found.start(), found.end()):
                 yield found[1].upper()
                 yield from _listed(text, found.end(), letters)
@@ -215,7 +271,10 @@ def _at_the_beginning(text: str, letters: str, choices: Sequence[str]) -> Iterat
     mark = _MARK.match(text, found.end()) if found else None
     if found is None or mark is None or _denied(text, found.start(1), found.end()):
         return
-    if found[1].islower() and mark[0].strip()[:1] not in tuple(".):]}、:"):
+    spoken = found[1].upper() in _as_words(tuple(choices))
+    if (found[1].islower() or spoken) and mark[0].strip()[:1] not in tuple(".):]}、:-–—"):
+        return
+    if not _stands(text, *found.span(1)):
         return
     letter, more = found[1].upper(), tuple(_listed(text, found.end(), letters))
     if not more and re.fullmatch(_AND, mark[0]) and mark[0].strip() not in tuple(",、"):
@@ -245,8 +304,11 @@ def _at_the_end(text: str, letters: str, choices: Sequence[str]) -> Iterator[str
     """ "Clearly B.": every capital letter, if the last one ends the reply."""
     capitals = list(re.finditer(rf"{_BEFORE}[A-{letters[-1]}]{_AFTER}", text))
     if capitals and not any(character.isalnum() for character in text[capitals[-1].end() :]):
-        standing = [c for c in capitals if _stands(text, *c.span()) and not _denied(text, *c.span())]
-        yield from (c[0] for c in standing)
+        spoken = _as_words(tuple(choices))
+        for found in capitals:
+            word = found[0] in spoken or _OBJECT.search(text[: found.start()])
+            if not word and _stands(text, *found.span()) and not _denied(text, *found.span()):
+                yield found[0]
 
 
 _RULES: tuple[tuple[str, Callable[[str, str, Sequence[str]], Iterator[str]]], ...] = (
@@ -264,12 +326,15 @@ _STATED, _CLEAR = 2, 5  # rules, from the first: an answer that is called one; a
 
 
 def _stands(text: str, start: int, end: int) -> bool:
-    """Whether it is a letter, not a word: "a" before anything and "A" before prose are articles."""
+    """Whether it is a letter, not a word: "a" before anything, "A" before prose, and "C" as a subject are words."""
     bracketed = start > 0 and text[start - 1] in _OPEN and text[end : end + 1] in tuple(_CLOSE)
     if bracketed:
-        return True
+        before = re.search(r"[(\[][A-Za-z][)\]]\s*(?:→|->|-|–)?\s*[(\[]\Z", text[max(start - 8, 0) : start])
+        return before is None and _SEQUENCE.match(text, end) is None
     if text[start].islower():
         return _ENDS.match(text, end) is not None
+    if _SUBJECT.match(text, end):
+        return False
     return text[start] not in "AI" or _PROSE.match(text, end) is None
 
 

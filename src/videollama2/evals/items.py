@@ -7,6 +7,7 @@ reply ── Benchmark.read ──► Verdict ── written ──► Result �
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..text.media_parts import Media
@@ -17,16 +18,19 @@ Ablation = Literal["none", "audio", "video", "text-only"]
 ABLATIONS: tuple[Ablation, ...] = ("none", "audio", "video", "text-only")
 """In the order of a report's columns: `audio` and `video` name what is removed, `text-only` removes both."""
 PAIRED = ("pair", "pair_place")
+FoundMedia = tuple[Media | None, str | None]
+"""A media item, or None and why it is missing."""
 T = TypeVar("T")
 
 
 class Outcome(StrEnum):
-    """The outcome of an item. Only RIGHT scores; the four are never mixed."""
+    """The outcome of an item. Only RIGHT scores; the five are never mixed."""
 
     RIGHT = "right"
     WRONG = "wrong"
     UNPARSABLE = "unparsable"  # the model replied, but no rule of this setting finds an answer in the reply
     FAILED = "failed"  # no reply: the media file is missing or broken, or answering raised an error
+    MALFORMED = "malformed"  # not asked and not scored: the annotation record has no question that can be asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +41,9 @@ class Item:
         id: unique within the benchmark, and the same in every run; the official id if there is one.
         origin: file and record it was read from, for errors ("questions.json:17").
         question: the exact text of the question, with options and suffix.
-        media: the clip, with its time range; None: text alone.
-        missing: why the media file can't be opened ("videos/ab.mp4 is not there"); the item is Failed, never dropped.
+        media: the clip, with its time range, and its audio if that is a separate file; None: text alone.
+        missing: why a media file can't be opened ("videos/ab.mp4 not found"); the item is Failed, never dropped.
+        malformed: why the record can't be asked; the item is Malformed, never dropped.
         truth: the right letter of a choice, the class of a closed set, or every reference of an open answer. Empty
             if the answer is withheld: the reply goes into a submission file and is not scored.
         choices: the options, without letters.
@@ -55,6 +60,7 @@ class Item:
     media: Media | None
     truth: tuple[str, ...]
     missing: str | None = None
+    malformed: str | None = None
     choices: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
     system: str | None = None
@@ -88,16 +94,17 @@ class Result:
     truth: tuple[str, ...]
     choices: tuple[str, ...]
     categories: Mapping[str, str]
-    media: str | None  # path, for thumbnails
+    media: str | None  # path
     range_seconds: tuple[float | None, float | None]
     reply: str | None
     outcome: Outcome
     read: str | None
     rule: str
     scores: Mapping[str, float]
-    error: str | None  # of a FAILED item: class and message
+    error: str | None  # of a FAILED item: class and message; of a MALFORMED one: what is wrong with its record
     losses: tuple[str, ...]  # from the receipt: not used, padded or odd
     seconds: Mapping[str, float]  # decode, encode, generate
+    audio_media: str | None = None  # path of the audio, if that is a separate file
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, ready for JSON."""
@@ -117,19 +124,32 @@ def columns_of_categories(results: Sequence[Result]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """A file or folder that a benchmark is read from. `path` may be a glob, relative to its folder."""
+    """A file or folder that a benchmark is read from, as its authors publish it.
+
+    Attributes:
+        path: relative to the benchmark's folder; may have globs and <placeholders>.
+        what: it holds.
+        media: whether it is media, not annotations.
+    """
 
     path: str
     what: str
     required: bool = True
+    media: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A benchmark's items, and notes for the manifest (counts, duplicates, missing files)."""
+    """A benchmark's items, and what the manifest says about them.
+
+    Attributes:
+        notes: counts, duplicates, missing files.
+        files: the annotation files that were read.
+    """
 
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def spread(values: Sequence[T], limit: int | None) -> tuple[T, ...]:

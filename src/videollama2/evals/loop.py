@@ -2,8 +2,9 @@
 
     items × ablations ── batches ──► trials that are answered together ── answer_batch ──► Results
 
-An item that can't be asked, or whose answer fails, is Failed, with the reason; other items are not affected. Only what
-would hit every item (a full disk, a missing package, an interrupt) ends the run.
+An item that can't be asked, or whose answer fails, is Failed, with the reason, and one whose record has no question is
+Malformed; other items are not affected. Only what would hit every item (a full disk, a missing package, an interrupt)
+ends the run.
 """
 
 import logging
@@ -91,6 +92,8 @@ def request_of(trial: Trial, options: MediaOptions) -> Request:
     if media is not None:
         video, audio = media.video and ablation != "video", media.audio and ablation != "audio"
         frames = options.frames if media.num_frames is None else media.num_frames
+        if media.audio_source is not None and not video:
+            media = replace(media, source=media.audio_source, audio_source=None)
         media = replace(media, video=video, audio=audio, num_frames=frames) if video or audio else None
     return Request(
         media=None if media is None else [media],
@@ -128,7 +131,7 @@ def answer_all(conditions: Conditions, batches: Sequence[Sequence[Trial]], threa
 
 def answer_batch(conditions: Conditions, batch: Sequence[Trial]) -> list[Result]:
     """The result of each trial, in their order; raises as `answer_all`."""
-    possible = [trial for trial in batch if trial.item.missing is None]
+    possible = [trial for trial in batch if trial.item.missing is None and trial.item.malformed is None]
     replies: dict[tuple[str, str], Answer | Exception]
     replies = dict(zip((trial.key for trial in possible), _replies(conditions, possible), strict=True))
     return [_result(conditions, trial, replies.get(trial.key), len(possible)) for trial in batch]
@@ -165,6 +168,8 @@ def _result(conditions: Conditions, trial: Trial, reply: Answer | Exception | No
             verdict = conditions.benchmark.read(item, answer.text, conditions.setting)
         except Exception as failure:  # a reply too odd for the rules must not lose the others
             error = f"reading the reply: {described(failure)}"
+    elif item.malformed is not None:
+        verdict, error = Verdict(outcome=Outcome.MALFORMED, read=None), item.malformed
     elif reply is None:
         error = f"{MISSING}{item.missing}"
     media = item.media
@@ -186,6 +191,7 @@ def _result(conditions: Conditions, trial: Trial, reply: Answer | Exception | No
         error=error,
         losses=() if answer is None else _losses(answer),
         seconds={} if answer is None else _seconds(answer, batch_size),
+        audio_media=None if media is None or media.audio_source is None else source_name(media.audio_source),
     )
 
 

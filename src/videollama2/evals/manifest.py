@@ -96,13 +96,16 @@ def environment(model: Any) -> dict[str, Any]:
 
 def coverage(loaded: Loaded, items: Sequence[Item]) -> dict[str, Any]:
     """How much of the benchmark is asked, and which media are missing."""
-    missing = [item for item in items if item.missing is not None]
+    malformed = [item for item in items if item.malformed is not None]
+    missing = [item for item in items if item.missing is not None and item.malformed is None]
     return {
         "available": len(loaded.items),
         "asked": len(items),
-        "with_media": len(items) - len(missing),
+        "with_media": len(items) - len(missing) - len(malformed),
         "missing": len(missing),
         "missing_named": [f"{item.id}: {item.missing}" for item in missing[:_MISSING_NAMED]],
+        "malformed": len(malformed),
+        "malformed_named": [str(item.malformed) for item in malformed[:_MISSING_NAMED]],
         "scored": sum(bool(item.truth) for item in items),
         "notes": list(loaded.notes),
     }
@@ -128,7 +131,7 @@ def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     if differ:
         raise UsageError(
             f"{path.parent} holds a different run: {'; '.join(differ)}. Use the same settings, or name another folder "
-            "with --out"
+            "with --out."
         )
     known = [entry for entry in new["environment"] if entry not in old["environment"]]
     if known or old["coverage"] != new["coverage"]:
@@ -149,9 +152,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(found["run"], dict) or not isinstance(found["environment"], list):
             raise TypeError("expected an object 'run' and a list 'environment'")
     except FileNotFoundError as error:
-        raise DataError(f"{folder}: no {FILE}; expected the folder of a run (OUT/BENCHMARK)") from error
+        raise DataError(f"{folder}: no {FILE}; expected the folder of a run (OUT/BENCHMARK).") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the manifest of a run ({error}); restore it, or use another folder") from error
+        raise DataError(f"{path}: not the manifest of a run ({error}); restore it, or use another folder.") from error
     return dict(found)
 
 

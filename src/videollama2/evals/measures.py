@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 _NUMBER_COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")  # 1,000
 _APOSTROPHES = re.compile(r"(?<=\w)['’ʼ](?=\w)")
@@ -76,6 +76,33 @@ def rouge_l(reply: str, references: Iterable[str]) -> float:
     return (1 + _ROUGE_BETA**2) * precision * recall / (recall + _ROUGE_BETA**2 * precision)
 
 
+def bleu(pairs: Iterable[tuple[str, Sequence[str]]], longest: int = 4) -> float:
+    """Corpus BLEU of replies with their references: 0 to 1.
+
+    The geometric mean over n = 1 to `longest` of the shares of n-grams that a reference has (each counted at most as
+    often as in one reference), times exp(1 - r / c) if the replies have c words and the nearest references r > c. As in
+    COCO's caption evaluation, which adds 1e-15 and 1e-9 to keep logarithms finite.
+
+    Source: Papineni et al., 2002; Chen et al., 2015.
+    """
+    hits, counts, found_length, wanted_length = [0] * longest, [0] * longest, 0, 0
+    for reply, references in pairs:
+        found = _counted(reply)
+        length = _length(found)
+        found_length += length
+        lengths = [_length(_counted(reference)) for reference in references]
+        wanted_length += min(lengths, key=lambda n: (abs(n - length), n), default=0)
+        for ngram, count in found.items():
+            if len(ngram) <= longest:
+                counts[len(ngram) - 1] += count
+                most = max((_counted(reference)[ngram] for reference in references), default=0)
+                hits[len(ngram) - 1] += min(count, most)
+    if not found_length:
+        return 0.0
+    product = math.prod((hit + 1e-15) / (count + 1e-9) for hit, count in zip(hits, counts, strict=True))
+    return product ** (1 / longest) * math.exp(min(0.0, 1 - wanted_length / found_length))
+
+
 def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
     """The length of the longest common subsequence, in words."""
     lengths = [0] * (len(b) + 1)
@@ -136,6 +163,11 @@ class Cider:
 
     def _weight(self, ngram: _Ngram) -> float:
         return math.log(len(self.references) / max(1, self._clips_with[ngram]))
+
+
+@lru_cache(maxsize=65536)
+def _counted(text: str) -> Counter[_Ngram]:
+    return _ngrams(text)
 
 
 def _ngrams(text: str) -> Counter[_Ngram]:

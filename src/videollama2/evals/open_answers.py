@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .benchmark import Benchmark, accuracy, mean, scored, verdict
-from .equivalence import read_against
-from .items import AnswerKind, Item, Result, Setting, Verdict
-from .measures import Cider, matches, rouge_l, token_f1, words
+from .equivalence import Reading, read_against
+from .items import AnswerKind, Item, Loaded, Result, Setting, Verdict
+from .measures import Cider, bleu, matches, rouge_l, token_f1, words
 
 OVERLAP = ("exact_match", "token_f1", "rouge_l")
 """The scores of every open answer."""
@@ -27,6 +27,9 @@ class OpenBenchmark(Benchmark):
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
         """The judge-free verdict, with scores exact_match, token_f1 and rouge_l."""
         reading = read_against(reply, self.key_words(item.truth))
+        same = next((reference for reference in item.truth if matches(reply, reference)), None)
+        if same is not None:  # whatever its key words are
+            reading = Reading(True, same, "same answer")
         return verdict(reading.read, reading.rule, right=bool(reading.right), scores=overlap(item, reply))
 
     def key_words(self, truth: Sequence[str]) -> Sequence[str]:
@@ -76,10 +79,41 @@ class CaptionBenchmark(SentenceBenchmark):
         return replace(found, scores={**found.scores, "cider_of_10": item.prepared.value(reply, item.truth)})
 
 
-def with_corpus(items: Sequence[Item]) -> tuple[Item, ...]:
+def with_corpus(loaded: Loaded) -> Loaded:
     """The items, each with the Cider of them all."""
-    corpus = Cider(tuple(item.truth for item in items if item.truth))
-    return tuple(replace(item, prepared=corpus) for item in items)
+    corpus = Cider(tuple(item.truth for item in loaded.items if item.truth))
+    return replace(loaded, items=tuple(replace(item, prepared=corpus) for item in loaded.items))
+
+
+# ── last turns of dialogues ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_last_turns(loaded: Loaded) -> Loaded:
+    """The items, those of last turns (category `turn`) with the Cider of all last turns."""
+    last = [item for item in loaded.items if item.categories.get("turn") == "last" and item.truth]
+    corpus, ids = Cider(tuple(item.truth for item in last)), {item.id for item in last}
+    items = (replace(item, prepared=corpus) if item.id in ids else item for item in loaded.items)
+    return replace(loaded, items=tuple(items))
+
+
+def with_value(found: Verdict, item: Item, reply: str) -> Verdict:
+    """The verdict, with cider_of_10 if the item has a corpus."""
+    if not isinstance(item.prepared, Cider) or found.read is None:
+        return found
+    return replace(found, scores={**found.scores, "cider_of_10": item.prepared.value(reply, item.truth)})
+
+
+def last_turn_figures(results: Sequence[Result]) -> dict[str, float]:
+    """DSTC's figures of the last turns: BLEU-4 of them all, means of ROUGE-L and CIDEr-D; none without last turns."""
+    last = [result for result in scored(results) if result.categories.get("turn") == "last"]
+    if not last:
+        return {}
+    return {
+        "last_turn_accuracy": accuracy(last),
+        "last_turn_bleu_4": bleu([(result.reply or "", result.truth) for result in last]),
+        "last_turn_rouge_l": mean(last, "rouge_l"),
+        "last_turn_cider_of_10": mean(last, "cider_of_10"),
+    }
 
 
 def overlap(item: Item, reply: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from .benchmark import Benchmark
 _MODULES = (
     "egoschema", "perception_test", "mvbench", "video_mme", "msvc", "msvd_qa", "activitynet_qa", "video_chatgpt",
     "clotho_aqa", "clotho", "tut2017", "vocalsound", "music_avqa", "avsd", "vggsound", "daily_omni", "worldsense",
-    "avqa", "avhbench", "cmm", "probe",
+    "avqa", "avhbench", "cmm", "avut", "video_holmes", "future_omni", "lvomni_bench", "probe",
 )  # fmt: skip
 
 

@@ -117,8 +117,8 @@ def _check_ranges(results: Iterable[Result], items: Sequence[Item]) -> None:
     for result in results:
         if result.media is not None and (found := now.get(result.id, result.range_seconds)) != result.range_seconds:
             raise UsageError(
-                f"{result.id} was asked about {_seconds(result.range_seconds)}, and the annotation files now say "
-                f"{_seconds(found)}; name another folder with --out"
+                f"{result.id} was asked about {_seconds(result.range_seconds)}, but the annotation files now have "
+                f"{_seconds(found)}; name another folder with --out."
             )
 
 
@@ -138,11 +138,16 @@ def _answer(
     done = total - sum(map(len, left))
     if on_progress is not None:
         on_progress((), done, total)
-    missing = {trial.item.id for batch in left for trial in batch if trial.item.missing is not None}
+    asked = [trial.item for batch in left for trial in batch]
+    malformed = {item.id: item.malformed for item in asked if item.malformed is not None}
+    missing = {item.id for item in asked if item.missing is not None and item.malformed is None}
     name = conditions.benchmark.name
     if missing:
         logger.warning("%s: the media of %d items are missing; these items count as Failed", name, len(missing))
-    failures = _Failures(name, missing)
+    for number, problem in enumerate(malformed.values(), 1):
+        if number <= _FAILURES_LOGGED:
+            logger.warning("%s: a malformed record is not asked: %s", name, problem)
+    failures = _Failures(name, {*missing, *malformed})
     for results in answer_all(conditions, left, threads):
         journal.write(results)
         done += len(results)
@@ -174,7 +179,7 @@ class _Failures:
             if self._streak.update(unexpected=(result.error or "").startswith(UNEXPECTED)):
                 raise VideoLlama2Error(
                     f"{self._name}: {self._streak.length} items in a row failed unexpectedly, the last with "
-                    f"{result.error}. Fix the cause, then run the same command again with --retry-failed"
+                    f"{result.error}. Fix the cause, then run the same command again with --retry-failed."
                 )
 
 
@@ -208,7 +213,7 @@ def media_options_for(
         UsageError: unknown protocol, or fewer than one frame.
     """
     if frames is not None and frames < 1:
-        raise UsageError(f"expected 1 or more frames, got {frames}")
+        raise UsageError(f"expected 1 or more frames, got {frames}.")
     if setting == "paper":
         protocol = protocol or benchmark.protocol or "paper"
         frames = benchmark.frames if frames is None else frames
@@ -225,9 +230,9 @@ def check_numbers(*, limit: int | None, batch: int, rank: int, world: int, threa
     for name, value in numbers.items():
         least = 0 if name == "rank" else 1
         if value is not None and value < least:
-            raise UsageError(f"expected {name} of {least} or more, got {value}")
+            raise UsageError(f"expected {name} of {least} or more, got {value}.")
     if rank >= world:
-        raise UsageError(f"expected rank 0 to {world - 1} of {world} processes, got {rank}")
+        raise UsageError(f"expected rank 0 to {world - 1} of {world} processes, got {rank}.")
 
 
 def _unique(benchmark: Benchmark, loaded: Loaded) -> tuple[Item, ...]:
@@ -236,8 +241,8 @@ def _unique(benchmark: Benchmark, loaded: Loaded) -> tuple[Item, ...]:
         other = first.setdefault(item.id, item)
         if other is not item:
             raise DataError(
-                f"{benchmark.name}: {item.origin} and {other.origin} have the same id {item.id!r}; expected unique ids"
+                f"{benchmark.name}: {item.origin} and {other.origin} have the same id {item.id!r}; expected unique ids."
             )
     if not first:
-        raise DataError(f"{benchmark.name}: no items in the annotation files; `videollama2 eval list` lists the files")
+        raise DataError(f"{benchmark.name}: no items in the annotation files; `videollama2 eval list` lists the files.")
     return loaded.items

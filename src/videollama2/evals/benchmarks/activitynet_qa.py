@@ -1,41 +1,68 @@
-"""ActivityNet-QA: short answers about activities. Published: a judge's accuracy and score on the test set."""
+"""ActivityNet-QA: short answers about activities. Published: a judge's accuracy and score on the test set.
 
+Files: github.com/MILVLG/activitynet-qa, dataset/test_q.json and test_a.json.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..items import Loaded, Needed, Setting
+from ..benchmark import mean, scored
+from ..items import Item, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import OpenBenchmark
-from ..sources import MediaFinder, annotation_file, loaded, paired_files
+from ..sources import Items, paired_files
 
 _TYPES = ("motion", "spatial", "temporal", "yes/no", "colour", "object", "location", "number", "other")
 
 
 class ActivityNetQa(OpenBenchmark):
-    """Ten questions about each of 800 test videos, of nine types. The official figure is `exact_match`."""
+    """Ten questions about each of 800 test videos, of nine types. The official figure is `identical`."""
 
-    name, title = "activitynet-qa", "ActivityNet-QA"
+    name, title, published = "activitynet-qa", "ActivityNet-QA", 8000
     source = "Yu et al., AAAI 2019"
+    official = (
+        "The authors' scorer counts replies that equal the answer character by character (`identical`); its figure for "
+        "“free” types divides by too few items. Figures of language models are a judge's."
+    )
     needs = (
-        Needed(path="test_q.json", what="list of {video_name, question, question_id}"),
-        Needed(path="test_a.json", what="beside it: list of {answer, type, question_id}, in the same order"),
-        Needed(path="all_test/v_<video_name>.mp4", what="the videos; also .mkv, .webm, in videos/", required=False),
+        Needed(path="dataset/test_q.json", what="list of {video_name, question, question_id}"),
+        Needed(path="dataset/test_a.json", what="beside it: list of {answer, type, question_id}"),
+        Needed(
+            path="all_test/v_<video_name>.mp4",
+            what="the videos; also .mkv, .webm, in videos/",
+            required=False,
+            media=True,
+        ),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question, asked unchanged: in lower case, without a question mark."""
-        path, _ = annotation_file(folder, setting, "test_q.json", "*/test_q.json")
-        below = path.parent.relative_to(folder).as_posix().removeprefix(".")
-        folders = [f"{below}/{name}".strip("/") for name in ("all_test", "videos", "test", "")]
-        media = MediaFinder(folder, folders, (".mp4", ".mkv", ".webm", ".avi", ".mov"), audio=False)
-        items = [
-            self.item(
-                setting, question.origin, media.find(f"v_{name}", name), id=question.text("question_id"),
-                question=question.text("question"), truth=(answer.text("answer"),),
-                categories={"type": _type(answer.number("type"))} if answer.has("type") else {},
-            )
-            for question, answer in paired_files(path, "test_a.json")
-            for name in [question.text("video_name")]
-        ]  # fmt: skip
-        return loaded(items, path, published=8000)
+        items = Items(folder, setting)
+        path = items.file("dataset/test_q.json", "test_q.json", keys=("video_name", "question", "question_id"))
+        answers = items.file(f"{path.parent.name}/test_a.json", "test_a.json", keys=("answer", "question_id"))
+        suffixes = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+        media = items.media("all_test", "videos", "test", "", audio=False, suffixes=suffixes)
+        for question, answer in paired_files(path, answers):
+            with items.record(question):
+                name = question.text("video_name")
+                items.add(
+                    self.item(
+                        setting, question.origin, media.find(f"v_{name}", name), id=question.text("question_id"),
+                        question=question.text("question"), truth=(answer.text("answer"),),
+                        categories={"type": _type(answer.number("type"))} if answer.has("type") else {},
+                    )
+                )  # fmt: skip
+        return items.loaded(published=self.published)
+
+    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
+        """As every open answer, with the score `identical`."""
+        found = super().read(item, reply, setting)
+        return replace(found, scores={**found.scores, "identical": float(reply in item.truth)})
+
+    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
+        """As every open answer, with `identical`, the official figure."""
+        known = scored(results)
+        return {**super().metrics(results), **({"identical": mean(known, "identical")} if known else {})}
 
 
 def _type(number: int) -> str:

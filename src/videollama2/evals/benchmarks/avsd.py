@@ -1,20 +1,25 @@
-"""AVSD: answers of a dialogue about a video. Published: a judge's accuracy and score, each question asked alone."""
+"""AVSD: answers of a dialogue about a video. Published: a judge's accuracy and score, each question asked alone.
 
-from collections.abc import Iterator, Mapping, Sequence
+Files: DSTC7, DSTC8 and DSTC10, {train,valid,test}_set4DSTC*-AVSD.json, with references in lbl_*.json (DSTC7, DSTC8) or
+as lists in the test set itself (DSTC10, *_multiref+reason.json).
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...data.annotations import Row, rows
-from ..equivalence import polarity
-from ..items import Loaded, Needed, Setting
-from ..measures import words
-from ..open_answers import OpenBenchmark
-from ..sources import MediaFinder, annotation_file, conversation_records, loaded, path_tails
+from ...data.annotations import rows
+from ..dialogues import references, turns
+from ..equivalence import leading_polarity
+from ..items import Item, Loaded, Needed, Result, Setting, Verdict
+from ..open_answers import OpenBenchmark, last_turn_figures, with_last_turns, with_value
+from ..sources import Items, conversation_record, path_tails
 
-_UNDISCLOSED = "__UNDISCLOSED__"
 _OFFICIAL = (
     "val*_set4DSTC7-AVSD.json",  # "val" in one release, "valid" in others
-    "val*_set4DSTC10-AVSD.json",
+    "test_set4DSTC10-AVSD*multiref*.json",
+    "val*_set4DSTC10-AVSD*.json",
     "mock_test_set4DSTC10-AVSD_from_DSTC*_singref.json",
+    "test_set4DSTC10-AVSD*.json",
     "test_set4DSTC8-AVSD.json",
     "test_set4DSTC7-AVSD.json",
 )
@@ -22,71 +27,69 @@ _FOLDERS = ("videos", "Charades_v1_480", "Charades_v1", "Charades_vu17_test_480"
 
 
 class Avsd(OpenBenchmark):
-    """Every turn of the validation dialogues whose answer is public; of test dialogues those with references.
+    """Every turn of the dialogues whose answer is public.
 
     An answer that begins with yes or no is compared by that alone, the others by their words.
     """
 
     name, title = "avsd", "AVSD (audio-visual scene-aware dialogue)"
     source = "AlAmri et al., CVPR 2019; DSTC7, 8 and 10"
+    official = (
+        "DSTC's tool scores the last turn of each dialogue only, by BLEU, METEOR, ROUGE-L and CIDEr: here last_turn_…, "
+        "without METEOR. The paper's figure is a judge's, over all turns, each asked without the dialogue before it."
+    )
     needs = (
         Needed(
             path="val*_set4DSTC7-AVSD.json", what='official: {"dialogs": [{image_id, dialog: [{question, answer}]}]}'
         ),
+        Needed(path="test_set4DSTC10-AVSD_multiref+reason.json", what="or DSTC10's test set", required=False),
         Needed(path="test_set4DSTC*-AVSD.json", what="or a test set; its last answers are undisclosed", required=False),
         Needed(path="lbl_*test_set4DSTC*.json", what="references of that test set, in the same form", required=False),
         Needed(path="instruction_val.json", what="or the original's: list of {video, conversations}", required=False),
-        Needed(path="Charades_v1_480/<image_id>.mp4", what="the videos; also in videos/", required=False),
+        Needed(path="Charades_v1_480/<image_id>.mp4", what="the videos; also videos/", required=False, media=True),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question. Undisclosed answers are withheld unless there are references for them."""
-        path, reformat = annotation_file(folder, setting, *_OFFICIAL, reformats=("instruction_val.json",))
-        media = MediaFinder(folder, _FOLDERS)
-        turns = _reformatted(path) if reformat else _official(path, _references(folder, path))
-        items = [
-            self.item(setting, origin, media.find(*names), id=id, question=question, truth=answers)
-            for id, origin, names, question, answers in turns
-        ]
-        withheld = sum(not item.truth for item in items)
-        notes = [f"{withheld} answers are undisclosed"] if withheld else []
-        return loaded(items, path, *notes, published=17_870 if path.name.startswith("val") else None)
+        items, keys = Items(folder, setting), ("dialogs", "image_id", "dialog")
+        path, reformat = items.file_or_reformat(*_OFFICIAL, reformats=("instruction_val.json",), keys=keys)
+        media = items.media(*_FOLDERS)
+        known = {} if reformat else references(items, path)
+        for number, row in enumerate(rows(path, key="dialogs"), 1):
+            with items.record(row):
+                if reformat:
+                    record = conversation_record(row, "video")
+                    names = path_tails(record.path)
+                    id, asked, answer = f"{names[-1]}-{number}", record.question, record.answer
+                    items.add(
+                        self.item(setting, row.origin, media.find(*names), id=id, question=asked, truth=(answer,))
+                    )
+                    continue
+                for turn in turns(row, known):
+                    with items.record(turn.row):
+                        items.add(
+                            self.item(
+                                setting, turn.row.origin, media.find(row.text("image_id")), id=turn.id,
+                                question=turn.row.text("question"), truth=turn.answers,
+                                categories={"turn": "last" if turn.last else "earlier"},
+                            )
+                        )  # fmt: skip
+        withheld = sum(not item.truth and item.malformed is None for item in items.all)
+        items.notes += [f"{withheld} answers are undisclosed"] if withheld else []
+        return with_last_turns(items.loaded(published=17_870 if path.name.startswith("val") else None))
 
     def key_words(self, truth: Sequence[str]) -> Sequence[str]:
         """Yes or no, if every reference begins with one."""
-        said = [polarity(words(answer)[0]) if words(answer) else None for answer in truth]
+        said = [leading_polarity(answer) for answer in truth]
         return [found for found in said if found] if all(said) else truth
 
+    def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
+        """As every open answer; of a last turn with cider_of_10."""
+        return with_value(super().read(item, reply, setting), item, reply)
 
-_Turn = tuple[str, str, tuple[str, ...], str, tuple[str, ...]]  # id, origin, names of the video, question, answers
-
-
-def _official(path: Path, references: Mapping[str, tuple[str, ...]]) -> Iterator[_Turn]:
-    for dialogue in rows(path, key="dialogs"):
-        video = dialogue.text("image_id")
-        for number, turn in enumerate(dialogue.rows("dialog"), 1):
-            answer = turn.text("answer")
-            answers = references.get(video, ()) if answer == _UNDISCLOSED else (answer,)
-            yield f"{video}-{number}", turn.origin, (video,), turn.text("question"), answers
-
-
-def _reformatted(path: Path) -> Iterator[_Turn]:
-    for number, record in enumerate(conversation_records(path, "video"), 1):
-        names = path_tails(record.path)
-        question = Row({"question": record.question}, record.row.origin).text("question")
-        yield f"{names[-1]}-{number}", record.row.origin, names, question, (record.answer,)
-
-
-def _references(folder: Path, path: Path) -> Mapping[str, tuple[str, ...]]:
-    """The answers of each dialogue's undisclosed last turn, by video, from files in the folder or below."""
-    found: dict[str, list[str]] = {}
-    for file in sorted(folder.glob(f"**/lbl_*{path.stem}*.json")):
-        for dialogue in rows(file, key="dialogs"):
-            known = found.setdefault(dialogue.text("image_id"), [])
-            for turn in dialogue.rows("dialog")[-1:]:
-                several = isinstance(turn.get("answer"), list)
-                known.extend(turn.texts("answer") if several else (turn.text("answer"),))
-    return {video: tuple(dict.fromkeys(answers)) for video, answers in found.items()}
+    def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
+        """As every open answer, over all turns; and the official figures, over last turns."""
+        return {**super().metrics(results), **last_turn_figures(results)}
 
 
 BENCHMARKS = (Avsd(),)

@@ -2,24 +2,20 @@
 
 Under `paper` each answer of each annotator is an item, as the original counts; the same question is asked three times.
 Under `strict` each question is an item, right if the reply is the most frequent answer; `annotator_accuracy` is the
-official figure over all answers.
+official figure over all answers. Files: Zenodo 6473207.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from ...data.annotations import rows
-from ..benchmark import accuracy, mean, scored, verdict
-from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict, equal_verdict
-from ..equivalence import same_answer
-from ..items import Item, Loaded, Needed, Outcome, Result, Setting, Verdict
-from ..measures import answer_words
-from ..sources import annotation_file, conversation_records, loaded, path_tails, sound_finder
+from ...data.annotations import Row, rows
+from ..closed_sets import ClassBenchmark, ClosedSet, all_yes_or_no, annotated_figures, annotated_verdict
+from ..items import Item, Loaded, Needed, Result, Setting, Verdict
+from ..sources import Items, conversation_record, path_tails
 
 _PROMPT = "Question: {question}\nAnswer the question using a single word."
-_Answer = tuple[tuple[str, ...], str, str, str]  # names of the sound, question, answer, origin
+_Question = tuple[tuple[str, ...], str]  # names of the sound, question
 
 
 class ClothoAqa(ClassBenchmark):
@@ -27,98 +23,70 @@ class ClothoAqa(ClassBenchmark):
 
     name, title = "clotho-aqa", "Clotho-AQA"
     source = "Lipping et al., EUSIPCO 2022; Zenodo 6473207"
+    official = (
+        "The original counts every annotator's answer, in capitals; “Yes.” is right among all, wrong among yes-no."
+    )
     reply_tokens = 16
     needs = (
         Needed(path="clotho_aqa_test.csv", what="official: file_name, QuestionText, answer, in Latin-1"),
         Needed(path="clothoAQA_eval.json", what="or the original's: list of {audio, conversations}", required=False),
-        Needed(path="audio_files/*.wav", what="the sounds of all splits", required=False),
+        Needed(path="audio_files/*.wav", what="the sounds of all splits", required=False, media=True),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question (`strict`) or per answer (`paper`)."""
-        path, reformat = annotation_file(folder, setting, "clotho_aqa_test.csv", reformats=("clothoAQA_eval.json",))
-        answers = list(_reformatted(path) if reformat else _official(path))
-        classes = ClosedSet.of(answer.strip().lower() for _, _, answer, _ in answers)
-        by_question: dict[tuple[tuple[str, ...], str], list[tuple[str, str]]] = {}
-        for names, question, answer, origin in answers:
-            by_question.setdefault((names, question), []).append((answer, origin))
-        media = sound_finder(folder, "audio_files", "audio", "")
-        items = []
+        items = Items(folder, setting)
+        path, reformat = items.file_or_reformat(
+            "clotho_aqa_test.csv", reformats=("clothoAQA_eval.json",), keys=("file_name", "QuestionText", "answer")
+        )
+        given: dict[_Question, list[tuple[str, Row]]] = {}
+        for row in rows(path) if reformat else rows(path, encoding="latin1"):
+            with items.record(row):
+                names, question, answer = _reformatted(row) if reformat else _official(row)
+                given.setdefault((names, question), []).append((answer, row))
+        classes = ClosedSet.of(answer.strip().lower() for answers in given.values() for answer, _ in answers)
+        for item in self._items(items, given, classes):
+            items.add(item)
+        items.notes.append(f"{sum(map(len, given.values()))} answers to {len(given)} questions")
+        return items.loaded()
+
+    def _items(
+        self, items: Items, given: Mapping[_Question, Sequence[tuple[str, Row]]], classes: ClosedSet
+    ) -> Iterator[Item]:
+        media, strict = items.sounds("audio_files", "audio", ""), items.setting == "strict"
         asked: Counter[tuple[str, ...]] = Counter()
-        for (names, question), given in by_question.items():
+        for (names, question), answers in given.items():
             asked[names] += 1
-            truths = [[answer for answer, _ in given]] if setting == "strict" else [[answer] for answer, _ in given]
-            items += [
-                self.item(
-                    setting, given[i][1], media.find(*names),
-                    id=f"{names[-1]}#{asked[names]}" + (f".{i + 1}" if setting == "paper" else ""),
+            truths = [[answer for answer, _ in answers]] if strict else [[answer] for answer, _ in answers]
+            for i, truth in enumerate(truths):
+                yield self.item(
+                    items.setting, answers[i][1].origin, media.find(*names),
+                    id=f"{names[-1]}#{asked[names]}" + ("" if strict else f".{i + 1}"),
                     question=_PROMPT.format(question=question), truth=truth,
-                    categories={"answer": "yes or no" if _binary(truth) else "word"}, prepared=classes,
-                )
-                for i, truth in enumerate(truths)
-            ]  # fmt: skip
-        return loaded(items, path, f"{len(answers)} answers to {len(by_question)} questions")
+                    categories={"answer": "yes or no" if all_yes_or_no(truth) else "word"}, prepared=classes,
+                )  # fmt: skip
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The most frequent answer (`strict`), or equality in capitals (`paper`).
-
-        Scores: `annotators`, the share of the answers that the reply equals; `binary`, of yes-or-no items; under
-        `paper` it is the original's figure, where a full stop is an error.
-        """
-        if setting == "paper":
-            found = equal_verdict(item, reply)
-            binary = {"binary": float(reply.lower() == item.truth[0].lower())} if _binary(item.truth) else {}
-            return replace(found, scores={"annotators": float(found.outcome is Outcome.RIGHT), **binary})
-        found = closed_verdict(item, reply)
-        if found.rule == "no class" and len(answer_words(reply)) == 1:  # one word, as requested, that nobody gave
-            return verdict(reply.strip(), "a word of its own", right=False, scores={"annotators": 0.0})
-        if found.read is None:
-            return found
-        read = found.read
-        votes = [sum(same_answer(answer, other) for other in item.truth) for answer in item.truth]
-        most = [answer for answer, count in zip(item.truth, votes, strict=True) if count == max(votes)]
-        agreed = sum(same_answer(read, answer) for answer in item.truth) / len(item.truth)
-        right = any(same_answer(read, answer) for answer in most)
-        scores = {"annotators": agreed, **({"binary": float(right)} if _binary(item.truth) else {})}
-        return verdict(read, found.rule, right=right, scores=scores)
+        """The most frequent answer (`strict`), or equality in capitals (`paper`)."""
+        return annotated_verdict(item, reply, setting)
 
     def metrics(self, results: Sequence[Result]) -> Mapping[str, float]:
         """accuracy, annotator_accuracy; binary_accuracy of yes and no; unanimous_accuracy of several equal answers."""
-        known = scored(results)
-        if not known:
-            return {}
-        answers = sum(len(result.truth) for result in known)
-        agreed = sum(result.scores.get("annotators", 0.0) * len(result.truth) for result in known)
-        figures = {"accuracy": accuracy(known), "annotator_accuracy": agreed / answers}
-        if binary := [result for result in known if _binary(result.truth)]:
-            figures["binary_accuracy"] = mean(binary, "binary")
-        if unanimous := [result for result in known if _unanimous(result.truth)]:
-            figures["unanimous_accuracy"] = accuracy(unanimous)
-        return figures
+        return annotated_figures(results)
 
 
-def _official(path: Path) -> Iterator[_Answer]:
-    for row in rows(path, encoding="latin1"):
-        name = row.text("file_name")
-        try:  # on disk the name may be UTF-8
-            other = name.encode("latin1").decode("utf-8")
-        except UnicodeDecodeError:
-            other = name
-        names = (name,) if other == name else (other, name)
-        yield names, row.text("QuestionText"), row.text("answer"), row.origin
+def _official(row: Row) -> tuple[tuple[str, ...], str, str]:
+    name = row.text("file_name")
+    try:  # on disk the name may be UTF-8
+        other = name.encode("latin1").decode("utf-8")
+    except UnicodeError:
+        other = name
+    return (name,) if other == name else (other, name), row.text("QuestionText"), row.text("answer")
 
 
-def _reformatted(path: Path) -> Iterator[_Answer]:
-    for record in conversation_records(path, "audio"):
-        yield path_tails(record.path), record.question, record.answer, record.row.origin
-
-
-def _binary(truth: Sequence[str]) -> bool:
-    return all(answer.strip().lower() in ("yes", "no") for answer in truth)
-
-
-def _unanimous(truth: Sequence[str]) -> bool:
-    return len(truth) > 1 and all(same_answer(truth[0], answer) for answer in truth[1:])
+def _reformatted(row: Row) -> tuple[tuple[str, ...], str, str]:
+    record = conversation_record(row, "audio")
+    return path_tails(record.path), record.question, record.answer
 
 
 BENCHMARKS = (ClothoAqa(),)

@@ -1,16 +1,19 @@
-"""EgoSchema: questions about three minutes of egocentric video. The answers of 500 of 5,031 questions are public."""
+"""EgoSchema: questions about three minutes of egocentric video. The answers of 500 of 5,031 questions are public.
+
+Files: github.com/egoschema/EgoSchema. Early revisions of questions.json hold other, fewer questions.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...data.annotations import first_existing, if_existing, read_json, rows
+from ...data.annotations import read_json, rows
 from ...errors import DataError
 from .. import paper_rules
 from ..choices import LETTER, ChoiceBenchmark, indices_to_submit
 from ..extract import LETTERS
 from ..items import Loaded, Needed, Result, Setting
-from ..sources import MediaFinder, loaded
+from ..sources import Items
 
 _ANSWERS = "subset_answers.json"
 _OPTIONS = tuple(f"option {i}" for i in range(5))  # with a space, as published
@@ -20,6 +23,9 @@ class EgoSchema(ChoiceBenchmark):
     """Five options. The published figure covers all questions, and comes from the server that has the answers."""
 
     source = "Mangalam et al., NeurIPS 2023"
+    official = (
+        "The server that has all answers scores a file of indices; a reply that the original can't read counts as C."
+    )
     paper_rule = staticmethod(paper_rules.egoschema)
     template = (
         "Select the best answer to the following multiple-choice question based on the video.\n"
@@ -29,31 +35,40 @@ class EgoSchema(ChoiceBenchmark):
     def __init__(self, *, subset: bool) -> None:
         """`subset`: only the 500 questions whose answers are public."""
         self._subset = subset
+        self.published = 500 if subset else 5031
         self.name = "egoschema-subset" if subset else "egoschema"
         self.title = "EgoSchema, the 500 with public answers" if subset else "EgoSchema"
         self.needs = (
             Needed(path="questions.json", what="list of {q_uid, question, option 0 … option 4}"),
             Needed(path=_ANSWERS, what="object: q_uid → index of the right option", required=subset),
-            Needed(path="good_clips_git/<q_uid>.mp4", what="the clips; also in videos/", required=False),
+            Needed(path="good_clips_git/<q_uid>.mp4", what="the clips; also in videos/", required=False, media=True),
         )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per question. Audio is used in `strict` alone; the original leaves it out."""
-        path = first_existing(folder, "questions.json", "*/questions.json")
-        known = _answers(folder, required=self._subset)
-        media = MediaFinder(folder, ("good_clips_git", "videos", ""), audio=setting == "strict")
-        items = []
-        for row in rows(path):
-            uid, question, choices = row.text("q_uid"), row.text("question"), [row.text(key) for key in _OPTIONS]
-            if uid in known or not self._subset:
-                letter = LETTERS[known[uid]] if uid in known else None
-                found = media.find(uid)
-                items.append(
-                    self.choice(setting, row, found, id=uid, question=question, choices=choices, letter=letter)
-                )
-        unknown = len(known.keys() - {item.id for item in items})
-        notes = [f"{unknown} public answers belong to no question in {path.name}"] if unknown else []
-        return loaded(items, path, *notes, published=500 if self._subset else 5031)
+        """One item per question. Audio is used in `strict` only; the original drops it."""
+        items = Items(folder, setting)
+        path = items.file("questions.json", keys=("q_uid", "question", *_OPTIONS))
+        known = self._answers(items)
+        media = items.media("good_clips_git", "videos", "", audio=setting == "strict")
+        asked = rows(path)
+        for row in asked:
+            with items.record(row):
+                uid, choices = row.text("q_uid"), [row.text(key) for key in _OPTIONS]
+                if uid in known or not self._subset:
+                    items.add(
+                        self.choice(
+                            setting, row, media.find(uid), id=uid, question=row.text("question"), choices=choices,
+                            letter=LETTERS[known[uid]] if uid in known else None,
+                        )
+                    )  # fmt: skip
+        unknown = len(known.keys() - {item.id for item in items.all})
+        if self._subset and known and unknown == len(known):
+            raise DataError(
+                f"{path}: none of its {len(asked)} questions is among the {len(known)} with answers in {_ANSWERS}; "
+                "early revisions hold other questions, so get both files from one revision."
+            )
+        items.notes += [f"{unknown} public answers belong to no question in {path.name}"] if unknown else []
+        return items.loaded(published=self.published)
 
     def submission(self, results: Sequence[Result]) -> Mapping[str, str]:
         """The original's CSV, and the JSON that the validation server takes.
@@ -64,18 +79,15 @@ class EgoSchema(ChoiceBenchmark):
         lines = ["q_uid, answer", *(f"{uid}, {index}" for uid, index in chosen.items())]
         return {"submission.csv": "\n".join(lines) + "\n", "submission.json": json.dumps(chosen) + "\n"}
 
-
-def _answers(folder: Path, *, required: bool) -> dict[str, int]:
-    path = (first_existing if required else if_existing)(folder, _ANSWERS, f"*/{_ANSWERS}")
-    if path is None:
-        return {}
-    answers = read_json(path)
-    if not isinstance(answers, dict):
-        raise DataError(f"{path}: expected an object of indices by q_uid, got {answers!r:.60}")
-    for uid, index in answers.items():
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(_OPTIONS):
-            raise DataError(f"{_ANSWERS}:{uid}: expected an index from 0 to 4, got {index!r:.60}")
-    return answers
+    def _answers(self, items: Items) -> dict[str, int]:
+        path = items.file(_ANSWERS) if self._subset else items.optional(_ANSWERS)
+        answers = {} if path is None else read_json(path)
+        if not isinstance(answers, dict):
+            raise DataError(f"{path}: expected an object of indices by q_uid, got {answers!r:.60}.")
+        odd = [uid for uid, i in answers.items() if isinstance(i, bool) or i not in range(len(_OPTIONS))]
+        for uid in odd:
+            items.repair("answers that are no index from 0 to 4, taken as withheld", f"{_ANSWERS}:{uid}")
+        return {uid: index for uid, index in answers.items() if uid not in odd}
 
 
 BENCHMARKS = (EgoSchema(subset=False), EgoSchema(subset=True))

@@ -1,38 +1,44 @@
-"""MSVC, captions of videos from three sources. Published: a judge's correctness and detailedness, each 0 to 5."""
+"""MSVC, captions of videos from three sources. Published: a judge's correctness and detailedness, each 0 to 5.
+
+Files: DAMO-NLP-SG/Multi-Source-Video-Captioning on the hub; the videos are those of MSVD, MSR-VTT and VATEX.
+"""
 
 from pathlib import Path
 
 from ...data.annotations import rows
 from ..items import Loaded, Needed, Setting
 from ..open_answers import CaptionBenchmark, with_corpus
-from ..sources import MediaFinder, annotation_file, loaded
+from ..sources import Items, path_tails
 
 
 class Msvc(CaptionBenchmark):
     """One caption of a video, against several references."""
 
-    name, title = "msvc", "MSVC (multi-source video captioning)"
+    name, title, published = "msvc", "MSVC (multi-source video captioning)", 1500
     source = "DAMO-NLP-SG/Multi-Source-Video-Captioning"
+    official = "GPT-3.5 judges correctness and detail; `eval judge` asks another judge, in words of its own."
     reply_tokens = 512
     needs = (
         Needed(path="msvc.json", what="list of {video_path, question, captions}"),
-        Needed(path="*/*", what="the videos, as video_path names them; from MSVD, MSR-VTT and VATEX", required=False),
+        Needed(path="<video_path>", what="the videos; from MSVD, MSR-VTT and VATEX", required=False, media=True),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per record; the folder in video_path is its source."""
-        path, _ = annotation_file(folder, setting, "msvc.json", "msvc/msvc.json")
-        media = MediaFinder(folder, ("", "msvc", "videos"), audio=False)
-        items = [
-            self.item(
-                setting, row.origin, media.find(video), id=video, question=row.text("question"),
-                truth=row.texts("captions"),
-                categories={"source": video.replace("\\", "/").partition("/")[0]} if "/" in video else {},
-            )
-            for row in rows(path)
-            for video in [row.text("video_path")]
-        ]  # fmt: skip
-        return loaded(with_corpus(items), path, published=1500)
+        items = Items(folder, setting)
+        path = items.file("msvc.json", keys=("video_path", "captions"))
+        media = items.media("", "msvc", "videos", audio=False)
+        for row in rows(path):
+            with items.record(row):
+                video = row.text("video_path").replace("\\", "/")
+                items.add(
+                    self.item(
+                        setting, row.origin, media.find(video, *path_tails(video)), id=video,
+                        question=row.text("question"), truth=row.texts("captions"),
+                        categories={"source": video.partition("/")[0]} if "/" in video else {},
+                    )
+                )  # fmt: skip
+        return with_corpus(items.loaded(published=self.published))
 
 
 BENCHMARKS = (Msvc(),)

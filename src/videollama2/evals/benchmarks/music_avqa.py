@@ -1,67 +1,83 @@
-"""MUSIC-AVQA: one word about the audio and video of a performance. Published: exact match, per type of question."""
+"""MUSIC-AVQA: one word about the audio and video of a performance. Published: exact match, per type of question.
+
+Files: github.com/GeWu-Lab/MUSIC-AVQA, data/json_update (corrected) or data/json; and v2, in which answers are balanced:
+github.com/DragonLiu1995/MUSIC-AVQA-v2.0, data/balance_full_set and data/bias_set.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...data.annotations import Row, rows
-from ..closed_sets import ClassBenchmark, ClosedSet
+from ..closed_sets import ClassBenchmark, with_classes
 from ..extract import NUMBER_WORDS
 from ..items import Loaded, Needed, Setting
-from ..sources import MediaFinder, annotation_file, conversation_records, loaded, path_tails
+from ..sources import Items, conversation_record, path_tails
 
 _ALWAYS = (*NUMBER_WORDS[:11], "more than ten", "yes", "no")  # classes even if no item has them for its answer
 _PLACE = re.compile(r"<[A-Za-z]+>")
-_FILES = tuple(f"{f}avqa-test.json" for f in ("data/json_update/", "json_update/", "data/json/", "json/", ""))
-_FOLDERS = ("videos", "video", "MUSIC-AVQA-videos-Real", "MUSIC-AVQA-videos-Synthetic", "")
-_Question = tuple[str, str, tuple[str, ...], str, str, Mapping[str, str]]
-"""id, origin, names of the video, question, answer, categories"""
+_V1 = ("data/json_update/avqa-test.json", "json_update/avqa-test.json", "data/json/avqa-test.json", "avqa-test.json")
+_V2 = ("data/balance_full_set/test_balance.json", "test_balance.json", *_V1)
+_MEDIA = Needed(path="videos/<video_id>.mp4", what="the videos, real and synthetic", required=False, media=True)
 
 
 class MusicAvqa(ClassBenchmark):
-    """The test split, of the corrected set if it is there. The closed set is all answers of the file."""
+    """The test split. The closed set is all answers of the file."""
 
-    name, title = "music-avqa", "MUSIC-AVQA"
-    source = "Li et al., CVPR 2022"
-    needs = (
-        Needed(path="data/json_update/avqa-test.json", what="official, corrected: 9,129 questions"),
-        Needed(path="data/json/avqa-test.json", what="or as first published: 9,185", required=False),
-        Needed(path="AVQA_music_test.json", what="or the original's: list of {video, conversations}", required=False),
-        Needed(path="videos/<video_id>.mp4", what="the videos, real and synthetic", required=False),
+    official = (
+        "The authors' code scores a classifier over 42 answers. The original's scorer compares in capitals: “2” is not "
+        "“two”. Under `paper`, templates are filled as officially, which loses a glued “?”."
     )
 
+    def __init__(self, version: int) -> None:
+        """`version`: 1, of which the corrected set is preferred; or 2, the balanced set."""
+        self._version = version
+        self.name, self.title = ("music-avqa", "MUSIC-AVQA") if version == 1 else ("music-avqa-v2", "MUSIC-AVQA v2")
+        self.source = "Li et al., CVPR 2022" if version == 1 else "Liu et al., WACV 2024"
+        self.needs = (
+            Needed(path=_V1[0], what="official, corrected: 9,129 questions"),
+            Needed(path=_V1[2], what="or as first published: 9,185", required=False),
+            Needed(path="AVQA_music_test.json", what="or the original's: {video, conversations}", required=False),
+            _MEDIA,
+        )  # fmt: skip
+        if version == 2:
+            what = "list of {video_id, type, question_content, templ_values, anser}; question_id is often missing"
+            self.needs = (Needed(path=_V2[0], what=what), _MEDIA)
+
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per question. Templates are filled; under `paper` as the official code does, which loses a "?"."""
-        path, reformat = annotation_file(folder, setting, *_FILES, reformats=("AVQA_music_test.json",))
-        questions = list(_reformatted(path) if reformat else _official(path, setting))
-        classes = ClosedSet.of([*_ALWAYS, *(answer for *_, answer, _ in questions)])
-        media = MediaFinder(folder, _FOLDERS)
-        items = [
-            self.item(
-                setting, origin, media.find(*names), id=id, question=question, truth=(answer,), categories=categories,
-                prepared=classes,
-            )
-            for id, origin, names, question, answer, categories in questions
-        ]  # fmt: skip
+        """One item per question, whose template is filled."""
+        items, keys = Items(folder, setting), ("video_id", "question_content", "templ_values")
+        if self._version == 1:
+            path, reformat = items.file_or_reformat(*_V1, reformats=("AVQA_music_test.json",), keys=keys)
+        else:
+            path, reformat = items.file(*_V2, keys=keys), False
+        media = items.media("videos", "video", "MUSIC-AVQA-videos-Real", "MUSIC-AVQA-videos-Synthetic", "")
+        for number, row in enumerate(rows(path), 1):
+            with items.record(row):
+                if reformat:
+                    record = conversation_record(row, "video")
+                    names, question, answer, kinds = path_tails(record.path), record.question, record.answer.strip(), {}
+                else:
+                    names, question, kinds = (row.text("video_id"),), _filled(row, setting), _kinds(row)
+                    answer = row.text("anser", "answer")  # misspelt as published
+                id = row.text("question_id", "id") if row.has("question_id") or row.has("id") else str(number)
+                items.add(
+                    self.item(
+                        setting, row.origin, media.find(*names), id=id, question=question, truth=(answer,),
+                        categories=kinds,
+                    )
+                )  # fmt: skip
         corrected = path.parent.name == "json_update"
-        notes = () if reformat else ("the corrected set" if corrected else "not the corrected set (json_update)",)
-        return loaded(items, path, *notes, published=9129 if corrected or reformat else 9185)
+        if self._version == 1 and not reformat:
+            items.notes.append("the corrected set" if corrected else "not the corrected set (json_update)")
+        published = None if self._version == 2 else 9129 if corrected or reformat else 9185
+        return with_classes(items.loaded(published=published), _ALWAYS)
 
 
-def _official(path: Path, setting: Setting) -> Iterator[_Question]:
-    for row in rows(path):
-        types = row.texts("type")
-        if len(types) != 2:
-            raise row.error(f"type: expected a modality and a kind of question, got {row.get('type')!r:.60}")
-        id, names, question = row.text("question_id"), (row.text("video_id"),), _filled(row, setting)
-        answer = row.text("anser", "answer")  # misspelt as published
-        yield id, row.origin, names, question, answer, {"type": " ".join(types), "modality": types[0]}
-
-
-def _reformatted(path: Path) -> Iterator[_Question]:
-    for number, record in enumerate(conversation_records(path, "video"), 1):
-        id = record.row.text("id") if record.row.has("id") else str(number)
-        yield id, record.row.origin, path_tails(record.path), record.question, record.answer.strip(), {}
+def _kinds(row: Row) -> dict[str, str]:
+    types = row.texts("type")
+    if len(types) != 2:
+        raise row.error(f"type: expected a modality and a kind of question, got {row.get('type')!r:.60}.")
+    return {"type": " ".join(types), "modality": types[0]}
 
 
 def _filled(row: Row, setting: Setting) -> str:
@@ -71,11 +87,11 @@ def _filled(row: Row, setting: Setting) -> str:
     # a list without values is written as "[]"
     values = row.texts("templ_values") if places else ()
     if len(values) != len(places):
-        raise row.error(f"templ_values: expected {len(places)} values, for {', '.join(places)}, got {len(values)}")
+        raise row.error(f"templ_values: expected {len(places)} values, for {', '.join(places)}, got {len(values)}.")
     left = iter(values)
     if setting == "paper":
-        return " ".join(next(left) if "<" in word else word for word in template.split(" "))
+        return " ".join(next(left, word) if "<" in word else word for word in template.split(" "))
     return _PLACE.sub(lambda _: next(left), template)
 
 
-BENCHMARKS = (MusicAvqa(),)
+BENCHMARKS = (MusicAvqa(1), MusicAvqa(2))

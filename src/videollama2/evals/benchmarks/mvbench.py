@@ -1,39 +1,32 @@
-"""MVBench: twenty tasks about temporal understanding, 200 questions each, from eleven sources."""
+"""MVBench: twenty tasks about temporal understanding, 200 questions each, from eleven sources.
 
-from dataclasses import replace
+Files: OpenGVLab/MVBench on the hub; branch `main`, or branch `video`, whose clips are cut to their range.
+"""
+
 from pathlib import Path, PurePosixPath
 
-from ...data.annotations import Row, first_existing, if_existing, rows
+from ...data.annotation_files import VIDEO_SUFFIXES
+from ...data.annotations import Row
 from .. import paper_rules
-from ..choices import ChoiceBenchmark
+from ..choices import ChoiceBenchmark, unlettered
 from ..extract import LETTERS
 from ..items import Item, Loaded, Needed, Setting
-from ..sources import MediaFinder, loaded
+from ..sources import BenchmarkMedia, Items
+from ..time_ranges import between_seconds
 
-_STAR, _CLEVRER, _PERCEPTION = "star/Charades_v1_480", "clevrer/video_validation", "perception/videos"
-TASKS = {
-    "action_sequence": _STAR,
-    "action_prediction": _STAR,
-    "action_antonym": "ssv2_video",
-    "fine_grained_action": "Moments_in_Time_Raw/videos",
-    "unexpected_action": "FunQA_test/test",
-    "object_existence": _CLEVRER,
-    "object_interaction": _STAR,
-    "object_shuffle": _PERCEPTION,
-    "moving_direction": _CLEVRER,
-    "action_localization": "sta/sta_video",
-    "scene_transition": "scene_qa/video",
-    "action_count": _PERCEPTION,
-    "moving_count": _CLEVRER,
-    "moving_attribute": _CLEVRER,
-    "state_change": _PERCEPTION,
-    "fine_grained_pose": "nturgbd",
-    "character_order": _PERCEPTION,
-    "egocentric_navigation": "vlnqa",
-    "episodic_reasoning": "tvqa/frames_fps3_hq",
-    "counterfactual_inference": _CLEVRER,
-}
-"""Task → folder of its media in video/."""
+_STAR, _CLEVRER = ("star/Charades_v1_480", "star/Charades_segment"), ("clevrer/video_validation",)
+_PERCEPTION = ("perception/videos",)
+TASKS: dict[str, tuple[str, ...]] = {
+    "action_sequence": _STAR, "action_prediction": _STAR, "action_antonym": ("ssv2_video", "ssv2_video_mp4"),
+    "fine_grained_action": ("Moments_in_Time_Raw/videos",), "unexpected_action": ("FunQA_test/test",),
+    "object_existence": _CLEVRER, "object_interaction": _STAR, "object_shuffle": _PERCEPTION,
+    "moving_direction": _CLEVRER, "action_localization": ("sta/sta_video", "sta/sta_video_segment"),
+    "scene_transition": ("scene_qa/video",), "action_count": _PERCEPTION, "moving_count": _CLEVRER,
+    "moving_attribute": _CLEVRER, "state_change": _PERCEPTION, "fine_grained_pose": ("nturgbd", "nturgbd_convert"),
+    "character_order": _PERCEPTION, "egocentric_navigation": ("vlnqa",),
+    "episodic_reasoning": ("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment"), "counterfactual_inference": _CLEVRER,
+}  # fmt: skip
+"""Task → folders of its media in video/; the second is that of branch `video`."""
 BOUNDED = {"action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning"}
 """Tasks whose records have start and end, in seconds."""
 FRAMES = "episodic_reasoning"
@@ -41,63 +34,64 @@ FRAMES = "episodic_reasoning"
 
 
 class MvBench(ChoiceBenchmark):
-    """Two to six options. The published figure is the mean over all questions; tasks are in the report's table."""
+    """One to six options. The published figure is the mean over all questions; tasks are in the report's table."""
 
-    name, title = "mvbench", "MVBench"
-    source = "Li et al., CVPR 2024; OpenGVLab/MVBench, branch main"
+    name, title, published = "mvbench", "MVBench", 4000
+    source = "Li et al., CVPR 2024; OpenGVLab/MVBench"
+    official = (
+        "The authors' code primes the reply with “Best option:(”; here the original's question is asked and read."
+    )
     paper_rule = staticmethod(paper_rules.mvbench)
     needs = (
         Needed(path="json/<task>.json", what="20 lists of {video, question, candidates, answer, start, end}"),
-        *(Needed(path=f"video/{folder}", what="media", required=False) for folder in dict.fromkeys(TASKS.values())),
+        *(
+            Needed(path=f"video/{f[0]}/", what="media", required=False, media=True)
+            for f in dict.fromkeys(TASKS.values())
+        ),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
-        """One item per record of the task files that exist; absent ones are noted.
+        """One item per record of the task files that exist; missing ones are noted.
 
-        Files of different sources have the same names, so media are looked for in their task's folder alone.
+        Files of different sources have the same names, so media are looked up in their task's folders only.
         """
-        files = {task: if_existing(folder, *(f"{d}{task}.json" for d in ("json/", "", "*/json/"))) for task in TASKS}
-        found = {task: path for task, path in files.items() if path is not None}
-        if not found:
-            first_existing(folder, *(f"json/{task}.json" for task in TASKS))  # raises, and lists the folder
-        items: list[Item] = []
-        notes: list[str] = []
-        for task, path in found.items():
-            media = _media(folder, task, audio=setting == "strict")
-            items += [
-                self._item(setting, row, f"{task}/{n}", task, media, notes) for n, row in enumerate(rows(path), 1)
-            ]
-        if absent := [task for task in TASKS if task not in found]:
-            notes.append(f"{len(absent)} of {len(TASKS)} tasks are not there: {', '.join(absent)}")
-        return loaded(items, next(iter(found.values())).parent, *notes, published=4000)
+        items = Items(folder, setting)
+        files = {task: items.optional(f"json/{task}.json", f"{task}.json") for task in TASKS}
+        if missing := [task for task, path in files.items() if path is None]:
+            items.notes.append(f"{len(missing)} of {len(TASKS)} tasks not found: {', '.join(missing)}")
+        if len(missing) == len(TASKS):
+            items.file("json/action_sequence.json")  # raises, and lists the folder
+        for task, path in files.items():
+            media = _media(items, task)
+            for number, row in enumerate([] if path is None else items.rows(path), 1):
+                with items.record(row):
+                    items.add(self._item(items, row, f"{task}/{number}", task, media))
+        return items.loaded(published=self.published, label=f"{len(TASKS) - len(missing)} tasks")
 
-    def _item(self, setting: Setting, row: Row, id: str, task: str, media: MediaFinder, notes: list[str]) -> Item:
+    def _item(self, items: Items, row: Row, id: str, task: str, media: BenchmarkMedia) -> Item:
         choices, answer, video = row.texts("candidates"), row.text("answer"), row.text("video")
-        if not 2 <= len(choices) <= len(LETTERS):
-            raise row.error(f"expected 2 to {len(LETTERS)} candidates, got {len(choices)}")
+        unlettered(row, choices)  # checks their number
         if answer not in choices:
-            notes.append(f"{row.origin}: its answer is not among its candidates, so no reply can be right")
-        # converted videos keep the stem
-        clip, missing = media.find(video) if task == FRAMES else media.find(video, PurePosixPath(video).stem)
-        if task in BOUNDED:
-            start, end = row.seconds("start"), row.seconds("end")
-            if start >= end:  # the original's repair
-                start, end = (start, start + 1) if start == end else (end, start)
-                notes.append(f"{row.origin}: its end is not after its start; {start:g} to {end:g} s is used")
-            clip = None if clip is None else replace(clip, start=start, end=end)
+            items.repair("answers that are not among their candidates, so no reply can be right", row.origin)
+        found = media.find(video, PurePosixPath(video).stem)  # converted videos keep the stem
+        whole = found[0] is None or "_segment" not in str(found[0].source)
+        if task in BOUNDED and (whole or row.has("start")):
+            bounded = between_seconds(items, row, found)
+            found = bounded if whole else found  # a segment is cut already
         return self.choice(
-            setting, row, (clip, missing), id=id, question=row.text("question"), choices=choices,
+            items.setting, row, found, id=id, question=row.text("question"), choices=choices,
             letter=LETTERS[choices.index(answer)] if answer in choices else "none of the candidates",
             categories={"task": task},
         )  # fmt: skip
 
 
-def _media(folder: Path, task: str, *, audio: bool) -> MediaFinder:
+def _media(items: Items, task: str) -> BenchmarkMedia:
     # data0613 holds videos of star and clevrer that were published after the questions were corrected
-    places = [f"{start}{TASKS[task]}" for start in ("video/", "", "video/data0613/", "data0613/")]
-    if task == FRAMES:
-        return MediaFinder(folder, places, suffixes=("",), audio=False)
-    return MediaFinder(folder, places, audio=audio)
+    roots = ("video/", "", "video/data0613/", "data0613/")
+    places = [f"{root}{place}" for place in TASKS[task] for root in roots]
+    suffixes = ("", ".mp4", ".mkv") if task == FRAMES else VIDEO_SUFFIXES
+    audio = items.setting == "strict" and task != FRAMES
+    return items.media(*places, audio=audio, suffixes=suffixes, anywhere=False)
 
 
 BENCHMARKS = (MvBench(),)

@@ -1,21 +1,21 @@
 """The probe: composed clips with known truth, asked about with options and openly. `evals/probe.py` makes them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...data.annotations import Row, first_existing, rows
+from ...data.annotations import Row, rows
 from ..benchmark import verdict
 from ..choices import ChoiceBenchmark, letter_of_text
 from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict
 from ..equivalence import is_colour, is_number, read_against
 from ..items import Item, Loaded, Needed, Setting, Verdict
-from ..sources import MediaFinder, loaded
+from ..sources import Items
 
 _FILE = "probe.jsonl"
 _NEEDS = (
     Needed(path=_FILE, what="one question a line; `videollama2 eval probe` makes it"),
-    Needed(path="<task><number>.mp4", what="the clips, made with it"),
+    Needed(path="<task><number>.mp4", what="the clips, made with it", media=True),
 )
 _SOURCE = "made by this package from a seed"
 
@@ -28,14 +28,15 @@ class Probe(ChoiceBenchmark):
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per clip, whose question lists its options."""
-        media = MediaFinder(folder, ("",))
-        items = []
-        for row, common in _records(folder):
-            choices = _with_answer(row, "options")
-            letter = letter_of_text(row, row.text("letter"), choices)
-            found = media.find(row.text("clip"))
-            items.append(self.choice(setting, row, found, choices=choices, letter=letter, **common))
-        return _loaded(folder, items)
+        items = Items(folder, setting)
+        media = items.media("")
+        for row in rows(items.file(_FILE)):
+            with items.record(row):
+                choices = _with_answer(row, "options")
+                letter = letter_of_text(row, row.text("letter"), choices)
+                found = media.find(row.text("clip"))
+                items.add(self.choice(setting, row, found, choices=choices, letter=letter, **_common(row)))
+        return _loaded(items)
 
 
 class ProbeOpen(ClassBenchmark):
@@ -46,55 +47,54 @@ class ProbeOpen(ClassBenchmark):
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per clip; its choices are the answers of its task."""
-        media = MediaFinder(folder, ("",))
+        items = Items(folder, setting)
+        media = items.media("")
         sets: dict[tuple[str, ...], ClosedSet] = {}
-        items = []
-        for row, common in _records(folder):
-            choices = _with_answer(row, "answers")
-            classes = sets.setdefault(choices, ClosedSet(choices))
-            items.append(
-                self.item(
-                    setting, row.origin, media.find(row.text("clip")), truth=(row.text("answer"),), choices=choices,
-                    prepared=classes, **common,
-                )
-            )  # fmt: skip
-        return _loaded(folder, items)
+        for row in rows(items.file(_FILE)):
+            with items.record(row):
+                choices = _with_answer(row, "answers")
+                classes = sets.setdefault(choices, ClosedSet(choices))
+                items.add(
+                    self.item(
+                        setting, row.origin, media.find(row.text("clip")), truth=(row.text("answer"),),
+                        choices=choices, prepared=classes, **_common(row),
+                    )
+                )  # fmt: skip
+        return _loaded(items)
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The number or colour that the reply says; else the task's one answer that occurs in it."""
+        """The number or colour in the reply; else the task's one answer that occurs in it."""
         if not all(is_number(each) or is_colour(each) for each in item.choices):
             return closed_verdict(item, reply)
         reading = read_against(reply, item.truth)
         return verdict(reading.read, reading.rule, right=bool(reading.right))
 
 
-def _records(folder: Path) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """Each record with its id, question and categories."""
-    for row in rows(first_existing(folder, _FILE)):
-        further: Mapping[str, Any] = row.get("categories") or {}
-        if not isinstance(further, dict):
-            raise row.error(f"categories: expected an object, got {further!r:.60}")
-        categories = {"task": row.text("task"), **{str(k): str(v) for k, v in further.items()}}
-        yield row, {
-            "id": row.text("clip").removesuffix(".mp4"), "question": row.text("question"), "categories": categories,
-        }  # fmt: skip
+def _common(row: Row) -> dict[str, Any]:
+    """The id, question and categories of a record."""
+    further: Mapping[str, Any] = row.get("categories") or {}
+    if not isinstance(further, dict):
+        raise row.error(f"categories: expected an object, got {further!r:.60}.")
+    categories = {"task": row.text("task"), **{str(k): str(v) for k, v in further.items()}}
+    id, question = row.text("clip").removesuffix(".mp4"), row.text("question")
+    return {"id": id, "question": question, "categories": categories}
 
 
 def _with_answer(row: Row, key: str) -> tuple[str, ...]:
     """The texts under the key, which must contain the answer."""
     answer, offered = row.text("answer"), row.texts(key)
     if answer not in offered:
-        raise row.error(f"expected an answer among its {key} ({', '.join(offered):.200}), got {answer!r:.60}")
+        raise row.error(f"expected an answer among its {key} ({', '.join(offered):.200}), got {answer!r:.60}.")
     return offered
 
 
-def _loaded(folder: Path, items: Sequence[Item]) -> Loaded:
+def _loaded(items: Items) -> Loaded:
     """The items, and what the clips were made of."""
-    path = first_existing(folder, _FILE)
-    row = rows(path)[0]
+    row = next(row for row in rows(items.files[0]) if row.problem is None)
     digest = str(row.get("source_sha256") or "")
     of = f" (sha256 {digest[:12]}…)" if digest else ""
-    return loaded(items, path, f"pictures and sounds: {row.text('source')}{of}, seed {row.number('seed')}")
+    items.notes.append(f"pictures and sounds: {row.text('source')}{of}, seed {row.number('seed')}")
+    return items.loaded()
 
 
 BENCHMARKS = (Probe(), ProbeOpen())

@@ -1,16 +1,16 @@
 """Published and reported figures beside ours: "reproduces", or "differs by".
 
 expected.json holds the paper's figures of the released checkpoints, figures that users reported, and figures that other
-papers measured; each with its source, its setting and a tolerance. A model, benchmark, setting or figure without an
-entry is not compared.
+papers measured; each with its source, its setting, its item set and a tolerance. A model, benchmark, setting or figure
+without an entry is not compared, and a figure is compared with ours of the same items only.
 
 A tolerance covers rounding, number format and decoder; for a judge's figures, differences between judges. An interval
 covers our sample of items: half a benchmark may neither reproduce nor differ.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePath
@@ -20,7 +20,9 @@ from ...errors import CheckpointNotFound
 from ...weights.catalog import find
 from .wording import many, number, unit
 
-Says = Literal["reproduces", "differs", "open"]
+Says = Literal["reproduces", "differs", "open", "other items"]
+Where = Mapping[str, list[str]]
+"""Categories with some of their values: the items that have them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class KnownFigure:
         kind: `published` by the authors, `reported` by users of the checkpoint, or by a `third party`.
         setting: our comparable setting.
         frames: of a video, if stated.
+        where: the categories that the figure is of; empty: all items.
+        items: their published number, if known; ours are compared if the benchmark has as many.
         note: a remark for readers.
     """
 
@@ -47,6 +51,8 @@ class KnownFigure:
     source: str
     frames: int | None = None
     judged: bool = False
+    where: Where = field(default_factory=dict, hash=False)
+    items: int | None = None
     note: str = ""
 
 
@@ -57,8 +63,15 @@ def known_figures() -> tuple[KnownFigure, ...]:
     return tuple(KnownFigure(**entry) for entry in json.loads(text)["figures"])
 
 
-def compared(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+FiguresOf = Callable[[Where], tuple[int, Mapping[str, Any]]]
+"""The number of items in some categories, and their figures."""
+
+
+def compared(summary: Mapping[str, Any], figures_of: FiguresOf | None = None) -> list[dict[str, Any]]:
     """The known figures for the model, benchmark and setting of a summary, beside its own.
+
+    Args:
+        figures_of: None: only figures of all items are compared.
 
     Returns:
         A dictionary for each: the KnownFigure's fields, `judge`, `ours`, `difference` (ours - theirs), `says`, `text`,
@@ -73,10 +86,10 @@ def compared(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         here = (figure.model, figure.benchmark, figure.setting) == (
             model, _key(summary["benchmark"]), summary.get("setting"),
         )  # fmt: skip
-        if here:
-            for judge, metrics in _sources(summary, figure):
+        if here and (figures_of is not None or not figure.where):
+            for judge, count, metrics in _sources(summary, figure, figures_of):
                 if figure.metric in metrics:
-                    found.append(_beside(figure, judge, metrics[figure.metric], summary))
+                    found.append(_beside(figure, judge, metrics[figure.metric], count, summary))
     return found
 
 
@@ -92,21 +105,30 @@ def released(model: Any) -> str | None:
     return None
 
 
-def _sources(summary: Mapping[str, Any], figure: KnownFigure) -> list[tuple[str | None, Mapping[str, Any]]]:
-    """Our figures to compare with: the run's own, or those of each judge."""
+def _sources(
+    summary: Mapping[str, Any], figure: KnownFigure, figures_of: FiguresOf | None
+) -> list[tuple[str | None, int, Mapping[str, Any]]]:
+    """Our figures to compare with, and their number of items: the run's own, or those of each judge."""
+    full = summary["ablations"]["none"]
+    count, metrics = (sum(full["outcomes"].values()), full["metrics"])
+    if figures_of is not None:
+        count, metrics = figures_of(figure.where)
     if not figure.judged:
-        return [(None, summary["ablations"]["none"]["metrics"])]
-    return [(entry["judge"], entry["metrics"]) for entry in summary.get("judges", {}).get("verdicts", ())]
+        return [(None, count, metrics)]
+    return [(entry["judge"], count, entry["metrics"]) for entry in summary.get("judges", {}).get("verdicts", ())]
 
 
 def _beside(
-    figure: KnownFigure, judge: str | None, ours: Mapping[str, Any], summary: Mapping[str, Any]
+    figure: KnownFigure, judge: str | None, ours: Mapping[str, Any], count: int, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
     apart = ours["value"] - figure.value
     # allow for floating-point rounding
     within = abs(apart) <= figure.tolerance + 1e-9
     inside = ours["low"] is not None and ours["low"] <= figure.value <= ours["high"]
+    available = _available(figure, count, summary)
     says: Says = "reproduces" if within else "open" if inside else "differs"
+    if figure.items is not None and available is not None and figure.items != available:
+        says = "other items"
     m = figure.metric
     theirs = f"{number(m, figure.value)}{unit(m)} ({figure.kind}: {figure.source})"
     by = f"{number(m, apart, signed=True)}{' points' if unit(m) else ''}"
@@ -114,7 +136,10 @@ def _beside(
         "reproduces": f"reproduces {theirs}",
         "differs": f"differs by {by} from {theirs}",
         "open": f"is {by} from {theirs}; too few items to tell",
+        "other items": f"is of {many(available or 0)}, and not compared with {theirs}, of {many(figure.items or 0)}",
     }[says]
+    if figure.where:
+        text = f"of {_set(figure.where)} {text}"
     return {
         **asdict(figure),
         "judge": judge,
@@ -124,6 +149,21 @@ def _beside(
         "text": text,
         "remarks": _remarks(figure, judge, summary),
     }
+
+
+def _available(figure: KnownFigure, count: int, summary: Mapping[str, Any]) -> int | None:
+    """How many items with public answers the benchmark has in the figure's set; None: unknown, if a part was asked."""
+    coverage = summary.get("coverage", {})
+    asked, available = coverage.get("asked"), coverage.get("available")
+    if asked is None or available is None:
+        return None
+    if asked == available or coverage.get("scored", asked) + coverage.get("malformed", 0) < asked:
+        return count
+    return None if figure.where else available
+
+
+def _set(where: Where) -> str:
+    return "; ".join(f"{name.replace('_', ' ')} {', '.join(values)}" for name, values in where.items())
 
 
 def _remarks(figure: KnownFigure, judge: str | None, summary: Mapping[str, Any]) -> list[str]:

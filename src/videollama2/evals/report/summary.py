@@ -1,9 +1,10 @@
-"""A run's summary as plain data: the four outcomes, figures with intervals, categories, columns side by side.
+"""A run's summary as plain data: the outcomes, figures with intervals, categories, columns side by side.
 
     summary(results, benchmark, manifest)["ablations"]["none"]
         items, media, withheld, outcomes {right: 61, …}, unexpected, errors, losses
         metrics     {accuracy: {value, low, high, by}}
         categories  {task: {action_count: {items, outcomes, metrics {accuracy: 0.4}, main {value, low, high, by}}}}
+        crossed     figures of each combination of two categories, for benchmarks that name them; else None
     …["paired"]     one for each removed modality: differences to the full run, item by item
     …["leaks"]      where text alone is better than guessing: questions that give their answers away
     …["judges"]     judges' figures, and their agreement with the rules and with each other (judges.py)
@@ -24,7 +25,7 @@ from ..items import ABLATIONS, Ablation, Outcome, Result, columns_of_categories
 from ..judge.judgements import Judgement
 from ..loop import UNEXPECTED
 from ..stats import LEVEL, SAMPLES, SEED, Draws, interval, mcnemar, two_sided
-from .expected import compared
+from .expected import Where, compared
 from .judges import judges
 from .measuring import Measured, groups_of
 
@@ -64,6 +65,7 @@ def summary(
         "source": benchmark.source,
         "kind": benchmark.kind,
         "metric": benchmark.metric,
+        "tabled": getattr(benchmark, "tabled", False),
         "model": run.get("model"),
         "setting": run.get("setting"),
         "coverage": dict(manifest.get("coverage", {})),
@@ -79,7 +81,22 @@ def summary(
         "judges": judges(judgements, results, probes),
         "manifest": dict(manifest),
     }
-    return {**found, "expected": compared(found)}
+    full = measured.get("none")
+
+    def figures_of(where: Where) -> tuple[int, Mapping[str, Any]]:
+        """The number of items and the figures of the full run's items in some categories."""
+        assert full is not None
+        inside = full if not where else _part(benchmark, full, where)
+        return len(inside.results), {name: asdict(figure) for name, figure in inside.estimates().items()}
+
+    return {**found, "expected": compared(found, figures_of) if full is not None else []}
+
+
+def _part(benchmark: Benchmark, full: Measured, where: Where) -> Measured:
+    """The figures of the items whose categories are among those named."""
+    inside = [r for r in full.results if all(r.categories.get(name) in values for name, values in where.items())]
+    groups = groups_of(inside)
+    return Measured(benchmark, inside, Draws([groups[result.id] for result in inside]))
 
 
 def columns_of(results: Sequence[Result]) -> Columns:
@@ -150,19 +167,20 @@ def _difference(first: Measured, second: Measured) -> dict[str, Any]:
 
 
 def outcomes(results: Sequence[Result]) -> dict[str, int]:
-    """How many results have each of the four outcomes."""
+    """How many results have each outcome; malformed only if any is."""
     counted = Counter(result.outcome for result in results)
-    return {outcome.value: counted[outcome] for outcome in Outcome}
+    return {o.value: counted[o] for o in Outcome if o is not Outcome.MALFORMED or counted[o]}
 
 
 def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) -> dict[str, Any]:
     scored = measured.results
-    withheld = [result for result in column if not result.truth]
+    malformed = [result for result in column if result.outcome is Outcome.MALFORMED]
+    withheld = [result for result in column if not result.truth and result.outcome is not Outcome.MALFORMED]
     losses = Counter(loss for result in column for loss in set(result.losses))
     return {
         "items": len(column),
         "media": measured.draws.groups,
-        "outcomes": outcomes(scored),
+        "outcomes": outcomes([*scored, *malformed]),
         # without a truth nothing is right or wrong: what was read goes into a submission file
         "withheld": {
             "items": len(withheld),
@@ -171,11 +189,25 @@ def _column(benchmark: Benchmark, column: Sequence[Result], measured: Measured) 
             "failed": sum(r.outcome is Outcome.FAILED for r in withheld),
         },
         "unexpected": sum((r.error or "").startswith(UNEXPECTED) for r in column),
-        "errors": _counted(Counter(_kind(r.error) for r in column if r.error is not None)),
+        "errors": _counted(Counter(_kind(r.error) for r in column if r.error and r.outcome is Outcome.FAILED)),
         "losses": {"items": sum(bool(r.losses) for r in column), "kinds": _counted(losses, _LOSSES)},
         "metrics": {name: asdict(figure) for name, figure in measured.estimates().items()},
         "categories": {name: _categories(measured, name, benchmark.metric) for name in columns_of_categories(scored)},
+        "crossed": _crossed(benchmark, scored, crossed) if (crossed := getattr(benchmark, "crossed", None)) else None,
     }
+
+
+def _crossed(benchmark: Benchmark, scored: Sequence[Result], names: tuple[str, str]) -> dict[str, Any]:
+    """The figures of each combination of two categories, in the order of their values."""
+    places: dict[tuple[str, str], list[Result]] = {}
+    for result in scored:
+        if all(name in result.categories for name in names):
+            places.setdefault((result.categories[names[0]], result.categories[names[1]]), []).append(result)
+    cells = [
+        {"values": list(values), "items": len(inside), "metrics": dict(benchmark.metrics(inside))}
+        for values, inside in sorted(places.items())
+    ]
+    return {"by": list(names), "cells": cells}
 
 
 def _categories(measured: Measured, name: str, metric: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from .wording import ABLATED, chance, interval, is_share, many, named, number, plain, two, unit
 
-OUTCOMES = ("right", "wrong", "unparsable", "failed")
+OUTCOMES = ("right", "wrong", "unparsable", "failed")  # of items that are scored
+ALL_OUTCOMES = (*OUTCOMES, "malformed")  # the last is counted only if there are any
 CHANGED = 40  # most items of `changed_table`
 Summary = Mapping[str, Any]  # of summary.py
 
@@ -25,10 +26,10 @@ def outcomes_table(summary: Summary) -> Table:
     """Items of each column by outcome."""
     rows = [
         [ABLATED[name], f"{column['items']:,}", f"{column['media']:,}",
-         *(f"{column['outcomes'][o]:,}" for o in OUTCOMES), f"{column['withheld']['items']:,}"]
+         *(f"{column['outcomes'].get(o, 0):,}" for o in ALL_OUTCOMES), f"{column['withheld']['items']:,}"]
         for name, column in summary["ablations"].items()
     ]  # fmt: skip
-    return Table(["asked with", "items", "media", *OUTCOMES, "answers withheld"], rows, 7)
+    return Table(["asked with", "items", "media", *ALL_OUTCOMES, "answers withheld"], rows, 8)
 
 
 def figures_table(summary: Summary) -> Table:
@@ -77,6 +78,33 @@ def category_rows(summary: Summary, name: str) -> list[list[str]]:
             row += [number(metric, main["value"]), interval(metric, main)]
         rows.append([*row, *(f"{own['outcomes'][o]:,}" for o in OUTCOMES[1:])])
     return rows
+
+
+def figure_tables(summary: Summary) -> dict[str, Table]:
+    """Of benchmarks with several figures for each category: all figures of the first column, by category, and crossed.
+
+    The keys are what the rows are by, for headings.
+    """
+    column = next(iter(summary["ablations"].values()), None)
+    if column is None or not summary.get("tabled"):
+        return {}
+    found = {}
+    for name, values in column["categories"].items():
+        rows = [([value], row["items"], row["metrics"]) for value, row in values.items()]
+        found[name.replace("_", " ")] = _figures([name], rows)
+    if crossed := column.get("crossed"):
+        rows = [(cell["values"], cell["items"], cell["metrics"]) for cell in crossed["cells"]]
+        found[" and ".join(name.replace("_", " ") for name in crossed["by"])] = _figures(crossed["by"], rows)
+    return found
+
+
+def _figures(by: Sequence[str], rows: Sequence[tuple[Sequence[str], int, Mapping[str, float]]]) -> Table:
+    names = list(dict.fromkeys(name for _, _, metrics in rows for name in metrics))
+    heads = [*(name.replace("_", " ") for name in by), "items", *(f"{named(name)}{unit(name)}" for name in names)]
+    cells = [
+        [*values, f"{items:,}", *(number(name, metrics.get(name)) for name in names)] for values, items, metrics in rows
+    ]
+    return Table(heads, cells, len(names) + 1)
 
 
 def main_by_column(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:
@@ -215,7 +243,8 @@ def brief(summary: Summary) -> str:
         lead = f"{named(metric)} {number(metric, figure['value'])}{unit(metric)}{sure}. "
     lines = [f"{summary['title']}: {lead}{basis(summary)}"]
     for name, column in summary["ablations"].items():
-        counted = ", ".join(f"{column['outcomes'][outcome]:,} {outcome}" for outcome in OUTCOMES)
+        shown = [outcome for outcome in ALL_OUTCOMES if outcome in OUTCOMES or column["outcomes"].get(outcome)]
+        counted = ", ".join(f"{column['outcomes'][outcome]:,} {outcome}" for outcome in shown)
         figures = ", ".join(
             f"{named(m)} {number(m, figure['value'])}{unit(m)} ({interval(m, figure)})"
             for m, figure in column["metrics"].items()
@@ -234,6 +263,9 @@ def remarks(summary: Summary) -> list[str]:
         found.append(f"{asked:,} of {many(available)} were asked.")
     if coverage.get("missing"):
         found.append(f"The media of {many(coverage['missing'])} are missing; these items count as failed.")
+    if coverage.get("malformed"):
+        records = many(coverage["malformed"], "record")
+        found.append(f"{records} of the annotation files could not be asked, and are not scored.")
     first = next(iter(summary["ablations"].values()), None)
     if first is not None and first["metrics"] and "accuracy" not in first["metrics"]:
         found.append("Answers are sentences: only a reply equal to a reference is right. The other figures say more.")
