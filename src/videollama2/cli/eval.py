@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
-from . import arguments, eval_judge, eval_report, terminal
+from . import arguments, eval_data, eval_judge, eval_report, terminal
+from .eval_data import data_folder
 
 _EPILOG = """examples:
   videollama2 eval list                                          all benchmarks, and the files each one needs
+  videollama2 eval self-test --data benchmarks                   what was found, and how items are asked and read
   videollama2 eval mvbench --model 2.1-7b-av --data benchmarks   files in benchmarks/mvbench, or in benchmarks itself
   videollama2 eval avqa music-avqa --data D --ablate audio,video,text-only
   videollama2 eval mvbench --data D --limit 100 --batch 8
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from ..evals.items import Result
 
-_RUN, _LIST = "run", "list"
+_RUN = "run"
 
 
 def register(commands: Any) -> None:
@@ -53,13 +54,9 @@ def register(commands: Any) -> None:
     _register_run(actions)
     _register_probe(actions)
     eval_report.register(actions)
-    listing = actions.add_parser(_LIST, help="list benchmarks, and the files each one needs")
-    listing.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="only these")
-    listing.add_argument("--data", metavar="D", help="also show which of the files exist")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
-    listing.set_defaults(func=run_list)
+    eval_data.register(actions)
     eval_judge.register(actions)
-    eval_report.register_export(actions, data_folder)
+    eval_report.register_export(actions)
 
 
 def _register_run(actions: Any) -> None:
@@ -217,62 +214,3 @@ def make_probe(args: argparse.Namespace, clips: Path) -> Path:
     if not quiet:
         terminal.say(f"probe: {made}, {source.name}")
     return clips
-
-
-def run_list(args: argparse.Namespace) -> int:
-    """Print name, title and kind of each benchmark, and its files."""
-    from ..evals.registry import benchmark, benchmarks
-
-    chosen = [benchmark(name) for name in args.benchmarks] or list(benchmarks().values())
-    listed = [benchmark_files(each, None if args.data is None else Path(args.data)) for each in chosen]
-    if args.json:
-        terminal.print_json(listed)
-        return 0
-    for each in listed:
-        print(terminal.harmless(f"{each['name']:<16} {each['title']} · {each['kind']} · {each['metric']}"))
-        print(terminal.harmless(f"{'':<16} {each['source']}"))
-        for need in each["needs"]:
-            found = "" if need["there"] is None else "found  " if need["there"] else "missing  "
-            optional = "" if need["required"] else " (optional)"
-            print(terminal.harmless(f"{'':<18} {found}{need['path']}: {need['what']}{optional}"))
-    return 0
-
-
-def benchmark_files(benchmark: Any, data: Path | None) -> dict[str, Any]:
-    """A benchmark as plain data; `there` says whether each file exists in `data`."""
-    folder = None if data is None else data_folder(data, benchmark.name, alone=True)
-    needs = [
-        {
-            "path": need.path, "what": need.what, "required": need.required,
-            "there": None if folder is None else _exists(folder, need.path),
-        }
-        for need in benchmark.needs
-    ]  # fmt: skip
-    return {name: getattr(benchmark, name) for name in ("name", "title", "kind", "metric", "source")} | {"needs": needs}
-
-
-def _exists(folder: Path, path: str) -> bool:
-    """Whether files exist for a path with globs and <placeholders>; " + " joins files that belong together."""
-    globs = re.sub(r"(<[^>]*>)+", "*", path)  # one star for several placeholders: "**" must be a whole path component
-    patterns = [[each.strip(" /") for each in way.split(" + ")] for way in globs.split(" or ")]
-    return any(all(any(folder.glob(each)) for each in way) for way in patterns)
-
-
-def data_folder(data: Path, name: str, *, alone: bool) -> Path:
-    """The folder with a benchmark's files.
-
-    It is the folder in `data` with the benchmark's name, or with the beginning of its name that several parts of a
-    benchmark share (`perception-test` for `perception-test-valid`); for a single benchmark it may be `data` itself.
-
-    Raises:
-        DataError: no such folder.
-    """
-    words = name.split("-")
-    for length in range(len(words), 0, -1):
-        if (found := data / "-".join(words[:length])).is_dir():
-            return found
-    if not data.is_dir():
-        raise DataError(f"{data} is not a folder; give the folder with the benchmark's files as --data")
-    if not alone:
-        raise DataError(f"{data} has no folder {name}; with several benchmarks, each needs its own folder there")
-    return data

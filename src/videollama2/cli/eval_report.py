@@ -1,12 +1,12 @@
 """`videollama2 eval report`, `compare` and `export`: actions that need no model."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from . import terminal
+from .eval_data import data_folder
 
 _REPORT = """examples:
   videollama2 eval report evals/nano/mvbench                     print the figures and write all reports
@@ -54,8 +54,8 @@ def register(actions: Any) -> None:
     compare.set_defaults(func=run_compare)
 
 
-def register_export(actions: Any, data_folder: Callable[..., Path]) -> None:
-    """Add `export`; `data_folder` finds a benchmark's files."""
+def register_export(actions: Any) -> None:
+    """Add `export`."""
     parser = actions.add_parser(
         "export", help="export benchmarks as lmms-eval tasks", description="Write benchmarks as lmms-eval tasks.",
         epilog=_EXPORT,

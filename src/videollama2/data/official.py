@@ -24,5 +24,5 @@ def filled_template(row: Row, template: str, values: str, *, by_word: bool = Fal
         raise row.error(f"{values}: expected {len(places)} values, for {', '.join(places)}, got {len(given)}")
     left = iter(given)
     if by_word:
-        return " ".join(next(left) if "<" in word else word for word in text.split(" "))
+        return " ".join(next(left, word) if "<" in word else word for word in text.split(" "))
     return _PLACE.sub(lambda _: next(left), text)

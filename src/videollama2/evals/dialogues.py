@@ -10,7 +10,7 @@ from .sources import Items
 _UNDISCLOSED = "__UNDISCLOSED__"
 
 
-class Turn(NamedTuple):
+class DialogueTurn(NamedTuple):
     """One question of a dialogue. `answers`: every reference; none if the answer is withheld."""
 
     id: str
@@ -19,14 +19,14 @@ class Turn(NamedTuple):
     last: bool
 
 
-def turns(dialogue: Row, references: Mapping[str, tuple[str, ...]]) -> Iterator[Turn]:
+def turns(dialogue: Row, references: Mapping[str, tuple[str, ...]]) -> Iterator[DialogueTurn]:
     """The turns of a dialogue; of an undisclosed answer with its references, if there are any."""
     video, asked = dialogue.text("image_id"), dialogue.rows("dialog")
     for number, row in enumerate(asked, 1):
         answers = _answers(row)
         if answers == (_UNDISCLOSED,):
             answers = references.get(video, ())
-        yield Turn(f"{video}-{number}", row, answers, number == len(asked))
+        yield DialogueTurn(f"{video}-{number}", row, answers, number == len(asked))
 
 
 def references(items: Items, path: Path) -> Mapping[str, tuple[str, ...]]:

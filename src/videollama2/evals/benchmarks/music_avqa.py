@@ -4,17 +4,17 @@ Files: github.com/GeWu-Lab/MUSIC-AVQA, data/json_update (corrected) or data/json
 github.com/DragonLiu1995/MUSIC-AVQA-v2.0, data/balance_full_set and data/bias_set.
 """
 
-import re
 from pathlib import Path
 
 from ...data.annotations import Row, rows
+from ...data.official import filled_template
+from ...errors import DataError
 from ..closed_sets import ClassBenchmark, with_classes
 from ..extract import NUMBER_WORDS
 from ..items import Loaded, Needed, Setting
 from ..sources import Items, conversation_record, path_tails
 
 _ALWAYS = (*NUMBER_WORDS[:11], "more than ten", "yes", "no")  # classes even if no item has them for its answer
-_PLACE = re.compile(r"<[A-Za-z]+>")
 _V1 = ("data/json_update/avqa-test.json", "json_update/avqa-test.json", "data/json/avqa-test.json", "avqa-test.json")
 _V2 = ("data/balance_full_set/test_balance.json", "test_balance.json", *_V1)
 _MEDIA = Needed(path="videos/<video_id>.mp4", what="the videos, real and synthetic", required=False, media=True)
@@ -50,14 +50,19 @@ class MusicAvqa(ClassBenchmark):
             path, reformat = items.file_or_reformat(*_V1, reformats=("AVQA_music_test.json",), keys=keys)
         else:
             path, reformat = items.file(*_V2, keys=keys), False
+        records = rows(path)
+        of_v1 = any(path.match(name) for name in _V1) and all(row.problem or row.has("question_id") for row in records)
+        if self._version == 2 and of_v1:
+            raise DataError(f"{path}: all records have a question_id, so this is v1; expected {_V2[0]} of v2.")
         media = items.media("videos", "video", "MUSIC-AVQA-videos-Real", "MUSIC-AVQA-videos-Synthetic", "")
-        for number, row in enumerate(rows(path), 1):
+        for number, row in enumerate(records, 1):
             with items.record(row):
                 if reformat:
                     record = conversation_record(row, "video")
                     names, question, answer, kinds = path_tails(record.path), record.question, record.answer.strip(), {}
                 else:
-                    names, question, kinds = (row.text("video_id"),), _filled(row, setting), _kinds(row)
+                    names, kinds = (row.text("video_id"),), _kinds(row)
+                    question = filled_template(row, "question_content", "templ_values", by_word=setting == "paper")
                     answer = row.text("anser", "answer")  # misspelt as published
                 id = row.text("question_id", "id") if row.has("question_id") or row.has("id") else str(number)
                 items.add(
@@ -78,20 +83,6 @@ def _kinds(row: Row) -> dict[str, str]:
     if len(types) != 2:
         raise row.error(f"type: expected a modality and a kind of question, got {row.get('type')!r:.60}.")
     return {"type": " ".join(types), "modality": types[0]}
-
-
-def _filled(row: Row, setting: Setting) -> str:
-    """The question's template with its values, from left to right."""
-    template = row.text("question_content")
-    places = _PLACE.findall(template)
-    # a list without values is written as "[]"
-    values = row.texts("templ_values") if places else ()
-    if len(values) != len(places):
-        raise row.error(f"templ_values: expected {len(places)} values, for {', '.join(places)}, got {len(values)}.")
-    left = iter(values)
-    if setting == "paper":
-        return " ".join(next(left, word) if "<" in word else word for word in template.split(" "))
-    return _PLACE.sub(lambda _: next(left), template)
 
 
 BENCHMARKS = (MusicAvqa(1), MusicAvqa(2))
