@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bounded_http",
         "protocols",
         "hub",
+        "linear",
         "device",
         "receipt",
         "progress",

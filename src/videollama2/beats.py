@@ -26,6 +26,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .audio import AudioEncoder, register_audio_encoder
 from .beats_config import BeatsConfig as BeatsConfig
 from .errors import EmptyMedia
+from .linear import Linear
 
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
@@ -66,9 +67,9 @@ class BeatsModel(AudioEncoder):
         self.patch_embedding = nn.Conv2d(1, config.embed_dim, patch, patch, bias=config.conv_bias)
         self.layer_norm = nn.LayerNorm(config.embed_dim)
         same = config.embed_dim == config.encoder_embed_dim
-        self.post_extract_proj = None if same else nn.Linear(config.embed_dim, config.encoder_embed_dim)
+        self.post_extract_proj = None if same else Linear(config.embed_dim, config.encoder_embed_dim)
         self.encoder = BeatsEncoder(config)
-        self.predictor = nn.Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
+        self.predictor = Linear(config.encoder_embed_dim, config.predictor_class) if config.finetuned_model else None
         self.post_init()
 
     @property
@@ -232,8 +233,8 @@ class BeatsLayer(GradientCheckpointingLayer):
         self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
         self.self_attn = BeatsAttention(config)
         self.self_attn_layer_norm = nn.LayerNorm(D)
-        self.fc1 = nn.Linear(D, config.encoder_ffn_embed_dim)
-        self.fc2 = nn.Linear(config.encoder_ffn_embed_dim, D)
+        self.fc1 = Linear(D, config.encoder_ffn_embed_dim)
+        self.fc2 = Linear(config.encoder_ffn_embed_dim, D)
         self.final_layer_norm = nn.LayerNorm(D)
 
     def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
@@ -256,9 +257,9 @@ class BeatsAttention(nn.Module):
         D, H = config.encoder_embed_dim, config.encoder_attention_heads
         self.config, self.heads = config, H
         self.dropout = config.attention_dropout
-        self.q_proj, self.k_proj = nn.Linear(D, D), nn.Linear(D, D)
-        self.v_proj, self.out_proj = nn.Linear(D, D), nn.Linear(D, D)
-        self.grep_linear = nn.Linear(D // H, 8)
+        self.q_proj, self.k_proj = Linear(D, D), Linear(D, D)
+        self.v_proj, self.out_proj = Linear(D, D), Linear(D, D)
+        self.grep_linear = Linear(D // H, 8)
         self.grep_a = nn.Parameter(torch.ones(1, H, 1, 1))
 
     def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -4,15 +4,18 @@ An explicit choice is never overridden.
 """
 
 import ctypes
+import functools
 import logging
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from .errors import UsageError
+from .linear import linear
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +23,10 @@ logger = logging.getLogger(__name__)
 ALLOCATOR_SLACK = 64 << 20
 # CUDA's context and libraries on one GPU, allocated before the first tensor
 CUDA_CONTEXT = 600 << 20
+
+# bfloat16 on a CPU changes 5 % of nano's answers (docs/log.md), so it must gain more than a few seconds
+BFLOAT16_GAIN = 3.0
+PROBE_SECONDS = 0.01  # per dtype
 
 DTYPES = {
     "float32": torch.float32,
@@ -62,6 +69,19 @@ def find(device: str | torch.device | None = None) -> torch.device:
     return _device(device)[0]
 
 
+def named_dtype(name: str | torch.dtype) -> torch.dtype:
+    """The dtype of that name.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}; expected one of auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
 def own(device: torch.device) -> torch.device:
     """This process's own GPU under torchrun (LOCAL_RANK); any other device is returned unchanged."""
     return torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
@@ -86,35 +106,67 @@ def _device(requested: str | torch.device | None) -> tuple[torch.device, str]:
 
 
 def _dtype(requested: str | torch.dtype | None, device: torch.device) -> tuple[torch.dtype, str]:
-    if isinstance(requested, torch.dtype):
-        return requested, "dtype as requested"
-    if requested is not None and requested != "auto":
-        if requested not in DTYPES:
-            raise UsageError(f"unknown dtype {requested!r}; expected one of auto, {', '.join(DTYPES)}")
-        return DTYPES[requested], "dtype as requested"
+    reason = "dtype as requested"
+    if requested in (None, "auto"):
+        requested, reason = os.environ.get("VIDEOLLAMA2_DTYPE", "auto"), "dtype as in VIDEOLLAMA2_DTYPE"
+    if requested != "auto":
+        dtype = named_dtype(requested)
+        if dtype is torch.float16 and device.type == "cpu" and not _computes_float16():
+            raise UsageError("dtype float16 is slow on this CPU, which has no kernels for it; use float32 or bfloat16")
+        return dtype, reason
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "bfloat16 in hardware"
         return torch.float16, "a GPU without bfloat16"
     if device.type == "mps":
         return torch.float16, "float16 on Apple GPUs"
-    # without these instructions bfloat16 products are about sixty times slower than float32 (docs/log.md)
-    flags = _cpu_flags()
-    if flags & {"avx512_bf16", "amx_bf16", "amx_tile", "bf16"}:
-        return torch.bfloat16, "a CPU with bfloat16 instructions"
-    return torch.float32, "a CPU without bfloat16 instructions"
+    return _measured_dtype()
 
 
-def _cpu_flags() -> set[str]:
-    """The CPU's feature flags, if the system lists them."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - not a user's path
-            for line in file:
-                if line.lower().startswith(("flags", "features")):
-                    return set(line.split(":", 1)[1].split())
-    except OSError:
-        logger.debug("no /proc/cpuinfo; assuming no bfloat16 instructions")
-    return set()
+def _measured_dtype() -> tuple[torch.dtype, str]:
+    """The dtype for this CPU, by a measurement of its products."""
+    rates = cpu_rates()
+    gain = rates.bfloat16 / rates.float32
+    found = f"bfloat16 products measured at {gain:.1f} times the speed of float32"
+    if gain >= BFLOAT16_GAIN:
+        return torch.bfloat16, found
+    return torch.float32, f"{found}; it rounds answers differently and is chosen from {BFLOAT16_GAIN:g} times on"
+
+
+def _computes_float16() -> bool:
+    rates = cpu_rates()
+    return 2 * rates.float16 >= rates.float32
+
+
+@dataclass(frozen=True)
+class CpuRates:
+    """Speed of a matrix product on this CPU by dtype, in operations per second."""
+
+    float32: float
+    bfloat16: float
+    float16: float
+
+
+@functools.cache
+def cpu_rates() -> CpuRates:
+    """Measure products of 64 positions, once per process: about 20 ms, and 0.1 s without bfloat16 instructions."""
+    x, weight = torch.ones(64, 512), torch.ones(512, 512)
+    found = [_rate(x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
+    return CpuRates(*found)
+
+
+@torch.no_grad()
+def _rate(x: torch.Tensor, weight: torch.Tensor) -> float:
+    """The best of ten products, which noise from other processes can't make faster; fewer if they are slow."""
+    best, started = float("inf"), time.perf_counter()
+    for run in range(12):
+        before = time.perf_counter()
+        linear(x, weight)
+        now = time.perf_counter()
+        best = min(best, now - before) if run else best  # the first one generates code
+        if run > 1 and now - started > PROBE_SECONDS:
+            break
+    return 2 * len(x) * weight.numel() / best
 
 
 @dataclass(frozen=True)

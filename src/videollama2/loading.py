@@ -15,6 +15,7 @@ from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
 from .hub import DEFAULTS, HubOptions
 from .lean_imports import uncollected
+from .linear import use_onednn
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
@@ -132,5 +133,6 @@ def load_network(
         raise
     except ImportError as error:  # of a package that an argument needs: flash attention, a quantisation
         raise MissingExtra(f"{error} Install that package, or drop the argument that requires it") from error
+    use_onednn(network)
     complete = stages.kind(folder, options.variant) == "complete"
     return network, folder if complete else stages.tokenizer_folder(folder, base, options)

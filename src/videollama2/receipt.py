@@ -124,7 +124,8 @@ class Receipt:
     """The account of one answer. `video` and `audio` are those of the first media item that has them.
 
     `media` lists every receipt. `audio` is None if no audio can be expected: for text alone, and for still images.
-    `reused` names the media items that were decoded and encoded for an earlier request.
+    `reused` names the media items that were decoded and encoded for an earlier request. `arithmetic` is the library
+    that computes matrix products (`oneDNN` or `torch`), or `float16 weights`.
     """
 
     model: str
@@ -138,6 +139,7 @@ class Receipt:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     reused: tuple[str, ...] = ()
+    arithmetic: str = "torch"
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def count_converted(network: nn.Module) -> int:
 
 
 def test_a_cpu_with_bfloat16_still_stores_float16(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(device, "cpu_rates", lambda: device.CpuRates(1.0, 8.0, 0.1))
     plain = videollama2.load(folder, device="cpu")
     assert plain.placement.dtype is torch.bfloat16
     engine = videollama2.load(folder, device="cpu", fp16_weights=True)

@@ -36,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
         on_stage("merging")
-        from ..device import choose
+        from ..device import named_dtype
         from ..weights import stages
 
-        dtype = "auto" if args.dtype == "auto" else choose("cpu", args.dtype).dtype
+        dtype = "auto" if args.dtype == "auto" else named_dtype(args.dtype)
         made = stages.merge(args.folder, args.target, args.base, vision=args.vision, audio=args.audio, dtype=dtype)
     terminal.print_json({"folder": str(made)}) if args.json else print(f"{made} is a complete model")
     return 0

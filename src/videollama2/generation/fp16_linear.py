@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..linear import Linear, applies_to
+
 logger = logging.getLogger(__name__)
 LARGEST_CHANGE = 2.0**-25  # half a step of float16's smallest numbers
 
@@ -55,6 +57,14 @@ class Fp16Linear(nn.Module):
             destination[prefix + "bias"] = self.bias
 
 
+def arithmetic(model: Any) -> str:
+    """What computes the products of the language model: `oneDNN`, `torch`, or `float16 weights`."""
+    head = model.get_output_embeddings()
+    if isinstance(head, Fp16Linear):
+        return "float16 weights"
+    return "oneDNN" if isinstance(head, Linear) and applies_to(head.weight) else "torch"
+
+
 def available() -> bool:
     """Whether this torch has the kernel."""
     return "fbgemm" in torch.backends.quantized.supported_engines
@@ -75,7 +85,7 @@ def convert_linears(module: nn.Module) -> int:
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and _convertible(child.weight)
+        if type(child) in (nn.Linear, Linear) and _convertible(child.weight)
     ]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # packing one layer uses one thread
         for parent, name, converted in pool.map(lambda place: (*place[:2], Fp16Linear(place[2])), places):

@@ -15,6 +15,7 @@ from ..receipt import MODALITIES, Answer, AudioReceipt, MediaReceipt, Receipt, V
 from ..text.prompts import Message, TokenisedPrompt
 from .batch import Batch
 from .prefill import BeginningsCache
+from .fp16_linear import arithmetic
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence
@@ -140,4 +141,5 @@ class Runner:
             prompt_tokens=len(account.input_ids),
             generated_tokens=output.generated,
             reused=account.reused,
+            arithmetic=arithmetic(self.model),
         )

@@ -1,0 +1,118 @@
+"""Linear layers whose float32 products on a CPU run in oneDNN.
+
+torch gives float32 products to MKL. oneDNN, which torch has for bfloat16 and convolutions, is faster at every shape
+measured, with AVX512 and with AVX2, and uses all cores for a single row (docs/log.md). The result is the same up to
+the order of summation. Weights stay plain tensors: nothing is packed or copied.
+
+Where the kernel doesn't apply (GPUs, other dtypes, autocast, compilation, transforms, tensor subclasses), the layers
+do what torch's own do. `VIDEOLLAMA2_PRODUCTS=torch` turns it off.
+"""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b: [..., in] × [out, in] → [..., out], as `F.linear`."""
+    if not _applies(x, weight):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        out: Tensor = _Product.apply(x, weight, bias)
+        return out
+    return _product(x, weight, bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
+
+
+class _Product(torch.autograd.Function):
+    """The product with its gradients, which are products of the same kind."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        rows = gradient.flatten(0, -2)
+        return (
+            linear(gradient, weight.t()) if weight is not None else None,
+            linear(rows.t(), x.flatten(0, -2).t()) if x is not None else None,
+            rows.sum(0) if ctx.needs_input_grad[2] else None,
+        )
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` with the product of `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class PointConv(nn.Conv2d):
+    """A 1×1 convolution. [N, C, H, W] → [N, D, H, W]; with channels last in memory, it is the product of `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.movedim(1, -1)
+        if not self._is_product() or not last.is_contiguous() or torch.compiler.is_compiling():
+            return super().forward(x)
+        return linear(last, self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+    def _is_product(self) -> bool:
+        """PEFT makes other convolutions of a layer's own type."""
+        one, none = (1, 1), (0, 0)
+        plain = self.kernel_size == one and self.stride == one and self.padding == none and self.groups == 1
+        return plain and self.weight.device.type == "cpu"
+
+
+def use_onednn(module: nn.Module) -> int:
+    """Let the linear layers inside `module` compute as `Linear` does; their parameters and names stay.
+
+    Returns:
+        How many layers were changed.
+    """
+    layers = [m for m in module.modules() if type(m) is nn.Linear]
+    for layer in layers:
+        layer.__class__ = Linear
+    return len(layers)
+
+
+def applies_to(weight: Tensor) -> bool:
+    """Whether products with these weights run in oneDNN, outside of autocast, compilation and transforms."""
+    return _AVAILABLE and weight.dtype == torch.float32 and weight.device.type == "cpu" and type(weight) in _PLAIN
+
+
+def _applies(x: Tensor, weight: Tensor) -> bool:
+    return (
+        applies_to(weight)
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and type(x) in _PLAIN
+        and x.dim() > 1
+        and x.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+_AVAILABLE = (
+    os.environ.get("VIDEOLLAMA2_PRODUCTS", "onednn") != "torch"
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)

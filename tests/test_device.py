@@ -1,0 +1,59 @@
+"""The dtype on a CPU is measured, once; requests are respected, or refused before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import videollama2
+from tests.tiny import save
+from videollama2 import device
+from videollama2.device import CpuRates, choose, cpu_rates
+from videollama2.errors import UsageError
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, bfloat16: float, float16: float = 0.1) -> None:
+    monkeypatch.setattr(device, "cpu_rates", lambda: CpuRates(1.0, bfloat16, float16))
+
+
+@pytest.mark.parametrize(("gain", "dtype"), [(0.02, torch.float32), (2.0, torch.float32), (8.0, torch.bfloat16)])
+def test_bfloat16_must_be_much_faster(gain: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VIDEOLLAMA2_DTYPE", raising=False)
+    rates(monkeypatch, gain)
+    placement = choose("cpu")
+    assert placement.dtype is dtype and f"{gain:.1f} times" in placement.reason
+
+
+def test_it_is_measured_once_and_quickly() -> None:
+    cpu_rates.cache_clear()
+    first = cpu_rates()
+    assert min(first.float32, first.bfloat16, first.float16) > 0
+    assert cpu_rates() is first
+
+
+def test_the_environment_chooses_unless_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEOLLAMA2_DTYPE", "bfloat16")
+    assert choose("cpu").dtype is choose("cpu", "auto").dtype is torch.bfloat16
+    assert "VIDEOLLAMA2_DTYPE" in choose("cpu").reason
+    assert choose("cpu", "float32").dtype is torch.float32
+    monkeypatch.setenv("VIDEOLLAMA2_DTYPE", "int3")
+    with pytest.raises(UsageError, match="int3"):
+        choose("cpu")
+
+
+@pytest.mark.parametrize("requested", ["float16", "fp16", torch.float16])
+def test_float16_without_kernels_is_refused_before_loading(
+    requested: str | torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates(monkeypatch, 2.0, float16=0.3)
+    with pytest.raises(UsageError, match="dtype float16 is slow on this CPU"):
+        videollama2.load(tmp_path / "nothing", device="cpu", dtype=requested)
+    rates(monkeypatch, 2.0, float16=1.5)
+    assert choose("cpu", requested).dtype is torch.float16
+
+
+def test_the_receipt_names_the_arithmetic(tmp_path: Path) -> None:
+    save(tmp_path / "model")
+    for dtype, expected in (("float32", {"oneDNN", "torch"}), ("bfloat16", {"torch"})):
+        answer = videollama2.load(tmp_path / "model", device="cpu", dtype=dtype).answer(None, "hi", max_new_tokens=2)
+        assert answer.receipt.dtype == dtype and answer.receipt.arithmetic in expected

@@ -1,0 +1,117 @@
+"""Products in oneDNN: torch's numbers and gradients, and torch's own layers wherever the kernel doesn't apply."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videollama2 import linear as module
+from videollama2.linear import Linear, PointConv, use_onednn
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry per product that runs in oneDNN."""
+    made: list[int] = []
+
+    def counted(*args: Tensor) -> Tensor:
+        made.append(1)
+        return original(*args)
+
+    original = module._product
+    monkeypatch.setattr(module, "_product", counted)
+    return made
+
+
+needs_kernel = pytest.mark.skipif(not module._AVAILABLE, reason="this torch has no oneDNN product")
+
+
+@needs_kernel
+@pytest.mark.parametrize("shape", [(1, 24), (7, 24), (2, 3, 5, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_numbers_and_gradients_are_torchs(shape: tuple[int, ...], bias: bool, calls: list[int]) -> None:
+    torch.manual_seed(0)
+    theirs = nn.Linear(24, 40, bias=bias)
+    ours = copy.deepcopy(theirs)
+    assert use_onednn(nn.Sequential(ours)) == 1 and isinstance(ours, Linear)
+    x, weights = torch.randn(shape), torch.randn(*shape[:-1], 40)
+    found = []
+    for layer in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        (layer(leaf) * weights).sum().backward()
+        found.append([layer(x).detach(), leaf.grad, *(p.grad for p in layer.parameters())])
+    assert calls
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+@needs_kernel
+def test_frozen_weights_get_no_gradient_and_keep_no_input(calls: list[int]) -> None:
+    layer = Linear(8, 8).requires_grad_(False)
+    x = torch.randn(3, 8, requires_grad=True)
+    out = layer(x)
+    assert [t is None for t in out.grad_fn.saved_tensors] == [True, False]
+    out.sum().backward()  # an expanded gradient
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 8))
+    assert layer.weight.grad is None and len(calls) == 2
+
+
+@needs_kernel
+def test_gradients_have_gradients() -> None:
+    layer = Linear(4, 3).double().float()
+    x = torch.randn(5, 4, requires_grad=True)
+    (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    first.square().sum().backward()
+    ours = x.grad
+    y = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(F.linear(y, layer.weight, layer.bias).square().sum(), y, create_graph=True)
+    first.square().sum().backward()
+    torch.testing.assert_close(ours, y.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_elsewhere_it_is_torchs_layer(calls: list[int]) -> None:
+    layer = Linear(8, 4)
+    assert torch.equal(layer(torch.ones(8)), F.linear(torch.ones(8), layer.weight, layer.bias))
+    assert layer(torch.ones(0, 8)).shape == (0, 4)
+    assert layer.to("meta")(torch.ones(2, 8, device="meta")).device.type == "meta"
+    layer = Linear(8, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.ones(2, 8)).dtype == torch.bfloat16
+    rows = torch.vmap(lambda row: layer(row[None])[0])(torch.ones(3, 8))
+    assert rows.shape == (3, 4)
+    assert layer.bfloat16()(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert not calls
+    with pytest.raises(RuntimeError):
+        layer(torch.ones(2, 8))
+
+
+def test_an_exported_layer_has_torchs_operators() -> None:
+    program = torch.export.export(nn.Sequential(Linear(8, 4)), (torch.ones(2, 8),))
+    assert "mkldnn" not in program.graph_module.code
+
+
+@needs_kernel
+def test_a_point_convolution_is_torchs_in_either_layout(calls: list[int]) -> None:
+    conv = PointConv(16, 8, 1)
+    assert isinstance(conv, nn.Conv2d) and conv.weight.shape == (8, 16, 1, 1)
+    x = torch.randn(2, 16, 5, 3)
+    expected = F.conv2d(x, conv.weight, conv.bias)
+    torch.testing.assert_close(conv(x), expected, atol=1e-5, rtol=1e-5)
+    assert not calls
+    last = conv(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, expected, atol=1e-5, rtol=1e-5)
+    assert calls and last.movedim(1, -1).is_contiguous()
+    wide = PointConv(16, 8, 3, padding=1)  # as PEFT may build from a layer's type
+    torch.testing.assert_close(wide(x), F.conv2d(x, wide.weight, wide.bias, padding=1))
+
+
+def test_only_plain_linear_layers_change() -> None:
+    class Own(nn.Linear):
+        pass
+
+    net = nn.ModuleDict({"plain": nn.Linear(2, 2), "own": Own(2, 2), "ours": Linear(2, 2), "other": nn.Conv2d(2, 2, 1)})
+    names = [name for name, _ in net.named_parameters()]
+    assert use_onednn(net) == 1 and type(net["own"]) is Own
+    assert [name for name, _ in net.named_parameters()] == names and repr(net["plain"]) == repr(nn.Linear(2, 2))
