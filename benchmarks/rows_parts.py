@@ -137,7 +137,7 @@ def _beats(frames: int, goal: float | None) -> Case:
 
     def ours() -> Tensor:
         with torch.inference_mode():
-            out: Tensor = model(sound).features
+            out: Tensor = model(sound).last_hidden_state
             return out
 
     return Case({"ours": ours, "plain": partial(plain.beats, model, sound)}, flop=flop, goal=goal)

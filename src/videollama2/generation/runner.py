@@ -14,8 +14,8 @@ from ..processing import VideoLlama2Processor
 from ..receipt import MODALITIES, Answer, AudioReceipt, MediaReceipt, Receipt, VideoReceipt
 from ..text.prompts import Message, TokenisedPrompt
 from .batch import Batch
-from .prefill import BeginningsCache
 from .fp16_linear import arithmetic
+from .prefill import BeginningsCache
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence
