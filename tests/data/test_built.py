@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from videollama2 import cli
 from videollama2.data import mixture, tar_media
 from videollama2.data.built import BuiltRecords, JoinedRecords
 from videollama2.data.collate import Sample, Skipped
@@ -153,3 +154,18 @@ def test_what_is_wrong_with_a_shard_is_said(media: Path, tmp_path: Path, process
 def test_a_folder_named_as_a_shard_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.tar").mkdir()
     assert not tar_media.is_tar_path(f"{tmp_path}/a.tar/b.mp4") and tar_media.is_tar_path("gone.tar/b.mp4")
+
+
+def test_the_doctor_reads_only_its_sample(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(9):
+        shutil.copy(media / "tone.wav", tmp_path / f"{k}.wav")
+    path = write_set(tmp_path, [f"{k}.wav" for k in range(9)], "audio", "wavcaps")
+    monkeypatch.setattr("videollama2.data.records.read_records", None)
+    argv = ["data", "doctor", str(path), "--sample", "2", "--workers", "1", "--output", str(tmp_path / "checked")]
+    assert cli.main(argv) == 0
+    assert "2 records (2 audio): 2 good" in capsys.readouterr().out
+    report = json.loads((tmp_path / "checked" / "report.json").read_text())
+    assert report["settings"]["sample"] == "2 of 9 records"
+    assert cli.main([*argv[:4], "0", *argv[5:]]) == 2

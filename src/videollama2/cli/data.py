@@ -1,12 +1,16 @@
 """`videollama2 data`: build training sets from official files, list them, and check records before a run."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError
 from . import terminal
 from .arguments import former_name
+
+if TYPE_CHECKING:
+    from ..data.records import Record
 
 _BUILD = """examples:
   videollama2 data build music-avqa --annotations MUSIC-AVQA/ --media videos/ --output sets/
@@ -50,6 +54,12 @@ def register(commands: Any) -> None:
         "--protocol",
         metavar="P",
         help="media preprocessing; default: the model's own, or full",
+    )
+    add(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="check only N records, at random; of built sets only they are read",
     )
     add("--output", metavar="FOLDER", help="where reports go; default: NAME.doctor, NAME being the first records file")
     audio = add("--audio", action="store_true", help="use the audio of videos whose records don't say")
@@ -198,15 +208,9 @@ def run(args: argparse.Namespace) -> int:
         on_stage("reading records")
         from ..data.doctor.examine import examine
         from ..data.doctor.report import as_json, table, write_report
-        from ..data.records import read_records
 
         unread: list[tuple[str, str]] = []
-        records = read_records(
-            args.records,
-            media_root=None if args.media_root is None else Path(args.media_root),
-            sound=args.audio,
-            on_bad=lambda origin, why: unread.append((origin, why)),
-        )
+        records, whole = _records(args, unread)
         folder = Path(args.output or f"{Path(args.records[0]).stem}.doctor")
         found = examine(
             records, _processor(args.model, args.base, args.revision), unread=unread,
@@ -215,6 +219,8 @@ def run(args: argparse.Namespace) -> int:
             protocol=args.protocol,
             on_progress=lambda what, done, total: on_stage(f"{what}: {done:,} of {total:,}"),
         )  # fmt: skip
+        if len(records) < whole:
+            found.settings["sample"] = f"{len(records):,} of {whole:,} records"
         paths = write_report(found, folder, args.records)
     if args.json:
         terminal.print_json(as_json(found))
@@ -223,6 +229,31 @@ def run(args: argparse.Namespace) -> int:
         clean = ", ".join(str(path) for name, path in paths.items() if name.startswith("clean"))
         terminal.say(f"records without problems: {clean}; report: {paths['page']}")
     return DataError.exit_code if found.problems else 0
+
+
+def _records(args: argparse.Namespace, unread: list[tuple[str, str]]) -> "tuple[list[Record], int]":
+    """The records to examine, and the number of all. Of built sets only the sample is read."""
+    from ..data.built import BuiltRecords, JoinedRecords, is_built
+    from ..data.permutation import Permutation
+    from ..data.records import read_records
+
+    paths = [Path(path) for path in args.records]
+    records: Sequence[Record]
+    if args.sample is not None and all(map(is_built, paths)):
+        records = JoinedRecords([BuiltRecords(path, sound=args.audio) for path in paths])
+    else:
+        records = read_records(
+            paths,
+            media_root=None if args.media_root is None else Path(args.media_root),
+            sound=args.audio,
+            on_bad=lambda origin, why: unread.append((origin, why)),
+        )
+    if args.sample is None or args.sample >= len(records):
+        return list(records), len(records)
+    if args.sample < 1:
+        raise UsageError(f"--sample is {args.sample}; expected 1 or more records.")
+    order = Permutation(len(records), [0])
+    return [records[k] for k in sorted(order[place] for place in range(args.sample))], len(records)
 
 
 def _processor(model: str | None, base: str | None, revision: str | None) -> Any:

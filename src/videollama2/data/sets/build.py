@@ -183,7 +183,7 @@ def _record(
     key = {"av": "video"}.get(training_set.kind, training_set.kind)
     line: dict[str, Any] = {"id": draft.key, "_origin": origin}
     if path is not None:
-        line[key] = str(Path(path).absolute())
+        line[key] = path
         line |= {name: at for name, at in (("start", draft.start), ("end", draft.end)) if cut and at is not None}
         line |= {"sound": training_set.kind == "av"} if key == "video" else {}
     line["conversations"] = [

@@ -15,7 +15,7 @@ import re
 import sqlite3
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
 from ...errors import DataError, StorageError
@@ -59,7 +59,7 @@ class MediaIndex:
             self._db.execute("PRAGMA synchronous = OFF")
             self._db.execute("CREATE TABLE media (stem TEXT, rank INTEGER, path TEXT)")
             for folder in folders:
-                self._add(folder)
+                self._add(folder.absolute())
             self._db.execute("CREATE INDEX by_stem ON media (stem)")
 
     def __enter__(self) -> Self:
@@ -72,11 +72,12 @@ class MediaIndex:
     def find(self, names: Sequence[str]) -> str | None:
         """The path of the first name that is found; of several files, the one that agrees in most folders."""
         for name in names:
-            wanted = PurePosixPath(name.replace("\\", "/"))
-            stem = _stem(name if "://" in name else wanted.name)
+            wanted = name.replace("\\", "/")
+            stem = _stem(wanted if "://" in wanted else wanted.rpartition("/")[2])
             found = self._db.execute("SELECT path FROM media WHERE stem = ? ORDER BY rank, path", (stem,)).fetchall()
             if found:
-                return str(max((path for (path,) in found), key=lambda path: _agreement(path, wanted)))
+                paths = [str(path) for (path,) in found]
+                return paths[0] if len(paths) == 1 else max(paths, key=lambda path: _agreement(path, wanted))
         return None
 
     def _add(self, folder: Path) -> None:
@@ -118,7 +119,7 @@ class MediaIndex:
                     sample, rank = _stem(member.name), self._rank(member.name)
                     if member.isreg() and rank is not None:
                         media[sample] = rank, f"{shard}/{member.name}"
-                        names.setdefault(sample, set()).add(_stem(PurePosixPath(member.name).name))
+                        names.setdefault(sample, set()).add(sample.rpartition("/")[2])
                     elif member.isreg() and member.name.endswith(".json") and member.size <= MAX_RECORD_BYTES:
                         file = tar.extractfile(member)
                         assert file is not None, "members are regular files"
@@ -139,10 +140,10 @@ def _stem(name: str) -> str:
     return name[:end] if end > 0 and name[end:].lower() in _ANY else name
 
 
-def _agreement(path: str, wanted: PurePosixPath) -> int:
+def _agreement(path: str, wanted: str) -> int:
     """How many folders of a wanted name a path has, from its end."""
     count = 0
-    for mine, theirs in zip(reversed(PurePosixPath(path).parts[:-1]), reversed(wanted.parts[:-1]), strict=False):
+    for mine, theirs in zip(reversed(path.split("/")[:-1]), reversed(wanted.split("/")[:-1]), strict=False):
         if mine != theirs:
             break
         count += 1
