@@ -27,6 +27,7 @@ EVERY = [
 # live.md: tests/live/test_live_docs.py
 RUN = ("ask", "chat", "serve", "captions", "evaluation", "migrate", "connector", "audio-encoder", "ways-in")
 NOT_OURS = {"--nproc-per-node", "--logdir", "--strict", "--include", "--model", "--tasks"}
+NOT_OURS |= {"--url", "--input", "--clip", "--save", "--batch-file"}  # of downloaders, up to an underscore
 COMMANDS = re.findall(r"^(?:torchrun .*-m )?(videollama2 (?:.*\\\n)*.*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
 
 
