@@ -1,7 +1,6 @@
 """Training sets: each from a miniature in its official form, its manifest, subsets, media in folders and shards."""
 
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from videollama2.data.sets.fetch_list import write_fetch_list
 from videollama2.data.sets.registry import training_set, training_sets
 from videollama2.errors import DataError, UsageError
 
+from ..parity.recorded import OFFICIAL
 from .set_miniatures import MINIATURES, Miniature, said, table
-
-# the folder of official annotation files, for the sets of which it has any
-OFFICIAL = os.environ.get("VIDEOLLAMA2_OFFICIAL", "")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -213,12 +210,12 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
-@pytest.mark.skipif(not OFFICIAL, reason="VIDEOLLAMA2_OFFICIAL names no folder")
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="no folder at VIDEOLLAMA2_OFFICIAL")
 @pytest.mark.parametrize(
     ("name", "file", "records"),
     [("music-avqa", "music-avqa/data/json_update/avqa-test.json", 9_129), ("avsd", "avsd-dstc10/*.json", 14_203)],
 )
 def test_the_official_file(name: str, file: str, records: int, tmp_path: Path) -> None:
-    (path,) = Path(OFFICIAL).glob(file)
+    (path,) = OFFICIAL.glob(file)
     manifest = build_set(training_set(name), path, [tmp_path], tmp_path / "sets", share=1.0)
     assert manifest["records"] == records and not manifest["dropped"]

@@ -1,7 +1,6 @@
 """From official annotations to a trained and evaluated model, and what a recipe says of the sets in a folder."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -21,11 +20,10 @@ from videollama2.train.training_data import read_data
 
 from .. import tiny
 from ..data.set_miniatures import said
+from ..parity.recorded import OFFICIAL
 from . import runs
 
-OFFICIAL = (
-    Path(os.environ.get("VIDEOLLAMA2_OFFICIAL") or "none") / "music-avqa" / "data" / "json_update" / "avqa-test.json"
-)
+ANNOTATIONS = OFFICIAL / "music-avqa" / "data" / "json_update" / "avqa-test.json"
 PAPER = Path(__file__).parents[2] / "recipes" / "sets" / "paper.toml"
 RECIPE = """sets = "sets.toml"
 [released.av_joint]
@@ -50,7 +48,7 @@ def question(video: str, number: int, answer: str) -> dict[str, Any]:
 
 def music_avqa(folder: Path) -> tuple[Path, int]:
     """An official file, or one of its form; clips for the first two videos it names. Returns it and their questions."""
-    path = OFFICIAL
+    path = ANNOTATIONS
     if not path.is_file():
         path = folder / "json_update" / "avqa-test.json"
         path.parent.mkdir(parents=True)

@@ -93,10 +93,12 @@ def _lines(file: TextIO, path: Path) -> Iterator[Row]:
 
 
 def _row(value: Any, origin: str) -> Row:
+    """A row; one that raises when it is read if the value is no record, so that the others stay."""
     if isinstance(value, dict):
         return Row(value, origin)
-    # a row that raises when it is read, so that the others stay
-    return Row({}, f"{origin} is {value!r:.60}")
+    return Row(
+        {}, origin, str(value) if isinstance(value, DataError) else f"expected a record, {{…}}, got {value!r:.60}"
+    )
 
 
 def _json(file: TextIO, path: Path, key: str | None) -> Iterator[Row]:

@@ -92,7 +92,7 @@ def _readable(path: Path, form: AnnotationFile) -> bool:
     """Whether the first row has the keys of a form, or is a conversation."""
     try:
         row = next(Source(path, form).rows(), None)
+        official = bool(form.keys) and row is not None and all(row.has(key) for key in form.keys)
+        return row is not None and (official or row.has("conversations"))
     except VideoLlama2Error:  # another format
         return False
-    official = bool(form.keys) and row is not None and all(row.has(key) for key in form.keys)
-    return row is not None and (official or row.has("conversations"))

@@ -69,7 +69,7 @@ class _VocalSound(TrainingSet):
         tables = [source for source in sources if not source.form.required]
         classes = {row.text("mid"): row.text("display_name") for table in tables for row in table.rows()}
         for row in super().rows([source for source in sources if source.form.required]):
-            yield Row({**row.data, "_class": classes.get(str(row.get("labels")))}, row.origin)
+            yield replace(row, data={**row.data, "_class": classes.get(str(row.get("labels")))})
 
     def official(self, row: Row) -> Iterator[Draft]:
         name = tails(row.text("wav"))[-1]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from ...annotations import Row
 from ...official import filled_template
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet, choice_turn
+from ..contract import AnnotationFile, Draft, Drop, TrainingSet, choice_turn, record_key
 
 _HIDDEN = "__UNDISCLOSED__"
 _MARK = re.compile(r"</?Q>")
@@ -33,7 +33,11 @@ class _Avqa(TrainingSet):
 class _MusicAvqa(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft]:
         turn = filled_template(row, "question_content", "templ_values"), row.text("anser", "answer")
-        yield Draft(key=row.text("question_id"), turns=(turn,), media=(row.text("video_id"),))
+        video = row.text("video_id")
+        key = (
+            row.text("question_id") if row.has("question_id") else record_key((video,), (turn,))
+        )  # missing in version 2
+        yield Draft(key=key, turns=(turn,), media=(video,))
 
 
 class _Avsd(TrainingSet):

@@ -6,6 +6,7 @@ and train_a.json [{answer, type, question_id}], videos v_<video_name>.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...annotations import Row
 from ..contract import AnnotationFile, Draft, Sources, TrainingSet, youtube
@@ -33,7 +34,7 @@ class _ActivityNetQa(TrainingSet):
             for row in each.rows()
         }
         for row in super().rows([each for each in sources if each.form.required]):
-            yield Row({"answer": answers.get(str(row.get("question_id"))), **row.data}, row.origin)
+            yield replace(row, data={"answer": answers.get(str(row.get("question_id"))), **row.data})
 
     def official(self, row: Row) -> Iterator[Draft]:
         name = row.text("video_name").removeprefix("v_")

@@ -10,6 +10,7 @@ tokens training replaces by times.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ...annotations import Row
@@ -21,7 +22,7 @@ _TOKEN = re.compile(r"<[se][0-9]+>")
 class _Valley(TrainingSet):
     def drafts(self, row: Row) -> Iterator[Draft | Drop]:
         if row.has("conversations") and not row.has("video") and row.has("v_id"):
-            row = Row({**row.data, "video": row.text("v_id")}, row.origin)
+            row = replace(row, data={**row.data, "video": row.text("v_id")})
         yield from super().drafts(row)
 
 

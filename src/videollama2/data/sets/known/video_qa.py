@@ -10,6 +10,7 @@ tgif_*, ego_qa}/train.json, rows {video, QA}.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...annotations import Row, read_json
 from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn
@@ -19,7 +20,7 @@ class _NextQa(TrainingSet):
     def rows(self, sources: Sources) -> Iterator[Row]:
         names: dict[str, str] = next((read_json(s.path) for s in sources if not s.form.required), {})
         for row in super().rows([s for s in sources if s.form.required]):
-            yield Row({**row.data, "_file": names.get(str(row.get("video")))}, row.origin)
+            yield replace(row, data={**row.data, "_file": names.get(str(row.get("video")))})
 
     def official(self, row: Row) -> Iterator[Draft]:
         video, question = row.text("video"), row.text("question").strip()
