@@ -108,7 +108,7 @@ def test_a_share_depends_on_the_seed_and_the_id_alone(tmp_path: Path) -> None:
 
 def test_the_papers_share_is_of_the_published_number(tmp_path: Path) -> None:
     each = training_set("panda-70m")
-    (tmp_path / "panda70m_training_full.csv").write_text("videoID,url,timestamp,caption\n")
+    (tmp_path / "panda70m_training_full.csv").write_text("videoID,timestamp,caption\na,[],[]\n")
     from videollama2.data.sets.finding import sources_of
 
     assert each.fraction(sources_of(each, tmp_path)) == pytest.approx(2_800_000 / 70_723_513)
@@ -158,6 +158,19 @@ def test_files_for_evaluation_are_read_only_if_they_are_given(tmp_path: Path) ->
         build_set(training_set("music-avqa"), folder, [], tmp_path / "sets")
     manifest = build_set(training_set("music-avqa"), test, [folder], tmp_path / "sets")
     assert manifest["held_out"] == ["avqa-test.json"] and manifest["kept"] == 1
+
+
+def test_of_files_of_one_name_the_sets_own_is_read(tmp_path: Path) -> None:
+    """A folder with the annotations of several sets, in which three are called train.csv."""
+    for name in ("audiocaps", "next-qa", "kinetics-710", "tgif-qa"):
+        files = {f"{name[0]}/{Path(file).name}": content for file, content in MINIATURES[name].files.items()}
+        Miniature(files, MINIATURES[name].media, ()).write(tmp_path)
+    (tmp_path / "t" / "Test_frameqa_question.csv").write_text(
+        (tmp_path / "t" / "Train_frameqa_question.csv").read_text()
+    )
+    for name in ("audiocaps", "next-qa", "kinetics-710", "tgif-qa"):
+        manifest = build_set(training_set(name), tmp_path, [], tmp_path / "sets", share=1.0)
+        assert manifest["kept"] == len(MINIATURES[name].records) and not manifest["dropped"].get("malformed row")
 
 
 def test_fetch_lists(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from .contract import AnnotationFile, Source, Sources, TrainingSet
 _SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".gz")
 _MOST_FILES = 10_000  # looked through; a folder of annotations has a few
 _DEEPEST = 6
+_MOST_TRIED = 100  # files whose first row is read
 _HELD_OUT = re.compile(r"(?<![a-z])(test|val|valid|validation|eval|evaluation|dev)(?![a-z])", re.IGNORECASE)
 
 
@@ -74,6 +75,10 @@ def _matches(path: Path, form: AnnotationFile) -> bool:
 def _found(files: list[Path], form: AnnotationFile) -> list[Source]:
     for pattern in form.patterns:
         matching = [path for path in files if fnmatch(str(path), f"*/{pattern}") or fnmatch(path.name, pattern)]
+        if "test" not in pattern:
+            matching = [path for path in matching if not held_out(path)]
+        if form.keys and len(matching) <= _MOST_TRIED:  # many sets have a train.csv
+            matching = [path for path in matching if _readable(path, form)]
         if matching:
             return [Source(path, form) for path in (matching if form.several else matching[:1])]
     return []
@@ -89,10 +94,10 @@ def _by_content(files: list[Path], training_set: TrainingSet) -> list[Source]:
 
 
 def _readable(path: Path, form: AnnotationFile) -> bool:
-    """Whether the first row has the keys of a form, or is a conversation."""
+    """Whether the first row has the keys of a form, or is one that every set reads."""
     try:
         row = next(Source(path, form).rows(), None)
         official = bool(form.keys) and row is not None and all(row.has(key) for key in form.keys)
-        return row is not None and (official or row.has("conversations"))
+        return row is not None and (official or row.has("conversations") or isinstance(row.get("QA"), list))
     except VideoLlama2Error:  # another format
         return False
