@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "storage",
         "jobs",
         "text_encodings",
+        "subtitle_formats",
         "subtitles",
     ),
     ("media", "phases"),

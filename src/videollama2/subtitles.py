@@ -1,4 +1,4 @@
-"""Subtitles: SRT and WebVTT files, read and written with pysubs2 (extra `subtitles`); SSA, SBV and LRC are read.
+"""Subtitles: SRT and WebVTT files, read and written with pysubs2 (extra `subtitles`); others are read.
 
 subtitles = read_subtitles(Path("clip.srt"))                     # milliseconds and text
 texts = shown_at(subtitles, frame_times, published=False)        # the subtitles on screen at these times
@@ -17,21 +17,15 @@ from types import ModuleType
 
 from .errors import DataError, MissingExtra, UsageError
 from .storage import write_whole
+from .subtitle_formats import EXPECTED, entities_decoded, parse_other
 from .text_encodings import text_of_bytes
 
 logger = logging.getLogger(__name__)
 
 FORMATS = {".srt": "srt", ".vtt": "vtt"}
 MAX_BYTES = 32 << 20  # a day of speech is 1 MB
-_LAST_SECONDS = 5.0  # of the last line of lyrics, which have no ends
 _HINT = "Fix the file, or run without subtitles."
 _OVERRIDE_TAG = re.compile(r"\{[^{}]*\}")  # pysubs2 turns styles into these
-_SBV_TIMES = re.compile(r"^(\d+):(\d\d):(\d\d\.\d+),(\d+):(\d\d):(\d\d\.\d+)[ \t]*$", re.MULTILINE)
-_LRC_TIME = re.compile(r"\[(\d+):(\d\d(?:[.:]\d+)?)\]")
-_LRC_LINE = re.compile(rf"^[ \t]*((?:{_LRC_TIME.pattern}[ \t]*)+)(.*)$", re.MULTILINE)
-_LRC_OFFSET = re.compile(r"^[ \t]*\[offset:\s*([+-]?\d+)\s*\]", re.MULTILINE | re.IGNORECASE)
-_LRC_WORD = re.compile(r"<\d+:\d\d(?:\.\d+)?>")
-_MICRODVD = re.compile(r"^\{\d+\}\{\d*\}", re.MULTILINE)
 _CUE_TIMESTAMP = re.compile(r"<[\d:.]+>")  # karaoke timestamps of WebVTT, which pysubs2 keeps
 _NO_BREAK = "\N{WORD JOINER}"
 
@@ -49,7 +43,7 @@ class Subtitle:
 
 
 def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
-    """The subtitles of an .srt, .vtt, .ass, .ssa, .sbv or .lrc file, sorted by start.
+    """The subtitles of an .srt, .vtt, .ass or .ssa file, or one of subtitle_formats.py, sorted by start.
 
     Its content decides the format, not its name. Text is Unicode, or a legacy encoding that can be told
     (text_encodings.py), which is logged. Subtitles without text are left out.
@@ -76,17 +70,15 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
     if found and not subtitles:
         raise DataError(f"{path} has {len(found)} subtitles, but none has text. {_HINT}")
     if not found and size > 4 and not (text.startswith("WEBVTT") and "-->" not in text):  # an empty file is valid
-        raise DataError(f"{path} has no subtitles; {_expected(text)}. {_HINT}")
+        raise DataError(f"{path} has no subtitles; expected {EXPECTED}. {_HINT}")
     return tuple(sorted(subtitles, key=lambda subtitle: subtitle.start))
 
 
 def _parse(text: str, library: ModuleType) -> list[Subtitle]:
     """The subtitles of a file's text, also those without text of their own."""
     vtt = text.startswith("WEBVTT")
-    if not vtt and _SBV_TIMES.search(text) and "-->" not in text:
-        return _sbv(text)
-    if not vtt and _LRC_LINE.search(text) and "-->" not in text:
-        return _lrc(text)
+    if not vtt and (lines := parse_other(text)) is not None:
+        return [Subtitle(*line) for line in lines]
     ssa = bool(re.search(r"^\[(?:Script Info|Events)\]", text, re.MULTILINE | re.IGNORECASE))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its layers and margins
@@ -98,44 +90,11 @@ def _parse(text: str, library: ModuleType) -> list[Subtitle]:
     ]
 
 
-def _expected(text: str) -> str:
-    if _MICRODVD.search(text):
-        return "it is MicroDVD, which counts frames; convert it to .srt"
-    return "expected .srt, .vtt, .ass, .ssa, .sbv or .lrc, such as blocks of a number, a time range and text"
-
-
-def _sbv(text: str) -> list[Subtitle]:
-    """YouTube's format: "0:00:01.000,0:00:02.500", lines of text, an empty line."""
-    found = list(_SBV_TIMES.finditer(text))
-    ends = [each.start() for each in found[1:]] + [len(text)]
-    subtitles = []
-    for each, end in zip(found, ends, strict=True):
-        start, until = (
-            round(1000 * (int(h) * 3600 + int(m) * 60 + float(s))) for h, m, s in (each.groups()[:3], each.groups()[3:])
-        )
-        words = text[each.end() : end].strip().split("\n\n")[0].replace("[br]", " ")
-        subtitles.append(Subtitle(start, until, " ".join(words.split())))
-    return subtitles
-
-
-def _lrc(text: str) -> list[Subtitle]:
-    """Lyrics: "[00:12.50]text", also with several times. A line lasts until the next one begins."""
-    shift = _LRC_OFFSET.search(text)  # positive: earlier
-    early = 0 if shift is None else int(shift[1])
-    lines: list[tuple[int, str]] = []
-    for line in _LRC_LINE.finditer(text):
-        words = " ".join(_LRC_WORD.sub("", line[4]).split())
-        for minutes, seconds in _LRC_TIME.findall(line[1]):
-            at = round(1000 * (int(minutes) * 60 + float(seconds.replace(":", "."))))
-            lines.append((max(at - early, 0), words))
-    lines.sort(key=lambda line: line[0])
-    ends = [start for start, _ in lines[1:]] + [lines[-1][0] + round(1000 * _LAST_SECONDS)]
-    return [Subtitle(start, end, words) for (start, words), end in zip(lines, ends, strict=True) if start < end]
-
-
 def _plain_text(text: str, *, vtt: bool, ssa: bool) -> str:
     if vtt:  # a cue ends at an empty line: what follows is a note, or the name of the next cue
         text = html.unescape(_CUE_TIMESTAMP.sub("", text.split(r"\N\N", 1)[0]))
+    else:
+        text = entities_decoded(text)
     text = _OVERRIDE_TAG.sub("", text)
     for mark in ("\\N", "\\h") + ("\\n",) * ssa:
         text = text.replace(mark, " ")

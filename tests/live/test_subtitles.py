@@ -83,10 +83,25 @@ SSA = (
 )
 SBV = "0:00:01.000,0:00:02.000\nHi\n\n0:00:02.500,0:00:04.000\nlate, at\nnight\n"
 LRC = "[ar:someone]\n[offset:+500]\n[00:03.00]late, <00:03.50>at night\n[00:01.50]Hi\n[00:02.50]\n[00:04.50]\n"
+TTML = """<?xml version="1.0" encoding="UTF-8"?>
+<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:frameRate="25">
+<head><metadata><title>x</title></metadata></head>
+<body><div begin="1s"><p begin="0s" dur="1000ms"><span>Hi</span></p>
+<p begin="00:00:01.500" xml:id="b" end="00:00:03.000">late,<br/>at night</p></div></body></tt>""".replace(
+    ":12.5", ".500"
+)
+SAMI = (
+    "<SAMI><BODY>\n<SYNC Start=1000><P Class=ENCC>Hi\n<SYNC Start=2000><P Class=ENCC>&nbsp;\n"
+    '<SYNC Start="2500"><P Class="ENCC">late, <i>at</i><br>night<P Class=FRCC>tard\n'
+    "<SYNC Start=4000><P Class=ENCC>&nbsp;\n</BODY></SAMI>"
+)
+MICRODVD = "{1}{1}20.000\n{20}{40}{y:i}Hi\n{50}{80}late, at|night\n"
 SRT = "1\n00:00:01,000 --> 00:00:02,000\nHi\n\n2\n00:00:02,500 --> 00:00:04,000\n<i>late, at</i>\nnight\n\n"
 
 
-@pytest.mark.parametrize("content", [SSA, SBV, LRC, SRT, SRT + "3\n00:00:05,000 --> 00:00:06,000\n\n"])
+@pytest.mark.parametrize(
+    "content", [SSA, SBV, LRC, TTML, SAMI, MICRODVD, SRT, SRT + "3\n00:00:05,000 --> 00:00:06,000\n\n"]
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_formats_and_encodings(tmp_path: Path, content: str, encoding: str) -> None:
     path = tmp_path / "a.srt"
@@ -102,9 +117,49 @@ def test_lines_without_text_are_no_subtitles(tmp_path: Path, content: str) -> No
         read_subtitles(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (SRT.replace("Hi", "Tom &amp; Jerry &#39;n&#x27; &lt;3"), "Tom & Jerry 'n' <3"),
+        (SBV.replace("Hi", "&quot;Hi&quot; AT&T"), '"Hi" AT&T'),
+        (SRT.replace("Hi", "R&D &copy 5"), "R&D &copy 5"),
+        (LRC.replace("Hi", "&eacute;t&eacute;"), "été"),
+    ],
+)
+def test_entities(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "a.srt").write_text(content, encoding="utf-8")
+    assert read_subtitles(tmp_path / "a.srt")[0].text == said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (TTML.replace("0s", "soon"), "the time 'soon' can't be read"),
+        (TTML.replace("</tt>", ""), "not valid XML"),
+        (TTML.replace("<tt ", '<!DOCTYPE a [<!ENTITY b "c">]><tt '), "defines entities"),
+        (SAMI.replace("Hi", "").replace("late, <i>at</i><br>night", "").replace("tard", ""), "has no subtitles"),
+    ],
+)
+def test_broken_files_of_other_formats(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "a.ttml").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=words):
+        read_subtitles(tmp_path / "a.ttml")
+
+
+def test_times_of_ttml(tmp_path: Path) -> None:
+    (tmp_path / "a.dfxp").write_text(
+        '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:frameRate="30" '
+        'ttp:frameRateMultiplier="1000 1001" ttp:tickRate="10000000"><body><div>'
+        '<p begin="00:00:01:12" end="2.5s">a</p><p begin="30000000t" end="40000000t">b</p><p begin="5m" dur="1h">c</p>'
+        "</div></body></tt>"
+    )
+    spans = [(s.start, s.end, s.text) for s in read_subtitles(tmp_path / "a.dfxp")]
+    assert spans == [(1400, 2500, "a"), (3000, 4000, "b"), (300_000, 3_900_000, "c")]
+
+
 def test_a_format_that_counts_frames(tmp_path: Path) -> None:
     (tmp_path / "a.sub").write_text("{25}{50}Hi\n")
-    with pytest.raises(DataError, match="it is MicroDVD, which counts frames; convert it"):
+    with pytest.raises(DataError, match="it is MicroDVD, which counts frames, without their rate; convert it"):
         read_subtitles(tmp_path / "a.sub")
 
 

@@ -145,6 +145,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--verbose", "-v", action="store_true", help="log what is loaded, and why this device and dtype were chosen")
 
 
+def add_subtitle_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --subtitles and --subtitle-track."""
+    add = parser.add_argument
+    formats = ".srt, .vtt, .ass, .sbv, .lrc, .ttml, .smi, or a video file with a subtitle track"
+    add("--subtitles", metavar="FILE", help=f"also give the model these subtitles: {formats}")
+    add("--subtitle-track", metavar="N|LANG", help="of a video file with subtitles: a number from 1, or a language")
+
+
 def add_media_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that choose which part of the media to use."""
     add = parser.add_argument_group("media").add_argument

@@ -25,9 +25,7 @@ def register(commands: Any) -> None:
         usage="videollama2 ask [OPTION ...] [MEDIA ...] QUESTION", epilog=_EPILOG,
     )  # fmt: skip
     parser.add_argument("words", nargs="+", metavar="QUESTION", help="files or folders of frames, then the question")
-    parser.add_argument(
-        "--subtitles", metavar="FILE", help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc"
-    )
+    arguments.add_subtitle_flags(parser)
     parser.add_argument("--receipt", action="store_true", help="print what was used of the media after the answer")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     arguments.add_schema_flag(parser)
@@ -51,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
         opener = ahead.decode_ahead(args, arguments.media_from(paths, args))
         arguments.trim_torch(args)
         from ..live.subtitle_prompts import open_with_subtitles, with_notes
-        from ..subtitles import read_subtitles
+        from ..media.subtitle_tracks import read_subtitle_source
 
         request = arguments.request_from(paths, question, args)
-        subtitles = None if args.subtitles is None else read_subtitles(Path(args.subtitles))
+        subtitles = None if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
         engine = arguments.load_engine(args, on_stage)
         engine.opener = opener or engine.opener
         notes: list[str] = []

@@ -52,11 +52,7 @@ def add_window_flags(parser: argparse.ArgumentParser, *, seconds: float, results
         help=f"seconds per window; default: {seconds:g}",
     )
     add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
-    add(
-        "--subtitles",
-        metavar="FILE",
-        help="also give the model these subtitles: .srt, .vtt, .ass, .sbv, .lrc; each window gets its own part",
-    )
+    arguments.add_subtitle_flags(parser)
     add("--out", metavar="FILE", help=f"also write the {results} as subtitles, .srt or .vtt")
     add("--json", action="store_true", help=f"print one JSON object with the {results} and their receipts")
     add("--receipt", action="store_true", help=f"print what was used of the media after the {results}")
@@ -66,12 +62,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the answer to each window, then the summary."""
     arguments.trim_torch(args)
     from ..live.windows import Window, clock_time, watch
-    from ..subtitles import read_subtitles, write_subtitles
+    from ..media.subtitle_tracks import read_subtitle_source
+    from ..subtitles import write_subtitles
 
     terminal.log_to_terminal(args.verbose)
     request = arguments.request_from([args.medium], args.question, args)
     out = subtitle_file(args.out)
-    subtitles = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
+    subtitles = () if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage, isolate=True)
         on_stage("thinking")  # from here on the answers are printed

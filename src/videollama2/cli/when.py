@@ -45,12 +45,13 @@ def run(args: argparse.Namespace) -> int:
     arguments.trim_torch(args)
     from ..live.events import WindowScore, when
     from ..live.windows import clock_time
-    from ..subtitles import read_subtitles, write_subtitles
+    from ..media.subtitle_tracks import read_subtitle_source
+    from ..subtitles import write_subtitles
 
     terminal.log_to_terminal(args.verbose)
     request = arguments.request_from([args.medium], args.event, args)
     out = subtitle_file(args.out)
-    subtitles = () if args.subtitles is None else read_subtitles(Path(args.subtitles))
+    subtitles = () if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage, isolate=True)
 

@@ -46,13 +46,13 @@ class FrameDecoder:
         self.stream: av.VideoStream = (
             video_stream(container, source) if first is None else container.streams.video[first._place]
         )
-        self._place = container.streams.video.index(self.stream)
+        self._place: int = container.streams.video.index(self.stream)
         self._timeline = timeline
         self._name, self._limits, self._taken = source.name, limits, 0
         self.errors: list[str] = []
         self.damaged: list[int] = []
         stated = None if first is None else first.appearance.stated
-        self.appearance = Appearance(self.stream, as_shown=source.as_shown, stated=stated)
+        self.appearance: Appearance = Appearance(self.stream, as_shown=source.as_shown, stated=stated)
         codec = self.stream.codec_context
         self._unreferenced = unreferenced(codec)
         limits.check_pixels(codec.width, codec.height, source.name)

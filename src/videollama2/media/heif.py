@@ -153,7 +153,8 @@ class _Composer:
         decoder, setup = _DECODERS[item.kind]
         size = item.property("ispe")
         if size is not None:
-            self._limits.check_pixels(*struct.unpack_from(">II", size, 4), self._name)
+            wide, high = struct.unpack_from(">II", size, 4)
+            self._limits.check_pixels(wide, high, self._name)
         codec = av.CodecContext.create(decoder, "r")
         codec.extradata = item.property(setup)
         codec.options = {"max_pixels": str(self._limits.max_pixels)}

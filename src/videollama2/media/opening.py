@@ -34,6 +34,7 @@ from .packets import read_timeline
 from .recording import Recording
 from .sampling import check_range, choose_frames
 from .source import MediaSource, local_path
+from .subtitle_tracks import subtitle_note, subtitle_tracks
 from .timeline import Timeline
 from .tracks import TrackChoice, check_choice, choose_track, track_notes, tracks
 from .video import VideoReader
@@ -250,6 +251,7 @@ def _open_container(source: MediaSource, options: _Options) -> Clip:
                 no_frames = error
                 clip = replace(clip, frames_total=frames.index.frames, fps=frames.index.fps)
             clip = replace(clip, notes=(*which, *frames.notes, *clip.notes))
+        clip = replace(clip, notes=(*clip.notes, *subtitle_note(subtitle_tracks(container))))
         if audio is not None:
             clip = _with_audio(clip, audio, options, no_frames)
         elif options.want_audio:

@@ -16,7 +16,7 @@ from av.stream import Discard
 from ..errors import UsageError
 from .source import VIDEO_CODECS, MediaSource
 
-MediaKind = Literal["video", "audio"]
+MediaKind = Literal["video", "audio", "subtitle"]
 TrackChoice = int | str | None
 """A number from 1, or a language as in the file ("eng", "en"); None: chosen automatically."""
 
@@ -54,7 +54,7 @@ class Track:
         parts = [self.language, "unknown codec" if codec is None else codec.name]
         if codec is not None and self.stream.type == "audio":
             parts.append(f"{codec.channels} channel{'s' if codec.channels != 1 else ''}")
-        elif codec is not None:
+        elif codec is not None and self.stream.type == "video":
             parts.append(f"{codec.width}x{codec.height}")
         return f"{self.number} ({', '.join(part for part in parts if part)})"
 
@@ -87,14 +87,20 @@ def choose_track(container: "av.container.InputContainer", source: MediaSource, 
     if not found:
         return None
     if choice is not None:
-        wanted = str(choice).strip()
-        named = [t for t in found if wanted == str(t.number)] or [t for t in found if _is_called(t, wanted)]
-        if not named:
+        named = named_track(found, choice)
+        if named is None:
             raise UsageError(f"{source.name} has no {kind} track {choice}; it has {listed(found)}")
-        return named[0]
+        return named
     best = container.streams.best(kind)
     first = next((t for t in found if best is not None and t.stream.index == best.index), found[0])
     return first if first.usable else next((t for t in found if t.usable), first)
+
+
+def named_track(found: Sequence[Track], choice: int | str) -> Track | None:
+    """The track of that number, language or title; None if there is none."""
+    wanted = str(choice).strip()
+    named = [t for t in found if wanted == str(t.number)] or [t for t in found if _is_called(t, wanted)]
+    return named[0] if named else None
 
 
 def read_only(container: "av.container.InputContainer", used: Sequence[Any]) -> None:
