@@ -11,7 +11,10 @@ import html
 import logging
 import re
 from collections.abc import Iterator
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ def plain_words(text: str) -> str:
 def _ttml(text: str) -> list[Line]:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("it is TTML that defines entities, which is not allowed")
+    from xml.etree import ElementTree  # few subtitles are TTML
+
     try:
         root = ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
     except ElementTree.ParseError as error:

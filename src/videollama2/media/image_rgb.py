@@ -8,13 +8,12 @@ transparency   dropped, and noted
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import cache
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import Image, ImageOps
 
 from ..errors import UnreadableMedia
 from .clip import Frame
@@ -113,6 +112,8 @@ def in_srgb(image: Image.Image, profile: bytes | None, *, as_shown: bool) -> tup
     if not profile:
         missing = "the image is CMYK without a colour profile: its colours are approximate"
         return image, [missing] if image.mode == "CMYK" else []
+    from PIL import ImageCms, features  # few images have a profile
+
     if not features.check("littlecms2"):
         return image, ["its colour profile is ignored: this Pillow was built without LittleCMS"]
     try:
@@ -125,13 +126,10 @@ def in_srgb(image: Image.Image, profile: bytes | None, *, as_shown: bool) -> tup
             return image, [f"its colour profile ({name}) is not applied"]
         if mode is None or (image.mode == "CMYK") != (mode == "CMYK") or (mode == "L" and image.mode not in _GREY):
             raise ValueError("a profile of another colour space")
-        converted = ImageCms.profileToProfile(image.convert(mode), source, _srgb(), outputMode="RGB")
+        converted = ImageCms.profileToProfile(
+            image.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image, ["its colour profile can't be used and is ignored"]
     assert converted is not None  # as it is not converted in place
     return converted, [f"its colours ({name}) are converted to sRGB"]
-
-
-@cache
-def _srgb() -> Any:
-    return ImageCms.createProfile("sRGB")

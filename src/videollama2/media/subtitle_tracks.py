@@ -6,17 +6,18 @@ subtitles = read_subtitle_source(Path("film.mkv"), track="eng")    # or a subtit
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
 
 from ..errors import DataError, UsageError
-from ..subtitle_formats import plain_words
-from ..subtitles import Subtitle, read_subtitles
 from .limits import DEFAULT_LIMITS, Limits
 from .source import MediaSource
 from .tracks import Track, TrackChoice, check_choice, listed, named_track
+
+if TYPE_CHECKING:
+    from ..subtitles import Subtitle
 
 _TEXT_CODECS = frozenset({"srt", "subrip", "text", "mov_text", "webvtt", "ass", "ssa"})
 _CONTAINERS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"OggS", b"FLV", b"\x30\x26\xb2\x75", b"G")
@@ -25,7 +26,7 @@ _LAST_SECONDS = 5  # of a subtitle whose track gives no duration
 
 def read_subtitle_source(
     path: Path, track: TrackChoice = None, limits: Limits = DEFAULT_LIMITS
-) -> tuple[Subtitle, ...]:
+) -> "tuple[Subtitle, ...]":
     """The subtitles of a subtitle file, or of a container's track, sorted by start, in milliseconds of the player.
 
     Args:
@@ -44,6 +45,8 @@ def read_subtitle_source(
     if not (head.startswith(_CONTAINERS) or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")):
         if track is not None:
             raise UsageError(f"{path} is not a video file: it has no subtitle tracks to choose from.")
+        from ..subtitles import read_subtitles
+
         return read_subtitles(path)
     source = MediaSource.of(path, limits)
     with source.container() as container:
@@ -73,7 +76,9 @@ def subtitle_note(found: Sequence[Track]) -> tuple[str, ...]:
     return (f"the file has {tracks}, {listed(found)}: used only with --subtitles",)
 
 
-def _read(container: "av.container.InputContainer", track: Track) -> tuple[Subtitle, ...]:
+def _read(container: "av.container.InputContainer", track: Track) -> "tuple[Subtitle, ...]":
+    from ..subtitles import Subtitle  # clips only report the tracks
+
     zero = (container.start_time or 0) / av.time_base
     codec, stream = _codec(track.stream), track.stream
     found: list[tuple[int, int, str]] = []
@@ -90,6 +95,8 @@ def _read(container: "av.container.InputContainer", track: Track) -> tuple[Subti
 
 def _text(data: bytes, codec: str) -> str:
     """The plain text of a packet."""
+    from ..subtitle_formats import plain_words
+
     if codec == "mov_text":
         data = data[2 : 2 + struct.unpack(">H", data[:2])[0]] if len(data) >= 2 else b""
     text = data.decode("utf-8", "replace")
