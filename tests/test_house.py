@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stc", "audio", "beats_config", "beats", "vision", "fusion", "outputs", "media_features", "media_generation"),
     ("configuration",),
     ("modeling", "image_settings", "text"),
-    ("call_options", "processor_calls", "processing"),
+    ("call_options", "processor_parts", "processor_calls", "processing"),
     ("encoded_media",),
     ("media_cache",),
     ("weights", "data"),

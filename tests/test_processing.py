@@ -699,3 +699,42 @@ def test_messages_may_be_objects(tmp_path: Path) -> None:
         assert torch.equal(found["pixel_values"], expected["pixel_values"])
         assert torch.equal(processor(given)["input_ids"], processor(plain)["input_ids"])
     assert processor.apply_chat_template(objects) == processor.apply_chat_template(plain)
+
+
+def test_one_kind_of_media_without_a_prompt(tmp_path: Path) -> None:
+    """By transformers' names, as TRL prepares the images that tools return: what the whole processor gives."""
+    processor = tiny.processor(tiny.config())
+    red, blue = (Image.new("RGB", (60, 40), colour) for colour in ("red", "blue"))
+    clip, wave = tiny.write_clip(tmp_path / "clip.mp4"), tiny.write_wave(tmp_path / "a.wav", tiny.tone(1.5))
+    whole = processor([Q, Q], images=[[red], [blue]])
+    for given in ([red, blue], [[red], [blue]], [[red, None], [blue]]):
+        assert torch.equal(processor.image_processor(images=given)["pixel_values"], whole["pixel_values"])
+    assert processor.image_processor.crop_size == {"height": 56, "width": 56}
+    video = processor.video_processor(str(clip), num_frames=3)
+    assert list(video) == ["pixel_values_videos"] and video["pixel_values_videos"].shape[:2] == (1, 3)
+    frames = processor.video_processor([red, blue], do_sample_frames=False)["pixel_values_videos"]
+    assert frames.shape[:2] == (1, 2)
+    audio = processor.feature_extractor(tiny.tone(1.5), sampling_rate=16000, return_tensors="pt")
+    assert torch.equal(
+        audio["input_features"], processor(Q, audio=tiny.tone(1.5), sampling_rate=16000)["input_features"]
+    )
+    assert processor.feature_extractor(audio=str(wave)).keys() == audio.keys()
+    assert processor.feature_extractor.sampling_rate == 16000
+    with pytest.raises(UsageError, match="unknown keyword"):
+        processor.image_processor(red, colour="blue")
+    with pytest.raises(UsageError, match="got none"):
+        processor.image_processor([])
+
+
+@pytest.mark.parametrize("load", [VideoLlama2Processor.from_pretrained, AutoProcessor.from_pretrained])
+def test_a_padding_side_that_was_set_is_used(load: Any, tiny_folder: Path) -> None:
+    videollama2.register()
+    ones = [1] * 4
+    sides = {"left": load(tiny_folder), "right": load(tiny_folder, padding_side="right")}
+    sides["later"] = load(tiny_folder)
+    sides["later"].tokenizer.padding_side = "right"
+    for side, processor in sides.items():
+        mask = processor(["what do you see and hear?", "a"])["attention_mask"][1].tolist()
+        assert (mask[:4] == ones) is (side != "left") and (mask[-4:] == ones) is (side == "left")
+    made = tiny.processor(tiny.config())  # a tokenizer's own default is no choice
+    assert made(["what do you see and hear?", "a"])["attention_mask"][1, -1] == 1

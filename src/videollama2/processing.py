@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
+from .call_options import CallOptions
 from .configuration import VideoLlama2Config, read_json
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .hub import HubOptions, find_folder, refuse_unknown
@@ -27,6 +28,7 @@ from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_cl
 from .media_features import MEDIA_INPUTS
 from .processor_calls import TransformersCalls
 from .protocols import Protocol, as_sound_of_video
+from .protocols import protocol as named_protocol
 from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt, source_name
 from .stc import connector_settings
 from .text.media_parts import Media
@@ -82,6 +84,7 @@ class VideoLlama2Processor(TransformersCalls):
         self.pixels = pixels or (None if vision is None else default_pixels(vision))
         self.fetch = None
         self._rendered = OrderedDict()
+        self._found_padding_side = tokenizer.padding_side
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(tokenizer={type(self.tokenizer).__name__}, pixels={self.pixels})"
@@ -116,7 +119,10 @@ class VideoLlama2Processor(TransformersCalls):
             template = read_json(legacy).get("chat_template")
         if template is not None:
             tokenizer.chat_template = template
-        return cls(tokenizer, config, find_pixels(folder, config))
+        tokenizer.padding_side = of_tokenizer.get("padding_side", "left")
+        made = cls(tokenizer, config, find_pixels(folder, config))
+        made._found_padding_side = None  # chosen here, or by the caller
+        return made
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Write tokenizer, image settings and, if missing, config.json; returns the files' paths.
@@ -295,6 +301,13 @@ class VideoLlama2Processor(TransformersCalls):
                 generated[i, place] = torch.tensor(prompt.generated, dtype=torch.long)
         marked = {"assistant_masks": generated} if any(prompt.generated for prompt in prompts) else {}
         return BatchFeature({"input_ids": ids, "attention_mask": mask, **marked, **media_tensors(media)})
+
+    def media_batch(self, media: Sequence[Media], options: CallOptions) -> BatchFeature:
+        """The encoders' inputs of media without a prompt."""
+        worker, protocol = self._with_image_settings(dict(options.image_settings)), named_protocol(self.config.protocol)
+        prepared = [worker.media_inputs(item, protocol) for item in media]
+        self._warn_of_losses([receipt for _, receipt in prepared])
+        return BatchFeature(media_tensors([inputs for inputs, _ in prepared]))
 
     @property
     def model_input_names(self) -> list[str]:

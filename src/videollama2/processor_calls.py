@@ -21,6 +21,7 @@ from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, PromptError, UsageError
 from .media import PixelSettings
 from .media.clip import Clip
+from .processor_parts import ProcessorParts
 from .protocols import Protocol
 from .protocols import protocol as named_protocol
 from .receipt import MediaReceipt
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_REMEMBERED = 4096  # rendered texts
 
 
-class TransformersCalls(ProcessorMixin):
+class TransformersCalls(ProcessorParts, ProcessorMixin):
     """The half of the processor that follows transformers' conventions; `processing.py` has the other.
 
     Attributes:
@@ -46,6 +47,7 @@ class TransformersCalls(ProcessorMixin):
     pixels: PixelSettings | None
     fetch: Callable[[str], bytes] | None
     _rendered: "OrderedDict[str, RenderedText]"
+    _found_padding_side: str | None
 
     media_inputs: Callable[..., tuple[Any, MediaReceipt]]
     clip_inputs: Callable[[Clip, Media, Protocol], tuple[Any, MediaReceipt]]
@@ -252,12 +254,15 @@ class TransformersCalls(ProcessorMixin):
         for one in inputs:
             prepared = [worker.media_inputs(item, chosen) for item in one.media]
             receipts = [receipt for _, receipt in prepared]
-            for loss in (message for receipt in receipts for message in receipt.loss_messages):
-                logger.warning("%s", loss)
+            self._warn_of_losses(receipts)
             prompt = self.tokenise(one.messages, receipts) if one.text is None else self._tokenise(one.text, receipts)
             prompts.append(self._truncated(prompt, options))
             media += [tensors for tensors, _ in prepared]
         return self._collated(prompts, media, options)
+
+    def _warn_of_losses(self, receipts: Sequence[MediaReceipt]) -> None:
+        for loss in (message for receipt in receipts for message in receipt.loss_messages):
+            logger.warning("%s", loss)
 
     def _tokenise(self, text: RenderedText, receipts: Sequence[MediaReceipt]) -> TokenisedPrompt:
         self.check_length(len(text))
@@ -290,7 +295,7 @@ class TransformersCalls(ProcessorMixin):
         width = options.width(longest) if options.pads else longest
         if options.return_tensors and not options.pads and any(len(p.input_ids) != longest for p in prompts):
             raise UsageError("padding=False, but the prompts differ in length; expected padding=True for tensors")
-        batch = self.collate(prompts, media, options.padding_side or "left", width=width)
+        batch = self.collate(prompts, media, options.padding_side or self._padding_side(), width=width)
         if options.return_mm_token_type_ids:
             batch["mm_token_type_ids"] = torch.tensor(self.create_mm_token_type_ids(batch["input_ids"]))
         if options.return_tensors == "pt":
@@ -301,6 +306,11 @@ class TransformersCalls(ProcessorMixin):
                 rows = zip(batch[name], own, strict=True)
                 batch[name] = [(row if options.pads else row[mine]).tolist() for row, mine in rows]
         return batch
+
+    def _padding_side(self) -> str:
+        """That of the tokenizer if somebody set it; tokenizers' own default, right, would break `generate`."""
+        side: str = self.tokenizer.padding_side
+        return "left" if side == self._found_padding_side else side
 
     def _with_image_settings(self, changes: Mapping[str, Any]) -> "TransformersCalls":
         """This processor, with changes to its image settings for one call."""
