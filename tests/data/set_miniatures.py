@@ -465,7 +465,7 @@ MINIATURES: dict[str, Miniature] = {
             "datafiles/tr.json": {
                 "data": [
                     {"wav": "/data/x/f0003_0_cough.wav", "labels": "/m/01b_21"},
-                    {"wav": "/data/x/m0004_0_sigh.wav", "labels": "/m/none"},
+                    {"wav": "/data/x/m0004_0_song.wav", "labels": "/m/none"},
                 ]
             },
             "class_labels_indices_vs.csv": table(("index", "mid", "display_name"), (2, "/m/01b_21", "Cough")),

@@ -232,3 +232,34 @@ def test_the_official_file(name: str, file: str, records: int, tmp_path: Path) -
     (path,) = OFFICIAL.glob(file)
     manifest = build_set(training_set(name), path, [tmp_path], tmp_path / "sets", share=1.0)
     assert manifest["records"] == records and not manifest["dropped"]
+
+
+ODD = [
+    7, None, "text", [], {}, {"QA": [7]}, {"QA": [], "video": "a"}, {"conversations": [7], "video": "a"},
+    {"conversations": {}, "id": 1}, {"id": "x", "meta": [], "conversations": [{"from": "human", "value": "<s0>"}]},
+]  # fmt: skip
+
+
+def with_odd_rows(content: Any) -> Any:
+    """A list of records, or an object with one, with rows that are none."""
+    if isinstance(content, list):
+        return [*content, *ODD]
+    return {key: [*value, *ODD] if isinstance(value, list) else value for key, value in content.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        (name, file)
+        for name, miniature in MINIATURES.items()
+        for file in miniature.files
+        # not those that are one record, or are joined to another file
+        if file.endswith(".json") and name not in ("dci", "vidal-10m", "panda-70m") and "map" not in file
+    ],
+)
+def test_odd_rows_cost_themselves_alone(name: str, file: str, tmp_path: Path) -> None:
+    miniature = MINIATURES[name]
+    files = {**miniature.files, file: with_odd_rows(miniature.files[file])}
+    folder = Miniature(files, miniature.media, ()).write(tmp_path / "data")
+    manifest = build_set(training_set(name), folder, [], tmp_path / "sets", share=1.0)
+    assert manifest["kept"] == len(miniature.records)

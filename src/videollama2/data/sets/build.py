@@ -174,6 +174,8 @@ def _drafts(
                     counts.outside += 1
         except DataError as error:
             counts.drop("malformed row", str(error))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # of another shape than any set foresees
+            counts.drop("malformed row", f"{row.origin}: {type(error).__name__}: {error}")
 
 
 def _record(

@@ -17,11 +17,11 @@ class _ClothoAqa(TrainingSet):
         asked: dict[tuple[str, str], list[str]] = {}
         places: dict[tuple[str, str], str] = {}
         for row in super().rows(sources):
-            if row.has("conversations"):
+            if row.problem is not None or row.has("conversations") or not row.has("answer"):
                 yield row
                 continue
-            question = row.text("file_name"), row.text("QuestionText")
-            asked.setdefault(question, []).append(row.text("answer").strip().lower())
+            question = str(row.get("file_name")), str(row.get("QuestionText"))
+            asked.setdefault(question, []).append(str(row.get("answer")).strip().lower())
             places.setdefault(question, row.origin)
         for (name, text), answers in asked.items():
             yield Row({"file_name": name, "QuestionText": text, "answers": answers}, places[name, text])

@@ -16,9 +16,9 @@ class _MsvdQa(TrainingSet):
     def rows(self, sources: Sources) -> Iterator[Row]:
         names: dict[str, str] = {}
         for source in (each for each in sources if not each.form.required):
-            names |= {f"vid{row.text('number').strip().removeprefix('vid')}": row.text("name") for row in source.rows()}
+            names |= {str(row.get("number")).strip(): str(row.get("name")) for row in source.rows()}
         for row in super().rows([each for each in sources if each.form.required]):
-            yield Row({**row.data, "_name": names.get(f"vid{row.get('video_id')}")}, row.origin)
+            yield replace(row, data={**row.data, "_name": names.get(f"vid{row.get('video_id')}")})
 
     def official(self, row: Row) -> Iterator[Draft]:
         names = (f"vid{row.number('video_id')}", *((row.text("_name"),) if row.has("_name") else ()))
@@ -28,7 +28,7 @@ class _MsvdQa(TrainingSet):
 class _ActivityNetQa(TrainingSet):
     def rows(self, sources: Sources) -> Iterator[Row]:
         answers = {
-            row.text("question_id"): row.text("answer")
+            str(row.get("question_id")): row.get("answer")
             for each in sources
             if not each.form.required
             for row in each.rows()
