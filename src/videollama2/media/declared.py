@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _MAX_PARTS = 100_000  # clusters, chunks or boxes
 _UNKNOWN_RIFF = 0x7FFF0000  # writers to a pipe put numbers from here on
+_MAX_FRAME = 1441  # bytes of an mp3 frame: writers disagree on whether the first one counts
 _RIFF_SLACK = 16  # bytes: writers disagree on what the size includes
-
 _MP3_SLACK = 512  # tags that some tools remove without correcting the encoder's note
 
 _Read = Callable[[int, int], bytes]
@@ -188,7 +188,12 @@ def _flv(read: _Read) -> int | None:
 
 
 def _mp3(read: _Read) -> int | None:
-    """The bytes that a Xing or Info frame counts, from its own frame on."""
+    found = _xing(read)
+    return None if found is None else found[1] - _MP3_SLACK
+
+
+def _xing(read: _Read) -> tuple[bool, int] | None:
+    """Whether a Xing or Info frame counts frames, and where the bytes end that it counts, from its own frame on."""
     head, first = read(0, 10), 0
     if head[:3] == b"ID3":
         first = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -199,7 +204,7 @@ def _mp3(read: _Read) -> int | None:
     flags, numbers = struct.unpack_from(">I", frame, at + 4)[0], at + 8
     if not flags & 2:
         return None
-    return first + int(struct.unpack_from(">I", frame, numbers + 4 * (flags & 1))[0]) - _MP3_SLACK
+    return bool(flags & 1), first + int(struct.unpack_from(">I", frame, numbers + 4 * (flags & 1))[0])
 
 
 _HEADERS: dict[bytes, Callable[[_Read], int | None]] = {
@@ -213,3 +218,19 @@ _HEADERS: dict[bytes, Callable[[_Read], int | None]] = {
     b"FLV": _flv,
 }
 """First bytes of formats that state their size, and what finds it."""
+
+
+def counts_all_bytes(source: "MediaSource") -> bool:
+    """Whether an mp3's Xing frame counts as many bytes as the file has: then it counts the frames right, too.
+
+    The file may have tags at its end. A joined, growing or cut-off file has another number.
+    """
+    with source.reader() as read:
+        try:
+            found = _xing(read)
+        except (struct.error, IndexError, ValueError):  # a header that is cut off itself
+            return False
+        if found is None or not found[0]:
+            return False
+        rest = source.size - found[1]
+        return 0 <= rest <= _MAX_FRAME or (rest > 0 and read(found[1], 8).startswith((b"TAG", b"APETAGEX", b"LYRICS")))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import av
 import av.error
 
-from .declared import declared_size
+from .declared import counts_all_bytes, declared_size
 from .edit_lists import edit_losses
 from .file_end import ends_inside, second_recording
 from .timeline import EvenStamps, Joins, Packets, Timeline, join
+from .tracks import read_only
 
 if TYPE_CHECKING:
     from .source import MediaSource
@@ -49,9 +50,10 @@ def read_timeline(container: "av.container.InputContainer", source: "MediaSource
     if "mp4" in name:
         losses += tuple(loss for s in streams for loss in edit_losses(source, s))
     even = {s.index: table for s in streams if (table := _even_stamps(name, s, source.size)) is not None}
-    if all(s.index in even or _is_complete(name, s) for s in streams):
+    if all(s.index in even or _is_complete(name, s, source) for s in streams):
         return Timeline(zero=zero, tracks=tracks, even=even, cut_off=cut_off, losses=losses)
     packets = {s.index: Packets(tick=Fraction(s.time_base or 1)) for s in streams}
+    read_only(container, streams)
     try:
         for packet in container.demux(list(streams)):
             if packet.size or packet.dts is not None or packet.pts is not None:
@@ -90,10 +92,12 @@ def _start(container: "av.container.InputContainer", streams: Sequence[Any]) -> 
     return Fraction(min(starts, default=0))
 
 
-def _is_complete(name: str, stream: Any) -> bool:
+def _is_complete(name: str, stream: Any, source: "MediaSource") -> bool:
     """Whether the header gives an audio stream's length, and the stream has no holes."""
     if stream.type != "audio" or not stream.duration:
         return False
+    if name == "mp3":
+        return counts_all_bytes(source)
     return bool(stream.frames) if "mp4" in name else name in _COMPLETE_HEADERS
 
 

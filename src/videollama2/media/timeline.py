@@ -50,10 +50,11 @@ class Packets:
 
     def append(self, packet: Any) -> None:
         """Take a packet of PyAV."""
-        self.pts.append(UNKNOWN if packet.pts is None else packet.pts)
-        self.dts.append(UNKNOWN if packet.dts is None else packet.dts)
+        pts, dts, pos = packet.pts, packet.dts, packet.pos
+        self.pts.append(UNKNOWN if pts is None else pts)
+        self.dts.append(UNKNOWN if dts is None else dts)
         self.duration.append(packet.duration or 0)
-        self.position.append(UNKNOWN if packet.pos is None else packet.pos)
+        self.position.append(UNKNOWN if pos is None else pos)
         self.key.append(packet.is_keyframe)
         self.empty.append(not packet.size)
         self.hidden.append(packet.is_discard)
@@ -67,14 +68,12 @@ class Packets:
 
     def covered(self) -> tuple[float, float] | None:
         """(start, end) of what is presented, in seconds of the stamps; None without stamps."""
-        shown = [
-            (p, p + d)
-            for p, d, hidden in zip(self.pts, self.duration, self.hidden, strict=True)
-            if p != UNKNOWN and not hidden
-        ]
-        if not shown:
+        pts, ends = np.array(self.pts, np.int64), np.array(self.duration, np.int64)
+        ends += pts
+        shown = (pts != UNKNOWN) & (np.frombuffer(self.hidden, np.uint8) == 0)
+        if not shown.any():
             return None
-        return float(min(p for p, _ in shown) * self.tick), float(max(e for _, e in shown) * self.tick)
+        return float(int(pts[shown].min()) * self.tick), float(int(ends[shown].max()) * self.tick)
 
 
 Joins = tuple[tuple[int, int], ...]
