@@ -314,7 +314,7 @@ def main() -> None:
     add("--device", default="auto")
     add("--fp16-weights", action="store_true")
     add("--queue", type=int, default=64)
-    add("--max-batch-size", type=int, default=8)
+    add("--max-batch-size", type=int, default=16)
     add(
         "--clients",
         type=lambda t: [int(n) for n in t.split(",")],

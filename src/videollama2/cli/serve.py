@@ -105,7 +105,7 @@ def add_server_flags(parser: arguments.Parser) -> None:
     group = parser.add_argument_group("load")
     add = group.add_argument
     batch = add(
-        "--max-batch-size", type=int, default=8, metavar="N", help="maximum answers per decoding batch; default: 8"
+        "--max-batch-size", type=int, default=16, metavar="N", help="maximum answers per decoding batch; default: 16"
     )
     arguments.former_name("--together", batch, group)
     add("--queue", type=int, default=64, metavar="N", help="maximum requests waiting in the queue; default: 64")
@@ -113,6 +113,8 @@ def add_server_flags(parser: arguments.Parser) -> None:
     add("--max-tokens", type=int, default=2048, metavar="N", help="maximum answer length in tokens; default: 2048")
     add("--cache-mb", type=int, default=512, metavar="MIB", help="maximum memory for cached media; default: 512")
     add("--cache-folder", type=Path, metavar="FOLDER", help="also cache encoded media on disk")
+    add("--prompt-cache-mb", type=int, default=256, metavar="MIB",
+        help="maximum memory of the model's device for prompts' beginnings, with their media; default: 256")  # fmt: skip
     fp16 = add("--fp16-weights", action="store_true", help="on a CPU, convert 16-bit weights to float16: slower start, "
         "faster answers")  # fmt: skip
     arguments.former_name("--pack", fp16, group)
@@ -188,6 +190,7 @@ def settings_of(args: argparse.Namespace) -> Any:
         max_tokens=args.max_tokens,
         default_tokens=min(512, args.max_tokens),
         cache_bytes=args.cache_mb << 20,
+        prompt_cache_bytes=args.prompt_cache_mb << 20,
         cache_folder=args.cache_folder,
         files_folder=args.files_folder,
         file_seconds=args.file_hours * 3600,

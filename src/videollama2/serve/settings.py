@@ -140,7 +140,7 @@ class ServeSettings:
     cors_origins: tuple[str, ...] = ()
     queue_size: int = 64
     queue_share: float = 0.5
-    max_batch_size: int = 8
+    max_batch_size: int = 16
     preparing: int = 4
     request_seconds: float = 300.0
     default_tokens: int = 512
