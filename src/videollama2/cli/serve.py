@@ -114,7 +114,7 @@ def add_server_flags(parser: arguments.Parser) -> None:
     add("--cache-mb", type=int, default=512, metavar="MIB", help="maximum memory for cached media; default: 512")
     add("--cache-folder", type=Path, metavar="FOLDER", help="also cache encoded media on disk")
     add("--prompt-cache-mb", type=int, default=256, metavar="MIB",
-        help="maximum memory of the model's device for prompts' beginnings, with their media; default: 256")  # fmt: skip
+        help="maximum device memory for cached beginnings of prompts; default: 256")  # fmt: skip
     fp16 = add("--fp16-weights", action="store_true", help="on a CPU, convert 16-bit weights to float16: slower start, "
         "faster answers")  # fmt: skip
     arguments.former_name("--pack", fp16, group)
