@@ -34,6 +34,8 @@ VERBS = {
         "generation/",
         "serve/",
         "data/doctor/",
+        "shared_media.py",
+        "cli/ahead.py",
         "processor_calls.py",  # a transformers processor's
     ),
 }
