@@ -25,6 +25,9 @@ import torch
 
 import measure
 from measure import say
+from videollama2.device import cpu_rates
+
+QUIET = 0.5  # load at start
 
 
 def main() -> None:
@@ -32,7 +35,17 @@ def main() -> None:
     device = torch.device(arguments.device or ("cuda" if arguments.suite == "gpu" else "cpu"))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     facts, rates = measure.machine(device), measure.machine_rates(device, dtype)
-    say(f"{facts}\nmatrix product {rates.flop_per_s / 1e9:.1f} GFLOP/s, reading {rates.bytes_per_s / 1e9:.1f} GB/s\n")
+    by_dtype = {dtype: rates}
+    if device.type == "cpu" and cpu_rates().bfloat16 > cpu_rates().float32:
+        by_dtype[torch.bfloat16] = measure.machine_rates(device, torch.bfloat16)
+    say(str(facts))
+    for kind, found in by_dtype.items():
+        say(
+            f"{str(kind).removeprefix('torch.')}: matrix product {found.flop_per_s / 1e9:.1f} GFLOP/s, "
+            f"reading {found.bytes_per_s / 1e9:.1f} GB/s, copying {found.copied_per_s / 1e9:.1f} GB/s"
+        )
+    if facts["load_at_start"] >= QUIET:
+        say(f"the machine is not quiet: load {facts['load_at_start']}; trust ratios and CPU seconds")
     done: list[measure.Row] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -40,7 +53,8 @@ def main() -> None:
             if not any(fnmatch.fnmatch(name, pattern) for pattern in arguments.rows):
                 continue
             try:
-                row = measure.run_case(name, build(), arguments.repeat, device, rates)
+                case = build()
+                row = measure.run_case(name, case, arguments.repeat, device, by_dtype.get(case.dtype or dtype, rates))
             except Exception as error:  # a failing row must not lose the others
                 say(f"| {name} | failed: {type(error).__name__}: {error} |")
                 failed.append(name)
@@ -65,7 +79,7 @@ def _rows(arguments: argparse.Namespace, device: torch.device, scratch: Path) ->
 
     return (
         rows_inputs.rows(arguments.media, scratch, arguments.long)
-        | rows_parts.rows()
+        | rows_parts.rows(arguments.public)
         | rows_model.rows(scratch, arguments.model)
     )
 
@@ -78,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--suite", choices=["cpu", "gpu"], default="cpu", help="default: %(default)s")
     parser.add_argument("--media", type=Path, help="folder of clips; without it the rows that need clips are skipped")
     parser.add_argument("--long", type=Path, help="folder for long videos (3 GB), which are made once and stay")
+    parser.add_argument(
+        "--public", type=Path, help="folder of the public implementation, which a third variant then runs (public.py)"
+    )
     parser.add_argument("--model", help="also time questions to this model (a name or a folder)")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each variant; default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the results to this file, after every row")

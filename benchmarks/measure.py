@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videollama2.linear import linear
+
 CPU = torch.device("cpu")
 
 
@@ -44,6 +46,7 @@ class Case:
     tolerance: float = 1e-3
     slow: bool = False
     note: str = ""
+    dtype: torch.dtype | None = None  # of the products, if not the run's
 
 
 @dataclass
@@ -119,6 +122,7 @@ class Rates:
 
     flop_per_s: float
     bytes_per_s: float
+    copied_per_s: float = 0.0
 
 
 def sync(device: torch.device) -> None:
@@ -151,10 +155,15 @@ def machine_rates(device: torch.device, dtype: torch.dtype) -> Rates:
     n = 8192 if large else 2048
     a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
     product = best_of(lambda: a @ b, device, 20 if large else 5)
+    if not large:  # torch's own product of float32 is not the fastest on every CPU
+        product = min(product, best_of(lambda: linear(a, b), device, 5))
     rows = 65536 if large else 16384
     matrix, vector = torch.randn(rows, 4096, device=device, dtype=dtype), torch.randn(4096, device=device, dtype=dtype)
     read = best_of(lambda: torch.mv(matrix, vector), device, 20 if large else 7)
-    return Rates(2 * n**3 / product, matrix.nbytes / read)
+    read = min(read, best_of(lambda: linear(vector[None], matrix), device, 20 if large else 7))
+    target = torch.empty_like(matrix)
+    copied = best_of(lambda: target.copy_(matrix), device, 7)
+    return Rates(2 * n**3 / product, matrix.nbytes / read, 2 * matrix.nbytes / copied)
 
 
 def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Rates) -> Row:
@@ -257,6 +266,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

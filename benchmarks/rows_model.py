@@ -50,12 +50,14 @@ class Pair:
 
         from videollama2.configuration import VideoLlama2Config
         from videollama2.generation.fp16_linear import convert_linears
+        from videollama2.linear import use_onednn
 
         torch.manual_seed(4)
         config = VideoLlama2Config(
             vision_config=CLIP_L, text_config=QWEN2_05B, connector_type="stc_connector", num_frames=FRAMES
         )
         self.ours = ours = random_model(config)
+        use_onednn(ours)  # as videollama2.load does
         self.encoder = with_attention(ours.model.vision_encoder, "eager")
         self.connector = plain.Connector(1024, 896, 1).requires_grad_(False)
         self.connector.load_state_dict(ours.model.connector.state_dict(), assign=True)

@@ -3,14 +3,18 @@
 import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import plain
+import public
 from measure import Case
+from videollama2.device import cpu_rates
 
+SHAPE_7B = (1152, 3584, 27)  # SigLIP-384 and Qwen2-7B
 Builder = Callable[[], Case]
 CLIP_L = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
@@ -18,17 +22,30 @@ CLIP_L = {
 }  # fmt: skip
 
 
-def rows() -> dict[str, Builder]:
-    """Rows by name."""
+def rows(public_code: Path | None = None) -> dict[str, Builder]:
+    """Rows by name; with `public_code`, connectors have a variant of the public implementation."""
     found: dict[str, Builder] = {}
     for kind in ("stc_connector", "stc_connector_v35"):
         for frames in (8, 16):
             for backward in (True, False):
                 name = f"connector.{kind}.T{frames}.{'fwd_bwd' if backward else 'fwd'}"
-                found[name] = partial(_connector, kind, frames, backward)
-    found["beats_base.10s_998frames"] = partial(_beats, 998, None)
-    found["beats_base.30s_2998frames"] = partial(_beats, 2998, 3.0)
+                found[name] = partial(_connector, kind, frames, backward, public_code)
+    found["connector_7b.stc_connector_v35.T16.fwd"] = partial(
+        _connector, "stc_connector_v35", 16, False, public_code, shape=SHAPE_7B
+    )
+    found["beats_base.10s_998frames"] = partial(_beats, 998, 1.4)
+    found["beats_base.30s_2998frames"] = partial(_beats, 2998, 2.8)
     found["vision_tower.clip_l_336.8frames"] = partial(_vision, 8)
+    if cpu_rates().bfloat16 > cpu_rates().float32:  # against plain in float32
+        other = {"dtype": torch.bfloat16}
+        found["connector.stc_connector_v35.T8.fwd.bf16"] = partial(_connector, "stc_connector_v35", 8, False, **other)
+        found["connector.stc_connector_v35.T8.fwd_bwd.bf16"] = partial(
+            _connector, "stc_connector_v35", 8, True, **other
+        )
+        found["connector_7b.stc_connector_v35.T16.fwd.bf16"] = partial(
+            _connector, "stc_connector_v35", 16, False, shape=SHAPE_7B, **other
+        )
+        found["beats_base.30s_2998frames.bf16"] = partial(_beats, 2998, 3.3, **other)
     return found
 
 
@@ -95,37 +112,60 @@ def vision_flop(config: Any, images: int, blocks: int) -> float:
     return images * blocks * (2.0 * tokens * (4 * D * D + 2 * D * M) + 4.0 * tokens * tokens * D)
 
 
-def _connector(kind: str, frames: int, backward: bool) -> Case:
+def _connector(
+    kind: str,
+    frames: int,
+    backward: bool,
+    public_code: Path | None = None,
+    shape: tuple[int, int, int] = (1024, 1024, 24),
+    dtype: torch.dtype = torch.float32,
+) -> Case:
+    """`shape`: widths and patches per side. In bfloat16 ours runs under autocast if `backward`; plain stays float32."""
     from videollama2.stc import build_connector
 
     torch.manual_seed(1)
-    ours: Any = build_connector(kind, 1024, 1024)
+    width_in, width, side = shape
+    ours: Any = build_connector(kind, width_in, width)
     padding = ours.settings.padding
-    theirs = plain.Connector(1024, 1024, padding)
+    theirs = plain.Connector(width_in, width, padding)
     theirs.load_state_dict(ours.state_dict())
-    features = torch.randn(1, frames, 576, 1024)
-    flop, _ = connector_flop(frames, 24, 1024, 1024, padding)
+    features = torch.randn(1, frames, side * side, width_in)
+    flop, _ = connector_flop(frames, side, width_in, width, padding)
 
     def forward(module: Any) -> Tensor:
         with torch.inference_mode():
-            out: Tensor = module(features)
+            out: Tensor = module(features.to(next(module.parameters()).dtype))
             return out
 
     def train(module: Any) -> list[Tensor]:
         module.train().zero_grad(set_to_none=True)
-        module(features).square().mean().backward()
+        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32 and module is ours):
+            out = module(features)
+        out.float().square().mean().backward()
         return [module.s1.b1.conv1.conv.weight.grad, module.readout[2].weight.grad]
 
     run = train if backward else forward
+    exact = dtype is torch.float32
+    if not backward and not exact:
+        ours.to(dtype)
+    variants = {"ours": partial(run, ours), "plain": partial(run, theirs)}
+    if public_code is not None:
+        variants["public"] = partial(run, public.connector(public_code, kind, ours.state_dict(), shape))
+    goals = {(True, True): 1.25, (True, False): 1.2, (False, True): 1.8, (False, False): 2.5}
+    note = f"{width_in} → {width}, {side}×{side} patches, batch 1" + (
+        "; gradients to the parameters" if backward else ""
+    )
     return Case(
-        {"ours": partial(run, ours), "plain": partial(run, theirs)},
+        variants,
         flop=flop * (3 if backward else 1),
-        goal=1.5 if backward else None,
-        note="1024 → 1024, 24×24 patches, batch 1" + ("; gradients to the parameters" if backward else ""),
+        goal=goals[exact, backward],
+        tolerance=1e-3 if exact else 5e-2,
+        dtype=dtype,
+        note=note if exact else f"{note}; ours in bfloat16, plain in float32",
     )
 
 
-def _beats(frames: int, goal: float | None) -> Case:
+def _beats(frames: int, goal: float | None, dtype: torch.dtype = torch.float32) -> Case:
     from videollama2.beats import BeatsConfig, BeatsModel
 
     torch.manual_seed(2)
@@ -134,13 +174,16 @@ def _beats(frames: int, goal: float | None) -> Case:
     time, rows_ = frames // model.config.input_patch_size, model.config.rows
     N, D, layers = time * rows_, 768, 12
     flop = layers * (2.0 * N * 12 * D * D + 4.0 * N * N * D) + 2.0 * N * D * (D // 16) * 128
+    mine = model if dtype is torch.float32 else copy.deepcopy(model).to(dtype)
 
     def ours() -> Tensor:
         with torch.inference_mode():
-            out: Tensor = model(sound).last_hidden_state
+            out: Tensor = mine(sound).last_hidden_state
             return out
 
-    return Case({"ours": ours, "plain": partial(plain.beats, model, sound)}, flop=flop, goal=goal)
+    variants = {"ours": ours, "plain": partial(plain.beats, model, sound)}
+    tolerance = 1e-3 if dtype is torch.float32 else 5e-2
+    return Case(variants, flop=flop, goal=goal, dtype=dtype, tolerance=tolerance)
 
 
 def _vision(frames: int) -> Case:

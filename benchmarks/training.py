@@ -36,6 +36,7 @@ from measure import Case, say
 from rows_model import QWEN2_05B
 from rows_parts import CLIP_L, random_model, with_attention
 from videollama2.configuration import VideoLlama2Config
+from videollama2.linear import use_onednn
 from videollama2.phases import PHASES
 from videollama2.preflight.training import memory_plan
 from videollama2.train.adapters import add_lora
@@ -65,6 +66,7 @@ class Step:
         )
         if lora:
             add_lora(self.model, self.settings)
+        use_onednn(self.model)  # as training does
         self.phase.apply(self.model)
         self.model.train()
         self.learning = [p for p in self.model.parameters() if p.requires_grad]

@@ -326,7 +326,12 @@ class PositionalConv(nn.Conv1d):
         parametrize.register_parametrization(self, "weight", _WeightNorm(), unsafe=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x)
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            # oneDNN's convolution over channels last, which x has in memory, takes half the time of the one over time
+            x, weight = x[..., None], self.weight[..., None].contiguous(memory_format=torch.channels_last)
+            out = F.conv2d(x, weight, self.bias, padding=(*self.padding, 0), groups=self.groups)[..., 0]  # type: ignore[arg-type]
+        else:
+            out = super().forward(x)
         return out[:, :, :-1] if self.kernel_size[0] % 2 == 0 else out
 
     def reset_parameters(self) -> None:
