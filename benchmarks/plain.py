@@ -226,7 +226,9 @@ def beats(model: Any, input_features: Tensor) -> Tensor:
     x = (input_features - 15.41663) / (2 * 6.55582)
     x = model.layer_norm(model.patch_embedding(x[:, None]).flatten(2).transpose(1, 2))
     x = model.post_extract_proj(x)
-    x = encoder.layer_norm(x + encoder.pos_conv(x.transpose(1, 2)).transpose(1, 2))
+    conv = encoder.pos_conv[0]
+    positions = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=conv.padding, groups=conv.groups)[..., :-1]
+    x = encoder.layer_norm(x + F.gelu(positions).transpose(1, 2))
     B, N, _ = x.shape
     places = torch.arange(N)
     buckets = _buckets(places[None] - places[:, None], model.config.num_buckets, model.config.max_distance)

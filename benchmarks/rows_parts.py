@@ -13,6 +13,7 @@ import plain
 import public
 from measure import Case
 from videollama2.device import cpu_rates
+from videollama2.linear import Linear
 
 SHAPE_7B = (1152, 3584, 27)  # SigLIP-384 and Qwen2-7B
 Builder = Callable[[], Case]
@@ -181,7 +182,7 @@ def _beats(frames: int, goal: float | None, dtype: torch.dtype = torch.float32) 
             out: Tensor = mine(sound).last_hidden_state
             return out
 
-    variants = {"ours": ours, "plain": partial(plain.beats, model, sound)}
+    variants = {"ours": ours, "plain": partial(plain.beats, as_torch(model), sound)}
     tolerance = 1e-3 if dtype is torch.float32 else 5e-2
     return Case(variants, flop=flop, goal=goal, dtype=dtype, tolerance=tolerance)
 
@@ -220,3 +221,12 @@ def with_attention(module: Any, implementation: str) -> Any:
         parent, _, leaf = name.rpartition(".")
         setattr(twin.get_submodule(parent), leaf, buffer)
     return twin.eval().requires_grad_(False)
+
+
+def as_torch(module: Any) -> Any:
+    """A second module with the same tensors, whose linear layers are torch's own."""
+    twin = copy.deepcopy(module, {id(t): t for t in [*module.parameters(), *module.buffers()]})
+    for layer in twin.modules():
+        if type(layer) is Linear:
+            layer.__class__ = torch.nn.Linear
+    return twin

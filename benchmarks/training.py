@@ -34,7 +34,7 @@ import measure
 import plain
 from measure import Case, say
 from rows_model import QWEN2_05B
-from rows_parts import CLIP_L, random_model, with_attention
+from rows_parts import CLIP_L, as_torch, random_model, with_attention
 from videollama2.configuration import VideoLlama2Config
 from videollama2.linear import use_onednn
 from videollama2.phases import PHASES
@@ -73,6 +73,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(self.learning, lr=0.0)  # a full step that leaves the weights unchanged
         inner = self.model.model
         self.encoder = with_attention(inner.vision_encoder, "eager")  # as the public implementation runs it
+        self.language_model, self.head = as_torch(inner.language_model), as_torch(self.model.lm_head)
         self.connector = plain.Connector(vision["hidden_size"], text["hidden_size"], 0)
         self.connector.load_state_dict(inner.connector.state_dict(), assign=True)
         self.plain_learning = [*self.connector.parameters(), *(p for p in self.learning if _adapter(p, self.model))]
@@ -104,8 +105,8 @@ class Step:
         video = self.connector(states[-2][None, :, 1:])
         inner = self.model.model
         words = inner.get_input_embeddings()(self.ids[:, -TEXT:])
-        hidden = inner.language_model(inputs_embeds=torch.cat([video, words], 1), use_cache=False).last_hidden_state
-        logits = self.model.lm_head(hidden).float()
+        hidden = self.language_model(inputs_embeds=torch.cat([video, words], 1), use_cache=False).last_hidden_state
+        logits = self.head(hidden).float()
         target = self.labels[:, 1:].reshape(-1)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), target, ignore_index=-100)
         return self._finish(loss, self.plain_optimizer)
