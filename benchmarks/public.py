@@ -2,8 +2,8 @@
 
     python benchmarks/inference.py --rows 'connector*' --public ~/VideoLLaMA2
 
-Nothing of it is here. Its package has the name of ours, so its files are imported under another one. It needs timm, einops
-and a transformers that still has TRANSFORMERS_CACHE. Written from its signatures; not run yet.
+Nothing of it is here. Its package has the name of ours, so its files are imported under another one. It needs timm,
+einops, and a transformers that has TRANSFORMERS_CACHE. Written from its signatures; not run yet.
 """
 
 import importlib

@@ -115,3 +115,36 @@ def test_only_plain_linear_layers_change() -> None:
     names = [name for name, _ in net.named_parameters()]
     assert use_onednn(net) == 1 and type(net["own"]) is Own
     assert [name for name, _ in net.named_parameters()] == names and repr(net["plain"]) == repr(nn.Linear(2, 2))
+
+
+def test_parts_of_a_batch_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A RegStage takes frames in parts on a CPU without gradients; with hooks, all at once."""
+    from videollama2 import stc
+
+    torch.manual_seed(0)
+    connector = stc.build_connector("stc_connector_v35", 16, 32).eval()
+    frames = torch.randn(1, 8, 16, 16)
+    whole = connector(frames).detach()
+    monkeypatch.setattr(stc, "PASS_BYTES", 3 * frames[0, 0].nbytes)
+    seen: list[int] = []
+    original = stc.Bottleneck.forward
+    monkeypatch.setattr(stc.Bottleneck, "forward", lambda self, x: seen.append(len(x)) or original(self, x))
+    with torch.no_grad():
+        torch.testing.assert_close(connector(frames), whole, atol=1e-5, rtol=1e-5)
+        assert seen[0] == 3
+        hooked: list[int] = []
+        connector.s1[0].register_forward_hook(lambda module, inputs, out: hooked.append(len(out)))
+        connector(frames)
+    assert hooked == [8]
+
+
+def test_positions_of_beats_are_the_same_with_and_without_gradients() -> None:
+    from videollama2.beats import BeatsConfig, PositionalConv
+
+    torch.manual_seed(0)
+    conv = PositionalConv(BeatsConfig(encoder_embed_dim=32, encoder_attention_heads=4, conv_pos=16, conv_pos_groups=4))
+    conv.reset_parameters()
+    x = torch.randn(2, 40, 32).transpose(1, 2)
+    with_gradients = conv(x).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(conv(x), with_gradients, atol=1e-5, rtol=1e-5)
