@@ -180,15 +180,24 @@ def test_fetch_lists(tmp_path: Path) -> None:
         path.unlink()
     build_set(training_set("panda-70m"), folder, [], tmp_path / "sets")
     built, made = tmp_path / "sets" / "panda-70m", tmp_path / "lists"
-    assert write_fetch_list(built, "video2dataset", made / "v.csv") == (3, 0)
+    assert write_fetch_list(built, "video2dataset", made / "v.json") == (2, 0)
     url = "https://www.youtube.com/watch?v=abc"
-    head, first, *_ = (made / "v.csv").read_text().splitlines()
-    assert head == "url,start,end,clips,name" and first == f'{url},1.0,5.5,"[[1.0, 5.5]]",{url}@0:00:01.000'
+    first, second = json.loads((made / "v.json").read_text())
+    assert first == {"url": url, "clips": [[1.0, 5.5], [9.0, 62.5]], "name": "abc_00000"}
+    assert second["clips"] == [[1.0, 5.5]]
     assert write_fetch_list(built, "yt-dlp", made / "y.txt") == (2, 0)  # two clips of one video
     assert (made / "y.txt").read_text() == f"{url}\nhttps://www.youtube.com/watch?v=gone\n"
-    assert sorted(path.name for path in made.iterdir()) == ["v.csv", "y.txt"]
+    assert sorted(path.name for path in made.iterdir()) == ["v.json", "y.txt"]
     with pytest.raises(UsageError, match="holds no built set"):
         write_fetch_list(tmp_path, "names", made / "n.txt")
+
+
+def test_what_a_downloader_stored_is_found_by_its_address(tmp_path: Path) -> None:
+    folder = Miniature(MINIATURES["webvid-10m"].files, (), ()).write(tmp_path / "data")
+    (folder / "00000").mkdir()
+    (folder / "00000" / "000000000.mp4").touch()
+    (folder / "00000" / "000000000.json").write_text('{"url": "https://ak.example.com/a.mp4", "key": "000000000"}')
+    assert build_set(training_set("webvid-10m"), folder, [], tmp_path / "sets", share=1.0)["kept"] == 1
 
 
 def test_media_without_addresses_are_counted(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ..record_files import Place
 from ..records import of_mapping
 from .contract import Draft, Drop, Source, Sources, TrainingSet
 from .finding import held_out, sources_of
-from .media_index import MediaIndex
+from .media_index import MediaIndex, clip_name
 
 _EXAMPLES = 3  # of each reason, in the manifest
 _REPORTED = 5_000  # rows between two calls of on_progress
@@ -144,8 +144,11 @@ def _located(draft: Draft, index: MediaIndex | None) -> tuple[str | None, bool]:
     """The path of its media file, and whether `start` and `end` are to be cut from it."""
     if index is None:
         return None, False
-    path = index.find(draft.media)
-    return (path, False) if path is not None else (index.find(draft.whole), True)
+    clip = () if draft.url is None or draft.start is None else (clip_name(draft.url, draft.start),)
+    path = index.find((*draft.media, *clip))
+    if path is not None:
+        return path, False
+    return index.find((*draft.whole, *([draft.url] if draft.url else []))), True
 
 
 def _drafts(

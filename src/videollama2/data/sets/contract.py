@@ -245,14 +245,6 @@ def tails(path: str) -> tuple[str, ...]:
     return tuple("/".join(parts[-count:]) for count in range(min(3, len(parts)), 0, -1))
 
 
-def clock_seconds(clock: str) -> float:
-    """0:01:02.5 as 62.5; raises ValueError if it is not a time."""
-    total = 0.0
-    for part in clock.split(":"):
-        total = total * 60 + float(part)
-    return total
-
-
 def youtube(id: str) -> str:
     """The address of a video."""
     return f"https://www.youtube.com/watch?v={id}"

@@ -1,6 +1,6 @@
 """`videollama2 data fetch-list`: the missing media of a built set as the input of a downloader. Nothing is downloaded.
 
-   video2dataset .csv {url, start, end, clips, name} --url_col url --clip_col clips --save_additional_columns '["name"]'
+    video2dataset  .json [{url, clips: [[start, end], …], name}], one entry per video   --input_format json
     img2dataset    .csv {url, name}                     --url_col url --save_additional_columns '["name"]'
     yt-dlp         .txt, one address per line          --batch-file LIST -o '%(id)s.%(ext)s'
     names          .txt, one name per line              for media that are sent on request, without addresses
@@ -13,6 +13,8 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -42,54 +44,68 @@ def write_fetch_list(built: Path, tool: Tool, output: Path) -> tuple[int, int]:
     part = output.with_name(f".{output.name}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="") as file, closing(_seen(part)) as seen:
-            counts = _write(file, tool, built / MISSING, seen)
+        with part.open("w", encoding="utf-8", newline="") as file, closing(_database(part)) as wanted:
+            without = _collect(built / MISSING, wanted, addresses=tool != "names")
+            written = _write(file, tool, wanted)
         part.replace(output)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"{output} can't be written ({error}); give another --output.") from error
     finally:
         part.with_suffix(".sqlite").unlink(missing_ok=True)
         part.unlink(missing_ok=True)
-    return counts
+    return written, without
 
 
-def _seen(part: Path) -> sqlite3.Connection:
-    """Entries that were written, on disk: sets of millions of clips name a video many times."""
+def _database(part: Path) -> sqlite3.Connection:
+    """What is wanted, each once, on disk: sets of millions of clips name a video many times."""
     path = part.with_suffix(".sqlite")
     path.unlink(missing_ok=True)
-    seen = sqlite3.connect(path, isolation_level=None)
-    seen.execute("PRAGMA journal_mode = OFF")
-    seen.execute("PRAGMA synchronous = OFF")
-    seen.execute("CREATE TABLE seen (entry TEXT PRIMARY KEY) WITHOUT ROWID")
-    seen.execute("BEGIN")
-    return seen
+    wanted = sqlite3.connect(path, isolation_level=None)
+    wanted.execute("PRAGMA journal_mode = OFF")
+    wanted.execute("PRAGMA synchronous = OFF")
+    # a start below 0: the whole file
+    wanted.execute(
+        "CREATE TABLE wanted (place TEXT, start REAL, stop REAL, name TEXT, PRIMARY KEY (place, start, stop))"
+    )
+    return wanted
 
 
-def _write(file: TextIO, tool: Tool, missing: Path, seen: sqlite3.Connection) -> tuple[int, int]:
-    written = without = 0
-    table = csv.writer(file, lineterminator="\n")
-    if tool == "video2dataset":
-        table.writerow(["url", "start", "end", "clips", "name"])
-    elif tool == "img2dataset":
-        table.writerow(["url", "name"])
+def _collect(missing: Path, wanted: sqlite3.Connection, *, addresses: bool) -> int:
+    """Fill the table with addresses, or with names; returns how many records have no address."""
+    without = 0
+    wanted.execute("BEGIN")
     for line in _lines(missing):
         name, url = line["names"][0], line.get("url")
-        if tool != "names" and url is None:
+        if addresses and url is None:
             without += 1
             continue
-        start, end = line.get("start"), line.get("end")
-        clip = "" if start is None else json.dumps([[start, end]])
-        entry = {"names": name, "yt-dlp": url, "img2dataset": url}.get(tool) or f"{url} {clip}"
-        if not seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (entry,)).rowcount:
-            continue
-        written += 1
+        clip = (line.get("start", -1.0), line.get("end", -1.0)) if addresses else (-1.0, -1.0)
+        wanted.execute("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?, ?)", (url if addresses else name, *clip, name))
+    wanted.execute("COMMIT")
+    return without
+
+
+def _write(file: TextIO, tool: Tool, wanted: sqlite3.Connection) -> int:
+    """Write the table, one entry per file to fetch; returns their number."""
+    table = csv.writer(file, lineterminator="\n")
+    rows = wanted.execute("SELECT place, start, stop, name FROM wanted ORDER BY place, start")
+    if tool == "img2dataset":
+        table.writerow(["url", "name"])
+    written = 0
+    for place, clips in groupby(rows, key=itemgetter(0)):
+        first = next(clips)
         if tool == "video2dataset":
-            table.writerow([url, "" if start is None else start, "" if end is None else end, clip, name])
+            spans = [[start, stop] for _, start, stop, _ in (first, *clips) if start >= 0]
+            entry = {"url": place, **({"clips": spans} if spans else {}), "name": first[3]}
+            file.write((",\n" if written else "[\n") + json.dumps(entry))
         elif tool == "img2dataset":
-            table.writerow([url, name])
+            table.writerow([place, first[3]])
         else:
-            file.write(f"{entry}\n")
-    return written, without
+            file.write(f"{place}\n")
+        written += 1
+    if tool == "video2dataset":
+        file.write("\n]\n" if written else "[]\n")
+    return written
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,11 +16,12 @@ import sqlite3
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ...errors import DataError, StorageError
 from ..records import PICTURE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, Kind
 from ..shards import MAX_RECORD_BYTES
+from .clocks import clock_seconds
 
 _EITHER = frozenset({".gif", ".webp"})  # an image or a video
 _SUFFIXES: dict[Kind, tuple[frozenset[str], ...]] = {
@@ -167,7 +168,7 @@ def _text_values(record: bytes) -> set[str]:
         return set()
     clips = held.get("clips")
     if isinstance(clips, list) and len(clips) == 1 and isinstance(clips[0], list) and isinstance(held.get("url"), str):
-        return {clip_name(held["url"], str(clips[0][0]))}  # the other values are those of the uncut file
+        return _clip_names(held["url"], clips[0])  # the other values are those of the uncut file
     return {
         _stem(value)
         for value in held.values()
@@ -175,9 +176,16 @@ def _text_values(record: bytes) -> set[str]:
     }
 
 
-def clip_name(url: str, start: str) -> str:
-    """The name of a clip that video2dataset cut: its source and where it begins, as its list says."""
-    return f"{url}@{start}"
+def _clip_names(url: str, span: Sequence[Any]) -> set[str]:
+    try:
+        return {clip_name(url, clock_seconds(str(span[0])))}
+    except (ValueError, IndexError):  # not a time; the clip keeps its own name
+        return set()
+
+
+def clip_name(url: str, start: float) -> str:
+    """The name of a clip that video2dataset cut: its source, and the second at which it begins."""
+    return f"{url}@{start:.3f}"
 
 
 @contextlib.contextmanager

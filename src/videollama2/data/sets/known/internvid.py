@@ -7,8 +7,8 @@ Aesthetic_Score, UMT_Score}, times as 00:00:19.186; usual names of cut clips are
 from collections.abc import Iterator
 
 from ...annotations import Row
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet, clock_seconds, youtube
-from ..media_index import clip_name
+from ..clocks import clock_seconds
+from ..contract import AnnotationFile, Draft, Drop, TrainingSet, youtube
 from ..prompts import VIDEO_CAPTION
 
 
@@ -19,7 +19,7 @@ class _InternVid(TrainingSet):
             span = {"start": clock_seconds(begin), "end": clock_seconds(stop)}
         except ValueError:
             raise row.error(f"expected times such as 00:00:19.186, got {begin!r:.30} and {stop!r:.30}") from None
-        names = (f"{id}_{begin}_{stop}", clip_name(youtube(id), begin))
+        names = (f"{id}_{begin}_{stop}",)
         caption = row.text("Caption") if row.has("Caption") else ""
         yield self.caption(f"{id}_{begin}_{stop}", caption, *names, whole=(id,), url=youtube(id), **span)
 

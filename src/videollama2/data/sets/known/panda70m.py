@@ -8,8 +8,8 @@ video2dataset stores clips as <video>_<clip>.mp4 with a .json that has the addre
 from collections.abc import Iterator
 
 from ...annotations import Row, literal
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet, clock_seconds, youtube
-from ..media_index import clip_name
+from ..clocks import clock_seconds
+from ..contract import AnnotationFile, Draft, Drop, TrainingSet, youtube
 from ..prompts import VIDEO_CAPTION
 
 _LONGEST = 1 << 24
@@ -26,7 +26,7 @@ class _Panda(TrainingSet):
             raise row.error("timestamp and caption: expected two lists of equal length")
         for number, (span, caption) in enumerate(zip(times, captions, strict=True)):
             start, end = map(str, span)
-            names = (clip_name(url, start), f"{id}_{number:05}")
+            names = (f"{id}_{number:05}",)
             yield self.caption(
                 f"{id}_{number:05}",
                 str(caption),
