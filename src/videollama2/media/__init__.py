@@ -11,6 +11,7 @@ audio = audio_input(clip, protocol("released"))                    # fbank [F, 1
     appearance.py, colour.py, image_rgb.py, heif.py    pictures as players and viewers show them
     tracks.py      which video and audio track is used; audible.py, mixing.py: which channels
     video.py, frame_decoder.py, images.py, folders.py, audio_decoder.py      reading and decoding
+    unreferenced.py             which packets needn't be decoded
     pixels.py, fbank.py, audio_features.py               arrays to the encoders' inputs
     worker/        open_clip in confined, limited processes: where a hostile file is contained
     clip_cache.py  LRU cache of decoded clips
