@@ -148,3 +148,10 @@ def test_positions_of_beats_are_the_same_with_and_without_gradients() -> None:
     with_gradients = conv(x).detach()
     with torch.no_grad():
         torch.testing.assert_close(conv(x), with_gradients, atol=1e-5, rtol=1e-5)
+    big = PositionalConv(BeatsConfig()).bfloat16()
+    big.reset_parameters()
+    x = torch.randn(1, 200, 768).bfloat16().transpose(1, 2)
+    with torch.no_grad():
+        assert torch.isfinite(big(x)).all()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(big.float()(x.float())).all()

@@ -326,10 +326,12 @@ class PositionalConv(nn.Conv1d):
         parametrize.register_parametrization(self, "weight", _WeightNorm(), unsafe=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and not torch.is_grad_enabled():
-            # oneDNN's convolution over channels last, which x has in memory, takes half the time of the one over time
+        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if exact and x.device.type == "cpu" and not torch.is_grad_enabled():
+            # oneDNN's convolution over channels last, which x has in memory, takes half the time of the one over time;
+            # in bfloat16 it gives NaN (torch 2.13)
             x, weight = x[..., None], self.weight[..., None].contiguous(memory_format=torch.channels_last)
-            out = F.conv2d(x, weight, self.bias, padding=(*self.padding, 0), groups=self.groups)[..., 0]  # type: ignore[arg-type]
+            out = F.conv2d(x, weight, self.bias, padding=(*self.padding, 0), groups=self.groups)[..., 0]
         else:
             out = super().forward(x)
         return out[:, :, :-1] if self.kernel_size[0] % 2 == 0 else out

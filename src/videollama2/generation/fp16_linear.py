@@ -85,7 +85,7 @@ def convert_linears(module: nn.Module) -> int:
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if type(child) in (nn.Linear, Linear) and _convertible(child.weight)
+        if isinstance(child, nn.Linear) and type(child) in (nn.Linear, Linear) and _convertible(child.weight)
     ]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # packing one layer uses one thread
         for parent, name, converted in pool.map(lambda place: (*place[:2], Fp16Linear(place[2])), places):
