@@ -11,11 +11,13 @@ from videollama2 import cli
 from videollama2.data.records import read_records
 from videollama2.data.sets.build import build_set
 from videollama2.data.sets.fetch_list import write_fetch_list
+from videollama2.data.sets.finding import sources_of
 from videollama2.data.sets.registry import training_set, training_sets
 from videollama2.errors import DataError, UsageError
 
 from ..parity.recorded import OFFICIAL
 from .set_miniatures import MINIATURES, Miniature, said, table
+from .set_variants import VARIANTS
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -76,6 +78,50 @@ def test_videochat2_lists_are_read_for_the_sets_they_are_made_of(tmp_path: Path)
     assert line["conversations"][0]["value"] == "Watch.\nWhat?\nOptions: (A) run"
 
 
+@pytest.mark.parametrize(("name", "annotations", "media", "expected"), VARIANTS)
+def test_what_people_have(
+    name: str, annotations: dict[str, Any], media: str, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    """Other copies of the official files, and media as downloaders name them."""
+    folder = Miniature(annotations, (media,), ()).write(tmp_path / "data")
+    manifest = build_set(training_set(name), folder, [], tmp_path / "sets", share=1.0)
+    (line,) = lines(tmp_path / "sets" / name / "records.jsonl")
+    question, answer = expected
+    assert line["conversations"][1]["value"] == answer and not manifest["missing_media"], manifest["dropped"]
+    assert question == "*" or line["conversations"][0]["value"] == question
+    assert next(line[key] for key in ("video", "audio") if key in line) == f"{folder}/{media}"
+
+
+def test_parts_of_one_list_are_all_read_and_counted_once(tmp_path: Path) -> None:
+    head = ("videoid", "contentUrl", "duration", "page_dir", "name")
+    parts = {
+        f"webvid-10M/data/train/partitions/{k:04}.csv": table(head, (k, "https://a.example/v.mp4", "", "", "A pier"))
+        for k in range(3)
+    }
+    folder = Miniature(parts, ("0.mp4", "1.mp4", "2.mp4"), ()).write(tmp_path / "data")
+    each = training_set("webvid-10m")
+    assert build_set(each, folder, [], tmp_path / "sets", share=1.0)["kept"] == 3
+    assert each.fraction(sources_of(each, folder)) == pytest.approx(4_000_000 / 10_727_607)
+
+
+def test_a_name_that_several_sets_use_is_decided_by_content(tmp_path: Path) -> None:
+    files = {
+        "a/train.csv": table(("label", "youtube_id"), ("x", "y")),
+        "b/train.csv": table(("audiocap_id", "youtube_id", "start_time", "caption"), (1, "v", 0, "Rain")),
+    }
+    folder = Miniature(files, ("v.wav",), ()).write(tmp_path / "next_qa")
+    assert [source.path.parent.name for source in sources_of(training_set("audiocaps"), folder)] == ["b"]
+
+
+@pytest.mark.parametrize("answer", ["7", "", "purple", "F"])
+def test_an_answer_that_is_no_option_is_dropped(answer: str, tmp_path: Path) -> None:
+    head = ("video", "question", "answer", "qid", "type", *(f"a{k}" for k in range(5)))
+    files = {"train.csv": table(head, (1, "why", answer, 5, "CW", "a red", "b", "c", "d", "e"))}
+    folder = Miniature(files, ("1.mp4",), ()).write(tmp_path / "data")
+    manifest = build_set(training_set("next-qa"), folder, [], tmp_path / "sets")
+    assert manifest["dropped"] == {"malformed row": 1} and not manifest["kept"]
+
+
 def captions(folder: Path, count: int) -> Path:
     """An AudioCaps list of `count` sounds, which exist."""
     folder.mkdir(parents=True)
@@ -109,8 +155,6 @@ def test_a_share_depends_on_the_seed_and_the_id_alone(tmp_path: Path) -> None:
 def test_the_papers_share_is_of_the_published_number(tmp_path: Path) -> None:
     each = training_set("panda-70m")
     (tmp_path / "panda70m_training_full.csv").write_text("videoID,timestamp,caption\na,[],[]\n")
-    from videollama2.data.sets.finding import sources_of
-
     assert each.fraction(sources_of(each, tmp_path)) == pytest.approx(2_800_000 / 70_723_513)
     (tmp_path / "panda70m_training_full.csv").rename(tmp_path / "panda70m_training_2m.csv")
     assert each.fraction(sources_of(each, tmp_path)) == 1.0  # the paper used more than it has

@@ -23,6 +23,7 @@ Stage = Literal["V1", "V2", "A1", "A2", "AV", "other"]
 LETTER = "Answer with the option's letter from the given choices directly and only give the best option."
 """The last sentence of the paper's multiple-choice questions."""
 _TAG = re.compile(r"\s*<(?:video|audio|image|vi_feat|vid_feat)>\s*|\s*<vi_start><vi_patches><vi_end>\s*")
+_FEATURES = re.compile(r"\.(?:npy|npz|pkl|pth?|h5)$")
 _SPEAKERS = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}
 
 
@@ -146,7 +147,8 @@ class TrainingSet:
         """The share of the rows to keep: what the paper used of what these files hold; 1 if either is unknown."""
         if self.share is not None:
             return self.share
-        held = [source.form.published for source in sources if source.form.required]
+        forms = dict.fromkeys(source.form for source in sources if source.form.required)  # of several files, once
+        held = [form.published for form in forms]
         total = sum(count for count in held if count is not None) if None not in held else self.published
         total = total or self.published
         return 1.0 if not total or not self.paper else min(1.0, self.paper / total)
@@ -239,9 +241,30 @@ def choice_turn(question: str, options: Sequence[str], right: int) -> tuple[str,
     return f"Question: {question}\nOptions:\n{lines}\n{LETTER}", chr(65 + right)
 
 
+def cut_names(id: str, start: float, end: float) -> tuple[str, ...]:
+    """The usual names of a clip that was cut from a video of YouTube.
+
+    <id>_000030 (VGGSound, AVQA), <id>_000030_000040 (Kinetics), <id>_30, <id>_30_40, <id>_30-40 (AudioSet's tools),
+    <id>_30000_40000 (audiosetdl), <id>-[30-40], [<id>]-[30-40] (MusicCaps' tools), Y<id> (PANNs).
+    """
+    first, last = f"{start:g}", f"{end:g}"
+    return (
+        f"{id}_{int(start):06}",
+        f"{id}_{int(start):06}_{int(end):06}",
+        f"{id}_{first}",
+        f"{id}_{first}_{last}",
+        f"{id}_{first}-{last}",
+        f"{id}_{start * 1000:.0f}_{end * 1000:.0f}",
+        f"{id}-[{first}-{last}]",
+        f"[{id}]-[{first}-{last}]",
+        f"Y{id}",
+    )
+
+
 def tails(path: str) -> tuple[str, ...]:
-    """A path of another machine as names to look for: its last three parts, two, one."""
-    parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".", "..")]
+    """A path of another machine as names to look for: its last three parts, two, one; of features, the media's name."""
+    path = _FEATURES.sub("", path)
+    parts = [part for part in PurePosixPath(path.strip().replace("\\", "/")).parts if part not in ("/", ".", "..")]
     return tuple("/".join(parts[-count:]) for count in range(min(3, len(parts)), 0, -1))
 
 

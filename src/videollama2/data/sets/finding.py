@@ -10,9 +10,10 @@ from ...errors import DataError, VideoLlama2Error
 from .contract import AnnotationFile, Source, Sources, TrainingSet
 
 _SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".gz")
-_MOST_FILES = 10_000  # looked through; a folder of annotations has a few
+_MOST_FILES = 200_000  # looked through; DCI has one file per image, in two folders
 _DEEPEST = 6
 _MOST_TRIED = 100  # files whose first row is read
+_SHARD = re.compile(r"[0-9]+|.*-[0-9]{5}-of-[0-9]{5}")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|val|valid|validation|eval|evaluation|dev)(?![a-z])", re.IGNORECASE)
 
 
@@ -35,7 +36,7 @@ def sources_of(training_set: TrainingSet, place: Path) -> Sources:
     files = list(islice(_files(place), _MOST_FILES))
     found: list[Source] = []
     for form in training_set.files:
-        if not (training_set.one_of and found):
+        if not (form.required and training_set.one_of and any(source.form.required for source in found)):
             found += _found(files, form)
     if not any(source.form.required for source in found):
         found += _by_content(files, training_set)
@@ -69,12 +70,19 @@ def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
 
 
 def _matches(path: Path, form: AnnotationFile) -> bool:
-    return any(fnmatch(str(path), f"*/{pattern}") for pattern in form.patterns)
+    return any(_ends_as(path, pattern) for pattern in form.patterns)
+
+
+def _ends_as(path: Path, pattern: str) -> bool:
+    """Whether the end of a path matches, part by part, compressed or not."""
+    parts = pattern.split("/")
+    end = (*path.parts[-len(parts) : -1], path.name.removesuffix(".gz"))
+    return len(end) == len(parts) and all(map(fnmatch, end, parts))
 
 
 def _found(files: list[Path], form: AnnotationFile) -> list[Source]:
     for pattern in form.patterns:
-        matching = [path for path in files if fnmatch(str(path), f"*/{pattern}") or fnmatch(path.name, pattern)]
+        matching = [path for path in files if _ends_as(path, pattern)]
         if "test" not in pattern:
             matching = [path for path in matching if not held_out(path)]
         if form.keys and len(matching) <= _MOST_TRIED:  # many sets have a train.csv
@@ -85,12 +93,25 @@ def _found(files: list[Path], form: AnnotationFile) -> list[Source]:
 
 
 def _by_content(files: list[Path], training_set: TrainingSet) -> list[Source]:
-    """Files whose first row can be read as the set's: it has the keys of a form, or is a conversation."""
-    found = []
+    """Files whose first row can be read as the set's: it has a form's keys, or is a conversation or {video, QA}."""
+    found: list[Source] = []
     for path in (path for path in files if not held_out(path)):
         form = next((form for form in training_set.files if _readable(path, form)), None)
         found += [] if form is None else [Source(path, form)]
-    return found if training_set.files[0].several else found[:1]
+    first = found[0].path if found else None
+    if first is None or training_set.files[0].several:
+        return found
+    return found[:1] + [source for source in found[1:] if _same_shards(first, source.path)]
+
+
+def _same_shards(first: Path, path: Path) -> bool:
+    """Whether two files are parts of one: 0000.csv and 0001.csv, train-00000-of-00002.parquet and its second."""
+    shards = _SHARD.fullmatch(first.stem) and _SHARD.fullmatch(path.stem)
+    return bool(shards) and first.parent == path.parent and _bare(first) == _bare(path)
+
+
+def _bare(path: Path) -> str:
+    return re.sub("[0-9]", "", path.name)
 
 
 def _readable(path: Path, form: AnnotationFile) -> bool:

@@ -33,6 +33,7 @@ _SUFFIXES: dict[Kind, tuple[frozenset[str], ...]] = {
 }
 _ANY = PICTURE_SUFFIXES | SOUND_SUFFIXES | VIDEO_SUFFIXES | _EITHER
 _BLANK = re.compile(r"\s")
+_ID = re.compile(r"\[([A-Za-z0-9_-]{11})\]$")
 _LONGEST_NAME = 200  # characters of a JSON value that can be a sample's name
 _BATCH = 10_000
 
@@ -106,7 +107,7 @@ class MediaIndex:
                     yield from self._members(Path(parent, name))
                 elif (rank := self._rank(name)) is not None:
                     path = f"{parent}/{name}"
-                    yield _stem(name), rank, path
+                    yield from ((stem, rank, path) for stem in _stems(name))
                     if f"{_stem(name)}.json" in beside:
                         yield from ((other, rank, path) for other in _values_of(Path(parent, f"{_stem(name)}.json")))
 
@@ -120,7 +121,7 @@ class MediaIndex:
                     sample, rank = _stem(member.name), self._rank(member.name)
                     if member.isreg() and rank is not None:
                         media[sample] = rank, f"{shard}/{member.name}"
-                        names.setdefault(sample, set()).add(sample.rpartition("/")[2])
+                        names.setdefault(sample, set()).update(_stems(member.name.rpartition("/")[2]))
                     elif member.isreg() and member.name.endswith(".json") and member.size <= MAX_RECORD_BYTES:
                         file = tar.extractfile(member)
                         assert file is not None, "members are regular files"
@@ -139,6 +140,13 @@ def _stem(name: str) -> str:
     """A name without the suffix of a media file; other dots belong to it."""
     end = name.rfind(".")
     return name[:end] if end > 0 and name[end:].lower() in _ANY else name
+
+
+def _stems(name: str) -> tuple[str, ...]:
+    """The stem, and the id at the end of a name as yt-dlp writes it: <title> [<id of 11 signs>]."""
+    stem = _stem(name)
+    found = _ID.search(stem)
+    return (stem,) if found is None else (stem, found[1])
 
 
 def _agreement(path: str, wanted: str) -> int:

@@ -2,16 +2,17 @@
 
 Sources: cvssp/WavCaps: json_files/{FreeSound/fsd_final, SoundBible/sb_final, BBC_Sound_Effects/bbc_final,
 AudioSet_SL/as_final}.json, {num_captions_per_audio, data: [{id, caption, duration, …}]}; sounds are <id>.flac, those of
-AudioSet named by `id` with .wav. cdjkim/audiocaps: dataset/train.csv {audiocap_id, youtube_id, start_time, caption},
-ten seconds each; usual names are <youtube_id>, Y<youtube_id>, <youtube_id>_<start>, <audiocap_id>. Clotho v2.1, Zenodo
-4783391: clotho_captions_development.csv {file_name, caption_1 … caption_5}. google/MusicCaps: musiccaps-public.csv
-{ytid, start_s, end_s, caption, …}.
+AudioSet named by `id`, Y<YouTube id>.wav; earlier files are bare lists. cdjkim/audiocaps: dataset/train.csv, 49,838
+rows {audiocap_id, youtube_id, start_time, caption}, and dataset2.0/train.csv, 91,256, ten seconds each; usual names are
+<audiocap_id> (audiocaps-download) and those of `cut_names`; copies as Parquet: d0rj/audiocaps, OpenSound/AudioCaps.
+Clotho v2.1, Zenodo 4783391: clotho_captions_development.csv {file_name, caption_1 … caption_5}. google/MusicCaps:
+musiccaps-public.csv {ytid, start_s, end_s, caption, …}; usual names are <ytid>, [<ytid>], [<ytid>]-[<start>-<end>].
 """
 
 from collections.abc import Iterator
 
 from ...annotations import Row
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet, youtube
+from ..contract import AnnotationFile, Draft, Drop, TrainingSet, cut_names, youtube
 from ..prompts import AUDIO_CAPTION
 
 _AUDIOCAPS_SECONDS = 10.0
@@ -30,7 +31,7 @@ class _WavCaps(TrainingSet):
 class _AudioCaps(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft | Drop]:
         id, start = row.text("youtube_id"), row.seconds("start_time")
-        cut = (f"{id}_{start:g}", f"{id}_{start:g}_{start + _AUDIOCAPS_SECONDS:g}", f"{id}_{start:06.0f}", f"Y{id}")
+        cut = cut_names(id, start, start + _AUDIOCAPS_SECONDS)
         key = row.text("audiocap_id") if row.has("audiocap_id") else f"{id}_{start:g}"
         yield self.caption(
             key, row.text("caption"), *cut, key, id, start=start, end=start + _AUDIOCAPS_SECONDS, url=youtube(id)
@@ -47,14 +48,9 @@ class _Clotho(TrainingSet):
 class _MusicCaps(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft | Drop]:
         id, start, end = row.text("ytid"), row.seconds("start_s"), row.seconds("end_s")
-        cut = (
-            f"{id}_{start:g}_{end:g}",
-            f"{id}_{start:g}",
-            f"{id}-[{start:g}-{end:g}]",
-            f"[{id}]-[{start:g}-{end:g}]",
-            id,
+        yield self.caption(
+            id, row.text("caption"), *cut_names(id, start, end), id, f"[{id}]", start=start, end=end, url=youtube(id)
         )
-        yield self.caption(id, row.text("caption"), *cut, start=start, end=end, url=youtube(id))
 
 
 _TOGETHER = "about 453K together with {} (Table 3)"
@@ -89,11 +85,18 @@ SETS = (
         stages=("A2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("audiocaps/dataset/train.csv", "*audiocaps*train*.csv", "dataset/train.csv", "train.csv"),
+                patterns=("dataset/train.csv", "*audiocaps*train*.csv", "dataset2.0/train.csv", "train.csv"),
                 what="audiocap_id, youtube_id, start_time, caption",
                 keys=("youtube_id", "start_time", "caption"),
             ),
+            AnnotationFile(
+                patterns=("data/train-*.parquet", "*audiocaps*train*.parquet"),
+                what="the same",
+                several=True,
+                keys=("youtube_id", "start_time", "caption"),
+            ),
         ),
+        one_of=True,
         published=49_838,
         paper=49_300,
         share=1.0,

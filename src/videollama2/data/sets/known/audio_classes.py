@@ -1,17 +1,18 @@
 """Sounds with a class: VGGSound, UrbanSound8K, ESC-50, TUT Acoustic Scenes 2016 and 2017, VocalSound.
 
-Sources: hche11/VGGSound, data/vggsound.csv, no header: YouTube id, start, label, split; clips are <id>_<start, six
-digits>. urbansounddataset.weebly.com: metadata/UrbanSound8K.csv {slice_file_name, fsID, start, end, salience, fold,
-classID, class}, sounds in audio/fold<N>/. karolpiczak/ESC-50: meta/esc50.csv {filename, fold, target, category, …}.
-Zenodo 45739 and 400515: meta.txt, no header, tab-separated: audio/<file>, scene[, place]. YuanGongND/vocalsound:
-datafiles/tr.json {data: [{wav, labels}]}, labels as in class_labels_indices_vs.csv {index, mid, display_name}.
+Sources: hche11/VGGSound, data/vggsound.csv, no header (some copies have one): YouTube id, start, label, split; clips
+are <id>_<start, six digits>, of some tools as in `cut_names`. urbansounddataset.weebly.com: metadata/UrbanSound8K.csv
+{slice_file_name, fsID, start, end, salience, fold, classID, class}, sounds in audio/fold<N>/. karolpiczak/ESC-50:
+meta/esc50.csv {filename, fold, target, category, …}. Zenodo 45739 and 400515: meta.txt, no header, tab-separated:
+audio/<file>, scene[, place]. YuanGongND/vocalsound: datafiles/tr.json {data: [{wav, labels}]}, labels as in
+class_labels_indices_vs.csv {index, mid, display_name}; without that table, the published labels are used.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from ...annotations import Row
-from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, tails, youtube
+from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, cut_names, tails, youtube
 from ..prompts import AUDIO_EVENT, VIDEO_EVENT
 
 SCENES = (
@@ -31,18 +32,33 @@ SCENES = (
     "train",
     "tram",
 )
+_MIDS = {
+    "/m/01j3sz": "Laughter", "/m/07plz5l": "Sigh", "/m/01b_21": "Cough", "/m/0dl9sf8": "Throat clearing",
+    "/m/01hsr_": "Sneeze", "/m/07ppn3j": "Sniff",
+}  # fmt: skip
 VOICES = ("Laughter", "Sigh", "Cough", "Throat clearing", "Sneeze", "Sniff")
 
 
 class _VggSound(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft | Drop]:
-        if row.text("split").strip() != "train":
+        if not row.text("start").strip().replace(".", "").isdigit() and "split" in row.text("split").lower():
+            yield Drop("header")
+            return
+        if row.text("split").strip().lower() != "train":
             yield Drop("test split")
             return
-        id, start = row.text("id"), row.number("start")
-        name = f"{id}_{start:06}"
+        id, start = row.text("id").strip(), row.seconds("start")
+        name = f"{id}_{int(start):06}"
         turns = ((self.prompt(name), row.text("label").strip()),)
-        yield Draft(key=name, turns=turns, media=(name,), whole=(id,), start=start, end=start + 10.0, url=youtube(id))
+        yield Draft(
+            key=name,
+            turns=turns,
+            media=cut_names(id, start, start + 10.0),
+            whole=(id,),
+            start=start,
+            end=start + 10.0,
+            url=youtube(id),
+        )
 
 
 class _Classes(TrainingSet):
@@ -67,7 +83,8 @@ class _Scenes(TrainingSet):
 class _VocalSound(TrainingSet):
     def rows(self, sources: Sources) -> Iterator[Row]:
         tables = [source for source in sources if not source.form.required]
-        classes = {row.get("mid"): row.get("display_name") for table in tables for row in table.rows()}
+        held = {row.get("mid"): row.get("display_name") for table in tables for row in table.rows()}
+        classes = {**_MIDS, **held}
         for row in super().rows([source for source in sources if source.form.required]):
             named = str(row.get("wav")).removesuffix(".wav").rpartition("_")[2]  # f0003_0_cough.wav
             yield replace(row, data={**row.data, "_class": classes.get(row.get("labels"), named)})
@@ -131,7 +148,7 @@ SETS = (
         stages=("A2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("UrbanSound8K.csv",),
+                patterns=("[uU]rban[sS]ound8[kK].csv",),
                 what="slice_file_name, fsID, start, end, salience, fold, classID, class",
                 keys=("slice_file_name", "classID"),
             ),
@@ -152,7 +169,7 @@ SETS = (
         stages=("A2",),
         files=(
             AnnotationFile(
-                patterns=("esc50.csv",),
+                patterns=("esc50.csv", "ESC-50.csv"),
                 what="filename, fold, target, category, …",
                 keys=("filename", "category", "esc10"),
             ),

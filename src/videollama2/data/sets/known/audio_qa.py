@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ...annotations import Row
+from ...official import disk_names
 from ..contract import AnnotationFile, Draft, Sources, TrainingSet
 
 
@@ -30,11 +31,7 @@ class _ClothoAqa(TrainingSet):
         name, question = row.text("file_name"), row.text("QuestionText").strip()
         answer = Counter(row.texts("answers")).most_common(1)[0][0]
         turn = f"Question: {question}\nAnswer the question using a single word.", answer
-        try:
-            other = name.encode("latin1").decode("utf-8")  # on disk the name may be UTF-8
-        except (UnicodeDecodeError, UnicodeEncodeError):
-            other = name
-        yield Draft(key=f"{name}#{question}", turns=(turn,), media=(name, other))
+        yield Draft(key=f"{name}#{question}", turns=(turn,), media=disk_names(name))
 
 
 SETS = (

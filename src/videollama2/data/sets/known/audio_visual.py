@@ -1,18 +1,19 @@
 """Questions that need audio and video: AVQA, MUSIC-AVQA, AVSD, AVInstruct.
 
 Sources: mn.cs.tsinghua.edu.cn/avqa: data/annotation/{train,val}_qa.json [{id, video_name, question_text, multi_choice,
-answer}]; clips are <YouTube id>_<start, six digits>. GeWu-Lab/MUSIC-AVQA: data/json_update/avqa-train.json (corrected;
-data/json/ is the first) {video_id, question_id, question_content, templ_values, anser}, `anser` as published.
-DSTC7-AVSD: train_set4DSTC7-AVSD.json {dialogs: [{image_id, caption, summary, dialog: [{question, answer}]}]}, videos of
-Charades. rikeilong/Bay-CAT, AVinstruct/: avqa_data1.json, avqa_data2.json, lists of {video_id, multi_choice,
-correct_answer, video, audio, conversations}, whose paths name features; `video_id` names the video.
+answer}], 40,425 and 16,910 questions; clips are <YouTube id>_<start, six digits>. GeWu-Lab/MUSIC-AVQA:
+data/json_update/avqa-train.json (corrected; data/json/ is the first) {video_id, question_id, question_content,
+templ_values, anser}, `anser` as published. DSTC7-AVSD: train_set4DSTC7-AVSD.json {dialogs: [{image_id, caption,
+summary, dialog: [{question, answer}]}]}, videos of Charades. rikeilong/Bay-CAT, AVinstruct/: avqa_data1.json,
+avqa_data2.json, lists of {video_id, multi_choice, correct_answer, video, audio, conversations}, whose paths name
+features; `video_id` names the video.
 """
 
 import re
 from collections.abc import Iterator
 
 from ...annotations import Row
-from ...official import filled_template
+from ...official import filled_template, option_index
 from ..contract import AnnotationFile, Draft, Drop, TrainingSet, choice_turn, record_key
 
 _HIDDEN = "__UNDISCLOSED__"
@@ -21,18 +22,19 @@ _MARK = re.compile(r"</?Q>")
 
 class _Avqa(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft | Drop]:
-        options, right = row.get("multi_choice"), row.number("answer")
-        if not isinstance(options, list) or not all(options) or not 0 <= right < len(options):
+        held = row.get("multi_choice")
+        if not isinstance(held, list) or not all(held):
             yield Drop("incomplete options")
             return
-        turn = choice_turn(row.text("question_text").strip(), [str(option) for option in options], right)
+        options = [str(option).strip() for option in held]
+        turn = choice_turn(row.text("question_text").strip(), options, option_index(row, "answer", options))
         name = row.text("video_name")
         yield Draft(key=row.text("id") if row.has("id") else f"{name}/{turn[0]}", turns=(turn,), media=(name,))
 
 
 class _MusicAvqa(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft]:
-        turn = filled_template(row, "question_content", "templ_values"), row.text("anser", "answer")
+        turn = filled_template(row, "question_content", "templ_values"), row.text("anser", "answer").strip()
         video = row.text("video_id")
         key = (
             row.text("question_id") if row.has("question_id") else record_key((video,), (turn,))

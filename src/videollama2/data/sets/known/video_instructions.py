@@ -1,11 +1,15 @@
 """Instructions about videos: Valley, Video-ChatGPT, VideoChat, VideoChat2, VTimeLLM.
 
 Sources: luoruipu1/Valley-Instruct-65k: valley_instruct_65k.json (earlier Valley_instruct_73k.json), list of {id,
-source, video or v_id, conversations}. mbzuai-oryx/Video-ChatGPT: VideoInstruct100K.json (VideoInstruct_Dataset.json),
-list of {q, a, video_id}, ActivityNet's names v_<id>. OpenGVLab/InternVideo, Data/instruction_data:
-videochat_instruct_11k.json, and VideoChat2-IT, lists of {video, QA: [{i, q, a}]}. huangb23/VTimeLLM, docs/data.md:
-stage2.json, stage3.json, list of {source, id, conversations, meta: {split, duration, token: {"<s0>": seconds}}}, whose
-tokens training replaces by times.
+source: VATEX, jukinmedia or webvid, video, v_id, conversations}; RupertLuo/Valley, valley/data/dataset.py, reads
+<source>/<video>[.mp4]; of VATEX `v_id` is the clip <YouTube id>_<start>_<end>, and `video` the file it is cut from.
+Without `source` it is WebVid; chat.json of Valley-webvid2M-Pretrain-703K has this form, but is not the instructions.
+mbzuai-oryx/Video-ChatGPT: VideoInstruct100K.json (VideoInstruct_Dataset.json), list of {q, a, video_id}, ActivityNet's
+names v_<id>; its script converts to {video: <id>.pkl, conversations}. OpenGVLab/InternVideo, Data/instruction_data:
+videochat_instruct_11k.json, 7K descriptions and 4K conversations, and VideoChat2-IT, video/conversation/{videochat1,
+videochat2, videochatgpt}/train.json, in VideoGPT+'s copy conversation_videochat1.json and so on, lists of {video, QA:
+[{i, q, a}]}. huangb23/VTimeLLM, docs/data.md: stage2.json, stage3.json, list of {source, id, conversations, meta:
+{split, duration, token: {"<s0>": seconds}}}, whose tokens training replaces by times; 20K of stage 3 have no `meta`.
 """
 
 import re
@@ -14,16 +18,28 @@ from dataclasses import replace
 from typing import Any
 
 from ...annotations import Row
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet, conversation, record_key, youtube
+from ..contract import AnnotationFile, Draft, Drop, TrainingSet, conversation, cut_names, record_key, tails, youtube
 
+_VATEX = re.compile(r"(.{11})_([0-9]{6})_([0-9]{6})")
 _TOKEN = re.compile(r"<[se][0-9]+>")
 
 
 class _Valley(TrainingSet):
     def drafts(self, row: Row) -> Iterator[Draft | Drop]:
-        if row.has("conversations") and not row.has("video") and row.has("v_id"):
-            row = replace(row, data={**row.data, "video": row.text("v_id")})
-        yield from super().drafts(row)
+        if not row.has("conversations"):
+            yield from super().drafts(row)
+            return
+        clip = _VATEX.fullmatch(row.text("v_id").strip()) if row.has("v_id") else None
+        source = f"{row.text('source').strip()}/" if row.has("source") else ""
+        video = source + row.text("video", "v_id", "image")
+        for found in super().drafts(replace(row, data={**row.data, "video": video})):
+            if isinstance(found, Draft) and clip is not None:
+                start, end = float(clip[2]), float(clip[3])
+                names = (f"{source}{clip[0]}", *cut_names(clip[1], start, end))
+                whole = (*(tails(row.text("video")) if row.has("video") else ()), clip[1])
+                whole = tuple(name for name in whole if name.removesuffix(".mp4") != clip[0])
+                found = replace(found, media=names, whole=whole, start=start, end=end, url=youtube(clip[1]))
+            yield found
 
 
 class _VideoChatGpt(TrainingSet):
@@ -67,8 +83,8 @@ SETS = (
         stages=("V2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("*alley*nstruct*.json", "*alley*.json"),
-                what="list of {id, video, conversations}",
+                patterns=("*alley*nstruct*.json", "*alley*.json", "*alley*nstruct*.parquet"),
+                what="list of {id, source, video, v_id, conversations}",
                 published=None,
             ),
         ),
@@ -86,7 +102,12 @@ SETS = (
         stages=("V2",),
         files=(
             AnnotationFile(
-                patterns=("VideoInstruct*.json", "videochatgpt*.json", "videochatgpt/train.json"),
+                patterns=(
+                    "VideoInstruct*.json",
+                    "videochatgpt/train*.json",
+                    "*video*chat*gpt*.json",
+                    "*videochatgpt*.json",
+                ),
                 what="list of {q, a, video_id}",
                 keys=("q", "a", "video_id"),
                 published=100_010,
@@ -106,9 +127,13 @@ SETS = (
         stages=("V2",),
         files=(
             AnnotationFile(
-                patterns=("*videochat_instruct*.json", "videochat1/train*.json", "*/videochat/train*.json"),
+                patterns=(
+                    "*videochat_instruct*.json",
+                    "videochat1/train*.json",
+                    "conversation_videochat1.json",
+                    "*videochat1*.json",
+                ),
                 what="list of {video, QA}",
-                several=True,
             ),
         ),
         published=11_000,
@@ -125,7 +150,8 @@ SETS = (
         stages=("V2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("videochat2/train*.json", "*videochat2*.json"), what="list of {video, QA}", several=True
+                patterns=("videochat2/train*.json", "conversation_videochat2*.json", "*videochat2*.json"),
+                what="list of {video, QA}",
             ),
         ),
         published=9_584,

@@ -1,19 +1,22 @@
 """Questions about videos: NExT-QA, CLEVRER, TGIF-QA, EgoQA.
 
-Sources: doc-doc/NExT-QA, dataset/nextqa/train.csv {video, question, answer, qid, type, a0 … a4}, `answer` an index, and
-NExT-OE's train.csv with the answer's words and no options; map_vid_vidorID.json: video → <folder>/<name>.
-clevrer.csail.mit.edu: train.json [{scene_index, video_filename, questions: [{question, answer}, or {question, choices:
-[{choice, answer: correct | wrong}]}]}]. YunseokJANG/tgif-qa:
-dataset/Train_{frameqa,transition,action,count}_question.csv, tab-separated {gif_name, question, answer, …}, with a1 …
-a5 for transition and action, where `answer` is an index. VideoChat2-IT: video/vqa/{next_qa, clevrer_qa, clevrer_mc,
-tgif_*, ego_qa}/train.json, rows {video, QA}.
+Sources: doc-doc/NExT-QA, dataset/nextqa/train.csv {video, frame_count, width, height, question, answer, qid, type, a0 …
+a4}, `answer` an index from 0, in NExT-GQA the words; NExT-OE's train.csv with the answer's words and no options, in
+lmms-lab/NExTQA as OE/train-*.parquet; map_vid_vidorID.json: video → <folder>/<name>. clevrer.csail.mit.edu: train.json
+[{scene_index, video_filename, questions: [{question, answer}, or {question, choices: [{choice, answer: correct |
+wrong}]}]}]. YunseokJANG/tgif-qa: dataset/Train_{frameqa,transition,action,count}_question.csv, tab-separated {gif_name,
+question, answer, …}, with a1 … a5 for transition and action, where `answer` is an index from 0. VideoChat2-IT:
+video/reasoning/{next_qa, clevrer_qa, clevrer_mc}/train.json and video/vqa/{tgif_frame_qa, tgif_transition_qa,
+ego_qa}/train.json, in VideoGPT+'s copy reasoning_next_qa.json and so on, rows {video, QA}; of Ego4D,
+<video>/split_<n>.mp4.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from ...annotations import Row, read_json
-from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn
+from ...official import option_index
+from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, tails
 
 
 class _NextQa(TrainingSet):
@@ -25,10 +28,11 @@ class _NextQa(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft]:
         video, question = row.text("video"), row.text("question").strip()
         if row.has("a0"):
-            turn = choice_turn(question, [row.text(f"a{k}") for k in range(5)], row.number("answer"))
+            options = [row.text(f"a{k}").strip() for k in range(5)]
+            turn = choice_turn(question, options, option_index(row, "answer", options))
         else:
-            turn = question, row.text("answer")
-        names = (row.text("_file"), video) if row.has("_file") else (video,)
+            turn = question, row.text("answer").strip()
+        names = (row.text("_file"), video) if row.has("_file") else tails(video)
         yield Draft(key=f"{video}-{row.text('qid')}", turns=(turn,), media=names)
 
 
@@ -53,9 +57,10 @@ class _Tgif(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft]:
         gif, question = row.text("gif_name"), row.text("question").strip()
         if row.has("a1"):
-            turn = choice_turn(question, [row.text(f"a{k}") for k in range(1, 6)], row.number("answer"))
+            options = [row.text(f"a{k}").strip() for k in range(1, 6)]
+            turn = choice_turn(question, options, option_index(row, "answer", options))
         else:
-            turn = question, row.text("answer")
+            turn = question, row.text("answer").strip()
         file = row.origin.partition("_")[2].partition("_")[0]  # Train_frameqa_question.csv:17
         yield Draft(key=f"{file}-{row.text('key') if row.has('key') else row.origin}", turns=(turn,), media=(gif,))
 
@@ -71,13 +76,23 @@ SETS = (
         stages=("V2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("next_qa/train.json", "nextqa/train.csv", "*next*qa*train*", "train.csv"),
-                what="VideoChat2-IT's list of {video, QA}, or video, question, answer, qid, type, a0 … a4",
+                patterns=("next_qa/train*.json", "*next_qa*.json"), what="VideoChat2-IT's list of {video, QA}"
+            ),
+            AnnotationFile(
+                patterns=("nextqa/train.csv", "*[nN][eE]x[tT]*[qQ][aA]*train*.csv", "train.csv"),
+                what="video, question, answer, qid, type, a0 … a4",
                 keys=("video", "question", "answer", "qid"),
                 published=34_132,
             ),
+            AnnotationFile(
+                patterns=("OE/train-*.parquet", "OE/train/*.parquet", "*[nN][eE]x[tT]*[qQ][aA]*train*.parquet"),
+                what="the open questions: video, question, answer, qid, type",
+                several=True,
+                keys=("video", "question", "answer", "qid"),
+            ),
             AnnotationFile(patterns=("map_vid_vidorID.json",), what="video → name of the file", required=False),
         ),
+        one_of=True,
         published=34_132,
         paper=None,
         known=_KNOWN.format("1K"),
@@ -92,7 +107,7 @@ SETS = (
         stages=("V2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("clevrer_*/train.json", "*clevrer*train*.json", "train.json"),
+                patterns=("clevrer_*/train*.json", "reasoning_clevrer_*.json", "*clevrer*train*.json", "train.json"),
                 several=True,
                 what="list of {video_filename, questions}, or VideoChat2-IT's list of {video, QA}",
                 keys=("scene_index", "video_filename", "questions"),
@@ -112,7 +127,12 @@ SETS = (
         stages=("V2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("tgif_*/train.json", "Train_[ft]r*_question.csv", "*tgif*train*.json"),
+                patterns=(
+                    "tgif_*/train*.json",
+                    "Train_[ft]ra*_question.[ct]sv",
+                    "Train_*_question.[ct]sv",
+                    "*tgif*train*.json",
+                ),
                 what="VideoChat2-IT's lists of {video, QA}, or gif_name, question, answer, …",
                 delimiter="\t",
                 several=True,
@@ -133,7 +153,7 @@ SETS = (
         stages=("V2", "AV"),
         files=(
             AnnotationFile(
-                patterns=("ego_qa/train.json", "*ego*qa*train*.json", "*ego*qa*.json"), what="list of {video, QA}"
+                patterns=("ego_qa/train*.json", "*ego*qa*train*.json", "*ego*qa*.json"), what="list of {video, QA}"
             ),
         ),
         published=None,

@@ -1,7 +1,10 @@
 """WebVid-10M, and the questions on it of VideoChat2-IT.
 
-Source: github.com/m-bain/webvid: results_10M_train.csv {videoid, contentUrl, duration, page_dir, name}; videos are
-stored as videos/<page_dir>/<videoid>.mp4. VideoChat2-IT: video/vqa/webvid_qa/train.json, rows {video, QA}.
+Source: github.com/m-bain/webvid: results_10M_train.csv {videoid, contentUrl, duration, page_dir, name}; its download.py
+stores videos/<page_dir>/<videoid>.mp4 and splits the list into results_10M_train_<N>/<k>.csv. The copy of the list that
+most people have, TempoFunk/webvid-10M, is data/train/partitions/0000.csv …, of the same columns. video2dataset stores
+numbers with the address in a .json. VideoChat2-IT: video/vqa/webvid_qa/train.json, in VideoGPT+'s copy
+vqa_webvid_qa.json, rows {video, QA}.
 """
 
 from collections.abc import Iterator
@@ -13,10 +16,13 @@ from ..prompts import VIDEO_CAPTION
 
 class _WebVid(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft | Drop]:
-        id = row.text("videoid")
-        name = f"{row.text('page_dir')}/{id}" if row.has("page_dir") else id
+        id = row.text("videoid").strip()
+        name = f"{row.text('page_dir').strip()}/{id}" if row.has("page_dir") else id
         url = row.text("contentUrl") if row.has("contentUrl") else None
-        yield self.caption(id, row.text("name") if row.has("name") else "", name, url=url)
+        names = (name,) if url is None else (name, url)
+        yield self.caption(
+            id, row.text("name", "caption") if row.has("name") or row.has("caption") else "", *names, url=url
+        )
 
 
 _ASK = "https://github.com/m-bain/webvid (withdrawn by its owners in 2024; existing copies only)"
@@ -29,8 +35,14 @@ SETS = (
         stages=("V1",),
         files=(
             AnnotationFile(
-                patterns=("results_10M_train.csv",),
+                patterns=(
+                    "results_10M_train.csv",
+                    "train/partitions/*.csv",
+                    "results_10M_train_*/*.csv",
+                    "*ebvid*10[mM]*train*.parquet",
+                ),
                 what="videoid, contentUrl, duration, page_dir, name",
+                several=True,
                 keys=("videoid", "name"),
                 published=10_727_607,
             ),
@@ -55,7 +67,7 @@ SETS = (
         title="WebVidQA (VideoChat2-IT)",
         kind="video",
         stages=("V2",),
-        files=(AnnotationFile(patterns=("webvid_qa/train.json", "webvid_qa*.json"), what="list of {video, QA}"),),
+        files=(AnnotationFile(patterns=("webvid_qa/train.json", "*webvid_qa*.json"), what="list of {video, QA}"),),
         published=100_000,
         paper=None,
         known="part of the 161K of video VQA (Table 3)",
