@@ -118,7 +118,7 @@ def _readable(path: Path, form: AnnotationFile) -> bool:
     """Whether the first row has the keys of a form, or is one that every set reads."""
     try:
         row = next(Source(path, form).rows(), None)
-        official = bool(form.keys) and row is not None and all(row.has(key) for key in form.keys)
+        official = bool(form.keys) and row is not None and all(key in row.data for key in form.keys)
         return row is not None and (official or row.has("conversations") or isinstance(row.get("QA"), list))
     except VideoLlama2Error:  # another format
         return False
