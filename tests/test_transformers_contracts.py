@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, DynamicCache, Trainer, TrainingArguments
 
 from videollama2.errors import UsageError
 from videollama2.outputs import CACHE
@@ -58,6 +58,12 @@ def test_an_assistant_gives_the_greedy_tokens(model: Any, inputs: Any) -> None:
     assert torch.equal(
         model.generate(**inputs, **GREEDY, assistant_model=assistant), model.generate(**inputs, **GREEDY)
     )
+
+
+def test_an_assistant_of_text_alone_is_refused(model: Any, inputs: Any) -> None:
+    assistant = AutoModelForCausalLM.from_config(model.config.text_config)
+    with pytest.raises(UsageError, match="qwen2 model, which can't read the placeholders"):
+        model.generate(**inputs, **GREEDY, assistant_model=assistant)
 
 
 def test_embeddings_of_a_prompt_keep_its_placeholders(model: Any, inputs: Any) -> None:
