@@ -42,8 +42,6 @@ class PeerTester:
             video = model.get_video_features(media["pixel_values_videos"]).pooler_output
         self.image_tokens = len(image[0])
         self.video_tokens = sum(x.flatten(0, -2).shape[0] for x in video) // self.batch_size
-        if config_class is LlavaOnevisionConfig:
-            self.video_tokens += 1  # and a newline
         self.seq_length = self.encoder_seq_length = self.key_length = 7 + self.image_tokens + self.video_tokens
 
     def get_config(self) -> Any:
