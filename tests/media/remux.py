@@ -34,7 +34,7 @@ def record(
     with av.open(str(path), "w") as out:
         pictures = sound = None
         if video:
-            rate = 25 if video.startswith("mpeg2") else FPS
+            rate = 25 if video.startswith(("mpeg1", "mpeg2")) else FPS
             pictures = out.add_stream(video, rate=rate, options={"g": "10", **(options or {})})
             pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         if audio:

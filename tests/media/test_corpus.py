@@ -1,9 +1,9 @@
 """A corpus made here: containers × codecs × odd properties; each receipt is compared with a straight decode.
 
-Not in the corpus, because it can't be made with PyAV alone in a second: Theora, Vorbis, VC-1, WMV, AMR, DTS, TrueHD and
-Nellymoser (no encoders); MXF; live radio; interlaced and field-coded streams; edit lists of several parts; 4K, and
-anything of more than a few seconds. Joined, cut-off and repeating files, whose straight decode is itself wrong, are in
-test_timeline.py.
+Not in the corpus, because PyAV has no encoder for them: Theora, VC-1, WMV 9, AMR-WB, DTS, Speex, GSM, Dolby Vision,
+H.264 with pictures of one field (fields.py writes some); nor live radio, 4K, and anything of more than a few seconds.
+Joined, cut-off, edited and repeating files, whose straight decode is itself wrong, are in test_timeline.py and
+test_file_end.py; tracks, layouts of channels, colours and images have tests of their own.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +27,9 @@ VIDEO: dict[str, tuple[str, dict[str, str]]] = {
     "vp9": ("libvpx-vp9", {"deadline": "realtime"}),
     "mpeg4": ("mpeg4", {}),
     "mpeg2": ("mpeg2video", {"bf": "2"}),
+    "mpeg2 without B-frames": ("mpeg2video", {"bf": "0"}),
+    "mpeg1": ("mpeg1video", {}),
+    "wmv2": ("wmv2", {}),
     "ffv1": ("ffv1", {}),
     "flv1": ("flv", {}),
 }
@@ -45,7 +48,7 @@ BOTH: dict[str, tuple[str | None, list[tuple[str, str]]]] = {
                    ("vp8", "mp2")]),
     "ts": (None, [("h264", "aac"), ("mpeg2", "mp2"), ("hevc", "ac3"), ("h264 open GOP", "mp3")]),
     "flv": (None, [("h264", "aac"), ("flv1", "mp3"), ("h264 without B-frames", "aac")]),
-    "mpg": (None, [("mpeg2", "mp2")]),
+    "mpg": (None, [("mpeg2", "mp2"), ("mpeg1", "mp2")]),
     "3gp": (None, [("h264", "aac"), ("mpeg4", "aac")]),
 }  # fmt: skip
 ALONE = [
@@ -55,6 +58,7 @@ ALONE = [
     ("au", "pcm_s16be"),
     ("w64", "pcm"),
 ]  # fmt: skip
+PLAIN = [("mxf", "mpeg2", "pcm"), ("mxf", "mpeg2 without B-frames", "pcm"), ("wmv", "wmv2", "mp3")]
 RAW = [("h264", "h264"), ("h264", "h264 without B-frames"), ("hevc", "hevc"), ("ivf", "vp8"), ("ivf", "vp9"),
        ("m2v", "mpeg2"), ("m4v", "mpeg4")]  # fmt: skip
 
@@ -96,6 +100,8 @@ ODD = [
 
 def kept_in(suffix: str, video: str | None, audio: str | None) -> str:
     """A container that keeps the packets of these codecs, from which they go to the one that is tested."""
+    if video == "wmv2":
+        return "wmv"
     if video in ("flv1", "ffv1", "vp8", "vp9") or (audio in ("flac", "opus") and not video):
         return "flv" if video == "flv1" else "mkv"
     if suffix in ("avi", "h264", "hevc") and video and video.startswith(("h264", "hevc")):  # they want start codes
@@ -116,6 +122,8 @@ def cases() -> list[Any]:
                 found.append(pytest.param(suffix, form, video, audio, odd, id=label))
     for suffix, audio in ALONE:
         found.append(pytest.param(suffix, None, None, audio, ODD[0], id=f"{suffix}: {audio}"))
+    for suffix, video, audio in PLAIN:
+        found.append(pytest.param(suffix, None, video, audio, ODD[0], id=f"{suffix}: {video} + {audio}"))
     for suffix, video in RAW:
         found.append(pytest.param(suffix, None, video, None, ODD[0], id=f"{suffix}: {video}"))
     return found
@@ -130,7 +138,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if key not in made:
             codec, options = VIDEO[video] if video else (None, {})
             path = folder / f"{len(made)}.{kept_in(suffix, video, audio)}"
-            frames = 75 if video == "mpeg2" else 30
+            frames = 75 if (video or "").startswith(("mpeg1", "mpeg2")) else 30
             made[key] = record(path, codec, AUDIO.get(audio, audio) if audio else None, options=options, frames=frames)
         return made[key]
 

@@ -5,6 +5,7 @@ from array import array
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,7 +19,7 @@ from videollama2.media.source import MediaSource
 from videollama2.media.timeline import UNKNOWN, Packets, join
 from videollama2.protocols import FULL, RELEASED
 
-from .make import flat, grey, noisy, tone, write
+from .make import flat, grey, noisy, tone, truth, write
 from .remux import record, remux, strongest
 
 
@@ -396,6 +397,18 @@ def test_many_b_frames_and_noise(tmp_path: Path) -> None:
     assert clip.frames_total == 40
     for frame, index in zip(clip.frames, clip.frame_indices, strict=True):
         assert np.array_equal(frame, separate[index])
+
+
+@pytest.mark.parametrize(("draw", "size"), [(flat, (128, 96)), (noisy, (64, 48))])
+def test_a_program_stream_is_not_entered_in_the_middle(tmp_path: Path, draw: Any, size: tuple[int, int]) -> None:
+    """There, FFmpeg gives each frame the stamp of the next one, because only some packets have stamps."""
+    sound = {"sound": tone(4.0, 48000), "rate": 48000, "sound_codec": "mp2"}
+    path = write(tmp_path / "x.mpg", 100, fps=25, codec="mpeg1video", draw=draw, size=size, **sound)
+    frames = truth(path)
+    clip = open_clip(path, num_frames=32, protocol="full")
+    assert clip.frames_total == 100 and not clip.losses
+    for frame, index in zip(clip.frames, clip.frame_indices, strict=True):
+        assert np.array_equal(frame, frames[index]), index
 
 
 def test_a_tone_before_and_after(tmp_path: Path) -> None:

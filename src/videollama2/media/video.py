@@ -97,6 +97,8 @@ class VideoReader:
         """Seek to the key frame before each group of frames; frames not found that way are decoded from the start."""
         index = self.index
         assert index.pts is not None
+        if self._decoder.container.format.name == "mpeg":  # after a seek, FFmpeg gives frames their neighbours' stamps
+            return self._from_the_start(wanted, index.pts)
         if self._decoder.stream.index in self._timeline.joins:  # stamps of the file are ambiguous: don't seek by them
             return self._from_the_start(wanted, index.pts)
         groups: dict[int, dict[int, int]] = {}  # key frame -> timestamp -> index
