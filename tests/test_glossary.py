@@ -31,6 +31,8 @@ VERBS = {
     "decode": (
         "engine.py",
         "media/",
+        "shared_media.py",
+        "cli/ahead.py",
         "generation/",
         "serve/",
         "data/doctor/",
