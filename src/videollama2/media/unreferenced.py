@@ -74,7 +74,7 @@ class _Hevc:
         for at in _units(data, self._prefix):
             kind = data[at] >> 1 & 63
             if kind < _HEVC_SLICES:  # even types below 16 are not referred to within their sub-layer
-                return kind < 16 and kind % 2 == 0 and data[at + 1 : at + 2] != b"" and data[at + 1] & 7 == self._layers
+                return kind < 16 and kind % 2 == 0 and at + 1 < len(data) and data[at + 1] & 7 == self._layers
             self._see(data[at : at + 3])
         return False
 
