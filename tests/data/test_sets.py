@@ -287,7 +287,7 @@ def test_the_official_file(name: str, file: str, records: int, tmp_path: Path) -
     assert manifest["records"] == records and not manifest["dropped"]
 
 
-ODD = [
+ODD: list[Any] = [
     7, None, "text", [], {}, {"QA": [7]}, {"QA": [], "video": "a"}, {"conversations": [7], "video": "a"},
     {"conversations": {}, "id": 1}, {"id": "x", "meta": [], "conversations": [{"from": "human", "value": "<s0>"}]},
 ]  # fmt: skip
