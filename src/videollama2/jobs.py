@@ -12,7 +12,7 @@ Captioning, evaluation and the data doctor run this way: killed at any moment, t
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
@@ -136,7 +136,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def in_threads(
     work: Callable[[T], R], tasks: Sequence[T], threads: int, on_exit: Callable[[], object] | None = None
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """`work(task)` of every task, in the order of completion.
 
     If the caller stops early, tasks that have started are waited for and the others are cancelled.

@@ -40,7 +40,7 @@ def write(path: Path, held: Any) -> Path:
 
 
 def egoschema(folder: Path, media: Media) -> None:
-    """Six questions: five public answers, one clip that is not there, and an answer to a question that is not."""
+    """Six questions: five public answers, one missing clip, and an answer to a question that does not exist."""
     options = {f"option {i}": text for i, text in enumerate([*FOUR, "dancing"])}
     uids = [f"0aa{i}-demo" for i in range(6)]
     records = [
@@ -91,7 +91,7 @@ def mvbench(folder: Path, media: Media) -> None:
 
 
 def video_mme_rows() -> list[dict[str, Any]]:
-    """Of the Parquet file: a row per question; three videos, the last of which is not there."""
+    """Of the Parquet file: a row per question; three videos, the last of which is missing."""
     return [
         {
             "video_id": f"{video:03}",

@@ -362,6 +362,12 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     assert published[0].question == f"{heading}First line\nSecond\nSecond\n{plain[0].question}"
     assert strict[0].question == f"{heading}First line\nSecond\n{plain[0].question}"
     assert published[2].question == f"{heading}\n{plain[2].question}" and strict[2].question == plain[2].question
+    srt = tmp_path / "subtitles" / "abcdefgh_-1.srt"
+    plainly = srt.read_text("utf-8")
+    srt.write_text(plainly.replace("Second", "Q&amp;A isn&#39;t"), encoding="utf-8")
+    encoded, decoded = (shown.load(tmp_path, setting).items[0].question for setting in ("paper", "strict"))  # type: ignore[arg-type]
+    assert "\nQ&amp;A isn&#39;t\n" in encoded and "\nQ&A isn't\n" in decoded
+    srt.write_text(plainly, encoding="utf-8")
     engine = FakeEngine()
     engine.model.config.num_frames = 3
     done = evaluate(engine, benchmark("video-mme-subtitles"), tmp_path, tmp_path / "out", setting="paper", limit=1)

@@ -114,3 +114,13 @@ def test_an_exported_task_has_the_figures_of_our_own_loop(tmp_path: Path, capsys
         turn["content"][0]["url"] == lmms_tasks.visual(docs[0])[0] and turn["content"][1]["text"] == docs[0]["question"]
     )
     assert lmms_tasks.target(docs[0]) in ("yes", "no")
+
+
+def test_a_separate_audio_file_is_a_part_of_its_own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cmm(tmp_path / "data", Media(tmp_path_factory.mktemp("media")))
+    lmms_tasks.export(benchmark("cmm"), tmp_path / "data", tmp_path / "out")
+    docs = [json.loads(line) for line in (tmp_path / "out" / "cmm.jsonl").read_text("utf-8").splitlines()]
+    (doc, *_) = [doc for doc in docs if doc["audio_source"] is not None]
+    (turn,) = lmms_tasks.messages(doc)
+    assert [part["type"] for part in turn["content"]] == ["video", "audio", "text"]
+    assert turn["content"][1]["url"].endswith(".wav") and lmms_tasks.visual(doc) == [doc["source"], doc["audio_source"]]

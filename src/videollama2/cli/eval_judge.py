@@ -154,10 +154,10 @@ def _judges(args: argparse.Namespace, setting: Any) -> list[Any]:
 
     models, endpoints = args.judge_model, args.endpoint
     if len(endpoints) not in (1, len(models)):
-        raise UsageError(f"{len(endpoints)} endpoints for {len(models)} judges; give one for all, or one per judge")
+        raise UsageError(f"{len(endpoints)} endpoints for {len(models)} judges; give one for all, or one per judge.")
     endpoints = endpoints * len(models) if len(endpoints) == 1 else endpoints
     if args.api_key_variable and len({e.rstrip("/") for e in endpoints}) > 1:
-        raise UsageError("an API key belongs to one endpoint; run once per endpoint with its own --api-key-variable")
+        raise UsageError("an API key belongs to one endpoint; run once per endpoint with its own --api-key-variable.")
     given = dict(_parameter(text) for text in args.parameter)
     named = {"temperature": args.temperature, "max_tokens": args.max_tokens}
     parameters = {**PARAMETERS[setting], **{k: v for k, v in named.items() if v is not None}, **given}
@@ -172,7 +172,7 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name.strip(), json.loads(value)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f'--parameter {text!r:.60} is not NAME=JSON ({error}); for example seed=1, effort="low"'
+            f'--parameter {text!r:.60} is not NAME=JSON ({error}); for example seed=1, effort="low".'
         ) from error
 
 

@@ -91,7 +91,7 @@ def runs(folder: Path) -> dict[str, Path]:
 
     places = [folder] if (folder / FILE).is_file() else sorted(path.parent for path in folder.glob(f"*/{FILE}"))
     if not places:
-        raise UsageError(f"{folder} holds no run: no {FILE} in it or one folder below")
+        raise UsageError(f"{folder} holds no run: no {FILE} in it or one folder below.")
     return {str(read_manifest(place)["run"].get("benchmark")): place for place in places}
 
 
@@ -102,7 +102,7 @@ def run_report(args: argparse.Namespace) -> int:
 
     found = runs(Path(args.run))
     if args.html is not None and len(found) > 1:
-        raise UsageError(f"--html is one page, but {args.run} holds {len(found)} runs; give the folder of one run")
+        raise UsageError(f"--html is one page, but {args.run} holds {len(found)} runs; give the folder of one run.")
     summaries = {}
     for name, place in found.items():
         with terminal.progress(args.json) as on_stage:
@@ -161,7 +161,7 @@ def run_compare(args: argparse.Namespace) -> int:
     shared = [name for name in first if name in second]
     if not shared:
         raise UsageError(
-            f"{args.first} has {', '.join(first)}, {args.second} has {', '.join(second)}; expected a benchmark in both"
+            f"{args.first} has {', '.join(first)}, {args.second} has {', '.join(second)}; expected a benchmark in both."
         )
     alone = [name for name in [*first, *second] if name not in shared]
     if alone:

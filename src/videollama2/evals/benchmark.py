@@ -2,7 +2,7 @@
 
 A benchmark is a small module in `benchmarks/` that subclasses `ChoiceBenchmark`, `YesNoBenchmark` (choices.py),
 `ClassBenchmark`, `OptionBenchmark` (closed_sets.py), `OpenBenchmark`, `SentenceBenchmark` or `CaptionBenchmark`
-(open_answers.py), says which files it is read from, and turns their records into Items. `registry.py` lists them.
+(open_answers.py), names the files it is read from, and turns their records into Items. `registry.py` lists them.
 """
 
 from abc import ABC, abstractmethod

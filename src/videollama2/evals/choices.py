@@ -173,6 +173,18 @@ def letter_of_index(row: Row, index: int, choices: Sequence[str]) -> str:
     return LETTERS[index]
 
 
+def texts_with(row: Row, key: str, answer: str) -> tuple[str, ...]:
+    """The texts under the key.
+
+    Raises:
+        DataError: the answer is not among them.
+    """
+    offered = row.texts(key)
+    if answer not in offered:
+        raise row.error(f"expected an answer among its {key} ({', '.join(offered):.200}), got {answer!r:.60}.")
+    return offered
+
+
 def letter_of_text(row: Row, text: str, choices: Sequence[str]) -> str:
     """The letter that a file gives as the answer ("B", "(b)").
 

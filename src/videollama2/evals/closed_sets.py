@@ -25,7 +25,7 @@ class ClassBenchmark(Benchmark):
     reply_tokens = 32
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The one class that the reply says, "2" for "two" (`strict`), or equality in capitals (`paper`)."""
+        """The one class that the reply names, "2" for "two" (`strict`), or equality in capitals (`paper`)."""
         return equal_verdict(item, reply) if setting == "paper" else closed_verdict(item, reply)
 
 
@@ -95,7 +95,7 @@ class ClosedSet:
         return max(map(len, self._by_words), default=0)
 
     def read(self, reply: str) -> tuple[str | None, str]:
-        """The class that a reply says, and the rule that found it; None if it says no class, or several.
+        """The class that a reply names, and the rule that found it; None if it names no class, or several.
 
         In order: the reply is a class (also "2" for "two", "grey" for "gray"); if yes and no are classes: it begins or
         ends with one of them; exactly one class occurs in it as whole words, not denied. Of classes that overlap in

@@ -10,6 +10,19 @@ from .sources import Items
 _UNDISCLOSED = "__UNDISCLOSED__"
 
 
+FILES = (
+    "val*_set4DSTC7-AVSD.json",  # "val" in one release, "valid" in others
+    "test_set4DSTC10-AVSD*multiref*.json",
+    "val*_set4DSTC10-AVSD*.json",
+    "mock_test_set4DSTC10-AVSD_from_DSTC*_singref.json",
+    "test_set4DSTC10-AVSD*.json",
+    "test_set4DSTC8-AVSD.json",
+    "test_set4DSTC7-AVSD.json",
+)
+"""The official files with dialogues, in order of preference."""
+VIDEO_FOLDERS = ("videos", "Charades_v1_480", "Charades_v1", "Charades_vu17_test_480", "Charades_vu17_test", "")
+
+
 class DialogueTurn(NamedTuple):
     """One question of a dialogue. `answers`: every reference; none if the answer is withheld."""
 

@@ -140,7 +140,7 @@ class Needed:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A benchmark's items, and what the manifest says about them.
+    """A benchmark's items, and notes on them for the manifest.
 
     Attributes:
         notes: counts, duplicates, missing files.

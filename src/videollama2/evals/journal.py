@@ -68,14 +68,14 @@ def read_results(folder: Path) -> list[Result]:
     """
     files = _parts(folder, RESULTS)
     if not files:
-        raise UsageError(f"{folder}: no {RESULTS}.jsonl; expected the folder of a run (OUT/BENCHMARK)")
+        raise UsageError(f"{folder}: no {RESULTS}.jsonl; expected the folder of a run (OUT/BENCHMARK).")
     found: dict[Key, Result] = {}
     for path in files:
         for number, data in read_lines(path):
             try:
                 result = Result.of_dict({**data, "seconds": {}})
             except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{path}:{number}: not a result of a run ({error}); remove the line") from error
+                raise DataError(f"{path}:{number}: not a result of a run ({error}); remove the line.") from error
             key = (result.ablation, result.id)
             if key not in found or result.outcome != Outcome.FAILED or found[key].outcome == Outcome.FAILED:
                 found[key] = result

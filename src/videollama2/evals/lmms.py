@@ -55,7 +55,7 @@ class LmmsOptions:
         try:
             number = None if frames in _OFF else int(frames)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"frames: expected a whole number, got {frames!r}") from error
+            raise UsageError(f"frames: expected a whole number, got {frames!r}.") from error
         return cls(protocol=None if protocol in _OFF else str(protocol), frames=number,
                    audio=audio not in (False, *_OFF))  # fmt: skip
 
@@ -95,7 +95,7 @@ def _part(part: Any, options: LmmsOptions) -> dict[str, Any]:
     if kind == "text":
         return {"type": "text", "text": _get(part, "text")}
     if kind not in MODALITIES:
-        raise UsageError(f"expected message parts of type text, image, video or audio, got {kind!r}")
+        raise UsageError(f"expected message parts of type text, image, video or audio, got {kind!r}.")
     found: dict[str, Any] = {"type": kind, kind: _source(_get(part, "url"))}
     if kind == "video":
         found |= {"num_frames": options.frames, "sound": options.audio}

@@ -38,7 +38,7 @@ class VideoLlama2(lmms):
         if unknown or errors not in _ERRORS or (model and pretrained):
             raise UsageError(
                 f"--model_args: {', '.join(unknown) or f'errors={errors}, model={model}, pretrained={pretrained}'}; "
-                "expected some of model (or pretrained), device, dtype, protocol, frames, audio, errors=raise|empty"
+                "expected some of model (or pretrained), device, dtype, protocol, frames, audio, errors=raise|empty."
             )
         self._errors, self._options = errors, LmmsOptions.of(protocol, frames, audio)
         self.engine = load(model or pretrained or "nano", device=device, dtype=dtype)

@@ -79,10 +79,12 @@ def _exported(out: Path) -> list[Benchmark]:
 
 def _row(item: Item) -> dict[str, Any]:
     media = item.media
-    told: dict[str, Any] = {"id": item.id, "question": item.question, "truth": list(item.truth)}
-    told |= {"source": None if media is None else str(Path(media.source).resolve())}
-    told |= {"kind": "audio" if media is not None and not media.video else "video"}
-    return told | {"start": None if media is None else media.start, "end": None if media is None else media.end}
+    row: dict[str, Any] = {"id": item.id, "question": item.question, "truth": list(item.truth)}
+    row |= {"source": None if media is None else str(Path(media.source).resolve())}
+    row |= {"kind": "audio" if media is not None and not media.video else "video"}
+    separate = None if media is None or media.audio_source is None else str(Path(media.audio_source).resolve())
+    row |= {"audio_source": separate}
+    return row | {"start": None if media is None else media.start, "end": None if media is None else media.end}
 
 
 @cache
@@ -91,8 +93,8 @@ def _items(name: str, data: str, setting: Setting) -> Mapping[str, Item]:
 
 
 def visual(doc: Mapping[str, Any]) -> list[Any]:
-    """The media path."""
-    return [] if doc["source"] is None else [doc["source"]]
+    """The media path, and that of the audio if it is a separate file."""
+    return [doc[key] for key in ("source", "audio_source") if doc.get(key) is not None]
 
 
 def text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
@@ -112,6 +114,8 @@ def messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> l
         part = [{"type": doc["kind"], "url": doc["source"]}]
         if doc["kind"] == "video":
             part[0] |= {"start_time": doc["start"], "end_time": doc["end"]}
+        if doc.get("audio_source") is not None:
+            part.append({"type": "audio", "url": doc["audio_source"]})
     return [{"role": "user", "content": [*part, {"type": "text", "text": text(doc)}]}]
 
 

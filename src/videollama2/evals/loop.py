@@ -81,7 +81,7 @@ def ablations_of(names: Iterable[str]) -> tuple[Ablation, ...]:
     unknown = [name for name in requested if name not in ABLATIONS]
     if unknown or not requested:
         found = f"unknown ablation {', '.join(unknown)}" if unknown else "no ablation given"
-        raise UsageError(f"{found}; expected some of {', '.join(ABLATIONS)}")
+        raise UsageError(f"{found}; expected some of {', '.join(ABLATIONS)}.")
     return tuple(ablation for ablation in ABLATIONS if ablation in requested)
 
 

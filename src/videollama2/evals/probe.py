@@ -66,13 +66,13 @@ def make(
         StorageError: the folder can't be written.
     """
     if clips < 1:
-        raise UsageError(f"expected 1 or more clips per task, got {clips}")
+        raise UsageError(f"expected 1 or more clips per task, got {clips}.")
     made = list(questions(source, clips=clips, seed=seed))
     lines = "".join(dumps_line(_record(name, q, source, seed)) + "\n" for name, q in made).encode()
     path = folder / FILE
     try:
         if path.is_file() and path.read_bytes() != lines:
-            raise UsageError(f"{path} differs from this probe in packs, seed or clips; name another folder with --out")
+            raise UsageError(f"{path} differs from this probe in packs, seed or clips; name another folder with --out.")
         folder.mkdir(parents=True, exist_ok=True)
         for done, (name, question) in enumerate(made):
             if on_progress is not None:

@@ -120,7 +120,7 @@ class Maker:
             found = compose(seed, self.source.pictures, self.source.sounds, labels=names, seconds=_SECONDS, **odds)
             if fits(found):
                 return found
-        raise UsageError(f"no clip of {self.source.name} fits the plan of the probe; use packs with more classes")
+        raise UsageError(f"no clip of {self.source.name} fits the plan of the probe; use packs with more classes.")
 
     def cycled(self, values: Sequence[T], count: int) -> list[T]:
         """`count` of the values in random order, each as often as any other."""

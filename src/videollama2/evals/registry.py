@@ -30,4 +30,4 @@ def benchmark(name: str) -> Benchmark:
     if name in known:
         return known[name]
     hint = did_you_mean(name.lower().replace("_", "-"), known) or "."
-    raise UsageError(f"unknown benchmark {name!r}{hint} `videollama2 eval list` lists all {len(known)}")
+    raise UsageError(f"unknown benchmark {name!r}{hint} `videollama2 eval list` lists all {len(known)}.")

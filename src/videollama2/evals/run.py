@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..engine import Engine
 from ..errors import DataError, UsageError, VideoLlama2Error
 from ..jobs import FailureStreak, write_json
 from ..protocols import protocol as named_protocol
 from ..storage import write_whole
 from .benchmark import Benchmark
+from .clip_sessions import ClipSessions, same_clip_together, shares, taking_turns
 from .items import ABLATIONS, Ablation, Item, Loaded, Outcome, Result, Setting, spread
 from .journal import ResultJournal, known_results, write_results
 from .judge.judgements import PROBES, read_judgements
@@ -100,8 +102,13 @@ def evaluate(
     new = manifest(engine, benchmark, loaded, items, setting=setting, media_options=media_options, batch=batch,
                    limit=limit, folder=folder)  # fmt: skip
     known = settle(place / FILE, new)
-    conditions = Conditions(engine=engine, benchmark=benchmark, setting=setting, media_options=media_options)
-    mine = batches(items, ablations, batch)[rank::world]
+    planned = batches(same_clip_together(items), ablations, batch)
+    mine = taking_turns(shares(planned, world)[rank], threads)
+    asking = engine
+    if isinstance(engine, Engine):
+        trials = [trial for each in planned for trial in each]
+        asking = ClipSessions(engine, trials, media_options, most_open=threads + 1)
+    conditions = Conditions(engine=asking, benchmark=benchmark, setting=setting, media_options=media_options)
     with ResultJournal(place, rank, world) as journal:
         before = known_results(place)
         _check_ranges(before.values(), items)

@@ -163,6 +163,16 @@ class BenchmarkMedia:
         return Media(source=path, video=path.suffix.lower() not in SOUND_SUFFIXES, audio=self.audio), None
 
 
+def with_sound_of(video: FoundMedia, sound: FoundMedia | None) -> FoundMedia:
+    """A video whose audio is a separate file; without a separate file it is silent."""
+    media, _ = video
+    if media is None:
+        return video
+    if sound is None:
+        return replace(media, audio=False), None
+    return (None, sound[1]) if sound[0] is None else (replace(media, audio_source=sound[0].source), None)
+
+
 # ── records ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -3,16 +3,18 @@
 Files: AVHBench_v0/{json,video} as the authors' archive unpacks (github.com/kaist-ami/AVHBench), qa.json or QA.json.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...data.annotations import Row, rows
+from ..benchmark import Benchmark
 from ..choices import YesNoBenchmark, categories_of, filled, yes_no_figures, yes_or_no
 from ..items import Loaded, Needed, Result, Setting
 from ..open_answers import CaptionBenchmark, with_corpus
 from ..sources import Items
 
 _QUESTION = "{question}\nAnswer with yes or no."  # the questions don't say how to answer
+_KEYS = ("video_id", "task", "text", "label")
 _CAPTIONS = "AV Captioning"
 _TASKS = ("Audio-driven Video Hallucination", "Video-driven Audio Hallucination", "AV Matching", _CAPTIONS)
 _SOURCE = "Sung-Bin et al., ICLR 2025"
@@ -32,20 +34,7 @@ class AvhBench(YesNoBenchmark):
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question; records that ask for captions belong to avhbench-captions, and are counted."""
         items = Items(folder, setting)
-        media = items.media("videos", "video", "")
-        captions = 0
-        for id, row in _records(items):
-            with items.record(row):
-                if _task(row) == _CAPTIONS:
-                    captions += 1
-                    continue
-                items.add(
-                    self.item(
-                        setting, row.origin, media.find(row.text("video_id")), id=f"{id}/{row.text('video_id')}",
-                        question=filled(_QUESTION, question=row.text("text")), truth=(yes_or_no(row, "label"),),
-                        categories=categories_of(row, task="task"),
-                    )
-                )  # fmt: skip
+        captions = _add(self, items, captions=False)
         items.notes += [f"{captions} records ask for captions: avhbench-captions"] if captions else []
         return items.loaded(published=self.published)
 
@@ -58,31 +47,35 @@ class AvhBenchCaptions(CaptionBenchmark):
     """Captions of both modalities, against one reference each."""
 
     name, title, source, needs, published = "avhbench-captions", "AVHBench, captions", _SOURCE, _NEEDS, 1106
-    official = (
-        "The paper has METEOR, CIDEr and GAVIE by GPT-4; here are CIDEr-D and ROUGE-L, and a judge if one is asked."
-    )
+    official = "The paper has METEOR, CIDEr and GAVIE by GPT-4; here are CIDEr-D, ROUGE-L, and a judge if asked."
     reply_tokens = 256
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per record that asks for a caption."""
         items = Items(folder, setting)
-        media = items.media("videos", "video", "")
-        for id, row in _records(items):
-            with items.record(row):
-                if _task(row) == _CAPTIONS:
-                    items.add(
-                        self.item(
-                            setting, row.origin, media.find(row.text("video_id")), id=f"{id}/{row.text('video_id')}",
-                            question=row.text("text"), truth=(row.text("label"),),
-                            categories=categories_of(row, task="task"),
-                        )
-                    )  # fmt: skip
+        _add(self, items, captions=True)
         return with_corpus(items.loaded(published=self.published))
 
 
-def _records(items: Items) -> Iterator[tuple[int, Row]]:
-    names = ("QA.json", "qa.json", "AVHBench*.json", "avhbench*.json")
-    return enumerate(rows(items.file(*names, keys=("video_id", "task", "text", "label"))), 1)
+def _add(benchmark: Benchmark, items: Items, *, captions: bool) -> int:
+    """Add the records that ask for captions, or the others; returns how many were left out."""
+    path = items.file("QA.json", "qa.json", "AVHBench*.json", "avhbench*.json", keys=_KEYS)
+    media, left_out = items.media("videos", "video", ""), 0
+    for number, row in enumerate(rows(path), 1):
+        with items.record(row):
+            if (_task(row) == _CAPTIONS) != captions:
+                left_out += 1
+                continue
+            video, text = row.text("video_id"), row.text("text")
+            items.add(
+                benchmark.item(
+                    items.setting, row.origin, media.find(video), id=f"{number}/{video}",
+                    question=text if captions else filled(_QUESTION, question=text),
+                    truth=(row.text("label") if captions else yes_or_no(row, "label"),),
+                    categories=categories_of(row, task="task"),
+                )
+            )  # fmt: skip
+    return left_out
 
 
 def _task(row: Row) -> str:

@@ -8,22 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...data.annotations import rows
-from ..dialogues import references, turns
+from ..dialogues import FILES, VIDEO_FOLDERS, references, turns
 from ..equivalence import leading_polarity
 from ..items import Item, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import OpenBenchmark, last_turn_figures, with_last_turns, with_value
 from ..sources import Items, conversation_record, path_tails
-
-_OFFICIAL = (
-    "val*_set4DSTC7-AVSD.json",  # "val" in one release, "valid" in others
-    "test_set4DSTC10-AVSD*multiref*.json",
-    "val*_set4DSTC10-AVSD*.json",
-    "mock_test_set4DSTC10-AVSD_from_DSTC*_singref.json",
-    "test_set4DSTC10-AVSD*.json",
-    "test_set4DSTC8-AVSD.json",
-    "test_set4DSTC7-AVSD.json",
-)
-_FOLDERS = ("videos", "Charades_v1_480", "Charades_v1", "Charades_vu17_test_480", "Charades_vu17_test", "")
 
 
 class Avsd(OpenBenchmark):
@@ -52,8 +41,8 @@ class Avsd(OpenBenchmark):
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question. Undisclosed answers are withheld unless there are references for them."""
         items, keys = Items(folder, setting), ("dialogs", "image_id", "dialog")
-        path, reformat = items.file_or_reformat(*_OFFICIAL, reformats=("instruction_val.json",), keys=keys)
-        media = items.media(*_FOLDERS)
+        path, reformat = items.file_or_reformat(*FILES, reformats=("instruction_val.json",), keys=keys)
+        media = items.media(*VIDEO_FOLDERS)
         known = {} if reformat else references(items, path)
         for number, row in enumerate(rows(path, key="dialogs"), 1):
             with items.record(row):

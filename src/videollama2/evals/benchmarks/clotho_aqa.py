@@ -23,9 +23,7 @@ class ClothoAqa(ClassBenchmark):
 
     name, title = "clotho-aqa", "Clotho-AQA"
     source = "Lipping et al., EUSIPCO 2022; Zenodo 6473207"
-    official = (
-        "The original counts every annotator's answer, in capitals; “Yes.” is right among all, wrong among yes-no."
-    )
+    official = "The original counts each annotator's answer; “Yes.” is right among all, wrong among yes-no."
     reply_tokens = 16
     needs = (
         Needed(path="clotho_aqa_test.csv", what="official: file_name, QuestionText, answer, in Latin-1"),

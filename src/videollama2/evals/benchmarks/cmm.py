@@ -4,7 +4,6 @@ Files: DAMO-NLP-SG/CMM on the hub. Of its 1,200 samples, 600 are a video and a s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ...data.annotations import Row, rows
@@ -12,7 +11,7 @@ from .. import paper_rules
 from ..benchmark import accuracy, scored, verdict
 from ..choices import YesNoBenchmark, categories_of, yes_or_no
 from ..items import FoundMedia, Item, Loaded, Needed, Result, Setting, Verdict
-from ..sources import BenchmarkMedia, Items
+from ..sources import BenchmarkMedia, Items, with_sound_of
 
 _SUFFIX = "Answer with yes or no."  # of the published prompt; the file's questions don't have it
 _ARCHIVE = "reorg_raw_files"  # the name of the archive; some paths say raw_files
@@ -75,14 +74,10 @@ class Cmm(YesNoBenchmark):
 
 
 def _media(row: Row, videos: BenchmarkMedia, sounds: BenchmarkMedia) -> FoundMedia:
-    """The video, with the audio file as its audio if one is named, too; else the audio file."""
     sound = sounds.find(*_names(row.text("audio_path"))) if row.has("audio_path") else None
     if not row.has("video_path"):
         return sound or sounds.find(*_names(row.text("audio_path", "video_path")))
-    media, missing = videos.find(*_names(row.text("video_path")))
-    if media is None or sound is None or sound[0] is None:
-        return (None if media is None or sound else replace(media, audio=False)), missing or (sound and sound[1])
-    return replace(media, audio_source=sound[0].source), None
+    return with_sound_of(videos.find(*_names(row.text("video_path"))), sound)
 
 
 def _names(path: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class DailyOmni(ChoiceBenchmark):
     name, title, published = "daily-omni", "Daily-Omni", 1197
     source = "Lliar-liar/Daily-Omni, 2025"
     official = (
-        "The authors ask in words of their own and show the options as a Python list. Their scorer takes the reply's "
+        "The authors ask with their own prompt and show the options as a Python list. Their scorer takes the reply's "
         "first character, and drops what has no reply from the denominator (accuracy_of_answered)."
     )
     paper_rule = staticmethod(paper_rules.daily_omni)

@@ -23,9 +23,7 @@ class EgoSchema(ChoiceBenchmark):
     """Five options. The published figure covers all questions, and comes from the server that has the answers."""
 
     source = "Mangalam et al., NeurIPS 2023"
-    official = (
-        "The server that has all answers scores a file of indices; a reply that the original can't read counts as C."
-    )
+    official = "A server that has all answers scores a file of indices; the original's unreadable replies count as C."
     paper_rule = staticmethod(paper_rules.egoschema)
     template = (
         "Select the best answer to the following multiple-choice question based on the video.\n"
@@ -71,10 +69,7 @@ class EgoSchema(ChoiceBenchmark):
         return items.loaded(published=self.published)
 
     def submission(self, results: Sequence[Result]) -> Mapping[str, str]:
-        """The original's CSV, and the JSON that the validation server takes.
-
-        Questions with an unparsable reply are in neither; the server counts them as missing.
-        """
+        """The original's CSV, and the JSON of the validation server; unparsable replies are in neither."""
         chosen = {result.id: index for result, index in indices_to_submit(results)}
         lines = ["q_uid, answer", *(f"{uid}, {index}" for uid, index in chosen.items())]
         return {"submission.csv": "\n".join(lines) + "\n", "submission.json": json.dumps(chosen) + "\n"}

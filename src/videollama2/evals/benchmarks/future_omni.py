@@ -20,7 +20,7 @@ class FutureOmni(ChoiceBenchmark):
     name, title, published = "future-omni", "FutureOmni", 1034
     source = "Chen et al., 2026; OpenMOSS/FutureOmni"
     official = (
-        "The authors ask in words of their own, with 32 frames. Their repository has no scorer: both settings read by "
+        "The authors ask with their own prompt, with 32 frames. Their repository has no scorer: both settings read by "
         "the strict rules."
     )
     needs = (

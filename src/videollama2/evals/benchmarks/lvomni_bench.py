@@ -18,7 +18,7 @@ class LvOmniBench(ChoiceBenchmark):
     name, title, published = "lvomnibench", "LVOmniBench", 1014
     source = "Tao et al., 2026; KD-TAO/LVOmniBench"
     official = (
-        "The authors ask in words of their own, read the first letter that stands alone, in any case (“a cup” is A), "
+        "The authors ask with their own prompt, read the first letter that stands alone, in any case (“a cup” is A), "
         "and drop replies without one from the denominator (accuracy_of_answered drops what has no reply)."
     )
     paper_rule = staticmethod(paper_rules.lvomnibench)

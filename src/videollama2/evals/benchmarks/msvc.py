@@ -16,7 +16,7 @@ class Msvc(CaptionBenchmark):
 
     name, title, published = "msvc", "MSVC (multi-source video captioning)", 1500
     source = "DAMO-NLP-SG/Multi-Source-Video-Captioning"
-    official = "GPT-3.5 judges correctness and detail; `eval judge` asks another judge, in words of its own."
+    official = "GPT-3.5 judges correctness and detail; `eval judge` asks another judge, with its own prompt."
     reply_tokens = 512
     needs = (
         Needed(path="msvc.json", what="list of {video_path, question, captions}"),

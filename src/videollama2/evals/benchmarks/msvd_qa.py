@@ -22,7 +22,7 @@ class MsvdQa(OpenBenchmark):
     name, title, published = "msvd-qa", "MSVD-QA", 13_157
     source = "Xu et al., ACM MM 2017; repackaged for zero-shot evaluation with Video-LLaVA"
     official = (
-        "Figures of language models are a judge's; `eval judge` asks one, in words of its own. Here rules compare."
+        "Figures of language models are a judge's; `eval judge` asks one, with its own prompt. Here rules compare."
     )
     needs = (
         Needed(path="test_qa.json", what="official: list of {video_id, id, question, answer}"),

@@ -14,8 +14,8 @@ from ..items import Item, Loaded, Needed, Setting
 from ..sources import BenchmarkMedia, Items
 from ..time_ranges import between_seconds
 
-_STAR, _CLEVRER = ("star/Charades_v1_480", "star/Charades_segment"), ("clevrer/video_validation",)
-_PERCEPTION = ("perception/videos",)
+_STAR = ("star/Charades_v1_480", "star/Charades_segment")
+_CLEVRER, _PERCEPTION = ("clevrer/video_validation",), ("perception/videos",)
 TASKS: dict[str, tuple[str, ...]] = {
     "action_sequence": _STAR, "action_prediction": _STAR, "action_antonym": ("ssv2_video", "ssv2_video_mp4"),
     "fine_grained_action": ("Moments_in_Time_Raw/videos",), "unexpected_action": ("FunQA_test/test",),
@@ -27,10 +27,10 @@ TASKS: dict[str, tuple[str, ...]] = {
     "episodic_reasoning": ("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment"), "counterfactual_inference": _CLEVRER,
 }  # fmt: skip
 """Task → folders of its media in video/; the second is that of branch `video`."""
+_PLACES = tuple(dict.fromkeys(places[0] for places in TASKS.values()))
 BOUNDED = {"action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning"}
 """Tasks whose records have start and end, in seconds."""
-FRAMES = "episodic_reasoning"
-"""The task whose media are folders of images, three per second."""
+FRAMES = "episodic_reasoning"  # its media are folders of images, three per second
 
 
 class MvBench(ChoiceBenchmark):
@@ -38,16 +38,11 @@ class MvBench(ChoiceBenchmark):
 
     name, title, published = "mvbench", "MVBench", 4000
     source = "Li et al., CVPR 2024; OpenGVLab/MVBench"
-    official = (
-        "The authors' code primes the reply with “Best option:(”; here the original's question is asked and read."
-    )
+    official = "The authors' code primes the reply with “Best option:(”; here the original's question is asked."
     paper_rule = staticmethod(paper_rules.mvbench)
     needs = (
         Needed(path="json/<task>.json", what="20 lists of {video, question, candidates, answer, start, end}"),
-        *(
-            Needed(path=f"video/{f[0]}/", what="media", required=False, media=True)
-            for f in dict.fromkeys(TASKS.values())
-        ),
+        *(Needed(path=f"video/{each}/", what="media", required=False, media=True) for each in _PLACES),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
@@ -59,8 +54,8 @@ class MvBench(ChoiceBenchmark):
         files = {task: items.optional(f"json/{task}.json", f"{task}.json") for task in TASKS}
         if missing := [task for task, path in files.items() if path is None]:
             items.notes.append(f"{len(missing)} of {len(TASKS)} tasks not found: {', '.join(missing)}")
-        if len(missing) == len(TASKS):
-            items.file("json/action_sequence.json")  # raises, and lists the folder
+            if len(missing) == len(TASKS):
+                items.file("json/action_sequence.json")  # raises, and lists the folder
         for task, path in files.items():
             media = _media(items, task)
             for number, row in enumerate([] if path is None else items.rows(path), 1):
@@ -75,9 +70,8 @@ class MvBench(ChoiceBenchmark):
             items.repair("answers that are not among their candidates, so no reply can be right", row.origin)
         found = media.find(video, PurePosixPath(video).stem)  # converted videos keep the stem
         whole = found[0] is None or "_segment" not in str(found[0].source)
-        if task in BOUNDED and (whole or row.has("start")):
-            bounded = between_seconds(items, row, found)
-            found = bounded if whole else found  # a segment is cut already
+        if task in BOUNDED and whole:  # a segment is cut already
+            found = between_seconds(items, row, found)
         return self.choice(
             items.setting, row, found, id=id, question=row.text("question"), choices=choices,
             letter=LETTERS[choices.index(answer)] if answer in choices else "none of the candidates",
@@ -90,8 +84,7 @@ def _media(items: Items, task: str) -> BenchmarkMedia:
     roots = ("video/", "", "video/data0613/", "data0613/")
     places = [f"{root}{place}" for place in TASKS[task] for root in roots]
     suffixes = ("", ".mp4", ".mkv") if task == FRAMES else VIDEO_SUFFIXES
-    audio = items.setting == "strict" and task != FRAMES
-    return items.media(*places, audio=audio, suffixes=suffixes, anywhere=False)
+    return items.media(*places, audio=items.setting == "strict" and task != FRAMES, suffixes=suffixes, anywhere=False)
 
 
 BENCHMARKS = (MvBench(),)

@@ -6,24 +6,23 @@ from typing import Any
 
 from ...data.annotations import Row, rows
 from ..benchmark import verdict
-from ..choices import ChoiceBenchmark, letter_of_text
+from ..choices import ChoiceBenchmark, letter_of_text, texts_with
 from ..closed_sets import ClassBenchmark, ClosedSet, closed_verdict
 from ..equivalence import is_colour, is_number, read_against
 from ..items import Item, Loaded, Needed, Setting, Verdict
 from ..sources import Items
 
 _FILE = "probe.jsonl"
-_NEEDS = (
-    Needed(path=_FILE, what="one question a line; `videollama2 eval probe` makes it"),
-    Needed(path="<task><number>.mp4", what="the clips, made with it", media=True),
-)
-_SOURCE = "made by this package from a seed"
 
 
 class Probe(ChoiceBenchmark):
     """Questions with up to four options, shuffled."""
 
-    name, title, source, needs = "probe", "Probe", _SOURCE, _NEEDS
+    name, title, source = "probe", "Probe", "made by this package from a seed"
+    needs = (
+        Needed(path=_FILE, what="one question a line; `videollama2 eval probe` makes it"),
+        Needed(path="<task><number>.mp4", what="the clips, made with it", media=True),
+    )
     reply_tokens = paper_reply_tokens = 24
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
@@ -32,7 +31,7 @@ class Probe(ChoiceBenchmark):
         media = items.media("")
         for row in rows(items.file(_FILE)):
             with items.record(row):
-                choices = _with_answer(row, "options")
+                choices = texts_with(row, "options", row.text("answer"))
                 letter = letter_of_text(row, row.text("letter"), choices)
                 found = media.find(row.text("clip"))
                 items.add(self.choice(setting, row, found, choices=choices, letter=letter, **_common(row)))
@@ -42,7 +41,7 @@ class Probe(ChoiceBenchmark):
 class ProbeOpen(ClassBenchmark):
     """The same questions without options. The reply is read against all possible answers of the task."""
 
-    name, title, source, needs = "probe-open", "Probe, open", _SOURCE, _NEEDS
+    name, title, source, needs = "probe-open", "Probe, open", Probe.source, Probe.needs
     reply_tokens = paper_reply_tokens = 32
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
@@ -52,7 +51,7 @@ class ProbeOpen(ClassBenchmark):
         sets: dict[tuple[str, ...], ClosedSet] = {}
         for row in rows(items.file(_FILE)):
             with items.record(row):
-                choices = _with_answer(row, "answers")
+                choices = texts_with(row, "answers", row.text("answer"))
                 classes = sets.setdefault(choices, ClosedSet(choices))
                 items.add(
                     self.item(
@@ -76,16 +75,7 @@ def _common(row: Row) -> dict[str, Any]:
     if not isinstance(further, dict):
         raise row.error(f"categories: expected an object, got {further!r:.60}.")
     categories = {"task": row.text("task"), **{str(k): str(v) for k, v in further.items()}}
-    id, question = row.text("clip").removesuffix(".mp4"), row.text("question")
-    return {"id": id, "question": question, "categories": categories}
-
-
-def _with_answer(row: Row, key: str) -> tuple[str, ...]:
-    """The texts under the key, which must contain the answer."""
-    answer, offered = row.text("answer"), row.texts(key)
-    if answer not in offered:
-        raise row.error(f"expected an answer among its {key} ({', '.join(offered):.200}), got {answer!r:.60}.")
-    return offered
+    return {"id": row.text("clip").removesuffix(".mp4"), "question": row.text("question"), "categories": categories}
 
 
 def _loaded(items: Items) -> Loaded:

@@ -31,7 +31,7 @@ class VggSound(OpenBenchmark):
 
     name, title, source, published = "vggsound", "VGGSound (AVSSD)", _SOURCE, 15_446
     official = (
-        "GPT-3.5 judges; `eval judge` asks another judge, in words of its own. Here the label's words are searched."
+        "GPT-3.5 judges; `eval judge` asks another judge, with its own prompt. Here the label's words are searched."
     )
     needs = (*_NEEDS, Needed(path="avssd_test.json", what="or the original's: {video, conversations}", required=False))
 
@@ -54,7 +54,7 @@ class VggSoundClosed(ClassBenchmark):
         return with_classes(loaded, groups)
 
     def read(self, item: Item, reply: str, setting: Setting) -> Verdict:
-        """The one class that the reply says (`strict`), or whether it has the label's words (`paper`)."""
+        """The one class that the reply names (`strict`), or whether it has the label's words (`paper`)."""
         if setting == "strict":
             return closed_verdict(item, reply)
         return verdict(reply.strip(), "same words", right=matches(reply, item.truth[0]))

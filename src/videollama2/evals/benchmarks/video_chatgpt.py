@@ -28,7 +28,7 @@ class VideoChatGpt(SentenceBenchmark):
     name, title = "video-chatgpt", "Video-ChatGPT (generated answers)"
     source = "Maaz et al., ACL 2024"
     official = (
-        "GPT-3.5 gives five scores; `eval judge` asks another judge, in words of its own. Here words are compared."
+        "GPT-3.5 gives five scores; `eval judge` asks another judge, with its own prompt. Here words are compared."
     )
     reply_tokens = 1024
     needs = (

@@ -28,10 +28,7 @@ class VideoMme(ChoiceBenchmark):
     """Four options. Figures are published for all questions and for each duration."""
 
     source, published = "Fu et al., CVPR 2025", 2700
-    official = (
-        "The authors' scorer takes the first capital letter from A to D, and drops replies without one from the "
-        "denominator (accuracy_of_answered drops what has no reply)."
-    )
+    official = "The authors' scorer takes the first capital letter from A to D, and drops replies without one."
     paper_rule = staticmethod(paper_rules.video_mme)
     published_over_answered = True
 

@@ -26,9 +26,7 @@ class VocalSound(OptionBenchmark):
 
     name, title = "vocalsound", "VocalSound"
     source = "Gong et al., ICASSP 2022"
-    official = (
-        "Accuracy of a classifier. The original's scorer counts a class anywhere in the reply: “coughing” is Cough."
-    )
+    official = "The original's scorer counts a class anywhere in the reply: “coughing” is Cough."
     question = "Identify the human sound in the audio."
     classes = tuple(_LABELS.values())
     needs = (
@@ -52,15 +50,12 @@ class VocalSound(OptionBenchmark):
                 name = path_tails(row.text("audio", "wav"))[-1]
                 sound = self.class_of(row.origin, row.text("gt")) if reformat else _label(row, labels)
                 categories = {"sound": sound}
-                if found := re.match(r"([fm])[0-9]{4}_", name):
-                    categories["sex"] = _SEXES[found[1]]
+                if sex := re.match(r"([fm])[0-9]{4}_", name):
+                    categories["sex"] = _SEXES[sex[1]]
                 if name in ages:
                     categories["age"] = ages[name]
-                items.add(
-                    self.option_item(
-                        setting, row.origin, media.find(name), id=name, label=sound, categories=categories
-                    )
-                )  # fmt: skip
+                found = media.find(name)
+                items.add(self.option_item(setting, row.origin, found, id=name, label=sound, categories=categories))
         return items.loaded()
 
     def _labels(self, items: Items) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ class WorldSense(ChoiceBenchmark):
     name, title, published = "worldsense", "WorldSense", 3172
     source = "Hong et al., ICLR 2026; honglyhly/WorldSense"
     official = (
-        "VLMEvalKit asks in words of its own, takes the first capital letter from A to D, and gives replies without "
+        "VLMEvalKit asks with its own prompt, takes the first capital letter from A to D, and gives replies without "
         "one to a judge; here they are unparsable."
     )
     paper_rule = staticmethod(paper_rules.worldsense)

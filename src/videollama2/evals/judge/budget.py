@@ -20,9 +20,9 @@ class Cap:
         for name in ("calls", "tokens", "money", "price_in", "price_out"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise UsageError(f"budget: expected {name} of 0 or more, got {value}")
+                raise UsageError(f"budget: expected {name} of 0 or more, got {value}.")
         if self.money is not None and (self.price_in is None or self.price_out is None):
-            raise UsageError("a budget of money needs both prices per million tokens (--price-in, --price-out)")
+            raise UsageError("a budget of money needs both prices per million tokens (--price-in, --price-out).")
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """The price of these tokens."""

@@ -70,10 +70,10 @@ class Patience:
         if not (0 < self.timeout_s <= 3600 and 0 <= self.retries <= 20 and self.give_up_after >= 1):
             raise UsageError(
                 f"a timeout of {self.timeout_s:g} s with {self.retries} retries is not possible; expected a timeout of "
-                "up to 3600 s and 0 to 20 retries"
+                "up to 3600 s and 0 to 20 retries."
             )
         if not (0 <= self.first_pause_s <= self.longest_pause_s <= 3600):
-            raise UsageError("pauses between tries lie between 0 and 3600 s, the first no longer than the longest")
+            raise UsageError("pauses between tries lie between 0 and 3600 s, the first no longer than the longest.")
 
 
 def judge_at(endpoint: str, model: str, parameters: Mapping[str, Any], key_variable: str | None = None) -> Judge:
@@ -88,9 +88,9 @@ def judge_at(endpoint: str, model: str, parameters: Mapping[str, Any], key_varia
     """
     to = read_endpoint(endpoint)
     if not model.strip():
-        raise UsageError("expected the name of a model of the endpoint (--judge-model)")
+        raise UsageError("expected the name of a model of the endpoint (--judge-model).")
     if taken := sorted(OURS & parameters.keys()):
-        raise UsageError(f"a judge's request has its own {', '.join(taken)}; remove it from the parameters")
+        raise UsageError(f"a judge's request has its own {', '.join(taken)}; remove it from the parameters.")
     key = None if key_variable is None else _key(key_variable)
     if key and to.scheme == "http" and not to.is_near:
         logger.warning("the judge's key is sent to %s without encryption; use https where there is one", to.host)
@@ -103,10 +103,10 @@ def _key(variable: str) -> str:
     value = os.environ.get(variable, "").strip()
     if not value:
         raise UsageError(
-            "the environment variable that is to hold the judge's key is not set; give the variable's name, not the key"
+            "the environment variable that is to hold the judge's key is not set; pass its name, not the key."
         )
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise UsageError("the environment variable for the judge's key holds characters that no key has")
+        raise UsageError("the environment variable for the judge's key holds characters that no key has.")
     return value
 
 

@@ -76,13 +76,13 @@ def read_endpoint(url: str) -> Endpoint:
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")  # as connecting does; UnicodeError is a ValueError
     except ValueError as error:
-        raise UsageError(f"the judge's endpoint is not a URL; {expected}") from error
+        raise UsageError(f"the judge's endpoint is not a URL; {expected}.") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"the judge's endpoint is not an http URL; {expected}")
+        raise UsageError(f"the judge's endpoint is not an http URL; {expected}.")
     if parts.username is not None or parts.password is not None:
-        raise UsageError("the judge's endpoint has a user name or password; put the key in an environment variable")
+        raise UsageError("the judge's endpoint has a user name or password; put the key in an environment variable.")
     if not url.strip().isascii() or not url.strip().isprintable() or " " in url.strip():
-        raise UsageError(f"the judge's endpoint has characters that are not allowed in URLs; {expected}")
+        raise UsageError(f"the judge's endpoint has characters that are not allowed in URLs; {expected}.")
     path = parts.path.rstrip("/")
     return Endpoint(parts.scheme, host, port, path if path.endswith(_PATH) else path + _PATH, parts.query)
 

@@ -88,7 +88,7 @@ def read_judgements(folder: Path, name: str = FILE) -> list[Judgement]:
             if judgement.state not in get_args(State):
                 raise ValueError(f"its state is {judgement.state!r}")
         except (ValueError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not a judgement ({error}); remove the line, or judge again") from error
+            raise DataError(f"{path}:{number}: not a judgement ({error}); remove the line, or judge again.") from error
         found.append(judgement)
     return found
 

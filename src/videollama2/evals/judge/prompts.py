@@ -182,7 +182,7 @@ def fill(prompt: JudgePrompt, values: Mapping[str, str | tuple[str, ...]]) -> li
     def value(found: re.Match[str]) -> str:
         given = values.get(found[1])
         if given is None:
-            raise UsageError(f"the judge's prompt has {found[0]}; this kind of question has {', '.join(values)}")
+            raise UsageError(f"the judge's prompt has {found[0]}; this kind of question has {', '.join(values)}.")
         return _quoted(given) if prompt.quoted else given if isinstance(given, str) else str(list(given))
 
     user = re.sub(r"\{([a-z]+[0-9]?)\}", value, prompt.user)
@@ -209,7 +209,7 @@ def swapped(prompt: JudgePrompt) -> JudgePrompt:
     predictions = [i for i, line in enumerate(lines) if "{prediction" in line]
     if len(answers) != 1 or not predictions or answers[0] >= max(predictions):
         raise UsageError(
-            "the order can't be probed: expected {answer} and {prediction} on separate lines of the judge's prompt"
+            "the order can't be probed: expected {answer} and {prediction} on separate lines of the judge's prompt."
         )
     line = lines.pop(answers[0])
     lines.insert(max(predictions), line)
@@ -240,18 +240,18 @@ def read_prompts(path: Path) -> dict[str, JudgePrompt]:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} can't be read as JSON ({error}); expected judge prompts by kind") from error
+        raise DataError(f"{path} can't be read as JSON ({error}); expected judge prompts by kind.") from error
     expected = f'expected {{KIND: {{"system": TEXT, "user": TEXT}}}} with KIND one of {", ".join(KINDS)}'
     if not isinstance(data, dict) or not data:
-        raise DataError(f"{path}: {expected}, got {data!r:.60}")
+        raise DataError(f"{path}: {expected}, got {data!r:.60}.")
     found = {}
     for name, texts in data.items():
         whole = isinstance(texts, dict) and texts.keys() == {"system", "user"}
         if name not in KINDS or not whole or not all(isinstance(t, str) for t in texts.values()):
-            raise DataError(f"{path}, {name!r:.40}: {expected}")
+            raise DataError(f"{path}, {name!r:.40}: {expected}.")
         needed = ("{prediction1}", "{prediction2}", "{answer}") if KINDS[name].paired else ("{prediction}", "{answer}")
         if missing := [field for field in needed if field not in texts["user"]]:
-            raise DataError(f"{path}, {name!r}: its user text has no {', '.join(missing)}")
+            raise DataError(f"{path}, {name!r}: its user text has no {', '.join(missing)}.")
         found[name] = JudgePrompt(system=texts["system"], user=texts["user"], quoted=False)
     return found
 

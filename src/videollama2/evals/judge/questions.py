@@ -72,7 +72,7 @@ def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[QuestionKind, .
         UsageError: an unknown kind, or a benchmark that is not judged unless a kind is named.
     """
     if unknown := [name for name in asked if name not in KINDS]:
-        raise UsageError(f"unknown kind of question {unknown[0]!r}; expected one of {', '.join(KINDS)}")
+        raise UsageError(f"unknown kind of question {unknown[0]!r}; expected one of {', '.join(KINDS)}.")
     names: Sequence[str] | None = asked
     if not names:
         name, part = result.benchmark.replace("_", "-"), result.categories.get("part")
@@ -81,7 +81,7 @@ def kinds_of(result: Result, asked: Sequence[str] = ()) -> tuple[QuestionKind, .
         known = ", ".join(dict.fromkeys(name.partition("/")[0] for name in JUDGED))
         raise UsageError(
             f"{result.benchmark} needs no judge; judged are {known}. --kind asks a kind of question anyway, one of "
-            f"{', '.join(KINDS)}"
+            f"{', '.join(KINDS)}."
         )
     return tuple(KINDS[name] for name in names)
 

@@ -8,15 +8,14 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, UsageError
-from ...jobs import OnProgress, write_json
+from ...jobs import OnProgress, in_threads, write_json
 from ..items import Setting, spread
 from ..journal import read_results
 from . import judgements as kept
@@ -37,7 +36,6 @@ PARAMETERS: Mapping[Setting, Mapping[str, Any]] = {
     "paper": {"temperature": 0.7, "top_p": 0.95, "max_tokens": 800},
 }
 TAKES = 3  # under `paper`; the published judges retry without end until they can read the reply
-_AHEAD = 4  # queued questions per thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ def setting_of(folder: Path) -> Setting:
     try:
         found = json.loads(path.read_bytes())["run"]["setting"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: the run's setting can't be read ({type(error).__name__}); pass --setting") from error
+        raise DataError(f"{path}: the run's setting can't be read ({type(error).__name__}); pass --setting.") from error
     return "paper" if found == "paper" else "strict"
 
 
@@ -105,7 +103,7 @@ def judge_run(
     used = {name: prompt_of(kind, setting) for name, kind in KINDS.items()} | dict(prompts or {})
     questions = spread(questions_of(results, kinds, setting, used), limit)
     if not questions:
-        raise UsageError(f"{folder}: nothing to judge; there are no results, or their answers are withheld")
+        raise UsageError(f"{folder}: nothing to judge; there are no results, or their answers are withheld.")
     probing = _probing(questions, probes, probe_items)
     known = abouts(results)
     before = _judges_before(folder)
@@ -133,13 +131,13 @@ def judge_run(
 
 def _checked(judges: Sequence[Judge], *, workers: int, limit: int | None, probe_items: int) -> None:
     if not judges:
-        raise UsageError("expected a judge: an endpoint and the name of a model there")
+        raise UsageError("expected a judge: an endpoint and the name of a model there.")
     twice = [name for name, count in Counter(j.label for j in judges).items() if count > 1]
     if twice:
-        raise UsageError(f"expected judges with different names, got {twice[0]!r} twice")
+        raise UsageError(f"expected judges with different names, got {twice[0]!r} twice.")
     if not 1 <= workers <= 256 or (limit is not None and limit < 1) or probe_items < 1:
         raise UsageError(
-            f"expected 1 to 256 workers, a limit and probed items of 1 or more; got {workers}, {limit}, {probe_items}"
+            f"expected 1 to 256 workers, a limit and probed items of 1 or more; got {workers}, {limit}, {probe_items}."
         )
 
 
@@ -155,25 +153,21 @@ def _ask_all(
     on_progress: OnProgress | None,
 ) -> list[Judgement]:
     """The judgements, in the order of the jobs."""
+
+    def ask(number: int) -> tuple[int, Judgement]:
+        return number, _judged(*jobs[number])
+
+    def stop() -> None:  # send nothing more
+        for client in clients:
+            client.stop()
+
     found: dict[int, Judgement] = {}
-    waiting: Iterator[tuple[int, tuple[Client, JudgeQuestion]]] = iter(enumerate(jobs))
-    under_way: dict[Future[Judgement], int] = {}
-    with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
-        try:
-            while True:
-                for i, (client, question) in islice(waiting, workers * _AHEAD - len(under_way)):
-                    under_way[pool.submit(_judged, client, question)] = i
-                if not under_way:
-                    return [found[i] for i in range(len(jobs))]
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    found[under_way.pop(future)] = future.result()
-                if on_progress is not None:
-                    on_progress(len(found), len(jobs))
-        except BaseException:  # also an interrupt: send nothing more
-            for client in clients:
-                client.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with closing(in_threads(ask, range(len(jobs)), workers, on_exit=stop)) as done:
+        for number, judgement in done:
+            found[number] = judgement
+            if on_progress is not None:
+                on_progress(len(found), len(jobs))
+    return [found[number] for number in range(len(jobs))]
 
 
 def _judged(client: Client, question: JudgeQuestion) -> Judgement:
@@ -229,7 +223,7 @@ def _judges_before(folder: Path) -> dict[str, dict[str, Any]]:
         return {str(judge["model"]): dict(judge) for judge in found}
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(
-            f"{path}: not a manifest of judges ({type(error).__name__}); remove it, and judge again"
+            f"{path}: not a manifest of judges ({type(error).__name__}); remove it, and judge again."
         ) from error
 
 

@@ -59,20 +59,20 @@ def compare(first: ComparedRun, second: ComparedRun, benchmark: Benchmark) -> di
     names = [side.manifest["run"].get("benchmark") for side in (first, second)]
     if names[0] != names[1]:
         raise UsageError(
-            f"expected two runs of one benchmark, got {names[0]} in {first.name} and {names[1]} in {second.name}"
+            f"expected two runs of one benchmark, got {names[0]} in {first.name} and {names[1]} in {second.name}."
         )
     columns_a, columns_b = columns_of(first.results), columns_of(second.results)
     shared = [name for name in columns_a if name in columns_b]
     if not shared:
         raise UsageError(
             f"the runs share no column: {', '.join(columns_a) or 'nothing'} and {', '.join(columns_b) or 'nothing'}; "
-            "run one of them with the other's --ablate"
+            "run one of them with the other's --ablate."
         )
     columns = {name: _column(benchmark, columns_a[name], columns_b[name]) for name in shared}
     if not any(column["items"] for column in columns.values()):
         raise UsageError(
             f"no item is the same in {first.name} and {second.name}: {left_out(columns[shared[0]])}; check that both "
-            "read the same annotation files"
+            "read the same annotation files."
         )
     one, two = first.manifest["run"], second.manifest["run"]
     settings = {

@@ -1,0 +1,117 @@
+"""Questions about one clip: opened once, answered as by the engine, in any order and by any number of processes."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videollama2.engine import Engine
+from videollama2.errors import VideoLlama2Error
+from videollama2.evals.clip_sessions import ClipSessions, same_clip_together, shares, taking_turns
+from videollama2.evals.items import Item
+from videollama2.evals.loop import MediaOptions, Trial, batches, request_of
+from videollama2.text.media_parts import Media
+
+OPTIONS = MediaOptions()
+
+
+def item(id: str, source: Any, **kwargs: Any) -> Item:
+    media = None if source is None else Media(source=source, **kwargs)
+    return Item(id=id, origin=id, question=f"What is {id}?", media=media, truth=("x",), max_new_tokens=6)
+
+
+def trials(items: list[Item]) -> list[Trial]:
+    return [Trial(each, "none") for each in items]
+
+
+@pytest.fixture
+def opened(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each source is decoded."""
+    counts: Counter[str] = Counter()
+    decode = engine.decode
+
+    def counted(media: Media, *args: Any, **kwargs: Any) -> Any:
+        counts[Path(str(media.source)).name] += 1
+        return decode(media, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "decode", counted)
+    return counts
+
+
+def test_a_clip_is_decoded_once_and_answers_are_the_engines(engine: Engine, media: Path, opened: Counter[str]) -> None:
+    items = [item(f"q{i}", media / "clip.mp4") for i in range(3)]
+    items += [item("other", media / "long.mp4"), item("text", None)]
+    requests = [request_of(trial, OPTIONS) for trial in trials(items)]
+    expected = [engine.answer(request) for request in requests]
+    opened.clear()
+    sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=2)
+    found = [sessions.answer(request) for request in requests]
+    assert opened == {"clip.mp4": 1, "long.mp4": 1}
+    assert [answer.text for answer in found] == [answer.text for answer in expected]
+    assert [answer.receipt for answer in found] == [answer.receipt for answer in expected]
+    assert found[0].timings["decode_seconds"] > 0 and found[1].timings["decode_seconds"] == 0
+    assert found[0].timings["prefill_seconds"] > found[1].timings["prefill_seconds"]
+
+
+def test_answers_do_not_depend_on_their_order(engine: Engine, media: Path) -> None:
+    items = [item(name, media / "clip.mp4") for name in ("one", "one and two", "one and two and three")]
+    requests = [request_of(trial, OPTIONS) for trial in trials(items)]
+    logits: list[list[Any]] = []
+    for order in ((0, 1, 2), (2, 1, 0)):
+        sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=1)
+        found = {i: sessions.answer(requests[i]).text for i in order}
+        logits.append([found[i] for i in range(3)])
+        clip = next(iter(sessions._open.values()))
+        assert clip.session is not None and len(clip.session.prefix.ids) == clip.shared > 0
+    assert logits[0] == logits[1]
+
+
+def test_another_range_or_modality_is_another_clip(engine: Engine, media: Path, opened: Counter[str]) -> None:
+    items = [item("a", media / "clip.mp4"), item("b", media / "clip.mp4", end=1.0)]
+    items += [item("c", media / "clip.mp4", audio=False), item("d", media / "clip.mp4")]
+    sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=4)
+    for trial in trials(items):
+        assert sessions.answer(request_of(trial, OPTIONS)).text == engine.answer(request_of(trial, OPTIONS)).text
+    assert opened["clip.mp4"] == 3 + 4  # a and d share; the engine itself decodes each
+
+
+def test_an_error_closes_the_clip(engine: Engine, media: Path, tmp_path: Path, opened: Counter[str]) -> None:
+    path = tmp_path / "late.mp4"
+    items = [item("a", path), item("b", path)]
+    sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=1)
+    with pytest.raises(VideoLlama2Error):
+        sessions.answer(request_of(Trial(items[0], "none"), OPTIONS))
+    path.write_bytes((media / "clip.mp4").read_bytes())
+    assert sessions.answer(request_of(Trial(items[1], "none"), OPTIONS)).receipt.media
+    assert opened["late.mp4"] == 2
+
+
+def test_few_clips_are_open_at_once(engine: Engine, media: Path, opened: Counter[str]) -> None:
+    items = [item(f"{name}{i}", media / name) for i in range(2) for name in ("clip.mp4", "long.mp4")]
+    sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=1)
+    for trial in trials(same_clip_together(items)):
+        sessions.answer(request_of(trial, OPTIONS))
+    assert opened == {"clip.mp4": 1, "long.mp4": 1} and len(sessions._open) == 1
+
+
+def test_questions_about_a_clip_are_neighbours_and_go_to_one_process() -> None:
+    items = [item(f"{clip}{i}", f"{clip}.mp4") for i in range(3) for clip in "abcd"]
+    planned = batches(same_clip_together(items), ["none", "audio"], 1)
+    parts = shares(planned, 3)
+    assert sorted(t.key for part in parts for each in part for t in each) == sorted(
+        (ablation, each.id) for ablation in ("none", "audio") for each in items
+    )
+    for part in parts:
+        assert len({trial.item.id[0] for each in part for trial in each if trial.ablation == "none"}) <= 2
+    together = [{each[0].item.id[0] for each in part if each[0].ablation == "none"} for part in parts]
+    assert sum(map(len, together)) == 4 and max(map(len, parts)) - min(map(len, parts)) <= 3
+    single = batches([item(str(i), f"{i}.mp4") for i in range(7)], ["none"], 1)
+    assert shares(single, 3) == [single[0::3], single[1::3], single[2::3]]
+
+
+def test_threads_take_turns_with_different_clips() -> None:
+    items = [item(f"{clip}{i}", f"{clip}.mp4") for clip in "abc" for i in range(2)]
+    planned = batches(items, ["none"], 1)
+    assert [each[0].item.id for each in taking_turns(planned, 2)] == ["a0", "b0", "a1", "b1", "c0", "c1"]
+    assert taking_turns(planned, 1) == planned
