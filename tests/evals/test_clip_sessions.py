@@ -11,6 +11,7 @@ from videollama2.errors import VideoLlama2Error
 from videollama2.evals.clip_sessions import ClipSessions, same_clip_together, shares, taking_turns
 from videollama2.evals.items import Item
 from videollama2.evals.loop import MediaOptions, Trial, batches, request_of
+from videollama2.generation.session import PrefixCache
 from videollama2.text.media_parts import Media
 
 OPTIONS = MediaOptions()
@@ -54,17 +55,33 @@ def test_a_clip_is_decoded_once_and_answers_are_the_engines(engine: Engine, medi
     assert found[0].timings["prefill_seconds"] > found[1].timings["prefill_seconds"]
 
 
+def test_every_question_continues_from_the_media(engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reused: list[int] = []
+    take = PrefixCache.take
+
+    def recorded(self: PrefixCache, ids: Any) -> Any:
+        cache = take(self, ids)
+        reused.append(cache.get_seq_length())
+        return cache
+
+    monkeypatch.setattr(PrefixCache, "take", recorded)
+    asked = trials([item(f"q{i}", media / "clip.mp4") for i in range(3)])
+    sessions = ClipSessions(engine, asked, OPTIONS, most_open=1)
+    for trial in asked:
+        sessions.answer(request_of(trial, OPTIONS))
+    (clip,) = sessions._open.values()
+    assert clip.shared > 0 and reused == [0, clip.shared, clip.shared, clip.shared]
+
+
 def test_answers_do_not_depend_on_their_order(engine: Engine, media: Path) -> None:
     items = [item(name, media / "clip.mp4") for name in ("one", "one and two", "one and two and three")]
     requests = [request_of(trial, OPTIONS) for trial in trials(items)]
-    logits: list[list[Any]] = []
+    texts: list[list[str]] = []
     for order in ((0, 1, 2), (2, 1, 0)):
         sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=1)
         found = {i: sessions.answer(requests[i]).text for i in order}
-        logits.append([found[i] for i in range(3)])
-        clip = next(iter(sessions._open.values()))
-        assert clip.session is not None and len(clip.session.prefix.ids) == clip.shared > 0
-    assert logits[0] == logits[1]
+        texts.append([found[i] for i in range(3)])
+    assert texts[0] == texts[1]
 
 
 def test_another_range_or_modality_is_another_clip(engine: Engine, media: Path, opened: Counter[str]) -> None:

@@ -88,22 +88,18 @@ class _OpenClip:
         if self.session is not None:
             return self._ask(self.session, request, request.options)
         session = engine.open(request)
-        # the positions of the media are computed by a question that is the same for every item
-        primer = self._ask(session, replace(request, question=""), _PRIMER)
         spans = session.runner.tokenise(_messages(session.media, request), session.media.receipts).spans
         self.shared = max((span.start + span.length for span in spans), default=0)
-        self._cut(session)
+        # the positions of the media are computed by a question that is the same for every item
+        primer = self._ask(session, replace(request, question=""), _PRIMER)
         self.session = session
         return _with_seconds_of(primer, self._ask(session, request, request.options))
 
     def _ask(self, session: Session, request: Request, options: GenerateOptions) -> Answer:
         answer = session.run(_messages(session.media, request), options).finish()
-        self._cut(session)
-        return answer
-
-    def _cut(self, session: Session) -> None:
-        """Keep the positions of the media alone, so that the next question is computed as if it were the first."""
+        # of the media alone, so that the next question is computed as if it were the first
         session.prefix.ids = session.prefix.ids[: self.shared]
+        return answer
 
 
 def _messages(media: MediaSet, request: Request) -> Any:
