@@ -365,8 +365,7 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     srt = tmp_path / "subtitles" / "abcdefgh_-1.srt"
     plainly = srt.read_text("utf-8")
     srt.write_text(plainly.replace("Second", "Q&amp;A isn&#39;t"), encoding="utf-8")
-    encoded, decoded = (shown.load(tmp_path, setting).items[0].question for setting in ("paper", "strict"))  # type: ignore[arg-type]
-    assert "\nQ&amp;A isn&#39;t\n" in encoded and "\nQ&A isn't\n" in decoded
+    assert "\nQ&A isn't\n" in shown.load(tmp_path, "strict").items[0].question
     srt.write_text(plainly, encoding="utf-8")
     engine = FakeEngine()
     engine.model.config.num_frames = 3

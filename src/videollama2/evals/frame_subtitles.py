@@ -1,6 +1,5 @@
 """The subtitles that a video's sampled frames show, for questions that quote them."""
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,8 +51,6 @@ class FrameSubtitles:
                 found = shown_at(lines, moments(Path(video.source), self._frames), published=self._published)
             except MediaError:
                 self._unreadable += 1  # the item's own failure will say why
-        if not self._published:  # files made from web pages say "&amp;" and "&#39;"; the original shows that
-            found = tuple(html.unescape(line) for line in found)
         # the original shows the heading in any case
         return "\n".join(found) if found or self._published else None
 
