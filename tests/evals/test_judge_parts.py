@@ -302,7 +302,7 @@ def test_the_command(tmp_path: Path, server: FakeJudge, capsys: pytest.CaptureFi
     assert "(0 judged, 1 unparsable, 1 failed)" in capsys.readouterr().out
     monkeypatch.setenv("SOME_KEY", "  ")
     for flags, word in (
-        (["--key-variable", "SOME_KEY"], "give the variable's name, not the key"),
+        (["--key-variable", "SOME_KEY"], "pass the variable's name, not the key"),
         (["--parameter", "seed"], "is not NAME=JSON"), (["--parameter", 'model="x"'], "its own model"),
         (["--max-money", "1"], "needs both prices per million tokens"),
         (["--max-calls", "-1"], "budget: expected calls of 0 or more, got -1"),

@@ -103,7 +103,7 @@ def _key(variable: str) -> str:
     value = os.environ.get(variable, "").strip()
     if not value:
         raise UsageError(
-            "the environment variable that is to hold the judge's key is not set; pass its name, not the key."
+            "the environment variable for the judge's key is not set; pass the variable's name, not the key."
         )
     if not value.isascii() or not value.isprintable() or " " in value:
         raise UsageError("the environment variable for the judge's key holds characters that no key has.")
