@@ -8,7 +8,7 @@ import pytest
 
 from videollama2.engine import Engine
 from videollama2.errors import VideoLlama2Error
-from videollama2.evals.clip_sessions import ClipSessions, same_clip_together, shares, taking_turns
+from videollama2.evals.clip_sessions import ClipSessions, by_clip, shares, taking_turns
 from videollama2.evals.items import Item
 from videollama2.evals.loop import MediaOptions, Trial, batches, request_of
 from videollama2.generation.session import PrefixCache
@@ -107,14 +107,14 @@ def test_an_error_closes_the_clip(engine: Engine, media: Path, tmp_path: Path, o
 def test_few_clips_are_open_at_once(engine: Engine, media: Path, opened: Counter[str]) -> None:
     items = [item(f"{name}{i}", media / name) for i in range(2) for name in ("clip.mp4", "long.mp4")]
     sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=1)
-    for trial in trials(same_clip_together(items)):
+    for trial in trials(by_clip(items)):
         sessions.answer(request_of(trial, OPTIONS))
     assert opened == {"clip.mp4": 1, "long.mp4": 1} and len(sessions._open) == 1
 
 
 def test_questions_about_a_clip_are_neighbours_and_go_to_one_process() -> None:
     items = [item(f"{clip}{i}", f"{clip}.mp4") for i in range(3) for clip in "abcd"]
-    planned = batches(same_clip_together(items), ["none", "audio"], 1)
+    planned = batches(by_clip(items), ["none", "audio"], 1)
     parts = shares(planned, 3)
     assert sorted(t.key for part in parts for each in part for t in each) == sorted(
         (ablation, each.id) for ablation in ("none", "audio") for each in items

@@ -1,6 +1,6 @@
 """A clip that several items ask about is decoded, encoded and prefilled once.
 
-    items ── same_clip_together ──► batches ── shares ──► this process's batches ── taking_turns ──► the loop
+    items ── by_clip ──► batches ── shares ──► this process's batches ── taking_turns ──► the loop
     request ── ClipSessions.answer ──► the clip's Session, whose cache ends after the media ──► Answer
 
 Which items share a clip depends on the benchmark alone, and every question continues from the same cached positions.
@@ -139,7 +139,7 @@ def clip_of(item: Item) -> Hashable:
     return item.id if item.media is None else _media_key(item.media)
 
 
-def same_clip_together(items: Sequence[Item]) -> list[Item]:
+def by_clip(items: Sequence[Item]) -> list[Item]:
     """The items, those about a clip one after the other, clips in the order of their first item."""
     clips: dict[Hashable, list[Item]] = {}
     for item in items:

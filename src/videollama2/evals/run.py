@@ -18,7 +18,7 @@ from ..jobs import FailureStreak, write_json
 from ..protocols import protocol as named_protocol
 from ..storage import write_whole
 from .benchmark import Benchmark
-from .clip_sessions import ClipSessions, same_clip_together, shares, taking_turns
+from .clip_sessions import ClipSessions, by_clip, shares, taking_turns
 from .items import ABLATIONS, Ablation, Item, Loaded, Outcome, Result, Setting, spread
 from .journal import ResultJournal, known_results, write_results
 from .judge.judgements import PROBES, read_judgements
@@ -102,7 +102,7 @@ def evaluate(
     new = manifest(engine, benchmark, loaded, items, setting=setting, media_options=media_options, batch=batch,
                    limit=limit, folder=folder)  # fmt: skip
     known = settle(place / FILE, new)
-    planned = batches(same_clip_together(items), ablations, batch)
+    planned = batches(by_clip(items), ablations, batch)
     mine = taking_turns(shares(planned, world)[rank], threads)
     asking = engine
     if isinstance(engine, Engine):
