@@ -54,9 +54,9 @@ def run_list(args: argparse.Namespace) -> int:
     if args.json:
         terminal.print_json(found)
         return 0
-    for each in found:
-        _print_head(each)
-        _print_loaded(each)
+    for one in found:
+        _print_head(one)
+        _print_loaded(one)
     return 0
 
 

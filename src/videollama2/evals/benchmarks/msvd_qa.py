@@ -44,7 +44,7 @@ class MsvdQa(OpenBenchmark):
         for row, answers in _answered(items, path, repackaged):
             with items.record(row):
                 if repackaged:
-                    names = (f"v_{row.text('video_name')}", row.text("video_name"))
+                    names: tuple[str, ...] = (f"v_{row.text('video_name')}", row.text("video_name"))
                 else:
                     names = (f"vid{row.number('video_id')}",)
                     names += (clips[names[0]],) if names[0] in clips else ()
