@@ -159,9 +159,9 @@ def test_safe_path_gives_the_same_ids(name: str, monkeypatch: pytest.MonkeyPatch
     """Tokenised piece by piece, as dangerous text is, harmless prompts keep their recorded ids."""
 
     def apart(stretch: Any, tokenizer: Any, controls: Any) -> list[int]:
-        return tokenization._encode_apart(stretch, [False] * sum(len(s.text) for s in stretch), tokenizer, controls)
+        return tokenization._tokenise_apart(stretch, [False] * sum(len(s.text) for s in stretch), tokenizer, controls)
 
-    monkeypatch.setattr(tokenization, "_encode_stretch", apart)
+    monkeypatch.setattr(tokenization, "_tokenise_stretch", apart)
     tokenizer = tokenizer_of(name)
     system = RELEASED_SYSTEM_PROMPT if any(family in name for family in ("mistral", "mixtral")) else None
     for key, case in RECORDED["labels"][name].items():
