@@ -17,6 +17,7 @@ from videollama2.data.annotations import (
     read_json,
     rows,
 )
+from videollama2.data.streams import stream_rows
 from videollama2.errors import DataError
 
 RECORDS = [{"id": 1, "question": "What?"}, {"id": 2, "question": "Where?"}]
@@ -69,6 +70,10 @@ def test_quirks_of_published_files(tmp_path: Path) -> None:
     assert rows(meta, columns=("file", "label"))[0].text("label") == "cafe/restaurant"
     old = put(tmp_path / "clotho.csv", "file_name,answer\ncafé.wav,yes\n", "latin1")
     assert rows(old, encoding="latin1")[0].text("file_name") == "café.wav"
+    assert next(stream_rows(old, encoding="latin1")).text("file_name") == "café.wav"
+    again = put(tmp_path / "again.csv", "file_name,answer\ncafé.wav,yes\n", "utf-8")
+    assert rows(again, encoding="latin1")[0].text("file_name") == "café.wav"
+    assert next(stream_rows(again, encoding="latin1")).text("file_name") == "café.wav"
     keyed = put(tmp_path / "by_id.json", '{"v1": {"a": 1}, "v2": {"a": 2}}')
     assert [(key, row.number("a"), row.origin) for key, row in keyed_rows(keyed)] == [
         ("v1", 1, "by_id.json:v1"),

@@ -178,7 +178,7 @@ def rows(
     Args:
         key: of the list, in a JSON object.
         columns: names for a table without a header; None: its first line is the header.
-        encoding: of a table ("latin1").
+        encoding: of a table that is not UTF-8 ("latin1").
         delimiter: of a table; None: a tab in .tsv and .txt, else a comma.
 
     Raises:
@@ -239,7 +239,10 @@ def _content(path: Path, encoding: str = "utf-8") -> str:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     if encoding == "utf-8":
         return decoded(data, str(path), " Save it as UTF-8.")
-    return data.removeprefix(codecs.BOM_UTF8).decode(encoding)
+    try:  # a copy saved again
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.removeprefix(codecs.BOM_UTF8).decode(encoding)
 
 
 def _json(text: str, path: Path, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:

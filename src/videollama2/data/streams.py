@@ -34,7 +34,7 @@ def stream_rows(
     Args:
         key: of the list, in a JSON object; "*": the object holds records by their ids, each read with its id as `_key`.
         columns: names for a table without a header; None: its first line is the header.
-        encoding: of text. delimiter: of a table; None: a tab in .tsv and .txt, else a comma.
+        encoding: of text that is not UTF-8. delimiter: of a table; None: a tab in .tsv and .txt, else a comma.
 
     Raises:
         DataError: the file is missing or malformed; the message has the line or the record.
@@ -64,7 +64,22 @@ def stream_rows(
 
 
 def _opened(path: Path, encoding: str) -> TextIO:
-    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+    if encoding != "utf-8" and _is_utf8(path):  # a copy saved again
+        encoding = "utf-8"
+    return _text(path, "utf-8-sig" if encoding == "utf-8" else encoding)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        with _text(path, "utf-8") as file:
+            while file.read(_CHUNK):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text(path: Path, encoding: str) -> TextIO:
     if path.name.lower().endswith(".gz"):
         return io.TextIOWrapper(gzip.open(path, "rb"), encoding, newline="")
     return path.open(encoding=encoding, newline="")

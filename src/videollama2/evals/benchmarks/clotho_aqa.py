@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...data.annotations import Row, rows
+from ...data.official import disk_names
 from ..closed_sets import ClassBenchmark, ClosedSet, all_yes_or_no, annotated_figures, annotated_verdict
 from ..items import Item, Loaded, Needed, Result, Setting, Verdict
 from ..sources import Items, conversation_record, path_tails
@@ -74,12 +75,7 @@ class ClothoAqa(ClassBenchmark):
 
 
 def _official(row: Row) -> tuple[tuple[str, ...], str, str]:
-    name = row.text("file_name")
-    try:  # on disk the name may be UTF-8
-        other = name.encode("latin1").decode("utf-8")
-    except UnicodeError:
-        other = name
-    return (name,) if other == name else (other, name), row.text("QuestionText"), row.text("answer")
+    return disk_names(row.text("file_name")), row.text("QuestionText"), row.text("answer")
 
 
 def _reformatted(row: Row) -> tuple[tuple[str, ...], str, str]:
