@@ -1,9 +1,11 @@
 """`videollama2 train PHASE`, and `videollama2 train plot RUN`."""
 
 import argparse
+import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 import types
 from collections.abc import Iterator
@@ -149,7 +151,21 @@ def run(args: argparse.Namespace) -> int:
         summary = train(sources, phase, settings, args.output, resume=args.resume, device=args.device, quiet=args.json)
     if os.environ.get("RANK", "0") == "0":
         terminal.print_json(summary) if args.json else terminal.write(_summary(summary))
+    if getattr(args, "own_process", False) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _end_process()
     return 0
+
+
+def _end_process() -> NoReturn:
+    """Exit with 0, without tearing the interpreter down.
+
+    Sharded models keep the process group's threads alive. One that frees a tensor after Python has begun to shut down
+    is ended in the middle of C++ code, which aborts the process.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _sets(args: argparse.Namespace) -> "list[SetUse]":
