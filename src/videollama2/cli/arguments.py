@@ -13,6 +13,7 @@ from . import terminal
 
 if TYPE_CHECKING:
     from ..generation.request import Request
+    from ..subtitles import Subtitle
     from ..text.media_parts import Media
 
 
@@ -151,6 +152,17 @@ def add_subtitle_flags(parser: argparse.ArgumentParser) -> None:
     formats = ".srt, .vtt, .ass, .sbv, .lrc, .ttml, .smi, or a video file with a subtitle track"
     add("--subtitles", metavar="FILE", help=f"also give the model these subtitles: {formats}")
     add("--subtitle-track", metavar="N|LANG", help="of a video file with subtitles: a number from 1, or a language")
+
+
+def subtitles_from(args: argparse.Namespace) -> "tuple[Subtitle, ...] | None":
+    """The subtitles that the flags of `add_subtitle_flags` name; None without --subtitles.
+
+    Raises:
+        VideoLlama2Error: as `read_subtitle_source`.
+    """
+    from ..media.subtitle_tracks import read_subtitle_source
+
+    return None if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
 
 
 def add_media_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,6 @@
 """`videollama2 ask MEDIA... QUESTION`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
@@ -49,10 +48,9 @@ def run(args: argparse.Namespace) -> int:
         opener = ahead.decode_ahead(args, arguments.media_from(paths, args))
         arguments.trim_torch(args)
         from ..live.subtitle_prompts import open_with_subtitles, with_notes
-        from ..media.subtitle_tracks import read_subtitle_source
 
         request = arguments.request_from(paths, question, args)
-        subtitles = None if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
+        subtitles = arguments.subtitles_from(args)
         engine = arguments.load_engine(args, on_stage)
         engine.opener = opener or engine.opener
         notes: list[str] = []

@@ -62,13 +62,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the answer to each window, then the summary."""
     arguments.trim_torch(args)
     from ..live.windows import Window, clock_time, watch
-    from ..media.subtitle_tracks import read_subtitle_source
     from ..subtitles import write_subtitles
 
     terminal.log_to_terminal(args.verbose)
     request = arguments.request_from([args.medium], args.question, args)
     out = subtitle_file(args.out)
-    subtitles = () if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
+    subtitles = arguments.subtitles_from(args) or ()
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage, isolate=True)
         on_stage("thinking")  # from here on the answers are printed

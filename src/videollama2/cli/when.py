@@ -1,7 +1,6 @@
 """`videollama2 when FILE EVENT`: find when something happens in a clip."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError
@@ -45,13 +44,12 @@ def run(args: argparse.Namespace) -> int:
     arguments.trim_torch(args)
     from ..live.events import WindowScore, when
     from ..live.windows import clock_time
-    from ..media.subtitle_tracks import read_subtitle_source
     from ..subtitles import write_subtitles
 
     terminal.log_to_terminal(args.verbose)
     request = arguments.request_from([args.medium], args.event, args)
     out = subtitle_file(args.out)
-    subtitles = () if args.subtitles is None else read_subtitle_source(Path(args.subtitles), args.subtitle_track)
+    subtitles = arguments.subtitles_from(args) or ()
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage, isolate=True)
 
