@@ -1,5 +1,6 @@
 """The dtype on a CPU is measured, once; requests are respected, or refused before anything is loaded."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.tiny import save
 from videollama2 import device
 from videollama2.device import CpuRates, choose, cpu_rates
 from videollama2.errors import UsageError
+from videollama2.linear import linear
 
 
 def rates(monkeypatch: pytest.MonkeyPatch, bfloat16: float, float16: float = 0.1) -> None:
@@ -29,6 +31,21 @@ def test_it_is_measured_once_and_quickly() -> None:
     first = cpu_rates()
     assert min(first.float32, first.bfloat16, first.float16) > 0
     assert cpu_rates() is first
+
+
+def test_waiting_for_the_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if x.dtype is torch.float32:
+            time.sleep(0.02)  # as if another process ran meanwhile
+        return linear(x, weight)
+
+    monkeypatch.setattr(device, "linear", interrupted)
+    cpu_rates.cache_clear()
+    threads = torch.get_num_threads()
+    by_the_clock = 2 * 64 * 512 * 512 / 0.02
+    assert cpu_rates().float32 > 2 * by_the_clock
+    assert torch.get_num_threads() == threads
+    cpu_rates.cache_clear()
 
 
 def test_the_environment_chooses_unless_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
