@@ -4,11 +4,9 @@ Not a flag of `ask`, because its output is different: many answers with their ti
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ..errors import MediaError, UsageError
-from . import arguments, terminal
+from . import arguments, terminal, windows
 from .ask import receipt_text
 
 _EPILOG = """examples:
@@ -33,7 +31,7 @@ def register(commands: Any) -> None:
     parser.add_argument("medium", metavar="FILE", help="a video or audio file")
     parser.add_argument("question", metavar="QUESTION", help="the question to ask about each window")
     parser.add_argument("--no-summary", action="store_true", help="do not summarise the answers")
-    add_window_flags(parser, seconds=30.0, results="answers")
+    windows.add_flags(parser, seconds=30.0, results="answers")
     arguments.add_schema_flag(parser)
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
@@ -41,74 +39,31 @@ def register(commands: Any) -> None:
     parser.set_defaults(func=run)
 
 
-def add_window_flags(parser: argparse.ArgumentParser, *, seconds: float, results: str) -> None:
-    """Flags of a command that goes through a clip window by window; `results` names its output for each."""
-    add = parser.add_argument
-    add(
-        "--window",
-        type=arguments.seconds,
-        default=seconds,
-        metavar="S",
-        help=f"seconds per window; default: {seconds:g}",
-    )
-    add("--overlap", type=arguments.seconds, default=0.0, metavar="S", help="seconds shared by adjacent windows")
-    arguments.add_subtitle_flags(parser)
-    add("--out", metavar="FILE", help=f"also write the {results} as subtitles, .srt or .vtt")
-    add("--json", action="store_true", help=f"print one JSON object with the {results} and their receipts")
-    add("--receipt", action="store_true", help=f"print what was used of the media after the {results}")
-
-
 def run(args: argparse.Namespace) -> int:
     """Print the answer to each window, then the summary."""
     arguments.trim_torch(args)
-    from ..live.windows import Window, clock_time, watch
-    from ..subtitles import write_subtitles
+    from ..live.windows import Window, watch
 
-    terminal.log_to_terminal(args.verbose)
-    request = arguments.request_from([args.medium], args.question, args)
-    out = subtitle_file(args.out)
-    subtitles = arguments.subtitles_from(args) or ()
-    with terminal.progress(args.json) as on_stage:
-        engine = arguments.load_engine(args, on_stage, isolate=True)
-        on_stage("thinking")  # from here on the answers are printed
+    asked = windows.prepared(args, args.question)
 
     def shown(window: Window, total: int) -> None:
         if not args.json:
             words = window.text if window.answer is not None else f"(failed: {window.error})"
-            terminal.write(f"[{clock_time(window.start)}-{clock_time(window.end)}] {' '.join(words.split())}\n")
+            terminal.write(f"{windows.span(window)} {' '.join(words.split())}\n")
 
     with terminal.without_losses(args.verbose):
         found = watch(
-            engine, request, window=args.window, overlap=args.overlap, summary=not args.no_summary,
-            subtitles=subtitles, on_window=shown,
+            asked.engine, asked.request, window=args.window, overlap=args.overlap, summary=not args.no_summary,
+            subtitles=asked.subtitles, on_window=shown,
         )  # fmt: skip
-    if out is not None:
-        write_subtitles(out, found.subtitles)
-        terminal.say(f"subtitles: {out}")
+    windows.write_out(asked.out, found.subtitles)
     if args.json:
         terminal.print_json(found.to_dict())
-    elif found.summary is not None and len(found.windows) > 1:
+        return windows.exit_code(found.windows)
+    if found.summary is not None and len(found.windows) > 1:
         terminal.write(f"\n{found.summary.text}\n")
-    if args.receipt and not args.json:
-        if found.summary is not None:
-            terminal.say(receipt_text(found.summary), style="dim")
-        else:
-            answers = [window.answer for window in found.windows if window.answer is not None]
-            terminal.say("\n".join(map(receipt_text, answers)), style="dim")
-    return 0 if all(window.answer is not None for window in found.windows) else MediaError.exit_code
-
-
-def subtitle_file(path: str | None) -> Path | None:
-    """The path of --out, which can be written as subtitles.
-
-    Raises:
-        UsageError: it names no subtitle format. MissingExtra: a package is not installed.
-    """
-    from ..subtitles import FORMATS, render_subtitles
-
-    if path is None:
-        return None
-    if Path(path).suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {path}: expected a name that ends in {' or '.join(FORMATS)}")
-    render_subtitles((), "srt")
-    return Path(path)
+    if args.receipt and found.summary is not None:
+        terminal.say(receipt_text(found.summary), style="dim")
+    elif args.receipt:
+        windows.print_receipts(found.windows)
+    return windows.exit_code(found.windows)

@@ -3,10 +3,7 @@
 import argparse
 from typing import Any
 
-from ..errors import MediaError
-from . import arguments, terminal
-from .ask import receipt_text
-from .watch import add_window_flags, subtitle_file
+from . import arguments, terminal, windows
 
 _EPILOG = """examples:
   videollama2 when clip.mp4 "the door opens"                  one JSON object per span: start, end, score
@@ -32,7 +29,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--threshold", type=float, default=0.5, metavar="P", help="lowest score at which a window counts; default: 0.5"
     )
-    add_window_flags(parser, seconds=5.0, results="spans")
+    windows.add_flags(parser, seconds=5.0, results="spans")
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     parser.add_argument("--system", metavar="TEXT", help="replace the model's system prompt")
@@ -43,35 +40,25 @@ def run(args: argparse.Namespace) -> int:
     """Print the spans."""
     arguments.trim_torch(args)
     from ..live.events import WindowScore, when
-    from ..live.windows import clock_time
-    from ..subtitles import write_subtitles
 
-    terminal.log_to_terminal(args.verbose)
-    request = arguments.request_from([args.medium], args.event, args)
-    out = subtitle_file(args.out)
-    subtitles = arguments.subtitles_from(args) or ()
-    with terminal.progress(args.json) as on_stage:
-        engine = arguments.load_engine(args, on_stage, isolate=True)
+    asked = windows.prepared(args, args.event)
 
     def shown(window: WindowScore, total: int) -> None:
         if not args.json:
             score = f"{window.score:.2f}" if window.score is not None else f"no score: {window.error}"
-            terminal.say(f"[{clock_time(window.start)}-{clock_time(window.end)}] {score}", style="dim")
+            terminal.say(f"{windows.span(window)} {score}", style="dim")
 
     with terminal.without_losses(args.verbose):
         found = when(
-            engine, request, window=args.window, overlap=args.overlap, threshold=args.threshold,
-            subtitles=subtitles, on_window=shown,
+            asked.engine, asked.request, window=args.window, overlap=args.overlap, threshold=args.threshold,
+            subtitles=asked.subtitles, on_window=shown,
         )  # fmt: skip
-    if out is not None:
-        write_subtitles(out, found.subtitles)
-        terminal.say(f"subtitles: {out}")
+    windows.write_out(asked.out, found.subtitles)
     if args.json:
         terminal.print_json(found.to_dict())
-    else:
-        for span in found.spans:
-            terminal.print_json(span.to_dict())
-    if args.receipt and not args.json:
-        answers = [window.answer for window in found.windows if window.answer is not None]
-        terminal.say("\n".join(map(receipt_text, answers)), style="dim")
-    return 0 if all(window.answer is not None for window in found.windows) else MediaError.exit_code
+        return windows.exit_code(found.windows)
+    for span in found.spans:
+        terminal.print_json(span.to_dict())
+    if args.receipt:
+        windows.print_receipts(found.windows)
+    return windows.exit_code(found.windows)
