@@ -19,6 +19,7 @@ _INTERNVID = {
 }  # fmt: skip
 _VOICE = {"data": [{"wav": "C:\\data\\f0003_0_sigh.wav", "labels": "/m/07plz5l"}]}
 
+_QA = {"question": "is there a man ?", "answer": "yes , one"}
 Variant = tuple[str, dict[str, Any], str, tuple[str, str]]
 _VOICES = ("Laughter", "Sigh", "Cough", "Throat clearing", "Sneeze", "Sniff")
 VARIANTS: list[Variant] = [
@@ -49,6 +50,54 @@ VARIANTS: list[Variant] = [
         {"annotations/train.csv": table(_KINETICS, ('"archery"', "abc", "10.0", "20.0", "train"))},
         "train/abc_000010_000020.mp4",
         ("*", "archery"),
+    ),
+    (
+        "kinetics-710",
+        {"k710/train.csv": "k600/abc_000010_000020.mp4 1\n", "label_map_k710.txt": "riding a bike\narchery\n"},
+        "k600/abc_000010_000020.mp4",
+        ("*", "archery"),
+    ),
+    (
+        "kinetics-710",
+        {"k600_train_list_videos.txt": "riding a bike/abc_1.mp4 0\n",
+         "misc/label_map_k710.txt": "riding a bike\narchery\n"},
+        "kinetics600/videos/riding a bike/abc_1.mp4",
+        ("*", "riding a bike"),
+    ),
+    (
+        "kinetics-710",
+        {
+            "kinetics700/train.json": {
+                "abc": {"annotations": {"label": "archery", "segment": [10.0, 20.0]}, "subset": "train", "url": "u"}
+            }
+        },
+        "abc_000010_000020.mp4",
+        ("*", "archery"),
+    ),
+    (
+        "something-something-v2",
+        {"ssv2/train.csv": "7.webm,1\n", "something-something-v2-labels.json": {"Opening [something]": "1"}},
+        "7.webm",
+        ("*", "Opening something"),
+    ),
+    ("avsd", {"avsd_train.json": {"7UPGT": {"data": [_QA], "summary": "s"}}}, "7UPGT.mp4",
+     ("is there a man ?", "yes , one")),
+    ("videochat", {"video/caption/videochat/train.json": [{"video": "a/1.mp4", "QA": [{"i": "Tell.", "a": "Snow."}]}]},
+     "a/1.mp4", ("Tell.", "Snow.")),
+    (
+        "music-avqa",
+        {"swift.jsonl": [{"videos": ["a/93.mp4"], "images": [], "messages": [
+            {"role": "system", "content": "Be brief."}, {"role": "user", "content": "<video>How many?"},
+            {"role": "assistant", "content": "two"}]}]},
+        "93.mp4",
+        ("How many?", "two"),
+    ),
+    (
+        "clotho-aqa",
+        {"mine.parquet": [{"audio": {"bytes": b"RIFF", "path": "a.wav"},
+                           "conversations": [{"from": "human", "value": "Loud?"}, {"from": "gpt", "value": "no"}]}]},
+        "a.wav",
+        ("Loud?", "no"),
     ),
     ("kinetics-710", {"classification_k710.json": [asked("k400/a.mp4", "What?", "run")]}, "a.mp4", ("What?", "run")),
     (

@@ -151,6 +151,33 @@ def test_what_is_wrong_with_a_shard_is_said(media: Path, tmp_path: Path, process
         tar_media.TarMember("a.tar", "b", 0, 3 << 30).read()
 
 
+def test_a_member_is_read_from_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is shuffled over many shards doesn't read their tables; of a shard written anew, the table is read."""
+    (tmp_path / "train.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,v0,0,Rain\n2,v1,0,Wind\n")
+    long = "n" * 120  # in an extended header of its own
+
+    def write(shard: Path, *contents: bytes) -> None:
+        with tarfile.open(shard, "w") as tar:
+            for k, content in enumerate(contents):
+                (tmp_path / "part").write_bytes(content)
+                tar.add(tmp_path / "part", f"{long}/v{k}.wav")
+
+    write(tmp_path / "0.tar", b"one", b"two!")
+    build_set(training_set("audiocaps"), tmp_path, [], tmp_path / "sets")
+    path = tmp_path / "sets" / "audiocaps" / "records.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["audio"] for line in lines] == [f"{tmp_path}/0.tar/{long}/v{k}.wav" for k in range(2)]
+    placed = [record.paths[0] for record in BuiltRecords(path)]
+    with monkeypatch.context() as without_tables:
+        without_tables.setattr(tar_media, "_members", None)
+        assert [tar_media.in_memory(each) for each in placed] == [b"one", b"two!"]
+    write(tmp_path / "0.tar", b"another", b"two!")
+    assert [tar_media.in_memory(each) for each in placed] == [b"another", b"two!"]
+    write(tmp_path / "0.tar", b"one")
+    with pytest.raises(MediaNotFound, match=r"0\.tar/nnn.*/v1.wav not found: 0.tar has no member"):
+        tar_media.in_memory(placed[1])
+
+
 def test_a_folder_named_as_a_shard_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.tar").mkdir()
     assert not tar_media.is_tar_path(f"{tmp_path}/a.tar/b.mp4") and tar_media.is_tar_path("gone.tar/b.mp4")

@@ -92,6 +92,59 @@ def test_what_people_have(
     assert next(line[key] for key in ("video", "audio") if key in line) == f"{folder}/{media}"
 
 
+def test_lists_that_mix_kinds_give_a_set_its_own(tmp_path: Path) -> None:
+    """The public training lists mix images, videos and text; a set of videos is not built from the others."""
+    rows = [
+        said("What?", "A race.", video="valley/1.mp4"), said("<image>\nWho?", "A cat.", image="llava_image/2.jpg"),
+        said("<image>\nWho?", "A cat.", video="images/2.jpg"), said("Hi.", "Hello."),
+    ]  # fmt: skip
+    folder = Miniature({"valley_llavaimage.json": rows}, ("1.mp4", "2.jpg"), ()).write(tmp_path / "data")
+    manifest = build_set(training_set("valley"), folder, [], tmp_path / "sets")
+    assert manifest["kept"] == 1
+    assert manifest["dropped"] == {"media of another kind (image)": 2, "names no media": 1}
+    manifest = build_set(training_set("text-instruct"), folder / "valley_llavaimage.json", [], tmp_path / "sets")
+    assert manifest["kept"] == 1 and manifest["missing_media"] == 0
+
+
+def test_numbers_of_classes_without_their_words_are_an_error(tmp_path: Path) -> None:
+    folder = Miniature({"k710/train.csv": "k600/a.mp4 1\n"}, ("a.mp4",), ()).write(tmp_path)
+    with pytest.raises(
+        DataError, match=r"has numbers of classes; expected their words beside it, in \*label_map\*k710"
+    ):
+        build_set(training_set("kinetics-710"), folder, [], tmp_path / "sets")
+
+
+def test_of_several_files_of_other_names_none_is_chosen(tmp_path: Path) -> None:
+    rows = [said("What?", "A race.", video="1.mp4")]
+    folder = Miniature({"a.json": rows, "deep/b.json": rows, "test/c.json": rows}, ("1.mp4",), ()).write(tmp_path / "d")
+    with pytest.raises(DataError, match=r"several files in .* could be it: a.json, deep/b.json. Give one"):
+        build_set(training_set("hm3d"), folder, [], tmp_path / "sets")
+    (folder / "a.json").unlink()
+    (source,) = sources_of(training_set("hm3d"), folder)
+    assert source.path.name == "b.json"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("default/train/0000.parquet", "default/train/0001.parquet"),
+        ("data/train-00000-of-00002-60e50ff5fbbd1bb5.parquet", "data/train-00001-of-00002-0a1b2c3d4e5f6789.parquet"),
+        ("q.parquet/part-00000-3e1b-c000.snappy.parquet", "q.parquet/part-00001-3e1b-c000.snappy.parquet"),
+    ],
+)
+def test_all_parts_of_a_parquet_copy_are_read_without_its_test_split(names: tuple[str, str], tmp_path: Path) -> None:
+    rows = [
+        {"video_name": f"v{k}", "question_text": "Who?", "multi_choice": ["a", "b"], "answer": 1, "clip": b"0" * 10}
+        for k in range(2)
+    ]
+    files = {name: [row] for name, row in zip(names, rows, strict=True)} | {"default/test/0000.parquet": rows}
+    folder = Miniature(files, ("v0.mp4", "v1.mp4"), ()).write(tmp_path / "data")
+    manifest = build_set(training_set("avqa"), folder, [], tmp_path / "sets")
+    assert manifest["kept"] == 2 and [each["file"] for each in manifest["annotations"]] == [
+        Path(name).name for name in names
+    ]
+
+
 def test_parts_of_one_list_are_all_read_and_counted_once(tmp_path: Path) -> None:
     head = ("videoid", "contentUrl", "duration", "page_dir", "name")
     parts = {

@@ -1,7 +1,9 @@
 """Annotation files row by row: every form, however it falls on the chunks, and every way in which one is damaged."""
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,47 @@ def test_json_lines_under_either_name_and_compressed(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.jsonl.gz", "wt", encoding="utf-8") as file:
         file.write(text)
     assert data(tmp_path / "a.jsonl.gz") == RECORDS
+
+
+def test_every_compression(tmp_path: Path) -> None:
+    text = json.dumps(RECORDS).encode()
+    for suffix, compress in ((".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)):
+        path = tmp_path / f"a.json{suffix}"
+        path.write_bytes(compress(text))
+        assert data(path) == RECORDS
+        path.write_bytes(compress(text)[:-20])
+        with pytest.raises(DataError, match="can't be read"):
+            data(path)
+    pyarrow = pytest.importorskip("pyarrow")
+    path = tmp_path / "a.csv.zst"
+    with pyarrow.output_stream(str(path), compression="zstd") as out:
+        out.write(b'\xef\xbb\xbfid,text\r\n1,"a, b"\r\n')
+    assert data(path) == [{"id": "1", "text": "a, b"}]
+    path.write_bytes(path.read_bytes()[:5] + b"x" * 40)
+    with pytest.raises(DataError, match=r"a\.csv\.zst can't be read"):
+        data(path)
+
+
+def test_lines_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line too long to be a record costs itself alone, and is never held whole."""
+    monkeypatch.setattr(streams, "_LONGEST", 50)
+    path = put(tmp_path / "a.jsonl", json.dumps({"id": "x" * 200}) + '\n{"id": 1}\n[{"id": 2}]\n')
+    long, short, listed = stream_rows(path)
+    assert short.data == {"id": 1}
+    with pytest.raises(DataError, match=r"a.jsonl:1: over 50 characters; expected one record per line"):
+        long.text("id")
+    with pytest.raises(DataError, match=r"if the file is one list, rename it to \.json"):
+        listed.text("id")
+    with pytest.raises(DataError, match="or a record of more than 50 characters"):
+        data(put(tmp_path / "a.json", json.dumps([{"id": "x" * 200}])[:-4]))
+
+
+def test_embedded_media_are_not_read(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"id": k, "clip": b"0" * 1000, "image": {"bytes": b"1" * 1000, "path": f"{k}.jpg"}} for k in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert data(tmp_path / "a.parquet") == [{"id": k, "image": {"path": f"{k}.jpg"}} for k in range(3)]
 
 
 def test_tables(tmp_path: Path) -> None:

@@ -116,12 +116,13 @@ def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
     return ((number, _unpacked(row)) for number, row in parquet_rows(path))
 
 
-def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_rows(path: Path, extra: str = "train", *, media: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a Parquet file, numbered from 1.
 
     Args:
         path: of the file.
         extra: of this package that installs pyarrow, for the error.
+        media: whether bytes are read, which are media in the hub's files; without, memory doesn't grow with them.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -138,7 +139,8 @@ def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[s
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
                 raise DataError(f"{path}: two columns have the same name; expected each once: {', '.join(names):.200}.")
-            for batch in file.iter_batches(batch_size=_ROWS):
+            columns = None if media else _without_bytes(file.schema_arrow)
+            for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -147,6 +149,28 @@ def parquet_rows(path: Path, extra: str = "train") -> Iterator[tuple[int, dict[s
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # e.g. invalid text or dates
         words = " ".join(str(error).split())
         raise DataError(f"{path}, after row {number}: unreadable Parquet: {words:.300}.") from error
+
+
+def _without_bytes(schema: Any) -> list[str]:
+    """The columns that hold no bytes, members of structs included: `image.path`, not `image.bytes`."""
+    from pyarrow import types
+
+    found = []
+    for column in schema:
+        if types.is_struct(column.type):
+            inner = [part for part in column.type if not _is_bytes(part.type)]
+            found += (
+                [f"{column.name}.{part.name}" for part in inner] if len(inner) < len(column.type) else [column.name]
+            )
+        elif not _is_bytes(column.type):
+            found.append(column.name)
+    return found
+
+
+def _is_bytes(type: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_binary(type) or types.is_large_binary(type))
 
 
 def _unpacked(row: dict[str, Any]) -> Found:

@@ -301,9 +301,14 @@ def _path(value: Any, key: str, root: str) -> str:
     return value if _ABSOLUTE.match(value) else f"{root}/{value}"  # a million Paths are slow
 
 
+def modality_of(path: str) -> Modality | None:
+    """What a path names by its suffix; None if that decides nothing."""
+    return _SUFFIXES.get(path[path.rfind(".") :].lower())
+
+
 def _check_suffix(path: str, key: Modality) -> None:
     """Reject files under the wrong key, e.g. an image as "video", as in an example of the public README."""
-    right = _SUFFIXES.get(path[path.rfind(".") :].lower(), key)
+    right = modality_of(path) or key
     if right != key and (right, key) != ("video", "audio"):  # a video's audio may be used alone
         raise DataError(f"{path[path.rfind('/') + 1 :]!r:.80} is given as {key}; expected the key {right!r}.")
 

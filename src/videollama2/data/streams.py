@@ -1,23 +1,27 @@
 """Annotation files of any size, one row at a time: what `annotations.rows` reads whole.
 
 .json     a list of objects, parsed object by object; an object with such a list; one object per line
-.jsonl    .csv .tsv .txt   line by line          .parquet  by row groups          .gz of all but Parquet
+.jsonl    .csv .tsv .txt   line by line          .parquet  by row groups, without the media that it may embed
+.gz .bz2 .xz .zst          of all but Parquet and .xlsx
 """
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
-from ..errors import DataError
+from ..errors import DataError, MissingExtra
 from .annotations import Row, rows
 from .record_files import parquet_rows, parsed
 
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _CHUNK = 1 << 20  # characters
-_LONGEST = 1 << 28  # characters of one object: anything longer is not a list of records
+_LONGEST = 1 << 28  # characters of one record: anything longer is not a list of records
 _CELL = 1 << 27  # characters of one cell; lists of captions exceed the csv module's default
 
 
@@ -40,12 +44,12 @@ def stream_rows(
         DataError: the file is missing or malformed; the message has the line or the record.
         MissingExtra: Parquet needs pyarrow.
     """
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    suffix = (Path(path.stem) if path.suffix.lower() in COMPRESSED else path).suffix.lower()
     if suffix == ".xlsx":
         yield from rows(path, columns=columns)
         return
     if suffix == ".parquet":
-        yield from (Row(row, f"{path.name}:{number}") for number, row in parquet_rows(path))
+        yield from (Row(row, f"{path.name}:{number}") for number, row in parquet_rows(path, "eval", media=False))
         return
     if suffix not in (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt"):
         raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
@@ -57,7 +61,7 @@ def stream_rows(
                 yield from _json(file, path, key)
             else:
                 yield from _lines(file, path)
-    except (OSError, EOFError) as error:  # EOFError: a .gz that ends too early
+    except (OSError, EOFError, lzma.LZMAError) as error:  # EOFError: a .gz that ends too early
         raise DataError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not {encoding} text ({error.reason}). Save it as UTF-8.") from error
@@ -80,9 +84,19 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _text(path: Path, encoding: str) -> TextIO:
-    if path.name.lower().endswith(".gz"):
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding, newline="")
-    return path.open(encoding=encoding, newline="")
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED:
+        return path.open(encoding=encoding, newline="")
+    openers = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
+    return io.TextIOWrapper(cast(BinaryIO, openers[suffix](path)), encoding, newline="")
+
+
+def _zstd(path: Path) -> BinaryIO:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtra(f"{path}: reading .zst needs pyarrow; run: pip install 'videollama2[eval]'") from error
+    return cast(BinaryIO, pyarrow.input_stream(str(path), compression="zstd"))
 
 
 def _table(file: TextIO, path: Path, columns: Sequence[str] | None, delimiter: str) -> Iterator[Row]:
@@ -102,8 +116,13 @@ def _table(file: TextIO, path: Path, columns: Sequence[str] | None, delimiter: s
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[Row]:
-    for number, line in enumerate(file, 1):
-        if line.strip():
+    for number, line in enumerate(iter(lambda: file.readline(_LONGEST), ""), 1):
+        if len(line) == _LONGEST and not line.endswith("\n"):
+            while rest := file.readline(_LONGEST):
+                if rest.endswith("\n"):
+                    break
+            yield Row({}, f"{path.name}:{number}", f"over {_LONGEST:,} characters; expected one record per line")
+        elif line.strip():
             yield _row(parsed(line), f"{path.name}:{number}")
 
 
@@ -111,9 +130,10 @@ def _row(value: Any, origin: str) -> Row:
     """A row; one that raises when it is read if the value is no record, so that the others stay."""
     if isinstance(value, dict):
         return Row(value, origin)
-    return Row(
-        {}, origin, str(value) if isinstance(value, DataError) else f"expected a record, {{…}}, got {value!r:.60}"
-    )
+    if isinstance(value, DataError):
+        return Row({}, origin, str(value))
+    hint = "; if the file is one list, rename it to .json" if isinstance(value, list) else ""
+    return Row({}, origin, f"expected a record, {{…}}, got {value!r:.60}{hint}")
 
 
 def _json(file: TextIO, path: Path, key: str | None) -> Iterator[Row]:
@@ -221,8 +241,10 @@ class _Buffer:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if len(self._text) - self._at > _LONGEST or not self._more():
-                    raise DataError(f"{path}, record {number}: not JSON: {error.msg}.") from error
+                too_long = len(self._text) - self._at > _LONGEST
+                if too_long or not self._more():
+                    more = f", or a record of more than {_LONGEST:,} characters" if too_long else ""
+                    raise DataError(f"{path}, record {number}: not JSON: {error.msg}{more}.") from error
             except (RecursionError, ValueError) as error:
                 raise DataError(f"{path}, record {number}: not JSON: {error}.") from error
             else:

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 from ...errors import DataError, StorageError
 from ...json_lines import dumps_line
 from ...storage import write_whole
-from ..built import INDEX, MANIFEST, MISSING, RECORDS
+from ..built import INDEX, MANIFEST, MEMBER, MISSING, RECORDS
 from ..record_files import Place
 from ..records import of_mapping
+from ..tar_media import without_place
 from .contract import Draft, Drop, Source, Sources, TrainingSet
 from .finding import held_out, sources_of
 from .media_index import MediaIndex, clip_name
@@ -188,7 +189,8 @@ def _record(
     key = {"av": "video"}.get(training_set.kind, training_set.kind)
     line: dict[str, Any] = {"id": draft.key, "_origin": origin}
     if path is not None:
-        line[key] = path
+        line[key], member = without_place(path)
+        line |= {} if member is None else {MEMBER: list(member)}
         line |= {name: at for name, at in (("start", draft.start), ("end", draft.end)) if cut and at is not None}
         line |= {"sound": training_set.kind == "av"} if key == "video" else {}
     line["conversations"] = [

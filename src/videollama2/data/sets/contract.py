@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ..annotations import Row
-from ..records import Kind
+from ..records import Kind, modality_of
 from ..streams import stream_rows
 
 Stage = Literal["V1", "V2", "A1", "A2", "AV", "other"]
@@ -25,6 +25,7 @@ LETTER = "Answer with the option's letter from the given choices directly and on
 _TAG = re.compile(r"\s*<(?:video|audio|image|vi_feat|vid_feat)>\s*|\s*<vi_start><vi_patches><vi_end>\s*")
 _FEATURES = re.compile(r"\.(?:npy|npz|pkl|pth?|h5)$")
 _SPEAKERS = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}
+_MEDIA_KEYS = ("video", "audio", "image", "videos", "audios", "images")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,8 +166,8 @@ class TrainingSet:
         Raises:
             DataError: the row is malformed.
         """
-        if row.has("conversations"):
-            return conversation(row, optional=self.mixed or self.kind == "text")
+        if is_conversation(row):
+            return conversation(row, self.kind, optional=self.mixed or self.kind == "text")
         return instruction(row) if isinstance(row.get("QA"), list) else self.official(row)
 
     def official(self, row: Row) -> Iterable[Draft | Drop]:
@@ -183,19 +184,31 @@ class TrainingSet:
         return Draft(key=key, turns=((self.prompt(key), text),), media=media, **more) if text else Drop("empty caption")
 
 
-def conversation(row: Row, *, optional: bool = False) -> Iterator[Draft | Drop]:
-    """The record of a row with a media path and `conversations`, as the public training scripts read it.
+def is_conversation(row: Row) -> bool:
+    """Whether a row has turns: `conversations`, or `messages`."""
+    return row.has("conversations") or row.has("messages")
+
+
+def conversation(row: Row, kind: Kind, *, optional: bool = False) -> Iterator[Draft | Drop]:
+    """The record of a row with a media path and turns.
+
+    {"video" | "audio" | "image": path, "conversations": [{"from", "value"}]}, as the public training scripts read it,
+    or {"videos" | "audios" | "images": [path], "messages": [{"role", "content"}]}, as LLaMA-Factory and ms-swift do.
 
     Args:
+        kind: of the set; rows with media of another kind are dropped, since public lists mix them.
         optional: without a media path it is text alone.
     """
-    given = next((key for key in ("video", "audio", "image") if row.has(key)), None)
+    named = next((key for key in _MEDIA_KEYS if row.has(key) and row.get(key) != []), None)
     names: tuple[str, ...] = ()
-    if given is not None:
-        path = row.get(given)
-        path = path[0] if isinstance(path, list) and len(path) == 1 else path
-        if not isinstance(path, str):
+    if named is not None:
+        path = _single_path(row.get(named))
+        if path is None:
             yield Drop("several media")
+            return
+        given = modality_of(path) or named.removesuffix("s")
+        if kind == "text" or (given == "image") != (kind == "image"):
+            yield Drop(f"media of another kind ({given})")
             return
         names = tails(path)
     turns = _turns(row)
@@ -206,6 +219,13 @@ def conversation(row: Row, *, optional: bool = False) -> Iterator[Draft | Drop]:
         yield Drop("no answer")
     else:
         yield Draft(key=key, turns=turns, media=names)
+
+
+def _single_path(value: Any) -> str | None:
+    """A path, also as a list of one, or as a cell of the hub's Parquet, {bytes, path}."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    value = value.get("path") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
 
 
 def instruction(row: Row) -> Iterator[Draft | Drop]:
@@ -275,9 +295,13 @@ def youtube(id: str) -> str:
 
 def _turns(row: Row) -> tuple[tuple[str, str], ...]:
     turns, question = [], None
-    for turn in row.rows("conversations"):
-        speaker = _SPEAKERS.get(turn.text("from", "role"))
-        text = str(turn.get("value", turn.get("content", ""))).strip()
+    for turn in row.rows("conversations" if row.has("conversations") else "messages"):
+        role = turn.text("from", "role")
+        if role == "system" and not turns and question is None:  # the model has its own; dropped, as in public training
+            continue
+        speaker = _SPEAKERS.get(role)
+        said = turn.get("value", turn.get("content"))
+        text = "" if said is None else str(said).strip()
         if speaker == 0 and question is None:
             question = _TAG.sub("", text).strip()
         elif speaker == 1 and question is not None:

@@ -7,13 +7,15 @@ from itertools import islice
 from pathlib import Path
 
 from ...errors import DataError, VideoLlama2Error
-from .contract import AnnotationFile, Source, Sources, TrainingSet
+from ..annotation_files import some
+from ..streams import COMPRESSED
+from .contract import AnnotationFile, Source, Sources, TrainingSet, is_conversation
 
-_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".gz")
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xlsx", ".parquet", *COMPRESSED)
 _MOST_FILES = 200_000  # looked through; DCI has one file per image, in two folders
 _DEEPEST = 6
 _MOST_TRIED = 100  # files whose first row is read
-_SHARD = re.compile(r"[0-9]+|.*-[0-9]{5}-of-[0-9]{5}")
+_SHARD = re.compile(r"(?:part[-_.]?)?[0-9]+|.*-[0-9]{5}-of-[0-9]{5}(?:-[0-9a-f]{16})?|(?:.*[-_])?part-?[0-9]{5}.*")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|val|valid|validation|eval|evaluation|dev)(?![a-z])", re.IGNORECASE)
 
 
@@ -24,22 +26,23 @@ def sources_of(training_set: TrainingSet, place: Path) -> Sources:
         place: a folder; or one file, which is taken for the set's first.
 
     Raises:
-        DataError: a required file is missing; the message says what was expected and what was found.
+        DataError: a required file is missing, or several of other names could be it; the message names them.
     """
     if place.is_file():
         required = [form for form in training_set.files if form.required]
         form = next((form for form in required if _matches(place, form) or _readable(place, form)), required[0])
         beside = list(islice(_files(place.parent, _DEEPEST), _MOST_FILES))
-        return [Source(place, form), *(s for f in training_set.files if not f.required for s in _found(beside, f))]
+        others = [f for f in training_set.files if not f.required]
+        return [Source(place, form), *(source for f in others for source in _found(beside, f, place.parent))]
     if not place.is_dir():
         raise DataError(f"{place} not found; expected the folder with the annotations of {training_set.title}.")
     files = list(islice(_files(place), _MOST_FILES))
     found: list[Source] = []
     for form in training_set.files:
         if not (form.required and training_set.one_of and any(source.form.required for source in found)):
-            found += _found(files, form)
+            found += _found(files, form, place)
     if not any(source.form.required for source in found):
-        found += _by_content(files, training_set)
+        found += _by_content(files, training_set, place)
     if not any(source.form.required for source in found):
         wanted = "; ".join(
             f"{' or '.join(form.patterns)} ({form.what})" for form in training_set.files if form.required
@@ -52,9 +55,13 @@ def sources_of(training_set: TrainingSet, place: Path) -> Sources:
     return found
 
 
-def held_out(path: Path) -> bool:
-    """Whether a file's name says that it is for evaluation; such a file is only read if it is given itself."""
-    return bool(_HELD_OUT.search(path.stem))
+def held_out(path: Path, place: Path | None = None) -> bool:
+    """Whether a file is for evaluation, by its name or by the folders below `place`: default/test/0000.parquet.
+
+    Such a file is only read if it is given itself.
+    """
+    folders = () if place is None else path.relative_to(place).parts[:-1]
+    return any(map(_HELD_OUT.search, (*folders, path.stem)))
 
 
 def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
@@ -74,17 +81,20 @@ def _matches(path: Path, form: AnnotationFile) -> bool:
 
 
 def _ends_as(path: Path, pattern: str) -> bool:
-    """Whether the end of a path matches, part by part, compressed or not."""
+    """Whether the end of a path matches, part by part, compressed or not; "|" separates what a part may be."""
     parts = pattern.split("/")
-    end = (*path.parts[-len(parts) : -1], path.name.removesuffix(".gz"))
-    return len(end) == len(parts) and all(map(fnmatch, end, parts))
+    name = path.stem if path.suffix.lower() in COMPRESSED else path.name
+    end = (*path.parts[-len(parts) : -1], name)
+    return len(end) == len(parts) and all(
+        any(fnmatch(mine, each) for each in theirs.split("|")) for mine, theirs in zip(end, parts, strict=True)
+    )
 
 
-def _found(files: list[Path], form: AnnotationFile) -> list[Source]:
+def _found(files: list[Path], form: AnnotationFile, place: Path) -> list[Source]:
     for pattern in form.patterns:
         matching = [path for path in files if _ends_as(path, pattern)]
         if "test" not in pattern:
-            matching = [path for path in matching if not held_out(path)]
+            matching = [path for path in matching if not held_out(path, place)]
         if form.keys and len(matching) <= _MOST_TRIED:  # many sets have a train.csv
             matching = [path for path in matching if _readable(path, form)]
         if matching:
@@ -92,26 +102,29 @@ def _found(files: list[Path], form: AnnotationFile) -> list[Source]:
     return []
 
 
-def _by_content(files: list[Path], training_set: TrainingSet) -> list[Source]:
+def _by_content(files: list[Path], training_set: TrainingSet, place: Path) -> list[Source]:
     """Files whose first row can be read as the set's: it has a form's keys, or is a conversation or {video, QA}."""
     found: list[Source] = []
-    for path in (path for path in files if not held_out(path)):
-        form = next((form for form in training_set.files if _readable(path, form)), None)
+    for path in (path for path in files if not held_out(path, place)):
+        form = next((form for form in training_set.files if form.required and _readable(path, form)), None)
         found += [] if form is None else [Source(path, form)]
-    first = found[0].path if found else None
-    if first is None or training_set.files[0].several:
-        return found
-    return found[:1] + [source for source in found[1:] if _same_shards(first, source.path)]
+    others = [source for source in found[1:] if not _same_shards(found[0].path, source.path)]
+    if others and not training_set.files[0].several:
+        names = some([str(source.path.relative_to(place)) for source in (found[0], *others)])
+        raise DataError(
+            f"{training_set.title}: several files in {place} could be it: {names}. Give one as --annotations."
+        )
+    return found
 
 
 def _same_shards(first: Path, path: Path) -> bool:
-    """Whether two files are parts of one: 0000.csv and 0001.csv, train-00000-of-00002.parquet and its second."""
+    """Whether two files are parts of one: 0000.csv and 0001.csv, train-00000-of-00002.parquet, part-00000-….parquet."""
     shards = _SHARD.fullmatch(first.stem) and _SHARD.fullmatch(path.stem)
     return bool(shards) and first.parent == path.parent and _bare(first) == _bare(path)
 
 
 def _bare(path: Path) -> str:
-    return re.sub("[0-9]", "", path.name)
+    return re.sub("-[0-9a-f]{16}(?=[.])|[0-9]", "", path.name)
 
 
 def _readable(path: Path, form: AnnotationFile) -> bool:
@@ -119,6 +132,6 @@ def _readable(path: Path, form: AnnotationFile) -> bool:
     try:
         row = next(Source(path, form).rows(), None)
         official = bool(form.keys) and row is not None and all(key in row.data for key in form.keys)
-        return row is not None and (official or row.has("conversations") or isinstance(row.get("QA"), list))
+        return row is not None and (official or is_conversation(row) or isinstance(row.get("QA"), list))
     except VideoLlama2Error:  # another format
         return False

@@ -48,7 +48,7 @@ def details(each: TrainingSet, annotations: Path | None = None) -> str:
     lines += [f"  not found: {each.not_found}"] if each.not_found else []
     lines += [f"  reads {' or '.join(form.patterns)}: {form.what}" for form in each.files]
     lines.append(
-        '  or conversations: [{"video" | "audio" | "image": path, "conversations": [{"from", "value"}, …]}, …]'
+        '  or [{"video" | "audio" | "image": path, "conversations": [{"from", "value"}, …]}, …], or with messages'
     )
     if annotations is not None:
         lines += [f"  found {source.path}" for source in sources_of(each, annotations)]

@@ -21,6 +21,7 @@ from typing import Any, Self
 from ...errors import DataError, StorageError
 from ..records import PICTURE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, Kind
 from ..shards import MAX_RECORD_BYTES
+from ..tar_media import with_place, without_place
 from .clocks import clock_seconds
 
 _EITHER = frozenset({".gif", ".webp"})  # an image or a video
@@ -72,7 +73,10 @@ class MediaIndex:
         self._path.unlink(missing_ok=True)
 
     def find(self, names: Sequence[str]) -> str | None:
-        """The path of the first name that is found; of several files, the one that agrees in most folders."""
+        """The path of the first name that is found; of several files, the one that agrees in most folders.
+
+        Members of shards are found with their place, `tar_media.with_place`.
+        """
         for name in names:
             wanted = name.replace("\\", "/")
             stem = _stem(wanted if "://" in wanted else wanted.rpartition("/")[2])
@@ -120,7 +124,9 @@ class MediaIndex:
                 for member in tar:
                     sample, rank = _stem(member.name), self._rank(member.name)
                     if member.isreg() and rank is not None:
-                        media[sample] = rank, f"{shard}/{member.name}"
+                        path = f"{shard}/{member.name}"
+                        whole = not member.issparse()
+                        media[sample] = rank, with_place(path, member.offset_data, member.size) if whole else path
                         names.setdefault(sample, set()).update(_stems(member.name.rpartition("/")[2]))
                     elif member.isreg() and member.name.endswith(".json") and member.size <= MAX_RECORD_BYTES:
                         file = tar.extractfile(member)
@@ -151,7 +157,7 @@ def _stems(name: str) -> tuple[str, ...]:
 
 def _agreement(path: str, wanted: str) -> int:
     """How many folders of a wanted name a path has, from its end."""
-    count = 0
+    count, path = 0, without_place(path)[0]
     for mine, theirs in zip(reversed(path.split("/")[:-1]), reversed(wanted.split("/")[:-1]), strict=False):
         if mine != theirs:
             break

@@ -1,12 +1,13 @@
 """Questions that need audio and video: AVQA, MUSIC-AVQA, AVSD, AVInstruct.
 
-Sources: mn.cs.tsinghua.edu.cn/avqa: data/annotation/{train,val}_qa.json [{id, video_name, question_text, multi_choice,
-answer}], 40,425 and 16,910 questions; clips are <YouTube id>_<start, six digits>. GeWu-Lab/MUSIC-AVQA:
+Sources: mn.cs.tsinghua.edu.cn/avqa: data/annotation/{train,val}_qa.json [{id, video_name, question_text,
+multi_choice, answer}], 40,425 and 16,910 questions; clips are <YouTube id>_<start, six digits>. GeWu-Lab/MUSIC-AVQA:
 data/json_update/avqa-train.json (corrected; data/json/ is the first) {video_id, question_id, question_content,
 templ_values, anser}, `anser` as published. DSTC7-AVSD: train_set4DSTC7-AVSD.json {dialogs: [{image_id, caption,
-summary, dialog: [{question, answer}]}]}, videos of Charades. rikeilong/Bay-CAT, AVinstruct/: avqa_data1.json,
-avqa_data2.json, lists of {video_id, multi_choice, correct_answer, video, audio, conversations}, whose paths name
-features; `video_id` names the video.
+summary, dialog: [{question, answer}]}]}, videos of Charades; video-dialog.com: avsd_train.json {image_id: {data:
+[{question, answer}], summary, script, …}}, as lyuchenyang/Macaw-LLM reads it. rikeilong/Bay-CAT, AVinstruct/:
+avqa_data1.json, avqa_data2.json, lists of {video_id, multi_choice, correct_answer, video, audio, conversations},
+whose paths name features; `video_id` names the video.
 """
 
 import re
@@ -44,8 +45,8 @@ class _MusicAvqa(TrainingSet):
 
 class _Avsd(TrainingSet):
     def official(self, row: Row) -> Iterator[Draft | Drop]:
-        video = row.text("image_id")
-        for number, turn in enumerate(row.rows("dialog"), 1):
+        video = row.text("image_id", "_key")
+        for number, turn in enumerate(row.rows("dialog" if row.has("dialog") else "data"), 1):
             held = turn.get("answer")
             answer = turn.texts("answer")[0] if isinstance(held, list) else turn.text("answer")  # several references
             if answer == _HIDDEN:
@@ -116,7 +117,14 @@ SETS = (
                 member="dialogs",
                 keys=("image_id", "dialog"),
             ),
+            AnnotationFile(
+                patterns=("avsd_train.json", "*avsd*train*.json"),
+                what="{image_id: {data: [{question, answer}]}}",
+                member="*",
+                keys=("_key", "data"),
+            ),
         ),
+        one_of=True,
         published=76_590,
         paper=80_000,
         share=1.0,

@@ -4,12 +4,15 @@ Sources: luoruipu1/Valley-Instruct-65k: valley_instruct_65k.json (earlier Valley
 source: VATEX, jukinmedia or webvid, video, v_id, conversations}; RupertLuo/Valley, valley/data/dataset.py, reads
 <source>/<video>[.mp4]; of VATEX `v_id` is the clip <YouTube id>_<start>_<end>, and `video` the file it is cut from.
 Without `source` it is WebVid; chat.json of Valley-webvid2M-Pretrain-703K has this form, but is not the instructions.
-mbzuai-oryx/Video-ChatGPT: VideoInstruct100K.json (VideoInstruct_Dataset.json), list of {q, a, video_id}, ActivityNet's
-names v_<id>; its script converts to {video: <id>.pkl, conversations}. OpenGVLab/InternVideo, Data/instruction_data:
-videochat_instruct_11k.json, 7K descriptions and 4K conversations, and VideoChat2-IT, video/conversation/{videochat1,
-videochat2, videochatgpt}/train.json, in VideoGPT+'s copy conversation_videochat1.json and so on, lists of {video, QA:
-[{i, q, a}]}. huangb23/VTimeLLM, docs/data.md: stage2.json, stage3.json, list of {source, id, conversations, meta:
-{split, duration, token: {"<s0>": seconds}}}, whose tokens training replaces by times; 20K of stage 3 have no `meta`.
+RenShuhuai-Andy/TimeChat, utils/valley.py, reads the same keys of the 65K. mbzuai-oryx/Video-ChatGPT:
+VideoInstruct100K.json (VideoInstruct_Dataset.json), list of {q, a, video_id}, ActivityNet's names v_<id>; its script
+converts to {video: <id>.pkl, conversations}. OpenGVLab/InternVideo, Data/instruction_data:
+videochat_instruct_11k.json, 7K descriptions and 4K conversations, videos as WebVid's <folder>/<id>.mp4.
+VideoChat2-IT: video/caption/videochat/train.json (6,889) and video/conversation/{videochat1 (4,300), videochat2
+(9,584), videochatgpt (13,303)}/train.json, in VideoGPT+'s copy conversation_videochat1.json and so on, lists of
+{video, QA: [{i, q, a}]}. huangb23/VTimeLLM, docs/data.md: stage2.json, stage3.json, list of {source, id,
+conversations, meta: {split, duration, token: {"<s0>": seconds}}}, whose tokens training replaces by times; 20K of
+stage 3 have no `meta`.
 """
 
 import re
@@ -26,7 +29,7 @@ _TOKEN = re.compile(r"<[se][0-9]+>")
 
 class _Valley(TrainingSet):
     def drafts(self, row: Row) -> Iterator[Draft | Drop]:
-        if not row.has("conversations"):
+        if not row.has("conversations") or not any(row.has(key) for key in ("video", "v_id", "image")):
             yield from super().drafts(row)
             return
         clip = _VATEX.fullmatch(row.text("v_id").strip()) if row.has("v_id") else None
@@ -62,7 +65,7 @@ class _VTimeLlm(TrainingSet):
         turns: list[dict[str, Any]] = [
             {**turn.data, "value": _TOKEN.sub(timed, turn.text("value"))} for turn in row.rows("conversations")
         ]
-        for found in conversation(Row({"video": id, "conversations": turns}, row.origin)):
+        for found in conversation(Row({"video": id, "conversations": turns}, row.origin), self.kind):
             split = meta.get("split")
             start, end = (float(split[0]), float(split[1])) if split else (None, None)
             bare = id.removeprefix("v_")
@@ -110,13 +113,12 @@ SETS = (
                 ),
                 what="list of {q, a, video_id}",
                 keys=("q", "a", "video_id"),
-                published=100_010,
             ),
         ),
-        published=100_010,
+        published=None,
         paper=None,
         known=_KNOWN.format(""),
-        choice=_CHOICE,
+        choice=_CHOICE + "; its authors count “100K” records, and 13,303 videos in VideoChat2-IT",
         licence="CC BY-SA 4.0",
         ask="http://activity-net.org/download.html",
     ),
@@ -127,16 +129,22 @@ SETS = (
         stages=("V2",),
         files=(
             AnnotationFile(
-                patterns=(
-                    "*videochat_instruct*.json",
-                    "videochat1/train*.json",
-                    "conversation_videochat1.json",
-                    "*videochat1*.json",
-                ),
+                patterns=("*videochat_instruct*.json",),
                 what="list of {video, QA}",
             ),
+            AnnotationFile(
+                patterns=(
+                    "caption|conversation/videochat|videochat1/train*.json",
+                    "caption_videochat.json|conversation_videochat1.json",
+                    "*videochat1*.json",
+                ),
+                what="VideoChat2-IT's two lists of {video, QA}",
+                several=True,
+                published=11_189,
+            ),
         ),
-        published=11_000,
+        one_of=True,
+        published=11_189,
         paper=None,
         known=_KNOWN.format("; 23K of captions are VideoChat's and in-house"),
         choice=_CHOICE,

@@ -1,14 +1,15 @@
 """Questions about videos: NExT-QA, CLEVRER, TGIF-QA, EgoQA.
 
-Sources: doc-doc/NExT-QA, dataset/nextqa/train.csv {video, frame_count, width, height, question, answer, qid, type, a0 …
-a4}, `answer` an index from 0, in NExT-GQA the words; NExT-OE's train.csv with the answer's words and no options, in
-lmms-lab/NExTQA as OE/train-*.parquet; map_vid_vidorID.json: video → <folder>/<name>. clevrer.csail.mit.edu: train.json
-[{scene_index, video_filename, questions: [{question, answer}, or {question, choices: [{choice, answer: correct |
-wrong}]}]}]. YunseokJANG/tgif-qa: dataset/Train_{frameqa,transition,action,count}_question.csv, tab-separated {gif_name,
-question, answer, …}, with a1 … a5 for transition and action, where `answer` is an index from 0. VideoChat2-IT:
-video/reasoning/{next_qa, clevrer_qa, clevrer_mc}/train.json and video/vqa/{tgif_frame_qa, tgif_transition_qa,
-ego_qa}/train.json, in VideoGPT+'s copy reasoning_next_qa.json and so on, rows {video, QA}; of Ego4D,
-<video>/split_<n>.mp4.
+Sources: doc-doc/NExT-QA, dataset/nextqa/train.csv {video, frame_count, width, height, question, answer, qid, type, a0
+… a4}, `answer` an index from 0, in NExT-GQA the words; NExT-OE's train.csv with the answer's words and no options, in
+lmms-lab/NExTQA as OE/train-*.parquet; map_vid_vidorID.json: video → <folder>/<name>. clevrer.csail.mit.edu:
+train.json [{scene_index, video_filename, questions: [{question, answer}, or {question, choices: [{choice, answer:
+correct | wrong}]}]}]. YunseokJANG/tgif-qa: dataset/Train_{frameqa,transition,action,count}_question.csv,
+tab-separated {gif_name, question, answer, …}, with a1 … a5 for transition and action, where `answer` is an index from
+0. VideoChat2-IT: video/reasoning/{next_qa, clevrer_qa, clevrer_mc}/train.json and video/vqa/{tgif_frame_qa,
+tgif_transition_qa, ego_qa}/train.json, in VideoGPT+'s copy reasoning_next_qa.json and so on, rows {video, QA}; of
+Ego4D, <video>/split_<n>.mp4. Rows of its lists: next_qa 34,132, clevrer_qa and clevrer_mc 40,000 each, ego_qa 7,813,
+tgif_frame_qa 39,149, tgif_transition_qa 52,696 (tables of its later copies agree).
 """
 
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ SETS = (
                 what="the open questions: video, question, answer, qid, type",
                 several=True,
                 keys=("video", "question", "answer", "qid"),
+                published=37_523,
             ),
             AnnotationFile(patterns=("map_vid_vidorID.json",), what="video → name of the file", required=False),
         ),
@@ -113,10 +115,10 @@ SETS = (
                 keys=("scene_index", "video_filename", "questions"),
             ),
         ),
-        published=152_572,
+        published=None,
         paper=None,
         known=_KNOWN.format("2K"),
-        choice="its own number is not given; all questions with exactly one right option, and all open ones",
+        choice="all questions with exactly one right option, and all open ones; VideoChat2-IT has 40K of each",
         licence="CC0",
         ask="http://clevrer.csail.mit.edu",
     ),
@@ -156,8 +158,9 @@ SETS = (
                 patterns=("ego_qa/train*.json", "*ego*qa*train*.json", "*ego*qa*.json"), what="list of {video, QA}"
             ),
         ),
-        published=None,
+        published=7_813,
         paper=7_800,
+        share=1.0,
         known=_KNOWN.format("7.8K"),
         choice="VideoChat2-IT's list: the number agrees with the joint phase's",
         licence="MIT; Ego4D's for the videos",
