@@ -4,8 +4,8 @@
     python benchmarks/evaluation.py --model 2.1-7b-av --clips 40 --seconds 30 --json report.json
 
 Each row of the table runs the same questions in a different way: a clip's beginning computed for each question or once,
-media decoded in this process or in workers, one or two threads, clips cached between questions or not, items in
-batches. Rows run in turn, --repeat times; the median counts.
+items in batches, media decoded in this process or in workers, one or two threads, clips cached between questions or
+not. Rows run in turn, --repeat times; the median counts. Replies that differ from the first row's are counted.
 
 How to read it: the percentages divide the busy time. `overlap` is busy time over elapsed time; above 1, decoding ran
 while the model computed. The clips are generated (moving noise and a tone), so nothing is downloaded.
@@ -58,6 +58,7 @@ class Row:
 ROWS = (
     Row("one process, each question alone", each=True),
     Row("one process"),
+    Row("one process, batches of 8", batch=8),
     Row("workers", isolated=True),
     Row("workers, two threads", isolated=True, threads=2),
     Row("workers, clips cached", isolated=True, cached=True),
@@ -123,8 +124,10 @@ def make_clips(folder: Path, count: int, seconds: float, width: int, height: int
         write_clip(folder / f"clip{i:03}.mp4", frames, wave, seconds=seconds)
 
 
-def measure(engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path) -> dict[str, float]:
-    """Seconds of one run by the wall clock, and by stage."""
+def measure(
+    engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path
+) -> tuple[dict[str, float], list[str | None]]:
+    """Seconds of one run by the wall clock, and by stage; and its replies."""
     with WorkerPool(workers=row.threads) as media:
         opener: Any = media.open_clip if row.isolated else open_clip
         media.open_clip(next(folder.glob("*.mp4")))  # the first worker starts once in a run of any length
@@ -137,7 +140,8 @@ def measure(engine: Any, row: Row, benchmark: Clips, folder: Path, out: Path) ->
     failed = [result.error for result in run.results if result.error is not None]
     if failed:
         raise SystemExit(f"{len(failed)} items failed, the first with {failed[0]}")
-    return {"wall": wall, **{s: sum(r.seconds.get(s, 0.0) for r in run.results) for s in STAGES}}
+    seconds = {"wall": wall, **{s: sum(r.seconds.get(s, 0.0) for r in run.results) for s in STAGES}}
+    return seconds, [result.reply for result in run.results]
 
 
 def table(found: Mapping[str, Mapping[str, float]], items: int) -> str:
@@ -173,6 +177,7 @@ def main() -> None:
     benchmark, items = Clips(args.questions, args.tokens), args.clips * args.questions
     rows = [row for row in ROWS if args.rows is None or row.name in args.rows]
     runs: dict[str, list[dict[str, float]]] = {row.name: [] for row in rows}
+    replies: dict[str, list[str | None]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "clips"
         folder.mkdir()
@@ -181,12 +186,16 @@ def main() -> None:
         for turn in range(args.repeat):
             for row in rows:
                 out = Path(place) / f"{turn}-{row.name}"
-                runs[row.name].append(measure(engine, row, benchmark, folder, out))
+                seconds, replies[row.name] = measure(engine, row, benchmark, folder, out)
+                runs[row.name].append(seconds)
     found = {
         name: sorted(several, key=lambda seconds: seconds["wall"])[(len(several) - 1) // 2]
         for name, several in runs.items()
     }
     print(table(found, items))
+    first = next(iter(replies.values()))
+    differing = {name: sum(a != b for a, b in zip(first, said, strict=True)) for name, said in replies.items()}
+    print("replies that differ from the first row's:", sum(differing.values()))
     if args.json is not None:
         report = {
             "model": args.model,
@@ -196,7 +205,9 @@ def main() -> None:
             "arguments": {k: str(v) for k, v in vars(args).items()},
             "items": items,
             "rows": [asdict(row) for row in rows],
+            "dtype": str(engine.model.dtype).removeprefix("torch."),
             "seconds": runs,
+            "replies_that_differ": differing,
             "items_per_second": {n: items / statistics.median(r["wall"] for r in s) for n, s in runs.items()},
         }
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -22,7 +22,6 @@ from .errors import MediaError, UsageError
 from .generation.prompt import PromptEmbeddings
 from .generation.request import Request, as_request
 from .generation.runner import Runner
-from .generation.sequence import ActiveSequence
 from .generation.session import AnswerStream, OnStage, Session
 from .media import Opener, open_clip
 from .media_cache import MediaCache
@@ -125,24 +124,12 @@ class Engine:
                     encoded.append(self.runner.tokenise(messages, media[-1].receipts))
         prompts = [self.runner.embed(e, m) for e, m in zip(encoded, media, strict=True)]
         sequences = [self.runner.start(prompt, asked[0].options) for prompt in prompts]
-        seconds = self._decode_all(sequences)
+        seconds = self.runner.finish(sequences)
         answers = []
         for i, (sequence, own) in enumerate(zip(sequences, media, strict=True)):
             with _numbered(i):
                 answers.append(self.runner.answer(sequence, own.take_seconds(), seconds))
         return answers
-
-    def _decode_all(self, sequences: Sequence[ActiveSequence]) -> list[float]:
-        """Decode until all have ended or one failed; seconds of each step, for which every sequence waits."""
-        batch = self.runner.batch()
-        started = time.perf_counter()
-        batch.join(*sequences)
-        seconds = [time.perf_counter() - started + sum(s.account.seconds for s in sequences)]
-        while batch.sequences and not any(s.error for s in sequences):
-            started = time.perf_counter()
-            batch.step()
-            seconds.append(time.perf_counter() - started)
-        return seconds
 
     def open(self, media: Any, **kwargs: Any) -> Session:
         """Decode and encode media once, to ask many questions about them.

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from videollama2.engine import Engine
 from videollama2.errors import VideoLlama2Error
-from videollama2.evals.clip_sessions import ClipSessions, by_clip, shares, taking_turns
+from videollama2.evals.clip_sessions import ClipSessions, batches, by_clip, shares, taking_turns
 from videollama2.evals.items import Item
-from videollama2.evals.loop import MediaOptions, Trial, batches, request_of
-from videollama2.generation.session import PrefixCache
+from videollama2.evals.loop import MediaOptions, Trial, request_of
+from videollama2.generation.steps import DecodeSteps
 from videollama2.text.media_parts import Media
 
 OPTIONS = MediaOptions()
@@ -55,22 +56,41 @@ def test_a_clip_is_decoded_once_and_answers_are_the_engines(engine: Engine, medi
     assert found[0].timings["prefill_seconds"] > found[1].timings["prefill_seconds"]
 
 
+def passes_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Rows and positions of every pass over prompts that the language model computes."""
+    found: list[tuple[int, int]] = []
+    prefill = DecodeSteps.prefill
+
+    def recorded(self: DecodeSteps, embeds: torch.Tensor) -> torch.Tensor:
+        found.append((embeds.shape[0], embeds.shape[1]))
+        return prefill(self, embeds)
+
+    monkeypatch.setattr(DecodeSteps, "prefill", recorded)
+    return found
+
+
 def test_every_question_continues_from_the_media(engine: Engine, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reused: list[int] = []
-    take = PrefixCache.take
-
-    def recorded(self: PrefixCache, ids: Any) -> Any:
-        cache = take(self, ids)
-        reused.append(cache.get_seq_length())
-        return cache
-
-    monkeypatch.setattr(PrefixCache, "take", recorded)
-    asked = trials([item(f"q{i}", media / "clip.mp4") for i in range(3)])
+    passes = passes_of(engine, monkeypatch)
+    asked = trials([item(f"q{i}", media / "clip.mp4") for i in range(5)])
+    requests = [request_of(trial, OPTIONS) for trial in asked]
     sessions = ClipSessions(engine, asked, OPTIONS, most_open=1)
-    for trial in asked:
-        sessions.answer(request_of(trial, OPTIONS))
+    answers = [sessions.answer(requests[0]), *sessions.batch(requests[1:3]), *sessions.batch(requests[3:])]
     (clip,) = sessions._open.values()
-    assert clip.shared > 0 and reused == [0, clip.shared, clip.shared, clip.shared]
+    assert clip.beginning is not None
+    begun, rest = clip.beginning.positions, answers[0].receipt.prompt_tokens - clip.beginning.positions
+    assert passes == [(1, begun), (1, rest), (2, rest), (2, rest)] and begun > rest > 0
+
+
+def test_a_batch_about_a_clip_answers_as_the_engine(engine: Engine, media: Path, opened: Counter[str]) -> None:
+    items = [item(name, media / "clip.mp4") for name in ("one", "one and two", "one and two and three", "four")]
+    requests = [request_of(trial, OPTIONS) for trial in trials(items)]
+    expected = [engine.answer(request) for request in requests]
+    opened.clear()
+    sessions = ClipSessions(engine, trials(items), OPTIONS, most_open=1)
+    found = [*sessions.batch(requests[:3]), *sessions.batch(requests[3:])]
+    assert opened == {"clip.mp4": 1}
+    assert [answer.text for answer in found] == [answer.text for answer in expected]
+    assert [answer.receipt for answer in found] == [answer.receipt for answer in expected]
 
 
 def test_answers_do_not_depend_on_their_order(engine: Engine, media: Path) -> None:
@@ -132,3 +152,16 @@ def test_threads_take_turns_with_different_clips() -> None:
     planned = batches(items, ["none"], 1)
     assert [each[0].item.id for each in taking_turns(planned, 2)] == ["a0", "b0", "a1", "b1", "c0", "c1"]
     assert taking_turns(planned, 1) == planned
+
+
+def test_batches_are_of_whole_clips_where_they_fit() -> None:
+    items = [
+        item(f"{clip}{i}", f"{clip}.mp4")
+        for clip, count in zip("abcde", (2, 1, 3, 5, 1), strict=True)
+        for i in range(count)
+    ]
+    planned = batches(items, ["none", "audio"], 4)
+    assert [[t.item.id for t in each] for each in planned if each[0].ablation == "none"] == [
+        ["a0", "a1", "b0"], ["c0", "c1", "c2"], ["d0", "d1", "d2", "d3"], ["d4"], ["e0"],
+    ]  # fmt: skip
+    assert [t.key for each in planned for t in each] == [(a, i.id) for a in ("none", "audio") for i in items]

@@ -1,29 +1,31 @@
 """A clip that several items ask about is decoded, encoded and prefilled once.
 
-    items ── by_clip ──► batches ── shares ──► this process's batches ── taking_turns ──► the loop
-    request ── ClipSessions.answer ──► the clip's Session, whose cache ends after the media ──► Answer
+    items ── by_clip ── batches ── shares ──► this process's batches ── taking_turns ──► the loop
+    requests ── ClipSessions.batch ──► the clip's encoded media and the beginning of its prompts ──► Answers
 
-Which items share a clip depends on the benchmark alone, and every question continues from the same cached positions.
+Which items share a clip depends on the benchmark alone, and every question continues from the same computed positions.
 So answers depend neither on their order, nor on where a run was interrupted, nor on the number of processes.
 """
 
 import os
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from itertools import groupby
 from typing import Any
 
+from transformers import DynamicCache
+
 from ..encoded_media import MediaSet
+from ..generation.prefill import Beginning, beginning, slides
 from ..generation.request import Request
-from ..generation.sampling import GenerateOptions
-from ..generation.session import Session
+from ..protocols import protocol
 from ..receipt import Answer
 from ..text.media_parts import Media
-from .items import Item
+from .items import Ablation, Item
 from .loop import MediaOptions, Trial, request_of
-
-_PRIMER = GenerateOptions(max_new_tokens=1)
 
 
 class ClipSessions:
@@ -45,22 +47,29 @@ class ClipSessions:
 
     def answer(self, request: Request) -> Answer:
         """As `Engine.answer`."""
-        key = _key(request)
-        if key is None or self._questions[key] < 2:
-            answer: Answer = self._engine.answer(request)
-            return answer
+        if self._shared([request]):
+            return self.batch([request])[0]
+        answer: Answer = self._engine.answer(request)
+        return answer
+
+    def batch(self, requests: Sequence[Request], **kwargs: Any) -> list[Answer]:
+        """As `Engine.batch`; requests about one clip continue from what is known of it."""
+        if not self._shared(requests):
+            answers: list[Answer] = self._engine.batch(requests, **kwargs)
+            return answers
+        key = _key(requests[0])
         clip = self._clip(key)
         try:
             with clip.lock:
-                return clip.answer(self._engine, request)
+                return clip.answers(self._engine, requests)
         except BaseException:
             self._close(key, clip)
             raise
 
-    def batch(self, requests: Sequence[Request], **kwargs: Any) -> list[Answer]:
-        """As `Engine.batch`, which computes once what its requests share."""
-        answers: list[Answer] = self._engine.batch(requests, **kwargs)
-        return answers
+    def _shared(self, requests: Sequence[Request]) -> bool:
+        """Whether all are about one clip, about which there are several questions."""
+        keys = set(map(_key, requests))
+        return len(keys) == 1 and None not in keys and self._questions[next(iter(keys))] > 1
 
     def _clip(self, key: Hashable) -> "_OpenClip":
         with self._lock:
@@ -78,38 +87,34 @@ class ClipSessions:
 
 @dataclass
 class _OpenClip:
-    """A clip's session, opened by the first question. `shared`: positions of the prompt up to the end of the media."""
+    """A clip's encoded media, and the beginning of every prompt about it; both made by the first question."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    session: Session | None = None
-    shared: int = 0
+    media: MediaSet | None = None
+    beginning: Beginning | None = None
 
-    def answer(self, engine: Any, request: Request) -> Answer:
-        if self.session is not None:
-            return self._ask(self.session, request, request.options)
-        session = engine.open(request)
-        spans = session.runner.tokenise(_messages(session.media, request), session.media.receipts).spans
-        self.shared = max((span.start + span.length for span in spans), default=0)
-        # the positions of the media are computed by a question that is the same for every item
-        primer = self._ask(session, replace(request, question=""), _PRIMER)
-        self.session = session
-        return _with_seconds_of(primer, self._ask(session, request, request.options))
-
-    def _ask(self, session: Session, request: Request, options: GenerateOptions) -> Answer:
-        answer = session.run(_messages(session.media, request), options).finish()
-        # of the media alone, so that the next question is computed as if it were the first
-        session.prefix.ids = session.prefix.ids[: self.shared]
-        return answer
-
-
-def _messages(media: MediaSet, request: Request) -> Any:
-    return request.conversation(media.modalities)
-
-
-def _with_seconds_of(primer: Answer, answer: Answer) -> Answer:
-    """The answer, to whose timings decoding, encoding and prefilling of its clip are added."""
-    names = ("decode_seconds", "encode_seconds", "prefill_seconds", "total_seconds")
-    return replace(answer, timings={**answer.timings, **{n: answer.timings[n] + primer.timings[n] for n in names}})
+    def answers(self, engine: Any, requests: Sequence[Request]) -> list[Answer]:
+        runner, first = engine.runner, requests[0]
+        if self.media is None:
+            chosen = protocol(first.protocol or engine.protocol)
+            self.media = engine.prepare(first.media_items(), protocol=chosen, strict=first.strict)
+        media = self.media
+        encoded = [runner.tokenise(r.conversation(media.modalities), media.receipts) for r in requests]
+        prompts = [runner.embed(each, media) for each in encoded]
+        sequences = [runner.start(prompt, r.options) for prompt, r in zip(prompts, requests, strict=True)]
+        started, cache = time.perf_counter(), None
+        end = max((span.start + span.length for span in encoded[0].spans), default=0)
+        if end and not slides(DynamicCache(config=runner.model.config.text_config)):
+            # computed apart, so that no answer depends on which question was the first
+            with runner.lock:
+                self.beginning = self.beginning or beginning(runner.model, sequences[0], end)
+            cache = self.beginning.cache(runner.model, len(sequences))
+            for sequence in sequences:
+                sequence.skip(self.beginning.positions)
+        seconds = time.perf_counter() - started
+        steps = runner.finish(sequences, cache)
+        steps[0] += seconds
+        return [runner.answer(sequence, media.take_seconds(), steps) for sequence in sequences]
 
 
 def _key(request: Request) -> Hashable:
@@ -145,6 +150,26 @@ def by_clip(items: Sequence[Item]) -> list[Item]:
     for item in items:
         clips.setdefault(clip_of(item), []).append(item)
     return [item for clip in clips.values() for item in clip]
+
+
+def batches(items: Sequence[Item], ablations: Sequence[Ablation], size: int) -> list[tuple[Trial, ...]]:
+    """Trials that are answered together: up to `size` neighbours with equal options, of whole clips where they fit.
+
+    Batches depend on the benchmark alone, so any number of processes, and a resumed run, form the same ones.
+    """
+    found: list[list[Trial]] = []
+    for ablation in ablations:
+        for _, alike in groupby(items, key=lambda item: item.max_new_tokens):
+            found.append([])
+            for _, clip in groupby(alike, key=clip_of):
+                trials = [Trial(item, ablation) for item in clip]
+                if len(trials) > size:
+                    found += [*(trials[i : i + size] for i in range(0, len(trials), size)), []]
+                elif len(found[-1]) + len(trials) > size:
+                    found.append(trials)
+                else:
+                    found[-1] += trials
+    return [tuple(batch) for batch in found if batch]
 
 
 def shares(batches: Sequence[tuple[Trial, ...]], world: int) -> list[list[tuple[Trial, ...]]]:

@@ -1,6 +1,6 @@
 """The loop that all benchmarks share: ask every item, read every reply, and turn every outcome into a Result.
 
-    items × ablations ── batches ──► trials that are answered together ── answer_batch ──► Results
+    batches of trials ── answer_batch ──► Results
 
 An item that can't be asked, or whose answer fails, is Failed, with the reason, and one whose record has no question is
 Malformed; other items are not affected. Only what would hit every item (a full disk, a missing package, an interrupt)
@@ -10,7 +10,6 @@ ends the run.
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Protocol
 
 from ..errors import UsageError, VideoLlama2Error
@@ -102,19 +101,6 @@ def request_of(trial: Trial, options: MediaOptions) -> Request:
         protocol=options.protocol,
         options=GenerateOptions(max_new_tokens=item.max_new_tokens),
     )
-
-
-def batches(items: Sequence[Item], ablations: Sequence[Ablation], size: int) -> list[tuple[Trial, ...]]:
-    """Trials that are answered together: up to `size` neighbours with equal options.
-
-    Batches depend on the benchmark alone, so any number of processes, and a resumed run, form the same ones.
-    """
-    found: list[tuple[Trial, ...]] = []
-    for ablation in ablations:
-        for _, alike in groupby(items, key=lambda item: item.max_new_tokens):
-            trials = [Trial(item, ablation) for item in alike]
-            found += [tuple(trials[i : i + size]) for i in range(0, len(trials), size)]
-    return found
 
 
 def answer_all(conditions: Conditions, batches: Sequence[Sequence[Trial]], threads: int = 1) -> Iterator[list[Result]]:

@@ -18,11 +18,11 @@ from ..jobs import FailureStreak, write_json
 from ..protocols import protocol as named_protocol
 from ..storage import write_whole
 from .benchmark import Benchmark
-from .clip_sessions import ClipSessions, by_clip, shares, taking_turns
+from .clip_sessions import ClipSessions, batches, by_clip, shares, taking_turns
 from .items import ABLATIONS, Ablation, Item, Loaded, Outcome, Result, Setting, spread
 from .journal import ResultJournal, known_results, write_results
 from .judge.judgements import PROBES, read_judgements
-from .loop import UNEXPECTED, Conditions, MediaOptions, Trial, ablations_of, answer_all, batches
+from .loop import UNEXPECTED, Conditions, MediaOptions, Trial, ablations_of, answer_all
 from .manifest import FILE, manifest, settle
 from .report.summary import summary
 

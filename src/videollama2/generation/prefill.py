@@ -48,6 +48,13 @@ class Beginning:
         """Memory of keys and values."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
+    def cache(self, model: Any, rows: int) -> DynamicCache:
+        """A cache of so many sequences that begin with it."""
+        cache = DynamicCache(config=model.config.text_config)
+        for i, (keys, values) in enumerate(self.layers):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+        return cache
+
 
 class BeginningsCache:
     """Beginnings of prompts up to the end of their media, the least recently used dropped. Thread-safe.
@@ -108,7 +115,7 @@ def prefill(
         if len(sequences) == 1:
             single += sequences
             continue
-        found = _beginning(model, sequences[0], shared)
+        found = beginning(model, sequences[0], shared)
         known += [(sequence, found) for sequence in sequences]
         key, length = _key(sequences[0])
         if beginnings is not None and key is not None and shared == length:
@@ -155,7 +162,9 @@ def _stacked(tensors: Sequence[Tensor], width: int) -> Tensor:
     return torch.cat([nn.functional.pad(t, (0, 0, width - t.shape[2], 0)) for t in tensors])
 
 
-def _beginning(model: Any, sequence: ActiveSequence, length: int) -> Beginning:
+@torch.inference_mode()
+def beginning(model: Any, sequence: ActiveSequence, length: int) -> Beginning:
+    """The first positions of a prompt that has not been computed."""
     assert sequence.embeds is not None
     cache = DynamicCache(config=model.config.text_config)
     mask = torch.ones(1, length, dtype=torch.long, device=sequence.embeds.device)

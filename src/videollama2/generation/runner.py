@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from ..encoded_media import MediaSet
 from ..errors import ContextOverflow
@@ -103,6 +104,22 @@ class Runner:
     def batch(self, beginnings: BeginningsCache | None = None) -> Batch:
         """An empty batch of this model; `beginnings`: of prompts, for sequences that join."""
         return Batch(self.model, self.lock, beginnings)
+
+    def finish(self, sequences: Sequence[ActiveSequence], cache: DynamicCache | None = None) -> list[float]:
+        """Decode until all have ended or one failed; seconds of each step, for which every sequence waits.
+
+        Args:
+            cache: as for `Batch.join`.
+        """
+        batch = self.batch()
+        started = time.perf_counter()
+        batch.join(*sequences, cache=cache)
+        seconds = [time.perf_counter() - started + sum(s.account.seconds for s in sequences)]
+        while batch.sequences and not any(s.error for s in sequences):
+            started = time.perf_counter()
+            batch.step()
+            seconds.append(time.perf_counter() - started)
+        return seconds
 
     def answer(
         self, sequence: ActiveSequence, media_seconds: dict[str, float], seconds: Sequence[float] | None = None
