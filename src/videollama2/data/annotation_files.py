@@ -41,21 +41,22 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def file(self, *patterns: str, keys: Sequence[str] = ()) -> Path:
+    def file(self, *patterns: str, keys: Sequence[str] = (), copies: Sequence[Sequence[str]] = ()) -> Path:
         """The first match of a pattern that has the keys; without any match, the only file that has them.
 
         Args:
             patterns: globs relative to the folder, in order of preference; they also match deeper inside it.
             keys: names of fields that distinguish the file; none: names alone decide.
+            copies: the keys of other layouts of the same data, which a file may have instead.
 
         Raises:
             DataError: no file, or several; the folder does not exist.
         """
         found = list(self._matches(patterns))
         for path in found:
-            if has_keys(path, keys):
+            if any(has_keys(path, each) for each in (keys, *copies)):
                 return path
-        others = self._by_content(keys) if keys and not found else []
+        others = [] if found else next(filter(None, map(self._by_content, filter(None, (keys, *copies)))), [])
         if len(others) > 1:
             names = some([path.relative_to(self.path).as_posix() for path in others])
             raise DataError(f"{self.path}: expected {_either(patterns)}; several files have its fields: {names}.")

@@ -1,7 +1,8 @@
 """Official annotation files as rows that know their place.
 
     .json     a list of objects; an object with such a list; one object per line      .jsonl  one object per line
-    .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet      .parquet
+    .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet
+    .parquet  with all of its parts ("-00000-of-00003")
 
 Nothing in a file is ever executed: lists written as text are parsed as literals. A trailing comma before a closing
 bracket is accepted, since published files have it. A record that can't be read is a Row with a problem, which every
@@ -185,7 +186,7 @@ def rows(
         DataError: the file is missing, malformed, or holds no readable record.
         MissingExtra: .xlsx and .parquet need the eval extra.
     """
-    suffix, name = path.suffix.lower(), path.name
+    suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl", ".ndjson"):
         return _readable(_json_rows(path, key, lines=suffix != ".json"))
     if suffix in (".csv", ".tsv", ".txt"):
@@ -193,7 +194,8 @@ def rows(
     elif suffix == ".xlsx":
         found = _sheet(path)
     elif suffix == ".parquet":
-        return [Row(row, f"{name}:{number}") for number, row in parquet_rows(_there(path), "eval")]
+        parts = _parts(_there(path))
+        return [Row(row, f"{part.name}:{number}") for part in parts for number, row in parquet_rows(part, "eval")]
     else:
         raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
     return _readable(list(_with_header(found, path, columns)))
@@ -224,6 +226,18 @@ def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of a Parquet table: the one that was named, or all of "test-00000-of-00003.parquet" to "00002"."""
+    found = re.fullmatch(r"(.+-)([0-9]{5})-of-([0-9]{5})\.parquet", path.name)
+    if found is None:
+        return [path]
+    parts = [path.with_name(f"{found[1]}{i:05}-of-{found[3]}.parquet") for i in range(int(found[3]))]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise DataError(f"{path.parent}: expected all parts of the table; not found: {some(missing)}.")
+    return parts
 
 
 def _there(path: Path) -> Path:

@@ -38,9 +38,9 @@ class Items:
         self.files: list[Path] = []
         self._repairs: dict[str, list[str]] = {}
 
-    def file(self, *official: str, keys: Sequence[str] = ()) -> Path:
+    def file(self, *official: str, keys: Sequence[str] = (), copies: Sequence[Sequence[str]] = ()) -> Path:
         """The annotation file to read (`DataFolder.file`)."""
-        path = self.data.file(*official, keys=keys)
+        path = self.data.file(*official, keys=keys, copies=copies)
         if not any(path.match(pattern) for pattern in official):
             name = path.relative_to(self.data.path).as_posix()
             self.notes.append(f"{name} is read for its fields; no file has the published name")
@@ -262,7 +262,7 @@ def youtube_names(row: Row) -> tuple[str, ...]:
     in_url = re.search(r"(?:watch\?v=|youtu\.be/|shorts/)([\w-]+)", url) or re.fullmatch(r"([\w-]{11})", url)
     names = [row.text(key) for key in ("videoID", "youtube_id") if row.has(key)]
     names += [in_url[1]] if in_url else []
-    return tuple(dict.fromkeys([*names, row.text("video_id", "videoID", "youtube_id")]))
+    return tuple(dict.fromkeys([*names, row.text("video_id", "videoID", "youtube_id", "video")]))
 
 
 def path_tails(path: str) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """ActivityNet-QA: short answers about activities. Published: a judge's accuracy and score on the test set.
 
-Files: github.com/MILVLG/activitynet-qa, dataset/test_q.json and test_a.json.
+Files: github.com/MILVLG/activitynet-qa, dataset/test_q.json and test_a.json; or the copy lmms-lab/ActivityNetQA on the
+hub, whose rows have both.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...data.annotations import Row, rows
 from ..benchmark import mean, scored
 from ..items import Item, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import OpenBenchmark
@@ -27,6 +29,7 @@ class ActivityNetQa(OpenBenchmark):
     needs = (
         Needed(path="dataset/test_q.json", what="list of {video_name, question, question_id}"),
         Needed(path="dataset/test_a.json", what="beside it: list of {answer, type, question_id}"),
+        Needed(path="data/test-*.parquet", what="or lmms-lab/ActivityNetQA, in place of both", required=False),
         Needed(
             path="all_test/v_<video_name>.mp4",
             what="the videos; also .mkv, .webm, in videos/",
@@ -38,11 +41,12 @@ class ActivityNetQa(OpenBenchmark):
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question, asked unchanged: in lower case, without a question mark."""
         items = Items(folder, setting)
-        path = items.file("dataset/test_q.json", "test_q.json", keys=("video_name", "question", "question_id"))
-        answers = items.file(f"{path.parent.name}/test_a.json", "test_a.json", keys=("answer", "question_id"))
+        names = ("dataset/test_q.json", "test_q.json", "test-*.parquet")
+        path = items.file(*names, keys=("video_name", "question", "question_id"))
+        pairs = _pairs(items, path)
         suffixes = (".mp4", ".mkv", ".webm", ".avi", ".mov")
         media = items.media("all_test", "videos", "test", "", audio=False, suffixes=suffixes)
-        for question, answer in paired_files(path, answers):
+        for question, answer in pairs:
             with items.record(question):
                 name = question.text("video_name")
                 items.add(
@@ -63,6 +67,14 @@ class ActivityNetQa(OpenBenchmark):
         """As every open answer, with `identical`, the official figure."""
         known = scored(results)
         return {**super().metrics(results), **({"identical": mean(known, "identical")} if known else {})}
+
+
+def _pairs(items: Items, path: Path) -> list[tuple[Row, Row]]:
+    """Each question's record with its answer's, which is the same in a table."""
+    if path.suffix.lower() != ".json":
+        return [(row, row) for row in rows(path)]
+    answers = items.file(f"{path.parent.name}/test_a.json", "test_a.json", keys=("answer", "question_id"))
+    return paired_files(path, answers)
 
 
 def _type(number: int) -> str:

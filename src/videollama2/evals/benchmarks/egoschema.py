@@ -1,16 +1,19 @@
 """EgoSchema: questions about three minutes of egocentric video. The answers of 500 of 5,031 questions are public.
 
-Files: github.com/egoschema/EgoSchema. Early revisions of questions.json hold other, fewer questions.
+Files: github.com/egoschema/EgoSchema; early revisions of questions.json hold other, fewer questions. Or MC/ and
+Subset/ of lmms-lab/egoschema on the hub.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...data.annotation_files import has_keys
 from ...data.annotations import read_json, rows
 from ...errors import DataError
 from .. import paper_rules
-from ..choices import LETTER, ChoiceBenchmark, indices_to_submit
+from ..choices import LETTER, ChoiceBenchmark, indices_to_submit, letter_of_index, unlettered
+from ..copies import EGOSCHEMA
 from ..extract import LETTERS
 from ..items import Loaded, Needed, Result, Setting
 from ..sources import Items
@@ -36,22 +39,30 @@ class EgoSchema(ChoiceBenchmark):
         self.published = 500 if subset else 5031
         self.name = "egoschema-subset" if subset else "egoschema"
         self.title = "EgoSchema, the 500 with public answers" if subset else "EgoSchema"
+        part = "Subset" if subset else "MC"
         self.needs = (
             Needed(path="questions.json", what="list of {q_uid, question, option 0 … option 4}"),
             Needed(path=_ANSWERS, what="object: q_uid → index of the right option", required=subset),
+            Needed(path=f"{part}/test-*.parquet", what="or lmms-lab/egoschema, in place of both", required=False),
             Needed(path="good_clips_git/<q_uid>.mp4", what="the clips; also in videos/", required=False, media=True),
         )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question. Audio is used in `strict` only; the original drops it."""
         items = Items(folder, setting)
-        path = items.file("questions.json", keys=("q_uid", "question", *_OPTIONS))
-        known = self._answers(items)
+        part = "Subset" if self._subset else "MC"
+        names = ("questions.json", f"{part}/test-*.parquet", f"{part}/test/*.parquet")
+        path = items.file(*names, keys=("q_uid", "question", *_OPTIONS), copies=[EGOSCHEMA])
+        copied = has_keys(path, EGOSCHEMA)
+        known = {} if copied and self._subset else self._answers(items)
         media = items.media("good_clips_git", "videos", "", audio=setting == "strict")
         asked = rows(path)
         for row in asked:
             with items.record(row):
-                uid, choices = row.text("q_uid"), [row.text(key) for key in _OPTIONS]
+                uid = row.text("q_uid", "video_idx")
+                choices = unlettered(row, row.texts("option") if copied else [row.text(key) for key in _OPTIONS])
+                if copied and self._subset:
+                    known[uid] = LETTERS.index(letter_of_index(row, row.number("answer"), choices))
                 if uid in known or not self._subset:
                     items.add(
                         self.choice(

@@ -1,14 +1,16 @@
 """MVBench: twenty tasks about temporal understanding, 200 questions each, from eleven sources.
 
-Files: OpenGVLab/MVBench on the hub; branch `main`, or branch `video`, whose clips are cut to their range.
+Files: OpenGVLab/MVBench on the hub; branch `main`, or branch `video`, whose clips are cut to their range; or the table
+MVBench.tsv that VLMEvalKit writes.
 """
 
 from pathlib import Path, PurePosixPath
 
 from ...data.annotation_files import VIDEO_SUFFIXES
-from ...data.annotations import Row
+from ...data.annotations import Row, rows
 from .. import paper_rules
 from ..choices import ChoiceBenchmark, unlettered
+from ..copies import MVBENCH, by_task
 from ..extract import LETTERS
 from ..items import Item, Loaded, Needed, Setting
 from ..sources import BenchmarkMedia, Items
@@ -42,6 +44,7 @@ class MvBench(ChoiceBenchmark):
     paper_rule = staticmethod(paper_rules.mvbench)
     needs = (
         Needed(path="json/<task>.json", what="20 lists of {video, question, candidates, answer, start, end}"),
+        Needed(path="MVBench.tsv", what="or VLMEvalKit's table", required=False),
         *(Needed(path=f"video/{each}/", what="media", required=False, media=True) for each in _PLACES),
     )
 
@@ -52,16 +55,18 @@ class MvBench(ChoiceBenchmark):
         """
         items = Items(folder, setting)
         files = {task: items.optional(f"json/{task}.json", f"{task}.json") for task in TASKS}
-        if missing := [task for task, path in files.items() if path is None]:
+        records = {task: items.rows(path) for task, path in files.items() if path is not None}
+        if not records:
+            path = items.file("json/action_sequence.json", "MVBench*.tsv", keys=MVBENCH)
+            records = by_task(rows(path), list(TASKS))
+        if missing := [task for task in TASKS if task not in records]:
             items.notes.append(f"{len(missing)} of {len(TASKS)} tasks not found: {', '.join(missing)}")
-            if len(missing) == len(TASKS):
-                items.file("json/action_sequence.json")  # raises, and lists the folder
-        for task, path in files.items():
+        for task, found in records.items():
             media = _media(items, task)
-            for number, row in enumerate([] if path is None else items.rows(path), 1):
+            for number, row in enumerate(found, 1):
                 with items.record(row):
                     items.add(self._item(items, row, f"{task}/{number}", task, media))
-        return items.loaded(published=self.published, label=f"{len(TASKS) - len(missing)} tasks")
+        return items.loaded(published=self.published, label=f"{len(records)} tasks")
 
     def _item(self, items: Items, row: Row, id: str, task: str, media: BenchmarkMedia) -> Item:
         choices, answer, video = row.texts("candidates"), row.text("answer"), row.text("video")

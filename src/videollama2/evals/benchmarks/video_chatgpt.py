@@ -4,13 +4,15 @@ generic_qa.json      → correctness, detail, context        one question per re
 temporal_qa.json     → temporal understanding              one question per record
 consistency_qa.json  → consistency                         two questions with one answer, judged together
 
-Files: mbzuai-oryx.github.io/Video-ChatGPT, "Quantitative Evaluation".
+Files: mbzuai-oryx.github.io/Video-ChatGPT, "Quantitative Evaluation"; or Generic/, Temporal/ and Consistency/ of
+lmms-lab/VideoChatGPT on the hub.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...data.annotations import Row, rows
+from ..copies import authors_pairs
 from ..items import Item, Loaded, Needed, Setting
 from ..open_answers import SentenceBenchmark
 from ..sources import BenchmarkMedia, Items
@@ -35,6 +37,7 @@ class VideoChatGpt(SentenceBenchmark):
         Needed(path="generic_qa.json", what="list of {Q, A, video_name}; one of the three is enough", required=False),
         Needed(path="temporal_qa.json", what="list of {Q, A, video_name}", required=False),
         Needed(path="consistency_qa.json", what="list of {Q1, Q2, A, video_name}", required=False),
+        Needed(path="<Part>/test-*.parquet", what="or lmms-lab/VideoChatGPT: Generic, …", required=False),
         Needed(path="Test_Videos/<video_name>.mp4", what="the videos; also .avi .mov .mkv .webm", required=False,
                media=True),
     )  # fmt: skip
@@ -42,7 +45,7 @@ class VideoChatGpt(SentenceBenchmark):
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per question."""
         items = Items(folder, setting)
-        files = {part: items.optional(f"{part}_qa.json") for part in _PARTS}
+        files = {part: items.optional(f"{part}_qa.json", *_copies(part)) for part in _PARTS}
         if not any(files.values()):
             items.file(*(f"{part}_qa.json" for part in _PARTS))  # raises, and lists the folder
         media = items.media("Test_Videos", "videos", "", audio=False)
@@ -51,7 +54,7 @@ class VideoChatGpt(SentenceBenchmark):
                 items.notes.append(f"{part}_qa.json not found: its questions are not asked")
                 continue
             before = len(items.all)
-            for row in rows(path):
+            for row in authors_pairs(rows(path)):
                 with items.record(row):
                     for item in self._items(setting, row, part, media):
                         items.add(item)
@@ -67,6 +70,10 @@ class VideoChatGpt(SentenceBenchmark):
                 setting, row.origin, media.find(video), id="-".join(filter(None, (part, number, key[1:]))),
                 question=row.text(key), truth=(row.text("A"),), categories={"part": part, **pair},
             )  # fmt: skip
+
+
+def _copies(part: str) -> tuple[str, ...]:
+    return f"{part.capitalize()}/test-*.parquet", f"{part.capitalize()}/test/*.parquet"
 
 
 BENCHMARKS = (VideoChatGpt(),)

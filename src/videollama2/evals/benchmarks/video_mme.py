@@ -1,7 +1,7 @@
 """Video-MME: three questions about each of 900 videos from half a minute to an hour, with and without subtitles.
 
-Files: lmms-lab/Video-MME on the hub (Parquet), or the authors' template (github.com/BradyFU/Video-MME), a JSON list of
-videos with their questions.
+Files: lmms-lab/Video-MME on the hub (Parquet); the authors' template (github.com/BradyFU/Video-MME), a JSON list of
+videos with their questions; or VLMEvalKit's Video-MME.tsv, with the columns video and candidates.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _QUESTION = (
 )
 _WITH_SUBTITLES = f"This video's subtitles are listed below:\n{{subtitles}}\n{_QUESTION}"
 _FILES = ("videomme/test-*.parquet", "test-*.parquet", "video_mme*.json", "videomme*.json", "Video-MME*.json",
-          "*template*.json", "*.parquet", "*.json")  # fmt: skip
+          "*template*.json", "Video-MME*.tsv", "*.parquet", "*.json")  # fmt: skip
 
 
 class VideoMme(ChoiceBenchmark):
@@ -44,6 +44,7 @@ class VideoMme(ChoiceBenchmark):
                 what="a row per question {videoID, duration, domain, sub_category, question_id, task_type, question, "
                 "options, answer}; or the official template, a JSON list of videos with their questions",
             ),
+            Needed(path="Video-MME.tsv", what="or VLMEvalKit's table", required=False),
             Needed(path="videos/<videoID>.mp4", what="the videos; also in data/", required=False, media=True),
             *((srt,) if subtitles else ()),
         )
@@ -67,11 +68,11 @@ class VideoMme(ChoiceBenchmark):
                 for row in _questions(video):
                     with items.record(row):
                         said = None if subtitles is None else subtitles.of(names, found[0])
-                        options = row.texts("options", "choices")
+                        options = row.texts("options", "choices", "candidates")
                         choices = unlettered(row, options)
                         items.add(
                             self.choice(
-                                setting, row, found, id=row.text("question_id"), question=row.text("question"),
+                                setting, row, found, id=row.text("question_id", "index"), question=row.text("question"),
                                 choices=choices, letter=letter_of(row, "answer", choices),
                                 categories={**shared, **categories_of(row, task="task_type")},
                                 template=_QUESTION if said is None else _WITH_SUBTITLES,

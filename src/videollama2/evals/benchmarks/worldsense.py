@@ -1,13 +1,14 @@
 """WorldSense: questions that need audio and video together, in 26 tasks about videos of eight domains.
 
-Files: honglyhly/WorldSense on the hub: worldsense_qa.json, videos/.
+Files: honglyhly/WorldSense on the hub: worldsense_qa.json, videos/; or, with a row per question, VLMEvalKit's
+WorldSense.tsv and the Parquet files of lmms-lab/WorldSense.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...data.annotations import Row, keyed_rows
-from .. import paper_rules
+from ...data.annotations import Row, keyed_rows, rows
+from .. import copies, paper_rules
 from ..choices import ChoiceBenchmark, categories_of, letter_of, unlettered
 from ..items import Loaded, Needed, Setting
 from ..sources import Items
@@ -29,20 +30,26 @@ class WorldSense(ChoiceBenchmark):
             what="object: video id → {duration, domain, sub_category, audio_class, task1: {task_domain, task_type, "
             "question, candidates, answer}, …}",
         ),
+        Needed(path="WorldSense.tsv", what="or VLMEvalKit's table", required=False),
+        Needed(path="data/test-*.parquet", what="or lmms-lab/WorldSense, with the same columns", required=False),
         Needed(path="videos/<video id>.mp4", what="the videos", required=False, media=True),
     )
 
     def load(self, folder: Path, setting: Setting) -> Loaded:
         """One item per task of a video."""
         items = Items(folder, setting)
-        path = items.file("worldsense_qa.json", keys=("task1", "candidates", "task_type"))
-        media = items.media("videos", "")
-        for video, about in keyed_rows(path):
+        path = items.file(
+            "worldsense_qa.json", "WorldSense*.tsv", "test-*.parquet", keys=("task1", "candidates", "task_type"),
+            copies=[copies.WORLDSENSE],
+        )  # fmt: skip
+        media, flat = items.media("videos", ""), path.suffix.lower() != ".json"
+        for video, about in ((None, row) for row in rows(path)) if flat else keyed_rows(path):
             with items.record(about):
+                video = about.text("video") if video is None else video
                 of_video = categories_of(about, duration="duration", domain="domain", sub_category="sub_category")
                 if about.has("audio_class"):
                     of_video["sounds"] = ", ".join(sorted(about.texts("audio_class")))
-                for key, row in _tasks(about):
+                for key, row in [(about.text("index"), about)] if flat else _tasks(about):
                     with items.record(row):
                         choices = unlettered(row, row.texts("candidates"))
                         of_task = categories_of(row, task_domain="task_domain", task="task_type")
