@@ -39,6 +39,7 @@ from videollama2.configuration import VideoLlama2Config
 from videollama2.linear import use_onednn
 from videollama2.phases import PHASES
 from videollama2.preflight.training import memory_plan
+from videollama2.recompute import keep_less
 from videollama2.train.adapters import add_lora
 from videollama2.train.settings import Settings
 
@@ -66,7 +67,8 @@ class Step:
         )
         if lora:
             add_lora(self.model, self.settings)
-        use_onednn(self.model)  # as training does
+        use_onednn(self.model)  # as training does, the next line too
+        keep_less(self.model.model.language_model)
         self.phase.apply(self.model)
         self.model.train()
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
@@ -91,12 +93,14 @@ class Step:
 
     def ours(self) -> list[Tensor]:
         """Our step, from pixels."""
-        loss = self.model(input_ids=self.ids, pixel_values_videos=self.pixels, labels=self.labels).loss
+        loss = self.model(
+            input_ids=self.ids, pixel_values_videos=self.pixels, labels=self.labels, skip_logits=True
+        ).loss
         return self._finish(loss, self.optimizer)
 
     def cached(self) -> list[Tensor]:
         """Our step, from features of the frozen encoder, as the feature cache returns them."""
-        loss = self.model(input_ids=self.ids, video_features=self.features, labels=self.labels).loss
+        loss = self.model(input_ids=self.ids, video_features=self.features, labels=self.labels, skip_logits=True).loss
         return self._finish(loss, self.optimizer)
 
     def plain(self) -> list[Tensor]:

@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "protocols",
         "hub",
         "linear",
+        "recompute",
         "device",
         "receipt",
         "progress",

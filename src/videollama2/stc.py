@@ -25,6 +25,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import ConfigError, MediaError
 from .linear import Linear, PointConv, linear
+from .recompute import norm_silu
 
 NORM_EPS = 1e-5  # the original passes a LayerNorm with 1e-6, but its library replaces it with 1e-5 (spec §1.4.2)
 SQUEEZE_RATIO = 0.25
@@ -348,8 +349,8 @@ class ConvNorm(nn.Module):
         self.bn = nn.LayerNorm(width_out, eps=NORM_EPS)  # `bn` in the original's tensor names
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x.movedim(-1, 1)).movedim(1, -1))
-        return F.silu(x) if self.activate else x
+        x = self.conv(x.movedim(-1, 1)).movedim(1, -1)
+        return norm_silu(self.bn, x) if self.activate else self.bn(x)
 
 
 class SqueezeExcite(nn.Module):

@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, PreTrainedTokenizerFast, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedTokenizerFast,
+    RepetitionPenaltyLogitsProcessor,
+    TopPLogitsWarper,
+)
 
 from videollama2 import Engine, GenerateOptions
 from videollama2.errors import NumericsError, UsageError
+from videollama2.generation import sampling
 from videollama2.generation.batch import generate
 from videollama2.generation.output import Detokenizer
+from videollama2.generation.sampling import Nucleus
 from videollama2.text.tokenization import TokenBytes
 
 from .. import tiny
@@ -207,3 +214,42 @@ def test_float16_and_bfloat16_answer(media: Path) -> None:
         )
         answer = half.answer(media / "clip.mp4", Q, max_new_tokens=2)
         assert answer.receipt.dtype == str(dtype).removeprefix("torch.")
+
+
+def distributions() -> list[tuple[str, torch.Tensor]]:
+    """Scores [V] of every shape: peaked, flat, with ties, with forbidden tokens, with an edge that rounding decides."""
+    draw = torch.Generator().manual_seed(7)
+    found = [(f"width {width}", torch.randn(5000, generator=draw) * width) for width in (0.0, 0.05, 0.5, 1, 2, 3, 10)]
+    found += [(f"{name}, rounded", scores.bfloat16().float()) for name, scores in found]
+    forbidden = torch.randn(5000, generator=draw) * 3
+    forbidden[torch.rand(5000, generator=draw) < 0.99] = -torch.inf
+    edge = torch.full((5000,), -torch.inf)
+    edge[:4] = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()  # after three, the sum is 0.9 up to rounding
+    even = torch.full((5000,), -torch.inf)
+    even[10:20] = 0.0
+    return [*found, ("forbidden", forbidden), ("edge", edge), ("even", even), ("small", forbidden[:300])]
+
+
+@pytest.mark.parametrize("top_p", [1e-6, 0.1, 0.5, 0.7, 0.9, 0.999, 1.0])
+def test_top_p_is_transformers_to_the_bit(top_p: float) -> None:
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    for name, scores in distributions():
+        theirs = TopPLogitsWarper(top_p)(nothing, scores[None])
+        assert torch.equal(Nucleus(top_p)(nothing, scores[None]), theirs), name
+    several = torch.stack([scores for _, scores in distributions() if len(scores) == 5000])
+    assert torch.equal(Nucleus(top_p)(nothing, several), TopPLogitsWarper(top_p)(nothing, several))
+
+
+def test_a_seed_draws_the_same_tokens_without_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.randn(5000, generator=torch.Generator().manual_seed(3)) * 3
+    options = GenerateOptions(temperature=0.8, top_p=0.9, seed=11).with_defaults(None)
+
+    def draws() -> list[int]:
+        sampler = sampling.Sampler(options, scores.device)
+        return [sampler.choose(scores.roll(i), []) for i in range(40)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "LIKELIEST", 10**9)
+        expected = draws()
+    monkeypatch.setattr(torch, "sort", None)  # not called
+    assert draws() == expected

@@ -22,6 +22,9 @@ from transformers import (
 from ..errors import UsageError
 from .structured import Grammar, schema_text
 
+LIKELIEST = 1024  # tokens that are sorted for top-p before the whole vocabulary is
+ROUNDING = 1e-5  # of a sum of probabilities in float32, at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
@@ -134,5 +137,33 @@ def _logits_processors(options: GenerateOptions) -> LogitsProcessorList:
         if options.top_k:
             chosen.append(TopKLogitsWarper(options.top_k))
         if options.top_p is not None and options.top_p < 1:
-            chosen.append(TopPLogitsWarper(float(options.top_p)))
+            chosen.append(Nucleus(float(options.top_p)))
     return chosen
+
+
+class Nucleus(TopPLogitsWarper):
+    """transformers' top-p, which sorts the whole vocabulary, with the same result from the likeliest tokens alone.
+
+    Where these don't decide it beyond rounding (a flat distribution, equal scores at the end of the nucleus), the whole
+    vocabulary is sorted after all.
+    """
+
+    def __call__(self, input_ids: Any, scores: Tensor) -> Tensor:
+        kept = self._nucleus(scores[0]) if len(scores) == 1 else None
+        if kept is None:
+            sorted_out: Tensor = super().__call__(input_ids, scores)
+            return sorted_out
+        out = torch.full_like(scores, -math.inf)
+        out[0, kept] = scores[0, kept]
+        return out
+
+    def _nucleus(self, scores: Tensor) -> Tensor | None:
+        """Ids of the tokens that stay, by scores [V]; None: not decided."""
+        if len(scores) <= LIKELIEST:
+            return None
+        values, ids = scores.topk(LIKELIEST)
+        mass = (values.double() - scores.double().logsumexp(-1)).exp().cumsum(-1)  # of each token and the likelier ones
+        count = int((mass < self.top_p).sum()) + 1
+        if count >= LIKELIEST or bool((mass - self.top_p).abs().min() < ROUNDING) or values[count - 1] == values[count]:
+            return None
+        return ids[:count]

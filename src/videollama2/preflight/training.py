@@ -21,6 +21,7 @@ from ..configuration import VideoLlama2Config
 from ..device import CUDA_CONTEXT
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS, Phase, part_of
+from ..recompute import keep_less
 from ..train.adapters import add_lora
 from ..train.settings import Settings
 from .activations import Activations, activations
@@ -155,6 +156,7 @@ def _network(config: VideoLlama2Config, phase: Phase, settings: Settings, dtype:
         with torch.random.fork_rng(devices=[]):
             add_lora(network, settings)
         network.to(dtype)
+    keep_less(network.model.language_model)
     phase.apply(network, told=False)
     return network
 

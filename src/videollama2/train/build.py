@@ -12,6 +12,7 @@ from ..device import Placement, choose
 from ..loading import load_network
 from ..phases import Phase
 from ..processing import VideoLlama2Processor
+from ..recompute import keep_less
 from ..weights import stages
 from ..weights.grow import grow
 from ..weights.locate import locate
@@ -84,6 +85,7 @@ def build_network(sources: Sources, phase: Phase, settings: Settings, strategy: 
     processor = processor_of(sources, model.config)
     if settings.lora_rank:
         add_lora(model, settings)
+    keep_less(model.model.language_model)
     learning = phase.apply(model)
     for parameters in learning.values():
         for parameter in parameters:
