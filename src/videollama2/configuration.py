@@ -23,6 +23,8 @@ from .audio import audio_encoder_class
 from .beats import BeatsConfig
 from .errors import ConfigError, nearest
 from .hub import HubOptions, find_folder, refuse_unknown
+from .names import NamingConnector  # noqa: F401 - adds its connector to those of stc.py
+from .paired_vision import PairedVision  # noqa: F401 - adds its encoders to transformers' Auto classes
 from .stc import connector_settings
 
 logger = logging.getLogger(__name__)

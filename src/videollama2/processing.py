@@ -40,6 +40,7 @@ from .text.prompts import (
     with_modalities,
 )
 from .text.tokenization import load_tokenizer
+from .vision import num_patches
 
 # Keywords that from_pretrained passes to the tokenizer, and those that Auto classes and pipelines add.
 _OF_TOKENIZER = frozenset(
@@ -238,8 +239,7 @@ class VideoLlama2Processor(TransformersCalls):
         """Number of tokens of a video with that many frames; an image counts as `config.num_frames` frames."""
         if self.config.vision_config is None or self.pixels is None:
             return 0
-        vision = self.config.vision_config
-        rows, columns = (side // vision.patch_size for side in self.pixels.output_size)
+        rows, columns = num_patches(self.config.vision_config, self.pixels.output_size)
         return connector_settings(self.config.connector_type).num_tokens(frames, rows, columns)
 
     def audio_tokens(self, frames: int) -> int:

@@ -16,7 +16,7 @@ convolution, so hooks, adapters and offloading see it.
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,17 @@ class MeanSettings:
         return rows * columns
 
 
-CONNECTORS = {
+class OtherSettings(Protocol):
+    """A connector of another file, which adds itself to CONNECTORS (names.py)."""
+
+    downsample: ClassVar[tuple[int, int, int]]
+
+    def num_tokens(self, frames: int, rows: int, columns: int) -> int: ...
+
+    def build(self, vision_width: int, language_width: int) -> nn.Module: ...
+
+
+CONNECTORS: dict[str, ConnectorSettings | OtherSettings] = {
     "stc_connector": ConnectorSettings(learned=True, padding=1),  # VideoLLaMA 2
     "stc_connector_v35": ConnectorSettings(learned=True),  # VideoLLaMA 2.1
     "stp_connector": ConnectorSettings(learned=False),
@@ -107,7 +117,7 @@ TABLE_1 = (
 _MLP = re.compile(r"^mlp(\d+)x_gelu$")
 
 
-def connector_settings(connector_type: str) -> ConnectorSettings | MeanSettings:
+def connector_settings(connector_type: str) -> "ConnectorSettings | MeanSettings | OtherSettings":
     """The settings of the connector of that name; they count tokens without building it.
 
     Raises:
@@ -120,16 +130,18 @@ def connector_settings(connector_type: str) -> ConnectorSettings | MeanSettings:
     raise ConfigError(f"unknown connector {connector_type!r}; available: {', '.join(CONNECTORS)}, linear, mlpNx_gelu")
 
 
-def build_connector(connector_type: str, vision_width: int, language_width: int) -> "STCConnector | MeanConnector":
+def build_connector(connector_type: str, vision_width: int, language_width: int) -> nn.Module:
     """The connector of that name, freshly initialised.
 
     Raises:
-        ConfigError: an unknown name, or widths that a connector without a RegStage can't join.
+        ConfigError: an unknown name, or widths that the connector can't join.
     """
     settings = connector_settings(connector_type)
     if isinstance(settings, MeanSettings):
         return MeanConnector(settings, vision_width, language_width)
-    return STCConnector(settings, vision_width, language_width)
+    if isinstance(settings, ConnectorSettings):
+        return STCConnector(settings, vision_width, language_width)
+    return settings.build(vision_width, language_width)
 
 
 def build_mlp(kind: str, width_in: int, width_out: int) -> nn.Module:

@@ -1,7 +1,8 @@
 """The frame encoder: pixels → patch features from an intermediate block (spec §1.2).
 
-The encoders are transformers' own modules; this file says how each family runs, and how far. Blocks after the chosen
-one, the last norm and the pooling head keep their tensors, so that a checkpoint stays complete, but never run.
+The encoders are transformers' own modules and two of ours (paired_vision.py); this file says how each family runs, and
+how far. Blocks after the chosen one, the last norm and the pooling head keep their tensors, so that a checkpoint stays
+complete, but never run.
 """
 
 import contextlib
@@ -51,6 +52,9 @@ VISION_FAMILIES = {
     ),
     "siglip_vision_model": VisionFamily("SiglipImageProcessor", class_token=False, exact_size=True, part_of="siglip"),
     "dinov2": VisionFamily("BitImageProcessor", class_token=True, blocks="encoder.layer", attention_mask=False),
+    # ours (efficientnet_lite.py, paired_vision.py)
+    "efficientnet_lite": VisionFamily("BitImageProcessor", class_token=False, blocks="blocks", attention_mask=False),
+    "paired_vision": VisionFamily("BitImageProcessor", class_token=False, blocks="blocks", attention_mask=False),
 }
 
 
@@ -65,10 +69,17 @@ def vision_family(model_type: str | None, where: str = "the vision encoder") -> 
     return VISION_FAMILIES[model_type]
 
 
-def num_patches(vision_config: Any) -> tuple[int, int]:
-    """Rows and columns of patches in one frame; pixels that don't fill a patch are unused."""
-    side = vision_config.image_size // vision_config.patch_size
-    return side, side
+def num_patches(vision_config: Any, size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Rows and columns of features in one frame of that size (default: the configuration's).
+
+    Pixels that don't fill a patch are unused. A convolutional encoder's configuration has the numbers as `grid`, because
+    its strides round up.
+    """
+    if getattr(vision_config, "grid", None):
+        rows, columns = vision_config.grid
+        return int(rows), int(columns)
+    rows, columns = size or (vision_config.image_size, vision_config.image_size)
+    return rows // vision_config.patch_size, columns // vision_config.patch_size
 
 
 def blocks_needed(num_layers: int, feature_layer: int) -> int:

@@ -6,12 +6,14 @@
 An estimate: what reading media, communication and stragglers add is not in it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..audio import SAMPLING_RATE
 from ..configuration import VideoLlama2Config
 from ..phases import Phase
+from ..vision import num_patches
 
 PEAK = 312e12  # operations per second of an A100 in bfloat16, dense
 _AUDIO_SECONDS = 30  # of an audio input
@@ -57,7 +59,7 @@ def training_time(
         gpus: numbers of GPUs.
     """
     vision = config.vision_config
-    patches = 0 if vision is None else (vision.image_size // vision.patch_size) ** 2
+    patches = 0 if vision is None else math.prod(num_patches(vision))
     audio = 0
     if config.audio_config is not None:
         frames_of_audio = config.audio_config.num_frames(round(_AUDIO_SECONDS * SAMPLING_RATE))
