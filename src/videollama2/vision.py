@@ -72,8 +72,8 @@ def vision_family(model_type: str | None, where: str = "the vision encoder") -> 
 def num_patches(vision_config: Any, size: tuple[int, int] | None = None) -> tuple[int, int]:
     """Rows and columns of features in one frame of that size (default: the configuration's).
 
-    Pixels that don't fill a patch are unused. A convolutional encoder's configuration has the numbers as `grid`, because
-    its strides round up.
+    Pixels that don't fill a patch are unused. A convolutional encoder's configuration has both as `grid`: its strides
+    round up.
     """
     if getattr(vision_config, "grid", None):
         rows, columns = vision_config.grid

@@ -1,0 +1,153 @@
+"""Clips and pictures, encoded once by the frozen encoders and connector → files of tokens that training reads.
+
+    python recipes/nano/encoded.py clips START --pictures pictures.npz --sounds sounds.npz --out OUT --count 900
+    python recipes/nano/encoded.py photographs START --photographs photographs.npz --out OUT
+
+START stands for the four inputs of start.py: --gguf, --parts, --classifier, --names.
+
+Only the language model's adapters learn in nano 2, so a clip's tokens are the same in every step. A file
+holds 50 items:
+
+    kind    "av", "video", "image" or "audio"
+    seen    bf16 [144, D], STC's tokens (of a still, 36 tokens four times); None without a picture
+    scores  f32 [periods, K], mean class scores of each period of the clip; None without a picture
+    heard   bf16 [n, D], audio tokens; None without audio
+    scene   the composed scene; None for a photograph
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batches import _vary, frame_times
+from rendering import DRAWN_SIDE, augment_frames, augment_sound, fbank_batch, frames_to_pixels
+from start import starting_model
+from torch import Tensor
+from torch.nn import functional as F
+
+from videollama2.data.composed import (
+    SOUND_RATE_HZ,
+    PicturePack,
+    Scene,
+    SceneSound,
+    SoundPack,
+    Thing,
+    batch_frames,
+    compose,
+    render_sound,
+    scene_arrays,
+)
+from videollama2.paired_vision import CLASSIFIER_MEAN, CLASSIFIER_STD
+
+MIXTURE = {"av": 0.55, "video": 0.3, "image": 0.08, "audio": 0.07}
+PER_FILE = 50
+SECONDS = (2.0, 5.0)
+FRAMES = 8
+MEAN, STD = (CLASSIFIER_MEAN,) * 3, (CLASSIFIER_STD,) * 3
+
+
+def scene_of(values: dict[str, Any]) -> Scene:
+    """The scene that `asdict` took apart."""
+    things = tuple(
+        Thing(**{k: tuple(v) if isinstance(v, list) else v for k, v in thing.items()}) for thing in values["things"]
+    )
+    sounds = tuple(SceneSound(**sound) for sound in values["sounds"])
+    return Scene(**{**values, "things": things, "sounds": sounds, "drift": tuple(values["drift"])})
+
+
+def clip(
+    model: Any, pictures: PicturePack, sounds: SoundPack, seed: tuple[int, ...], chances: dict[str, float]
+) -> dict[str, Any]:
+    """A composed clip, augmented and encoded; the same seed gives the same clip."""
+    rng = np.random.default_rng(seed)
+    kind = str(rng.choice(list(MIXTURE), p=list(MIXTURE.values())))
+    length = float(rng.uniform(*SECONDS))
+    seen, heard = kind != "audio", kind in ("av", "audio")
+    options = {**chances, **({"two": 0.0} if kind == "image" else {})}
+    scene = compose(
+        int(rng.integers(2**62)), pictures if seen else None, sounds if heard else None, seconds=(length, length),
+        **options,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    item: dict[str, Any] = {"kind": kind, "scene": asdict(scene), "seen": None, "scores": None, "heard": None}
+    if seen:
+        times = frame_times(1 if kind == "image" else FRAMES)
+        arrays = scene_arrays(scene, pictures, times)
+        arrays["textures"] = _vary(arrays["textures"], rng)
+        drawn = {k: torch.from_numpy(v[None]) for k, v in arrays.items()}
+        frames = batch_frames(**drawn, times=torch.from_numpy(times).float(), side=DRAWN_SIDE)
+        item |= see(model, frames_to_pixels(augment_frames(frames, generator), 260, MEAN, STD)[0])
+    if heard:
+        speed = float(rng.uniform(0.84, 1.19))
+        wave = torch.from_numpy(render_sound(replace(scene, seconds=length * speed), sounds).copy()).float()[None]
+        wave = F.interpolate(wave[:, None], size=round(length * SOUND_RATE_HZ), mode="linear")[:, 0]
+        item["heard"] = hear(model, augment_sound(wave, generator))
+    return item
+
+
+def see(model: Any, pixels: Tensor) -> dict[str, Tensor]:
+    """STC's tokens and the periods' class scores of frames f32[T, 3, S, S]; one frame is a still."""
+    inner = model.model
+    connector, K = inner.connector, inner.connector.settings.classes
+    features = inner.encode_frames(pixels)
+    still = FRAMES if len(pixels) == 1 else None
+    seen = connector.stc(features[None, ..., :-K], still)[0]
+    scores = F.adaptive_avg_pool1d(features[..., -K:].float().mean(1).T, connector.settings.periods).T
+    return {"seen": seen.bfloat16(), "scores": scores}
+
+
+def hear(model: Any, wave: Tensor) -> Tensor:
+    """Audio tokens of samples f32[1, S]."""
+    inner = model.model
+    return inner.connect_audio(inner.encode_audio(fbank_batch(wave)))[0].bfloat16()  # type: ignore[no-any-return]
+
+
+def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> None:
+    """Files of PER_FILE items each; finished files are not made again."""
+    out.mkdir(parents=True, exist_ok=True)
+    for start in range(0, count, PER_FILE):
+        path = out / f"{stem}-{start // PER_FILE:04}.pt"
+        stop = min(start + PER_FILE, count)
+        if path.is_file():
+            continue
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            made = [items(i) for i in range(start, stop)]  # type: ignore[operator]
+        torch.save(made, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+        print(f"{path}: {stop} of {count}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("clips", "photographs"))
+    for name in ("gguf", "parts", "classifier", "names", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("pictures", "sounds", "photographs"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--count", type=int, default=900)
+    parser.add_argument("--seed", type=int, default=200)
+    parser.add_argument("--split", default="train")
+    args = parser.parse_args()
+    model = starting_model(args.parts, args.classifier, args.gguf, args.names)
+    if args.what == "photographs":
+        with np.load(args.photographs) as pack:
+            photographs = pack["photographs"]
+        order = np.random.default_rng(args.seed).permutation(len(photographs))
+
+        def photograph(i: int) -> dict[str, Any]:
+            pixels = (torch.from_numpy(photographs[order[i]]).permute(2, 0, 1)[None].float() / 255 - MEAN[0]) / STD[0]
+            return {"kind": "image", "scene": None, "heard": None, **see(model, pixels)}
+
+        write(photograph, min(args.count, len(order)), args.out, "photographs")  # type: ignore[arg-type]
+        return
+    pictures, sounds = PicturePack.load(args.pictures, args.split), SoundPack.load(args.sounds, args.split)
+    chances = {"stamps": 0.0} if args.split == "test" else {}
+    write(lambda i: clip(model, pictures, sounds, (args.seed, i), chances), args.count, args.out, "clips")  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

