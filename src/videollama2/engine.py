@@ -19,6 +19,7 @@ import torch
 from .device import Placement
 from .encoded_media import DecodedMedia, EncodedMedia, MediaSet
 from .errors import MediaError, UsageError
+from .generation.decoder import Decoder
 from .generation.prompt import PromptEmbeddings
 from .generation.request import Request, as_request
 from .generation.runner import Runner
@@ -56,14 +57,16 @@ class Engine:
         placement: Placement,
         default_protocol: str | Protocol | None = None,
         opener: Opener = open_clip,
+        decoder: Decoder | None = None,
     ) -> None:
+        """`decoder`: computes the language model; None: torch."""
         self.model, self.processor = model.eval(), processor
         self.name, self.placement = name, placement
         self.protocol = protocol(default_protocol or model.config.protocol)
         self.opener = opener
         self.lock = threading.RLock()
         stop_ids = stop_token_ids(processor.tokenizer, model.generation_config)
-        self.runner = Runner(model, processor, stop_ids, self.lock, name)
+        self.runner = Runner(model, processor, stop_ids, self.lock, name, decoder)
 
     def answer(self, media: Any = None, question: str | None = None, **kwargs: Any) -> Answer:
         """Ask about a media item.

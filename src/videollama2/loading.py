@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from .device import choose, find
+from .device import Placement, choose, find
 from .engine import Engine
 from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
+from .generation.decoder import Decoder
 from .hub import DEFAULTS, HubOptions
 from .lean_imports import uncollected
 from .linear import use_onednn
@@ -26,6 +27,8 @@ from .weights.locate import locate
 from .weights.nano_cache import DEFAULT_MODEL, is_nano
 
 logger = logging.getLogger(__name__)
+LLAMA_CPP = "llama.cpp"
+ENGINES = ("torch", LLAMA_CPP)
 
 
 def load(
@@ -36,6 +39,8 @@ def load(
     protocol: str | Protocol | None = None,
     base: str | Path | None = None,
     fp16_weights: bool = False,
+    engine: str | None = None,
+    gguf: str | Path | None = None,
     isolate: bool | WorkerPool = False,
     **kwargs: Any,
 ) -> Engine:
@@ -52,6 +57,9 @@ def load(
             half the memory once loaded, up to twice the tokens per second, the same results. Loading takes longer, by
             about the time of two hundred tokens. If no dtype is given, the model then runs in float32, even on a CPU
             with bfloat16 instructions. A warning is logged if it has no effect.
+        engine: what runs the language model: `torch`, or `llama.cpp` from a GGUF file (docs/scale.md); None: torch,
+            unless the folder has the language model as GGUF only.
+        gguf: for llama.cpp: the file, or the type (`Q4_K_M`) of the one in the folder; None: the folder's only one.
         isolate: decode media in worker processes: a file that hangs or crashes its decoder only raises an error for
             that file. Pass your own WorkerPool to set their number and limits.
         kwargs: as in transformers (revision, cache_dir, token, attn_implementation, quantization_config,
@@ -60,25 +68,77 @@ def load(
     Raises:
         CheckpointNotFound: no such model.
         UnknownArgument: an unknown argument.
-        UsageError: fp16_weights with a dtype other than float32, on a CPU.
+        UsageError: fp16_weights with a dtype other than float32, on a CPU; an argument that the engine does not take.
         WeightsError: the files do not contain the model that they describe.
         MissingExtra: an argument needs a package that is not installed.
     """
     if "pack" in kwargs:
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
         fp16_weights = kwargs.pop("pack")
-    if fp16_weights:
-        fp16_weights, dtype = _fp16_weights(device, dtype)
-    placement = choose(device, dtype)
     options = HubOptions.take(kwargs)
     folder, name = locate(model, base, options)
     options = replace(options.for_another(), variant=options.variant)  # what is left to fetch: the base of a stage
+    stage_base = None if is_nano(model) else base
+    decoder: Decoder | None = None
+    if _uses_llama_cpp(engine, gguf, folder):
+        if fp16_weights:
+            raise UsageError("fp16_weights is for --engine torch; a GGUF file has its own number format")
+        from .backends.llama_cpp.load import load_parts  # an extra
+
+        network, tokenizer_folder, decoder, placement = load_parts(
+            folder, stage_base, gguf, device, dtype, options, **kwargs
+        )
+    else:
+        if fp16_weights:
+            fp16_weights, dtype = _fp16_weights(device, dtype)
+        placement = choose(device, dtype)
+        network, tokenizer_folder = _torch_network(folder, stage_base, placement, options, fp16_weights, kwargs)
+    if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
+        folder = tokenizer_folder
+    processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
+    media = WorkerPool() if isolate is True else isolate
+    opener = media.open_clip if media else open_clip
+    return Engine(
+        network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener, decoder=decoder
+    )
+
+
+def _uses_llama_cpp(engine: str | None, gguf: str | Path | None, folder: Path) -> bool:
+    """Whether llama.cpp runs the language model.
+
+    Raises:
+        UsageError: an unknown engine, or a GGUF file for torch.
+    """
+    if engine not in (None, *ENGINES):
+        raise UsageError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if engine == LLAMA_CPP or (engine is None and gguf is not None):
+        return True
+    if gguf is not None:
+        raise UsageError(f"--gguf is for --engine {LLAMA_CPP}, but the engine is {engine}; drop one of the two")
+    if not any(folder.glob("*.gguf")):
+        return False
+    from .backends.llama_cpp.load import only_as_gguf  # an extra
+
+    only = only_as_gguf(folder)
+    if only and engine is not None:
+        raise UsageError(f"{folder} has its language model as GGUF only; use --engine {LLAMA_CPP}")
+    return only
+
+
+def _torch_network(
+    folder: Path,
+    base: str | Path | None,
+    placement: Placement,
+    options: HubOptions,
+    fp16_weights: bool,
+    kwargs: dict[str, Any],
+) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
+    """The whole model where it runs, and the folder that has its tokenizer."""
     placed = "device_map" in kwargs
     if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # load onto the device directly
         kwargs["device_map"], placed = {"": str(placement.device)}, True
-    stage_base = None if is_nano(model) else base
     with uncollected():
-        network, tokenizer_folder = load_network(folder, stage_base, placement.dtype, options, **kwargs)
+        network, tokenizer_folder = load_network(folder, base, placement.dtype, options, **kwargs)
     if not placed and not getattr(network, "is_quantized", False):  # which transformers placed, and does not move
         network.to(placement.device)
     if fp16_weights:
@@ -87,12 +147,7 @@ def load(
             logger.info("%d linear layers store their weights in float16", converted)
         else:
             logger.warning("fp16_weights has no effect: no linear layer has weights that float16 represents exactly")
-    if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
-        folder = tokenizer_folder
-    processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
-    media = WorkerPool() if isolate is True else isolate
-    opener = media.open_clip if media else open_clip
-    return Engine(network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener)
+    return network, tokenizer_folder
 
 
 def _fp16_weights(device: Any, dtype: Any) -> tuple[bool, Any]:

@@ -105,8 +105,14 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
 
     def __init__(self, config: VideoLlama2Config) -> None:
         super().__init__(config)
-        text = config.text_config
-        D = text.hidden_size
+        self.build_encoders(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        mark_placeholders(self.language_model.get_input_embeddings())
+        self.post_init()
+
+    def build_encoders(self, config: VideoLlama2Config) -> None:
+        """Add encoders, connector and projector, where the configuration has them."""
+        D = config.text_config.hidden_size
         self.vision_encoder: Any = None
         self.connector: Any = None
         self.audio_encoder: AudioEncoder | None = None
@@ -120,9 +126,6 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
             audio = config.audio_config
             self.audio_encoder = audio_encoder_class(audio.model_type)(audio)
             self.audio_projector = build_mlp(config.audio_projector_type, audio.hidden_size, D)
-        self.language_model = AutoModel.from_config(text)
-        mark_placeholders(self.language_model.get_input_embeddings())
-        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embedding."""

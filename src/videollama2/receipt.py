@@ -125,7 +125,9 @@ class Receipt:
 
     `media` lists every receipt. `audio` is None if no audio can be expected: for text alone, and for still images.
     `reused` names the media items that were decoded and encoded for an earlier request. `arithmetic` is the library
-    that computes matrix products (`oneDNN` or `torch`), or `float16 weights`.
+    that computes the language model's matrix products (`oneDNN` or `torch`), or `float16 weights`; for a GGUF file, its
+    type. `engine` runs the language model (`torch`, `llama.cpp`), and `weights` is the file it runs, if that is not part
+    of the checkpoint's own weights.
     """
 
     model: str
@@ -140,6 +142,8 @@ class Receipt:
     generated_tokens: int = 0
     reused: tuple[str, ...] = ()
     arithmetic: str = "torch"
+    engine: str = "torch"
+    weights: str = ""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Batch:
             groups = prefill(self._model, new, cache, self._beginnings)
             pieces: dict[ActiveSequence, str] = {}
             for group in groups:
-                pieces.update(zip(group.sequences, _push(group.sequences, group.logits), strict=True))
+                pieces.update(zip(group.sequences, push(group.sequences, group.logits), strict=True))
             seconds = time.perf_counter() - started
             for sequence in new:
                 sequence.embeds = None
@@ -87,7 +87,7 @@ class Batch:
             active = [(i, s) for i, s in enumerate(self._slots) if not s.done]
             sequences = [s for _, s in active]
             kept = logits if len(active) == len(self._slots) else logits[[i for i, _ in active]]
-            pieces = _push(sequences, kept)
+            pieces = push(sequences, kept)
             seconds = time.perf_counter() - started
             for sequence in sequences:
                 sequence.seconds.append(seconds)
@@ -179,7 +179,7 @@ def generate(
     return [sequence.ids for sequence in sequences]
 
 
-def _push(sequences: Sequence[ActiveSequence], logits: Tensor) -> list[str]:
+def push(sequences: Sequence[ActiveSequence], logits: Tensor) -> list[str]:
     """Give each sequence its row of logits [B, V]; returns the text that is now final."""
     best, finite = logits.argmax(-1).tolist(), torch.isfinite(logits).all(-1).tolist()
     return [s.push(row, b, f) for s, row, b, f in zip(sequences, logits, best, finite, strict=True)]

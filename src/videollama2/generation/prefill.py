@@ -105,19 +105,19 @@ def prefill(
     known: list[tuple[ActiveSequence, Beginning]] = []
     unknown: list[ActiveSequence] = []
     for sequence in new:
-        found = None if beginnings is None else beginnings.get(_key(sequence)[0])
+        found = None if beginnings is None else beginnings.get(beginning_key(sequence)[0])
         if found is None:
             unknown.append(sequence)
         else:
             known.append((sequence, found))
     single: list[ActiveSequence] = []
-    for shared, sequences in _same_beginnings(unknown):
+    for shared, sequences in same_beginnings(unknown):
         if len(sequences) == 1:
             single += sequences
             continue
         found = beginning(model, sequences[0], shared)
         known += [(sequence, found) for sequence in sequences]
-        key, length = _key(sequences[0])
+        key, length = beginning_key(sequences[0])
         if beginnings is not None and key is not None and shared == length:
             beginnings.put(key, found)
     passes = [_continued(model, known)] if known else []
@@ -175,7 +175,7 @@ def beginning(model: Any, sequence: ActiveSequence, length: int) -> Beginning:
 def _add(beginnings: BeginningsCache, done: Prefilled) -> None:
     """Keep a copy of the beginnings that a pass has computed."""
     for row, sequence in enumerate(done.sequences):
-        key, length = _key(sequence)
+        key, length = beginning_key(sequence)
         if key is not None and sequence.embeds is not None:
             start = done.steps.mask.shape[1] - sequence.embeds.shape[1]
             part = (slice(row, row + 1), slice(None), slice(start, start + length))
@@ -183,7 +183,7 @@ def _add(beginnings: BeginningsCache, done: Prefilled) -> None:
             beginnings.put(key, Beginning(layers))
 
 
-def _key(sequence: ActiveSequence) -> tuple[Hashable | None, int]:
+def beginning_key(sequence: ActiveSequence) -> tuple[Hashable | None, int]:
     """What the beginning up to the end of the media depends on, and its length; None if that is not known."""
     account = sequence.account
     end = max((span.start + span.length for span in account.spans), default=0)
@@ -192,7 +192,7 @@ def _key(sequence: ActiveSequence) -> tuple[Hashable | None, int]:
     return (account.input_ids[:end], account.media_keys), end
 
 
-def _same_beginnings(new: Sequence[ActiveSequence]) -> Iterator[tuple[int, list[ActiveSequence]]]:
+def same_beginnings(new: Sequence[ActiveSequence]) -> Iterator[tuple[int, list[ActiveSequence]]]:
     """Sequences by their beginning, and its length; 0 for one that is alone."""
     groups: list[tuple[int, list[ActiveSequence]]] = []
     for sequence in new:
@@ -211,8 +211,8 @@ def _shared(one: ActiveSequence, other: ActiveSequence) -> int:
     """How many first positions are equal, both prompts being longer."""
     if one.embeds is None or other.embeds is None:
         return 0
-    key, length = _key(one)
-    if key is not None and key == _key(other)[0]:
+    key, length = beginning_key(one)
+    if key is not None and key == beginning_key(other)[0]:
         return length
     length = 0
     for a, b in zip(one.account.input_ids[:-1], other.account.input_ids[:-1], strict=False):

@@ -14,8 +14,7 @@ from ..errors import ContextOverflow
 from ..processing import VideoLlama2Processor
 from ..receipt import MODALITIES, Answer, AudioReceipt, MediaReceipt, Receipt, VideoReceipt
 from ..text.prompts import Message, TokenisedPrompt
-from .batch import Batch
-from .fp16_linear import arithmetic
+from .decoder import Decoder, DecodingBatch, TorchDecoder
 from .prefill import BeginningsCache
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
@@ -31,6 +30,7 @@ class Runner:
     Attributes:
         name: of the model, for receipts.
         lock: held while the model computes.
+        decoder: computes the language model.
         grammars: for answers with a schema.
     """
 
@@ -41,8 +41,11 @@ class Runner:
         stop_ids: Sequence[int],
         lock: AbstractContextManager[Any],
         name: str,
+        decoder: Decoder | None = None,
     ) -> None:
+        """`decoder`: None: torch."""
         self.model, self.processor, self.stop_ids, self.lock, self.name = model, processor, stop_ids, lock, name
+        self.decoder: Decoder = decoder or TorchDecoder(model)
         self.grammars = Grammars(processor.tokenizer, model.config.text_config.vocab_size, stop_ids)
 
     def tokenise(self, messages: Sequence[Message], media: Sequence[MediaReceipt]) -> TokenisedPrompt:
@@ -79,7 +82,7 @@ class Runner:
 
     def check_room(self, encoded: TokenisedPrompt) -> None:
         """ContextOverflow if the prompt leaves no room for an answer."""
-        length, limit = len(encoded.input_ids), self.model.config.max_positions
+        length, limit = len(encoded.input_ids), self.decoder.max_positions
         if length >= limit:
             spans = ", ".join(f"{s.length} of {s.modality}" for s in encoded.spans) or "all of text"
             raise ContextOverflow(
@@ -93,7 +96,7 @@ class Runner:
         Raises:
             UsageError: the schema of the options can't be followed.
         """
-        room = self.model.config.max_positions - len(prompt.account.input_ids)
+        room = self.decoder.max_positions - len(prompt.account.input_ids)
         filled = options.with_defaults(self.model.generation_config)
         cut = replace(filled, max_new_tokens=min(filled.max_new_tokens, room))
         grammar = None if options.schema is None else self.grammars.start(options.schema)
@@ -101,9 +104,9 @@ class Runner:
             prompt, cut, self.processor.decode, self.stop_ids, context_is_short=cut != filled, grammar=grammar
         )
 
-    def batch(self, beginnings: BeginningsCache | None = None) -> Batch:
+    def batch(self, beginnings: BeginningsCache | None = None) -> DecodingBatch:
         """An empty batch of this model; `beginnings`: of prompts, for sequences that join."""
-        return Batch(self.model, self.lock, beginnings)
+        return self.decoder.batch(self.lock, beginnings)
 
     def finish(self, sequences: Sequence[ActiveSequence], cache: DynamicCache | None = None) -> list[float]:
         """Decode until all have ended or one failed; seconds of each step, for which every sequence waits.
@@ -158,5 +161,7 @@ class Runner:
             prompt_tokens=len(account.input_ids),
             generated_tokens=output.generated,
             reused=account.reused,
-            arithmetic=arithmetic(self.model),
+            arithmetic=self.decoder.arithmetic,
+            engine=self.decoder.engine,
+            weights=self.decoder.weights,
         )

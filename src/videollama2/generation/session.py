@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from ..encoded_media import MediaSet
 from ..errors import UsageError
 from ..receipt import Answer
 from ..text.conversations import first_turn
 from ..text.prompts import Message, TokenisedPrompt
-from .batch import Batch
+from .decoder import Cache, DecodingBatch
 from .request import changed_options
 from .runner import Runner
 from .sampling import GenerateOptions
@@ -51,7 +50,7 @@ class Session:
         self.media, self.on_stage = media, on_stage
         self.messages: list[Message] = []
         self.runner, self._system, self._options = runner, system, options or GenerateOptions()
-        self.prefix = PrefixCache(runner.model)
+        self.prefix = runner.decoder.prefix_cache()
 
     def ask(self, question: str, **options: Any) -> Answer:
         """Ask an independent question; earlier ones are not part of it.
@@ -106,34 +105,6 @@ class Session:
 
     def _first_turn(self, question: str) -> list[Message]:
         return first_turn(question, self.media.modalities, self._system)
-
-
-class PrefixCache:
-    """Keys and values of the last prompt and its answer, reused for the prefix that the next prompt shares."""
-
-    def __init__(self, model: Any) -> None:
-        self.ids: list[int] = []  # of the positions in the cache
-        self._model = model
-        self._cache: DynamicCache | None = None
-
-    def take(self, ids: Sequence[int]) -> DynamicCache:
-        """The cache, cut to the prefix it shares with `ids`; it belongs to the caller until `give_back`."""
-        cache, self._cache = self._cache, None
-        if cache is None or any(layer.is_sliding for layer in cache.layers):
-            # a sliding window has dropped its beginning and can't be cut
-            return DynamicCache(config=self._model.config.text_config)
-        shared = 0
-        # at least one position must be left to compute
-        for ours, theirs in zip(self.ids, ids[:-1], strict=False):
-            if ours != theirs:
-                break
-            shared += 1
-        cache.crop(shared - cache.get_seq_length())
-        return cache
-
-    def give_back(self, cache: DynamicCache, ids: Sequence[int]) -> None:
-        """Store the cache, which has the beginning of `ids`, for the next prompt."""
-        self._cache, self.ids = cache, list(ids[: cache.get_seq_length()])
 
 
 class AnswerStream:
@@ -202,7 +173,7 @@ class AnswerStream:
         if self._then is not None:
             self._then(self._answer)
 
-    def _decode(self, batch: Batch, sequence: ActiveSequence, cache: DynamicCache) -> Iterator[str]:
+    def _decode(self, batch: DecodingBatch, sequence: ActiveSequence, cache: Cache) -> Iterator[str]:
         (piece,) = batch.join(sequence, cache=cache)
         while True:
             if sequence.error is not None:
@@ -215,7 +186,7 @@ class AnswerStream:
                 return
             ((_, piece),) = batch.step()
 
-    def _close(self, batch: Batch, sequence: ActiveSequence, cache: DynamicCache) -> None:
+    def _close(self, batch: DecodingBatch, sequence: ActiveSequence, cache: Cache) -> None:
         with self._session.runner.lock:
             batch.close()
             self._session.prefix.give_back(cache, [*self._encoded.input_ids, *sequence.ids])

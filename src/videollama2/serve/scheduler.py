@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ..encoded_media import MediaSet
 from ..engine import Engine, check_losses
-from ..generation.batch import Batch
+from ..generation.decoder import DecodingBatch
 from ..generation.prefill import BeginningsCache
 from ..generation.sequence import ActiveSequence
 from ..media import Opener
@@ -226,7 +226,7 @@ class Scheduler:
                 break  # running answers wait for the encoders: a step comes in between
         return chosen
 
-    def _admit(self, batch: Batch, jobs: Sequence[ChatJob]) -> None:
+    def _admit(self, batch: DecodingBatch, jobs: Sequence[ChatJob]) -> None:
         """Encode what is not encoded yet, compute the prompts, and send the first tokens."""
         started: list[ChatJob] = []
         for job in jobs:
@@ -249,13 +249,13 @@ class Scheduler:
                 else:  # it may be another one's fault: each joins alone
                     self._join_alone(batch, job)
 
-    def _join_alone(self, batch: Batch, job: ChatJob) -> None:
+    def _join_alone(self, batch: DecodingBatch, job: ChatJob) -> None:
         try:
             self._join(batch, [job])
         except Exception as error:
             self._give_up(job, error)
 
-    def _join(self, batch: Batch, jobs: Sequence[ChatJob]) -> None:
+    def _join(self, batch: DecodingBatch, jobs: Sequence[ChatJob]) -> None:
         pieces = batch.join(*(job.sequence for job in jobs if job.sequence is not None))
         for job, piece in zip(jobs, pieces, strict=True):
             assert job.sequence is not None
@@ -282,7 +282,7 @@ class Scheduler:
         prompt = self.engine.runner.embed(job.encoded, MediaSet(items, job.protocol.name))
         return self.engine.runner.start(prompt, job.options)
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: DecodingBatch) -> None:
         jobs = {job.sequence: job for job in self._running if job.sequence is not None}
         for sequence, job in jobs.items():
             if job.cancelled:

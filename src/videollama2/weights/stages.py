@@ -138,7 +138,7 @@ def build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlam
     _check_parts(folder, config, collected.tensors)
     model, differences = assemble(config, collected.tensors, dtype=_dtype(dtype, config, collected.tensors), **kwargs)
     differences.refuse(folder)
-    _take_generation_config(model, collected.folders)
+    take_generation_config(model, collected.folders)
     logger.info("loaded %d tensors from %s", len(collected.tensors), " over ".join(map(str, collected.folders)))
     return model.eval()
 
@@ -361,7 +361,8 @@ def _dtype(requested: Any, config: VideoLlama2Config, tensors: dict[str, LazyTen
     return tensors[name][...].dtype
 
 
-def _take_generation_config(model: Any, folders: tuple[Path, ...]) -> None:
+def take_generation_config(model: Any, folders: tuple[Path, ...]) -> None:
+    """Give a model the generation_config.json of the topmost folder that has one."""
     for folder in folders:
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)

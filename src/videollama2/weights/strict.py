@@ -156,19 +156,24 @@ def judge(found: Differences, where: str | Path, *, shapes: bool, names: bool) -
 
 
 def assemble(
-    config: VideoLlama2Config, tensors: Mapping[str, Any], *, dtype: Any, **kwargs: Any
-) -> tuple[VideoLlama2ForConditionalGeneration, Differences]:
+    config: VideoLlama2Config,
+    tensors: Mapping[str, Any],
+    *,
+    dtype: Any,
+    cls: type[PreTrainedModel] = VideoLlama2ForConditionalGeneration,
+    **kwargs: Any,
+) -> tuple[Any, Differences]:
     """The model that `config` describes, made of `tensors`, and which of them did not fit.
 
     Args:
         tensors: under our names (experts of a mixture one by one, or joined); tensors or `LazyTensor`s.
         dtype: of the model.
+        cls: the model class.
         kwargs: as transformers' from_pretrained; with device_map={"": "meta"} nothing is read.
 
     Raises:
         TensorMismatch: transformers could not load them at all.
     """
-    cls = VideoLlama2ForConditionalGeneration
     model, found, _ = _from_pretrained(cls, None, config, {}, state_dict=dict(tensors), dtype=dtype, **kwargs)
     return model, found
 
