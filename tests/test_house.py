@@ -74,7 +74,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("shared_media",),
     ("generation", "engine"),
     ("loading", "registration"),
-    ("released_api", "train", "evals", "live", "serve", "ui"),
+    ("released_api", "train", "evals", "live", "serve", "ui", "backends"),
     ("preflight",),
     ("cli",),
     ("__main__",),
@@ -83,6 +83,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LATE = {
     ("modeling", "weights"): "from_pretrained is a method of the class that weights loads",
     ("configuration", "weights"): "from_pretrained reads the original's config.json, too",
+    ("loading", "backends"): "another engine, imported when it is chosen",
 }
 NEVER = {
     "torchvision",

@@ -22,6 +22,7 @@
     │   └── ContextOverflow
     ├── NumericsError                        exit 6   NaN or infinity in a computation
     ├── MissingExtra                         exit 7   an optional package is not installed
+    ├── OutOfMemory                          exit 1   llama.cpp found no memory for a prompt
     ├── WorkerError                          exit 1   could not start a media worker
     └── StorageError                         exit 8   could not write output: disk full, read-only, no permission
 
@@ -132,6 +133,10 @@ class MissingExtra(VideoLlama2Error, ImportError):
     """An optional package is not installed; the message gives the pip command."""
 
     exit_code = 7
+
+
+class OutOfMemory(VideoLlama2Error, MemoryError):
+    """An engine found no memory for a prompt. (torch raises errors of its own.)"""
 
 
 class WorkerError(VideoLlama2Error):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..subtitles import Subtitle
     from ..text.media_parts import Media
 
+ENGINES = ("torch", "llama.cpp")  # of --engine
+
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Epilogs keep their line breaks; most flags take one line of 100 columns."""
@@ -143,6 +145,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", metavar="T", help="auto (default), float32, bfloat16 or float16")
+    add("--engine", choices=ENGINES, metavar="E", help="what runs the language model: torch (default) or llama.cpp")
+    add("--gguf", metavar="F", help="for llama.cpp: a GGUF file, or the type of the one in the folder")
     add("--verbose", "-v", action="store_true", help="log what is loaded, and why this device and dtype were chosen")
 
 
@@ -296,7 +300,14 @@ def load_engine(args: argparse.Namespace, on_stage: Any, **kwargs: Any) -> Any:
 
     on_stage("loading")
     engine = videollama2.load(
-        args.model, device=args.device, dtype=args.dtype, base=args.base, revision=args.revision, **kwargs
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        base=args.base,
+        revision=args.revision,
+        engine=args.engine,
+        gguf=args.gguf,
+        **kwargs,
     )
     if getattr(args, "own_process", False):
         gc.freeze()  # what is loaded stays

@@ -77,6 +77,8 @@ def receipt_text(answer: Any) -> str:
     """The receipt in a few lines."""
     receipt = answer.receipt
     lines = [f"{receipt.model} · protocol {receipt.protocol} · {receipt.device} {receipt.dtype}"]
+    if receipt.weights:
+        lines.append(f"language model: {receipt.engine}, {receipt.weights} ({receipt.arithmetic})")
     for entry in receipt.media:
         if hasattr(entry, "state"):
             used = f", {entry.used_seconds:.1f} of {entry.decoded_seconds:.1f} s" if entry.decoded_seconds else ""

@@ -18,7 +18,7 @@ from .prefix import PrefixCache
 from .sequence import ActiveSequence
 
 
-class Cache(Protocol):
+class SequenceCache(Protocol):
     """Keys and values of one sequence."""
 
     def get_seq_length(self) -> int:

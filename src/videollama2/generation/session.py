@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..receipt import Answer
 from ..text.conversations import first_turn
 from ..text.prompts import Message, TokenisedPrompt
-from .decoder import Cache, DecodingBatch
+from .decoder import DecodingBatch, SequenceCache
 from .request import changed_options
 from .runner import Runner
 from .sampling import GenerateOptions
@@ -173,7 +173,7 @@ class AnswerStream:
         if self._then is not None:
             self._then(self._answer)
 
-    def _decode(self, batch: DecodingBatch, sequence: ActiveSequence, cache: Cache) -> Iterator[str]:
+    def _decode(self, batch: DecodingBatch, sequence: ActiveSequence, cache: SequenceCache) -> Iterator[str]:
         (piece,) = batch.join(sequence, cache=cache)
         while True:
             if sequence.error is not None:
@@ -186,7 +186,7 @@ class AnswerStream:
                 return
             ((_, piece),) = batch.step()
 
-    def _close(self, batch: DecodingBatch, sequence: ActiveSequence, cache: Cache) -> None:
+    def _close(self, batch: DecodingBatch, sequence: ActiveSequence, cache: SequenceCache) -> None:
         with self._session.runner.lock:
             batch.close()
             self._session.prefix.give_back(cache, [*self._encoded.input_ids, *sequence.ids])

@@ -76,13 +76,13 @@ def convert(
         WeightsError: a file is corrupt, or two would become the same file.
     """
     source, target = Path(source), Path(target)
-    files = _files(source)
-    _check_target(source, target)
+    files = listed_files(source)
+    check_target(source, target)
     stamp = {"layout": layout, "source": {str(k): [f.stat().st_size, f.stat().st_mtime_ns] for k, f in files.items()}}
-    if (done := _earlier(target, stamp)) is not None:
+    if (done := earlier(target, stamp)) is not None:
         logger.info("%s is already the result of this conversion", target)
         return done
-    with _atomic_folder(target) as folder:
+    with atomic_folder(target) as folder:
         result = _convert_files(files, folder, progress)
         if layout is not None:
             result.layout = layout
@@ -96,7 +96,7 @@ def convert(
     return result
 
 
-def _files(source: Path) -> dict[Path, Path]:
+def listed_files(source: Path) -> dict[Path, Path]:
     """Relative path → file for all non-hidden files in SRC; links to files are followed, links to folders are not."""
     if source.is_file():
         return {Path(source.name): source}
@@ -106,7 +106,8 @@ def _files(source: Path) -> dict[Path, Path]:
     return {k: p for k, p in found.items() if not any(part.startswith(".") for part in k.parts)}
 
 
-def _check_target(source: Path, target: Path) -> None:
+def check_target(source: Path, target: Path) -> None:
+    """UsageError unless `target` may become the result of converting `source`."""
     src, dst = source.resolve(), target.resolve()
     if dst == src or src in dst.parents:
         raise UsageError(f"{target} is inside {source}, which is never written to; choose another folder")
@@ -116,7 +117,7 @@ def _check_target(source: Path, target: Path) -> None:
         raise UsageError(f"{target} is not empty and not an earlier result of `convert`; choose another folder")
 
 
-def _earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
+def earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
     """The earlier result, if it was made from the same files and is complete."""
     try:
         receipt = json.loads((target / RECEIPT).read_text(encoding="utf-8"))
@@ -130,7 +131,7 @@ def _earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
 
 
 @contextmanager
-def _atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A folder that replaces `target` if the block succeeds, and is removed otherwise."""
     parent = target.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)

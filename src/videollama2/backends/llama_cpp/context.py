@@ -2,7 +2,7 @@
 
     Weights   a GGUF file, mapped into memory
     Cells     keys and values of up to 128 sequences, in one memory that grows as they do
-    Slot      one sequence's share of it; what is freed with its last reference
+    CellSlot      one sequence's share of it; what is freed with its last reference
 
 Used by one thread at a time: callers hold the engine's lock.
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...device import ram
-from ...errors import ContextOverflow, NumericsError, WeightsError
+from ...errors import NumericsError, OutOfMemory, WeightsError
 from . import library
 from .header import GgufFile
 
@@ -58,7 +58,7 @@ class Weights:
         weakref.finalize(self, self.library.llama_model_free, self.pointer)
 
 
-class Slot:
+class CellSlot:
     """One sequence.
 
     Attributes:
@@ -78,7 +78,7 @@ class Slot:
         self.cells.remove(self.number, length)
         self.length = length
 
-    def copy(self, length: int) -> "Slot":
+    def copy(self, length: int) -> "CellSlot":
         """Another sequence with the same first positions, which stay in memory once."""
         made = self.cells.slot()
         self.cells.share(self.number, made.number, length)
@@ -96,7 +96,7 @@ class Cells:
     def __init__(self, weights: Weights, threads: int) -> None:
         self._weights, self._library, self._threads = weights, weights.library, threads
         self._free = list(range(_SEQUENCES))[::-1]
-        self._parked: dict[int, weakref.ref[Slot]] = {}  # slots that may be evicted, the least recently used first
+        self._parked: dict[int, weakref.ref[CellSlot]] = {}  # slots that may be evicted, the least recently used first
         self.unused: deque[int] = deque()
         self._context: Any = None
         self._size = 0
@@ -109,21 +109,21 @@ class Cells:
         """Positions in memory, used or not."""
         return self._size
 
-    def slot(self) -> Slot:
+    def slot(self) -> CellSlot:
         """A new, empty sequence; if all are in use, a parked one is evicted."""
         self._reclaim()
         while not self._free:
             if not self._evict():
-                raise ContextOverflow(f"more than {_SEQUENCES} sequences are in use; close some, or ask fewer at once")
+                raise OutOfMemory(f"more than {_SEQUENCES} sequences are in use; close some, or ask fewer at once")
             self._reclaim()
-        return Slot(self, self._free.pop())
+        return CellSlot(self, self._free.pop())
 
-    def park(self, slot: Slot) -> None:
+    def park(self, slot: CellSlot) -> None:
         """Keep a sequence that nobody computes, as long as there is room."""
         self._parked.pop(slot.number, None)
         self._parked[slot.number] = weakref.ref(slot)
 
-    def unpark(self, slot: Slot) -> None:
+    def unpark(self, slot: CellSlot) -> None:
         """A sequence is in use again."""
         self._parked.pop(slot.number, None)
 
@@ -138,7 +138,7 @@ class Cells:
             memory = self._library.llama_get_memory(self._context)
             self._library.llama_memory_seq_cp(memory, source, target, 0, length)
 
-    def prefill(self, prompts: Sequence[tuple[Slot, NDArray[np.float32]]]) -> Tensor:
+    def prefill(self, prompts: Sequence[tuple[CellSlot, NDArray[np.float32]]]) -> Tensor:
         """Embeddings [L_i, D] that continue their sequences → logits float32 [B, V] after each; all of them or none."""
         lengths = [slot.length for slot, _ in prompts]
         try:
@@ -148,24 +148,25 @@ class Cells:
                 slot.cut(length)
             raise
 
-    def _prefill(self, prompts: Sequence[tuple[Slot, NDArray[np.float32]]]) -> Tensor:
+    def _prefill(self, prompts: Sequence[tuple[CellSlot, NDArray[np.float32]]]) -> Tensor:
         rows = [(slot, slot.length + i) for slot, embeds in prompts for i in range(len(embeds))]
         embeds = np.ascontiguousarray(np.concatenate([values for _, values in prompts]), np.float32)
         ends = set(np.cumsum([len(values) for _, values in prompts]) - 1)
         self._make_room(len(rows))
         logits = []
-        for first in range(0, len(rows), _BATCH):
-            part = rows[first : first + _BATCH]
+        step = min(_BATCH, self._size)  # llama.cpp's own limit of one pass
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
             wanted = [first + i in ends for i in range(len(part))]
-            logits += self._decode(part, wanted, embeds=embeds[first : first + len(part)])
+            logits += self._positions(part, wanted, embeds=embeds[first : first + len(part)])
         return torch.stack(logits)
 
-    def step(self, newest: Sequence[tuple[Slot, int]]) -> Tensor:
+    def step(self, newest: Sequence[tuple[CellSlot, int]]) -> Tensor:
         """The newest token of each sequence → logits float32 [B, V] of the next."""
         self._make_room(len(newest))
         rows = [(slot, slot.length) for slot, _ in newest]
         tokens = np.array([token for _, token in newest], np.int32)
-        return torch.stack(self._decode(rows, [True] * len(rows), tokens=tokens))
+        return torch.stack(self._positions(rows, [True] * len(rows), tokens=tokens))
 
     # ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,7 +201,7 @@ class Cells:
         made = self._new_context(size)
         if made is None:
             if self._context is None:
-                raise WeightsError(
+                raise OutOfMemory(
                     f"llama.cpp found no memory for {size} positions ({self._library.complaints()}); "
                     "use a smaller file type or a shorter prompt"
                 )
@@ -238,9 +239,9 @@ class Cells:
 
     # ── computing ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _decode(
+    def _positions(
         self,
-        rows: Sequence[tuple[Slot, int]],
+        rows: Sequence[tuple[CellSlot, int]],
         wanted: Sequence[bool],
         *,
         embeds: NDArray[np.float32] | None = None,
@@ -258,18 +259,18 @@ class Cells:
             slot.length = place + 1
         return [self._logits(i) for i, want in enumerate(wanted) if want]
 
-    def _compute(self, batch: library.Batch) -> None:
+    def _compute(self, batch: library.BatchStruct) -> None:
         """Run a batch, making room for it if necessary."""
         while result := self._run(batch):
             if result != _NO_ROOM:
                 raise NumericsError(f"llama.cpp failed (code {result}): {self._library.complaints() or 'no reason'}")
             if not self._grow(batch.n_tokens) and not self._evict():
-                raise ContextOverflow(
+                raise OutOfMemory(
                     f"no memory for {batch.n_tokens} more positions beside the {self._size} in use; "
                     "ask about fewer or shorter media, or close sessions"
                 )
 
-    def _run(self, batch: library.Batch) -> int:
+    def _run(self, batch: library.BatchStruct) -> int:
         with self._interruptible():
             return int(self._library.llama_decode(self._context, batch))
 
@@ -306,11 +307,11 @@ class Cells:
 
 
 def _batch(
-    rows: Sequence[tuple[Slot, int]],
+    rows: Sequence[tuple[CellSlot, int]],
     wanted: Sequence[bool],
     embeds: NDArray[np.float32] | None,
     tokens: NDArray[np.int32] | None,
-) -> tuple[library.Batch, Any]:
+) -> tuple[library.BatchStruct, Any]:
     """A struct llama_batch, and what must live as long as it."""
     count = len(rows)
     places = np.array([place for _, place in rows], np.int32)
@@ -318,7 +319,7 @@ def _batch(
     ones, flags = np.ones(count, np.int32), np.array(wanted, np.int8)
     start = numbers.ctypes.data
     each = (POINTER(c_int32) * count)(*[ctypes.cast(start + 4 * i, POINTER(c_int32)) for i in range(count)])
-    made = library.Batch(
+    made = library.BatchStruct(
         count,
         None if tokens is None else tokens.ctypes.data_as(POINTER(c_int32)),
         None if embeds is None else embeds.ctypes.data_as(POINTER(c_float)),

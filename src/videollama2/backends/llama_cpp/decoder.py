@@ -14,7 +14,7 @@ from ...generation.batch import push
 from ...generation.decoder import DecodingBatch, Prefix
 from ...generation.prefill import beginning_key, same_beginnings
 from ...generation.sequence import ActiveSequence
-from .context import Cells, Slot, Weights
+from .context import Cells, CellSlot, Weights
 
 _BEGINNINGS = 32  # of earlier prompts, that a server keeps
 
@@ -32,7 +32,7 @@ class LlamaCppDecoder:
         self.cells = Cells(weights, threads)
         self.weights, self._type = weights.file.path.name, weights.file.type_name
         self._max_positions = max_positions
-        self._beginnings: dict[Hashable, Slot] = {}
+        self._beginnings: dict[Hashable, CellSlot] = {}
 
     @property
     def arithmetic(self) -> str:
@@ -63,9 +63,9 @@ class SlotPrefix:
     def __init__(self, cells: Cells) -> None:
         self.ids: list[int] = []
         self._cells = cells
-        self._slot: Slot | None = None
+        self._slot: CellSlot | None = None
 
-    def take(self, ids: Sequence[int]) -> Slot:
+    def take(self, ids: Sequence[int]) -> CellSlot:
         """The slot, cut to the prefix it shares with `ids`."""
         slot, self._slot = self._slot, None
         if slot is None:
@@ -79,7 +79,7 @@ class SlotPrefix:
         slot.cut(shared)
         return slot
 
-    def give_back(self, cache: Slot, ids: Sequence[int]) -> None:
+    def give_back(self, cache: CellSlot, ids: Sequence[int]) -> None:
         """Keep the slot, which has the beginning of `ids`."""
         self._slot, self.ids = cache, list(ids[: cache.length])
         self._cells.park(cache)
@@ -91,11 +91,11 @@ class LlamaCppBatch:
     can_join = True
 
     def __init__(
-        self, cells: Cells, lock: AbstractContextManager[Any] | None, beginnings: dict[Hashable, Slot] | None = None
+        self, cells: Cells, lock: AbstractContextManager[Any] | None, beginnings: dict[Hashable, CellSlot] | None = None
     ) -> None:
         self._cells, self._beginnings = cells, beginnings
         self._lock = contextlib.nullcontext() if lock is None else lock
-        self._slots: dict[ActiveSequence, Slot] = {}
+        self._slots: dict[ActiveSequence, CellSlot] = {}
 
     @property
     def sequences(self) -> list[ActiveSequence]:
@@ -153,9 +153,9 @@ class LlamaCppBatch:
     def _leave(self) -> None:
         self._slots = {sequence: slot for sequence, slot in self._slots.items() if not sequence.done}
 
-    def _begin(self, new: Sequence[ActiveSequence]) -> list[Slot]:
+    def _begin(self, new: Sequence[ActiveSequence]) -> list[CellSlot]:
         """A slot for each, with the beginning that it shares with others or with an earlier prompt."""
-        slots: dict[ActiveSequence, Slot] = {}
+        slots: dict[ActiveSequence, CellSlot] = {}
         unknown = []
         for sequence in new:
             key, length = beginning_key(sequence)
@@ -174,7 +174,7 @@ class LlamaCppBatch:
             slots |= {sequence: first.copy(length) for sequence in members}
         return [slots[sequence] for sequence in new]
 
-    def _keep(self, new: Sequence[ActiveSequence], slots: Sequence[Slot]) -> None:
+    def _keep(self, new: Sequence[ActiveSequence], slots: Sequence[CellSlot]) -> None:
         """Keep the beginnings of prompts for later ones."""
         assert self._beginnings is not None
         for sequence, slot in zip(new, slots, strict=True):

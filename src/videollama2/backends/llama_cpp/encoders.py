@@ -69,21 +69,24 @@ class EncodersForGeneration(VideoLlama2PreTrainedModel):
         return self.model.embedding
 
 
-def load_encoders(
-    collected: stages.Collected, file: GgufFile, dtype: torch.dtype, **kwargs: Any
-) -> EncodersForGeneration:
+def load_encoders(collected: stages.Collected, file: GgufFile, dtype: torch.dtype) -> EncodersForGeneration:
     """The encoders of a checkpoint; no tensor of its language model is read.
 
     Raises:
         TensorMismatch: tensors of the encoders are missing, unexpected or misshapen.
     """
     assert collected.config is not None
-    kept = {n: t for n, t in collected.tensors.items() if not n.startswith(PREFIX) and n != HEAD}
-    model, found = assemble(collected.config, kept, dtype=dtype, cls=EncodersForGeneration, **kwargs)
+    kept = encoder_tensors(collected.tensors)
+    model, found = assemble(collected.config, kept, dtype=dtype, cls=EncodersForGeneration)
     found.refuse(collected.folders[0])
     model.model.embedding = GgufEmbedding(file, torch.float32)
     stages.take_generation_config(model, collected.folders)
     return model.eval()
+
+
+def encoder_tensors(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """A checkpoint's tensors without those of its language model."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX) and name != HEAD}
 
 
 def final_norm(tensors: dict[str, LazyTensor]) -> Any:

@@ -29,6 +29,7 @@ F32, F16 = 0, 1  # enum ggml_type
 class ModelParams(Structure):
     """struct llama_model_params."""
 
+    FUNCTION = "llama_model_default_params"
     _fields_ = (
         ("devices", c_void_p),
         ("tensor_buft_overrides", c_void_p),
@@ -56,6 +57,7 @@ class ModelParams(Structure):
 class ContextParams(Structure):
     """struct llama_context_params."""
 
+    FUNCTION = "llama_context_default_params"
     _fields_ = (
         ("n_ctx", c_uint32),
         ("n_batch", c_uint32),
@@ -105,7 +107,7 @@ class ContextParams(Structure):
     }  # fmt: skip
 
 
-class Batch(Structure):
+class BatchStruct(Structure):
     """struct llama_batch."""
 
     _fields_ = (
@@ -139,7 +141,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_n_seq_max": (c_uint32, (c_void_p,)),
     "llama_n_threads": (c_int32, (c_void_p,)),
     "llama_set_abort_callback": (None, (c_void_p, AbortCallback, c_void_p)),
-    "llama_decode": (c_int32, (c_void_p, Batch)),
+    "llama_decode": (c_int32, (c_void_p, BatchStruct)),
     "llama_get_logits_ith": (POINTER(c_float), (c_void_p, c_int32)),
     "llama_get_memory": (c_void_p, (c_void_p,)),
     "llama_memory_seq_rm": (c_bool, (c_void_p, c_int32, c_int32, c_int32)),
@@ -205,7 +207,9 @@ def load() -> Library:
     version = _version()
     found = sorted(Path(spec.origin).parent.glob(f"{PACKAGE}*.so")) + sorted(Path(spec.origin).parent.glob("*.pyd"))
     if not found:
-        raise MissingExtra(f"{PACKAGE} {version} has no library in {Path(spec.origin).parent}; install it again: {INSTALL}")
+        raise MissingExtra(
+            f"{PACKAGE} {version} has no library in {Path(spec.origin).parent}; install it again: {INSTALL}"
+        )
     try:
         library = Library(ctypes.CDLL(str(found[0])), version)
     except (OSError, AttributeError) as error:
@@ -221,7 +225,8 @@ def load() -> Library:
 def layout_differences(library: Any) -> list[str]:
     """How the library's parameter structs differ from those declared here; empty if they agree."""
     wrong = []
-    for function, kind in (("llama_model_default_params", ModelParams), ("llama_context_default_params", ContextParams)):
+    for kind in (ModelParams, ContextParams):
+        function = kind.FUNCTION
         size = _written(getattr(library, function))
         if size is not None and size != _end(kind):
             wrong.append(f"{function} writes {size} bytes, expected {_end(kind)}")

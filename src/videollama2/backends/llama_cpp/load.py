@@ -49,7 +49,9 @@ def find_gguf(folder: Path, wanted: str | Path | None) -> Path:
         name = named_type(str(wanted))
         there = [file for file in there if f".{name}.".lower() in file.name.lower()]
     if len(there) > 1:
-        raise UsageError(f"{folder} has several GGUF files ({', '.join(f.name for f in there)}); choose one with --gguf")
+        raise UsageError(
+            f"{folder} has several GGUF files ({', '.join(f.name for f in there)}); choose one with --gguf"
+        )
     if not there:
         kind = named_type(str(wanted)) if wanted is not None else next(iter(TYPES))
         raise CheckpointNotFound(
@@ -97,7 +99,12 @@ def load_parts(
     decoder = LlamaCppDecoder(weights, threads=torch.get_num_threads(), max_positions=limit)
     complete = stages.kind(folder, options.variant) == "complete"
     tokenizer = folder if complete else stages.tokenizer_folder(folder, base, options)
-    logger.info("the language model is %s (%s), run by llama.cpp of xllamacpp %s", file.path, file.type_name, weights.library.version)
+    logger.info(
+        "the language model is %s (%s), run by llama.cpp of xllamacpp %s",
+        file.path,
+        file.type_name,
+        weights.library.version,
+    )
     return network, tokenizer, decoder, placement
 
 

@@ -28,7 +28,8 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, vocab_size: int) -> N
         writer.add_token_scores([ranks.get(token, -1e6) for token in tokens])
     elif merges:
         writer.add_token_merges(merges)
-    for name, add in (("bos", writer.add_bos_token_id), ("eos", writer.add_eos_token_id), ("pad", writer.add_pad_token_id)):
+    special = {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id, "pad": writer.add_pad_token_id}
+    for name, add in special.items():
         found = getattr(tokenizer, f"{name}_token_id")
         if found is not None and found < vocab_size:
             add(found)
