@@ -12,18 +12,22 @@ Captioning, evaluation and the data doctor run this way: killed at any moment, t
 import contextlib
 import json
 import os
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
-from .errors import DataError, MissingExtra, StorageError, UsageError, WorkerError
+from .errors import DataError, MissingExtra, StorageError, UsageError, VideoLlama2Error, WorkerError
 from .json_lines import dumps_line
 from .storage import unwritable, write_whole
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_in = TypeVar("T_in", contravariant=True)
+R_out = TypeVar("R_out", covariant=True)
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of tasks done, and their total."""
@@ -64,15 +68,18 @@ class JournalFile:
         """Close the file and release its lock."""
         self._file.close()
 
-    def append(self, values: Iterable[Any]) -> None:
+    def append(self, values: Iterable[Any]) -> int:
         """Write one line per value: all of them or none, even if the disk fills up on the way.
+
+        Returns:
+            the place in the file at which the first of the lines begins.
 
         Raises:
             StorageError: none of the lines was written.
         """
-        self._write(b"".join(map(_line, values)))
+        return self._write(b"".join(map(_line, values)))
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, content: bytes) -> int:
         left, size = memoryview(content), os.fstat(self._file.fileno()).st_size
         with self._storage_errors():
             try:
@@ -81,6 +88,7 @@ class JournalFile:
             except OSError:
                 os.ftruncate(self._file.fileno(), size)
                 raise
+        return size
 
     def _repair(self) -> None:
         self._file.seek(0)
@@ -110,23 +118,48 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[tuple[int,
     Raises:
         DataError: the file can't be read, or a line is not a JSON object.
     """
+    for number, _, value in placed_lines(path, skip_damaged=skip_damaged):
+        yield number, value
+
+
+def placed_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """As `read_lines`, with the place in the file at which each line begins; one line is in memory at a time."""
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with path.open("rb") as file:
+            place = 0
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                value = _parsed(line)
+                if value is not None:
+                    yield number, place, value
+                elif not skip_damaged:
+                    raise DataError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}; remove the line")
+                place += len(line)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            return
-        value = _parsed(line)
-        if value is not None:
-            yield number, value
-        elif not skip_damaged:
-            raise DataError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}; remove the line")
+
+
+def line_at(path: Path, place: int) -> dict[str, Any]:
+    """The object of the line that begins at this place (`placed_lines`, `JournalFile.append`).
+
+    Raises:
+        DataError: the file can't be read, or no such line begins there.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(place)
+            value = _parsed(file.readline())
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    if value is None:
+        raise DataError(f"{path} changed while it was being read; run the same command again")
+    return value
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Replace a JSONL file atomically; raises like `storage.write_whole`."""
-    write_whole(path, b"".join(map(_line, values)))
+    """Replace a JSONL file atomically, one line in memory at a time; raises like `storage.write_whole`."""
+    write_whole(path, map(_line, values))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -161,6 +194,54 @@ def in_threads(
         if on_exit is not None:
             on_exit()
         pool.shutdown(cancel_futures=True)
+
+
+class EnginePool(ABC):
+    """Engines that work through the tasks of a job: one in threads (`LocalPool`), or many (`backends.ray`).
+
+    Attributes:
+        name, protocol: of the engines; results depend on both.
+        elsewhere: whether tasks run outside this process, which may have another working folder.
+    """
+
+    name: str
+    protocol: Any
+    elsewhere: bool = False
+
+    @abstractmethod
+    def map(self, work: "EngineWork[T, R]", tasks: Sequence[T]) -> Generator[R, None, None]:
+        """The result of every task, in the order of completion. Closing it cancels tasks that have not started.
+
+        Raises:
+            VideoLlama2Error: an error that would hit every task (`STOPS_THE_JOB`), or a lost cluster.
+        """
+
+
+class EngineWork(Protocol[T_in, R_out]):
+    """What a job does with one task. Sent to other machines, so it can be pickled."""
+
+    def __call__(self, engine: Any, task: T_in, stopped: Callable[[], bool]) -> R_out:
+        """The result of a task; may end early, by raising `Stopped`, once `stopped()` is true."""
+
+    def lost(self, task: T_in, error: VideoLlama2Error) -> R_out:
+        """The result of a task that killed every process which worked on it."""
+
+
+class Stopped(Exception):
+    """The job is ending, so the rest of this task is not needed."""
+
+
+class LocalPool(EnginePool):
+    """One engine, with tasks in several threads: while one is answered, media of others are decoded."""
+
+    def __init__(self, engine: Any, threads: int) -> None:
+        self.engine, self.threads = engine, threads
+        self.name, self.protocol = engine.name, engine.protocol
+
+    def map(self, work: "EngineWork[T, R]", tasks: Sequence[T]) -> Generator[R, None, None]:
+        """As `EnginePool.map`; tasks in progress when it is closed are waited for."""
+        stop = threading.Event()
+        return in_threads(lambda task: work(self.engine, task, stop.is_set), tasks, self.threads, on_exit=stop.set)
 
 
 def error_text(error: Exception) -> str:

@@ -53,7 +53,7 @@ def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[s
     """
     try:
         with tarfile.open(shard, "r:") as tar:
-            samples = _samples(tar, shard)
+            samples = checked_samples(tar, shard, shard.stat().st_size)
             folder = _folder(shard, cache)
             for stem, members in samples.items():
                 yield stem, _sample(tar, stem, members, folder)
@@ -61,9 +61,16 @@ def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[s
         raise DataError(f"{shard} can't be read as a tar ({error}); expected an uncompressed .tar.") from error
 
 
-def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
-    """Stem → extension → member, in the shard's order; all members are validated."""
-    size = shard.stat().st_size
+def checked_samples(tar: tarfile.TarFile, shard: Path | str, size: int) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Stem → extension → member, in the shard's order; all members are validated.
+
+    Args:
+        shard: its path or address, for errors.
+        size: its bytes.
+
+    Raises:
+        DataError: a member is unsafe, of another kind, repeated, or claims more bytes than there are.
+    """
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     for member in tar:
         if member.isdir():
@@ -80,7 +87,7 @@ def _samples(tar: tarfile.TarFile, shard: Path) -> dict[str, dict[str, tarfile.T
     return samples
 
 
-def _checked_name(shard: Path, member: tarfile.TarInfo) -> tuple[str, str]:
+def _checked_name(shard: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
     """Stem (with folders) and extension: the parts before and after the first dot of the file name."""
     name = PurePosixPath(member.name)
     odd = any(part == ".." or not part.isprintable() or "\\" in part or ":" in part for part in name.parts)

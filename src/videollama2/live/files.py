@@ -1,13 +1,16 @@
 """Selects the files to caption and names their outputs."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import EmptyMedia, MediaNotFound
 from ..media.source import local_path
+from ..text.media_parts import Media
 
 # videos and audio; images are captioned only if named themselves, not as part of a folder
 SUFFIXES = frozenset(
@@ -20,15 +23,48 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to caption, and its name in the output: its path relative to the searched folder, with slashes."""
+    """A row of a job: a file, and its id, which is its name in the output.
 
-    path: Path
+    For a file of a folder, the id is its path relative to the folder, with slashes. Rows of a manifest
+    (`manifests.ManifestRow`) have more.
+    """
+
+    path: Path | str
     name: str
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return os.path.splitext(self.name)[0]  # noqa: PTH122  a string
+
+    @property
+    def question(self) -> str | None:
+        """Its own question; None: the job's."""
+        return None
 
     def output_path(self, out: Path, suffix: str, *, whole_name: bool) -> Path:
         """Where its captions go: "a/clip.srt", or with `whole_name` "a/clip.mp4.srt" (see `same_stem`)."""
         beside = out / self.name
         return beside.with_name((beside.name if whole_name else beside.stem) + suffix)
+
+    def media(self, common: Media) -> Media:
+        """Its media item, read with the job's options.
+
+        Raises:
+            MediaError: a file that is not on this machine can't be fetched, or the manifest's row can't be used.
+        """
+        return replace(common, source=self.path)
+
+    def anywhere(self) -> "InputFile":
+        """The same row for a process with another working folder."""
+        return replace(self, path=Path(self.path).absolute())
+
+    def mark(self) -> dict[str, Any]:
+        """What tells that its results are of another file: size and time of modification."""
+        with contextlib.suppress(OSError):
+            stat = Path(self.path).stat()
+            return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return {"size": -1, "mtime_ns": -1}
 
 
 def find_files(paths: Sequence[str | Path]) -> list[InputFile]:
@@ -62,7 +98,7 @@ def same_stem(files: Iterable[InputFile]) -> frozenset[str]:
     """Names of the files whose captions would overwrite each other."""
     by_stem: dict[str, list[str]] = {}
     for file in files:
-        by_stem.setdefault(os.path.splitext(file.name)[0].casefold(), []).append(file.name)  # noqa: PTH122  a string
+        by_stem.setdefault(file.stem.casefold(), []).append(file.name)
     return frozenset(name for names in by_stem.values() if len(names) > 1 for name in names)
 
 

@@ -81,14 +81,19 @@ class WatchResult:
 
     @property
     def subtitles(self) -> tuple[Subtitle, ...]:
-        """The answers as subtitles; where windows overlap, a subtitle ends where the next begins."""
-        answered = [w.subtitle() for w in self.windows if w.answer is not None and w.end > w.start]
-        ends = [min(a.end, b.start) for a, b in itertools.pairwise(answered)] + [s.end for s in answered[-1:]]
-        return tuple(replace(s, end=end) for s, end in zip(answered, ends, strict=True))
+        """The answers as subtitles (`subtitles_of`)."""
+        return subtitles_of([(w.start, w.end, w.text) for w in self.windows if w.answer is not None])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return asdict(self)
+
+
+def subtitles_of(parts: Sequence[SummaryPart]) -> tuple[Subtitle, ...]:
+    """The answers about parts of a clip as subtitles; where parts overlap, a subtitle ends where the next begins."""
+    shown = [Subtitle(round(1000 * start), round(1000 * end), text) for start, end, text in parts if end > start]
+    ends = [min(a.end, b.start) for a, b in itertools.pairwise(shown)] + [s.end for s in shown[-1:]]
+    return tuple(replace(s, end=end) for s, end in zip(shown, ends, strict=True))
 
 
 def watch(
