@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "storage",
         "jobs",
+        "remote",
         "text_encodings",
         "subtitle_formats",
         "subtitles",

@@ -39,6 +39,8 @@ class Parser(argparse.ArgumentParser):
     Attributes:
         default_action: for a command with actions, the one to run if none is named.
         advanced_groups: groups that --help-all shows and --help does not.
+        optional_values: flags with an optional value, and what such a value looks like; another word after the flag is
+            an argument.
     """
 
     default_action: str | None = None
@@ -46,6 +48,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **{"formatter_class": HelpFormatter, **kwargs})
         self.advanced_groups: list[Any] = []
+        self.optional_values: dict[str, re.Pattern[str]] = {}
 
     def add_advanced_group(self, title: str) -> Any:
         """An argument group that only --help-all shows."""
@@ -67,6 +70,11 @@ class Parser(argparse.ArgumentParser):
         """As argparse does, but a sub-command reports its unknown flags itself, so that the hint lists its flags."""
         if self.default_action is not None and args and not self._is_action(args[0]):
             args = [self.default_action, *args]
+        for flag, value in self.optional_values.items():
+            args = [
+                f"{word}=" if word == flag and not value.fullmatch(after) else word
+                for word, after in zip(args, [*args[1:], ""], strict=True)
+            ]
         found, unknown = super().parse_known_args(args, namespace)
         several = [a for a in self._actions if a.nargs == "+" and not a.option_strings]
         if several and not any(word.startswith("-") for word in unknown):  # positional arguments after a flag
@@ -184,6 +192,16 @@ def add_media_flags(parser: argparse.ArgumentParser) -> None:
     add("--strict", action="store_true", help="fail if any requested input would be dropped")
 
 
+def media_item(source: str, args: argparse.Namespace) -> "Media":
+    """A media item, read as the flags say."""
+    from ..text.media_parts import Media
+
+    return Media(
+        source=source, video=not args.no_video, audio=not args.no_audio, start=args.start, end=args.end,
+        num_frames=args.frames, fps=args.fps, video_track=args.video_track, audio_track=args.audio_track,
+    )  # fmt: skip
+
+
 def add_generation_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that control how the answer is generated."""
     add = parser.add_argument_group("answer").add_argument
@@ -238,10 +256,8 @@ def media_from(paths: Sequence[str], args: argparse.Namespace) -> "list[Media]":
     for path in paths:
         if not local_path(path).exists():
             raise MediaNotFound(f"{path} not found; expected a media file or a folder of images")
-    chosen = {"start": args.start, "end": args.end, "num_frames": args.frames, "fps": args.fps,
-              "video_track": args.video_track, "audio_track": args.audio_track}  # fmt: skip
-    media = [Media(source=path, video=not args.no_video, audio=not args.no_audio, **chosen) for path in paths]
-    if not media and (args.no_video or args.no_audio or any(value is not None for value in chosen.values())):
+    media = [media_item(path, args) for path in paths]
+    if not media and media_item("", args) != Media(source=""):
         raise UsageError(
             "--start, --end, --frames, --fps, --audio-track, --video-track, --no-audio and --no-video require media, "
             "but no media file was passed"

@@ -1,10 +1,12 @@
 """`videollama2 ask MEDIA... QUESTION`."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from . import ahead, arguments, terminal
+from ..remote import is_remote
+from . import ahead, arguments, rows, terminal
 
 _EPILOG = """examples:
   videollama2 ask clip.mp4 "What do you see and hear?"
@@ -14,6 +16,7 @@ _EPILOG = """examples:
   videollama2 ask "What is the capital of France?"         text only
   videollama2 ask clip.mp4 "What is it about?" --subtitles clip.srt
   videollama2 ask clip.mp4 "What do you hear?" --json      one JSON object: text, finish_reason, receipt, timings
+  videollama2 ask clips rows.jsonl "What is it?" --out answers    one answer per file or row; resumable, as JSONL
 """
 
 
@@ -31,11 +34,23 @@ def register(commands: Any) -> None:
     arguments.add_model_flags(parser)
     arguments.add_media_flags(parser)
     arguments.add_generation_flags(parser)
+    _add_job_flags(parser)
     parser.set_defaults(func=run)
 
 
+def _add_job_flags(parser: Any) -> None:
+    add = parser.add_argument_group("many files").add_argument
+    add("--out", metavar="FOLDER", help="ask about every file, or row of a manifest; write FOLDER/answers.jsonl")
+    rows.add_ray_flags(parser, add)
+    add("--retry-failed", action="store_true", help="retry rows that failed")
+    rows.add_worker_flags(parser.add_advanced_group("media workers").add_argument)
+
+
 def run(args: argparse.Namespace) -> int:
-    """Answer, streaming the text to standard output."""
+    """Answer, streaming the text to standard output; with --out or --ray, about many files."""
+    if args.out is not None or args.ray is not None:
+        return _run_job(args)
+    rows.check_ray_flags(args)
     *paths, question = args.words
     if not question.strip():
         raise UsageError("the question is empty; pass it as the last argument")
@@ -71,6 +86,25 @@ def run(args: argparse.Namespace) -> int:
     if args.receipt:
         terminal.say(receipt_text(answer), style="dim")
     return 0
+
+
+def _run_job(args: argparse.Namespace) -> int:
+    """Ask about every row, and report how many were answered."""
+    arguments.trim_torch(args)
+    from ..live.asking import LINES, ask_files
+    from ..live.manifests import find_rows
+
+    terminal.log_to_terminal(args.verbose)
+    if args.subtitles is not None or args.receipt:
+        raise UsageError("--subtitles and --receipt are for one question; drop them (answers.jsonl has the receipts)")
+    *paths, question = args.words
+    if not paths or arguments.exists(question) or is_remote(question):
+        paths, question = args.words, None  # each row has its own
+    request, out = rows.row_request(question, args), Path(args.out or "answers")
+    listed = find_rows(paths)
+    with rows.engines(args, args.json) as engine, rows.counted(args, out, LINES) as on_file:
+        done = ask_files(engine, listed, out, request, threads=args.threads, retry=args.retry_failed, on_file=on_file)
+    return rows.report(args, done)
 
 
 def receipt_text(answer: Any) -> str:

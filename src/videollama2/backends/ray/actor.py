@@ -1,0 +1,118 @@
+"""What runs on the cluster: an actor with an Engine, and the count of processes that died on each task.
+
+A task that kills its process (a crash in native code, memory exhausted) is tried again like those of a lost node; Ray
+can't tell them apart. So each actor reports a task before it begins. Once `MAX_DEATHS` processes died while they worked
+on a task, it is given up, with an error of its own. After the first death tasks are worked on one by one, so that
+only the task that was being worked on is counted.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from ... import __version__, errors
+from ...errors import UnreadableMedia, VideoLlama2Error
+from ...jobs import STOPS_THE_JOB, EngineWork, error_text, in_threads
+from .spec import EngineSpec
+
+MAX_DEATHS = 3
+_GIVEN_UP = (
+    f"{MAX_DEATHS} processes died while they worked on this row (a crash, or memory exhausted); expected an answer. "
+    "Try it alone with `videollama2 ask`, or lower --frames"
+)
+
+
+class Deaths:
+    """Counts, per task, the processes that began it and did not end it."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, task: int) -> int:
+        """A process begins the task; returns how many died while they worked on it."""
+        self._begun[task] += 1
+        return self._begun[task] - 1
+
+    def known(self, tasks: list[int]) -> bool:
+        """Whether a process died while it worked on one of the tasks."""
+        return any(self._begun[task] for task in tasks)
+
+    def end(self, task: int) -> None:
+        """The task is done."""
+        del self._begun[task]
+
+
+class EngineActor:
+    """Loads an engine once, then works on batches of tasks. Never raises: what would end the job is returned."""
+
+    def __init__(
+        self, spec: EngineSpec, work: EngineWork[Any, Any], deaths: Any, threads: int, version: str, ray_get: Any
+    ) -> None:
+        self._work, self._deaths, self._threads = work, deaths, threads
+        self._get: Callable[[Any], Any] = ray_get
+        self._failure: tuple[str, str] | None = None
+        self._engine: Any = None
+        try:
+            if version != __version__:
+                raise VideoLlama2Error(f"videollama2 {__version__} is installed, the job's is {version}; install that")
+            self._engine = spec.load()
+        except Exception as error:  # raised from here, it would start replacements without end
+            self._failure = as_text(error, where=_node())
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Columns `index` and `task` (pickled) to `index`, `result` (pickled) and `failure` (pickled, or empty)."""
+        import numpy
+        from ray import cloudpickle
+
+        tasks = [(int(i), cloudpickle.loads(t)) for i, t in zip(batch["index"], batch["task"], strict=True)]
+        found: dict[int, Any] = {}
+        failure = self._failure
+        if failure is None:
+            careful = bool(self._counted("known", [i for i, _ in tasks]))
+            try:
+                for index, result in in_threads(self._one, tasks, 1 if careful else self._threads):
+                    found[index] = result
+            except Exception as error:  # as a rule one of STOPS_THE_JOB
+                failure = as_text(error, where=_node() if isinstance(error, STOPS_THE_JOB) else "")
+        columns = [(i, cloudpickle.dumps(result), b"") for i, result in found.items()]
+        if failure is not None:
+            columns.append((-1, b"", cloudpickle.dumps(failure)))
+        names = ("index", "result", "failure")
+        return {n: numpy.array(c, dtype=object) for n, c in zip(names, zip(*columns, strict=True), strict=True)}
+
+    def _one(self, numbered: tuple[int, Any]) -> tuple[int, Any]:
+        index, task = numbered
+        if (self._counted("begin", index) or 0) >= MAX_DEATHS:
+            result = self._work.lost(task, UnreadableMedia(_GIVEN_UP))
+        else:
+            result = self._work(self._engine, task, lambda: False)
+        self._deaths.end.remote(index)
+        return index, result
+
+    def _counted(self, method: str, *args: Any) -> Any:
+        """The reply of `Deaths`; None if its node was lost, after which deaths are no longer counted."""
+        with contextlib.suppress(Exception):
+            return self._get(getattr(self._deaths, method).remote(*args))
+        return None
+
+
+def as_text(error: Exception, where: str = "") -> tuple[str, str]:
+    """An error's class and message, which any process can read."""
+    name = next((c.__name__ for c in type(error).__mro__ if getattr(errors, c.__name__, None) is c), "")
+    words = error_text(error) if name else f"{type(error).__name__}: {error_text(error)}"
+    return name or VideoLlama2Error.__name__, f"{where}{words}"
+
+
+def as_error(text: tuple[str, str]) -> VideoLlama2Error:
+    """The error that `as_text` described."""
+    known: type[VideoLlama2Error] = getattr(errors, text[0], VideoLlama2Error)
+    return known(text[1])
+
+
+def _node() -> str:
+    import ray
+
+    with contextlib.suppress(Exception):
+        return f"node {ray.util.get_node_ip_address()}: "
+    return ""
