@@ -99,7 +99,7 @@ def _run_job(args: argparse.Namespace) -> int:
         raise UsageError("--subtitles and --receipt are for one question; drop them (answers.jsonl has the receipts)")
     *paths, question = args.words
     if not paths or arguments.exists(question) or is_remote(question):
-        paths, question = args.words, None  # each row has its own
+        paths, question = args.words, ""  # each row has its own
     request, out = rows.row_request(question, args), Path(args.out or "answers")
     listed = find_rows(paths)
     with rows.engines(args, args.json) as engine, rows.counted(args, out, LINES) as on_file:

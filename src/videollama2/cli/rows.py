@@ -35,7 +35,7 @@ def add_worker_flags(add: Any) -> None:
     add("--memory", type=int, default=4096, metavar="MIB", help="memory limit of a media worker; default: 4096")
 
 
-def row_request(question: str | None, args: argparse.Namespace) -> "Request":
+def row_request(question: str, args: argparse.Namespace) -> "Request":
     """The request that the flags describe, for rows yet unknown.
 
     Raises:
@@ -89,7 +89,7 @@ def engines(args: argparse.Namespace, quiet: bool, **more: Any) -> Iterator[Any]
         )  # fmt: skip
     with pool:
         if not quiet:
-            terminal.say(f"{pool.actors} engines on the Ray cluster")
+            terminal.say(f"{pool.actors} {'engine' if pool.actors == 1 else 'engines'} on the Ray cluster")
         yield pool
 
 

@@ -65,7 +65,8 @@ class ManifestRow(InputFile):
 
     def output_path(self, out: Path, suffix: str, *, whole_name: bool) -> Path:
         """Where its captions go: inside `out`, whatever its id."""
-        return out / "/".join(_file_name(part) for part in f"{self.name}{suffix}".split("/"))
+        *folders, last = map(_file_name, self.name.split("/"))
+        return out.joinpath(*folders, last + suffix)
 
     def media(self, common: Media) -> Media:
         """Its media item; a file that is not on this machine, or in a shard, is read into memory."""

@@ -57,9 +57,13 @@ class RowWork:
     request: Request
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, engine: Any, row: InputFile, stopped: Callable[[], bool]) -> Line:
-        """The row's part of its line: status, error, what `answered` adds, and the seconds it took."""
-        began, called = time.perf_counter(), None
+    def __call__(self, engine: Any, row: InputFile, stopped: Callable[[], bool], *, shown: str) -> Line:
+        """The row's part of its line: status, error, what `answered` adds, and the seconds it took.
+
+        Args:
+            shown: what receipts and errors call the row's file.
+        """
+        began, called = time.perf_counter(), str(row.path)
         try:
             media = row.media(self.request.media_items()[0])
             called = source_name(media.source)
@@ -71,8 +75,8 @@ class RowWork:
             found = self.failed(error)
         found["took"] = round(time.perf_counter() - began, 3)
         text = json.dumps(found)
-        if called is not None and called.endswith(" bytes>"):  # media read into memory have no name
-            text = text.replace(called, json.dumps(str(row.path))[1:-1])
+        for name in {called, str(row.path)} - {shown}:  # media read into memory have no name
+            text = text.replace(json.dumps(name)[1:-1], json.dumps(shown)[1:-1])
         plain: Line = json.loads(text)  # callers get the line as written
         return plain
 
@@ -85,10 +89,6 @@ class RowWork:
         known = isinstance(error, VideoLlama2Error)
         failure = {"type": type(error).__name__, "message": error_text(error), "unexpected": not known}
         return {"status": FAILED, "error": failure}
-
-    def lost(self, row: InputFile, error: VideoLlama2Error) -> Line:
-        """As `failed`, of a row that killed every process which worked on it."""
-        return {**self.failed(error), "took": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ def run_rows(
         heads = {row.name: _head(row) for row in rows}
         left = [row for row in rows if not _is_kept(known.get(row.name), heads[row.name], retry=retry)]
         heads = {row.name: heads[row.name] for row in left}
-        tasks = [row.anywhere() for row in left] if pool.elsewhere else left
+        tasks = [(row.name, row.anywhere() if pool.elsewhere else row, str(row.path)) for row in left]
         streak = FailureStreak(_UNEXPECTED_IN_A_ROW)
         done, waiting = len(rows) - len(left), {row.name for row in left}
         with closing(pool.map(_Named(work), tasks)) as results:
@@ -202,17 +202,17 @@ def run_rows(
     return RowRun(folder=out, file=path, counts=counts, reused=len(rows) - len(left), rows=len(rows))
 
 
+@dataclass(frozen=True)
 class _Named:
-    """A RowWork whose results have the ids of their rows."""
+    """A RowWork for tasks (id, row, its path as given), with results (id, line) that name the path as given."""
 
-    def __init__(self, work: RowWork) -> None:
-        self.work = work
+    work: RowWork
 
-    def __call__(self, engine: Any, row: InputFile, stopped: Callable[[], bool]) -> tuple[str, Line]:
-        return row.name, self.work(engine, row, stopped)
+    def __call__(self, engine: Any, task: tuple[str, InputFile, str], stopped: Callable[[], bool]) -> tuple[str, Line]:
+        return task[0], self.work(engine, task[1], stopped, shown=task[2])
 
-    def lost(self, row: InputFile, error: VideoLlama2Error) -> tuple[str, Line]:
-        return row.name, self.work.lost(row, error)
+    def lost(self, task: tuple[str, InputFile, str], error: VideoLlama2Error) -> tuple[str, Line]:
+        return task[0], {**self.work.failed(error), "took": 0.0}
 
 
 def settings_of(pool: EnginePool, work: RowWork) -> dict[str, Any]:

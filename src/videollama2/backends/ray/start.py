@@ -1,6 +1,7 @@
 """Connecting to a Ray cluster, or starting one on this machine."""
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -42,7 +43,9 @@ def connected(address: str | None) -> Iterator[Any]:
         UsageError: not an address, or no cluster answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # this process's; nodes log as they were started
     ray = imported()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     if ADDRESS.fullmatch(address) is None:
         raise UsageError(f"--ray {address}: expected HOST:PORT, ray://HOST:PORT, auto or local")
