@@ -1,4 +1,5 @@
-"""Training sets at scale: time and memory of `data build`, of a doctor's sample, and of the first batch.
+"""Training sets at scale: time and memory of `data build`, of a doctor's sample, and of the first batch; with --full, of
+the doctor's check of all records.
 
     python benchmarks/training_sets.py 10000 1000000 10000000 --folder F --out report.json
 
@@ -82,7 +83,15 @@ def doctor(folder: Path) -> dict[str, Any]:
     return {"exit_code": code}
 
 
-STEPS = {"build": build, "first batch": first_batch, "doctor": doctor}
+def full(folder: Path) -> dict[str, Any]:
+    """Examine all records."""
+    from videollama2 import cli
+
+    file = folder / "sets/webvid-10m/records.jsonl"
+    return {"exit_code": cli.main(["data", "doctor", str(file), "--output", str(folder / "full")])}
+
+
+STEPS = {"build": build, "first batch": first_batch, "doctor": doctor, "full check": full}
 
 
 def run_step(name: str, folder: Path) -> dict[str, Any]:
@@ -104,6 +113,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--step", choices=STEPS)
+    parser.add_argument("--full", action="store_true", help="check all records, too: milliseconds each")
     args = parser.parse_args()
     if args.step:
         result = STEPS[args.step](args.folder)
@@ -116,7 +126,7 @@ def main() -> None:
         folder.mkdir(parents=True)
         annotations(folder, count)
         shards(folder, count)
-        for name in STEPS:
+        for name in list(STEPS)[: None if args.full else -1]:
             rows.append({"records": count, "step": name, **run_step(name, folder)})
             row = rows[-1]
             print(f"{count:>12,} {name:<12} {row['seconds']:>9.1f} s {row['peak_mib']:>7,} MiB", flush=True)

@@ -29,6 +29,7 @@ R = TypeVar("R")
 T_in = TypeVar("T_in", contravariant=True)
 R_out = TypeVar("R_out", covariant=True)
 
+_CHUNK = 1 << 16  # bytes of a journal that are read at once, from its end
 OnProgress = Callable[[int, int], None]
 """Called with the number of tasks done, and their total."""
 
@@ -91,14 +92,16 @@ class JournalFile:
         return size
 
     def _repair(self) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        if not content[whole:]:
-            return
-        if _parsed(content[whole:]) is None:
-            self._file.truncate(whole)
-        else:
+        at = size = self._file.seek(0, os.SEEK_END)
+        tail = b""  # after the last newline
+        while at and b"\n" not in tail:
+            step = min(at, _CHUNK)
+            at = self._file.seek(at - step)
+            tail = self._file.read(step) + tail
+        tail = tail[tail.rfind(b"\n") + 1 :]
+        if tail and _parsed(tail) is None:
+            self._file.truncate(size - len(tail))
+        elif tail:
             self._write(b"\n")
 
     @contextlib.contextmanager

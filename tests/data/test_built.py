@@ -17,7 +17,7 @@ from videollama2.data.collate import Sample, Skipped
 from videollama2.data.doctor.examine import examine
 from videollama2.data.mixture import MixtureOrder
 from videollama2.data.permutation import Permutation
-from videollama2.data.records import missing_media, read_records
+from videollama2.data.records import as_mapping, missing_media, read_records
 from videollama2.data.samples import Samples
 from videollama2.data.sets.build import build_set
 from videollama2.data.sets.registry import training_set
@@ -171,6 +171,10 @@ def test_a_member_is_read_from_its_place(tmp_path: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as without_tables:
         without_tables.setattr(tar_media, "_members", None)
         assert [tar_media.in_memory(each) for each in placed] == [b"one", b"two!"]
+    record = read_records([path])[0]
+    assert as_mapping(record, tmp_path)["audio"] == f"0.tar/{long}/v0.wav" and record.paths[0] == placed[0]
+    (tmp_path / "again.jsonl").write_text(json.dumps(as_mapping(record, tmp_path)))
+    assert read_records([tmp_path / "again.jsonl"])[0].media == record.media
     write(tmp_path / "0.tar", b"another", b"two!")
     assert [tar_media.in_memory(each) for each in placed] == [b"another", b"two!"]
     write(tmp_path / "0.tar", b"one")

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ import pytest
 from PIL import Image
 
 from videollama2.cli import main
-from videollama2.data.doctor import decoding, worker
+from videollama2.data.doctor import decoding, on_disk, report, worker
 from videollama2.data.doctor.examine import Examination, examine
 from videollama2.data.doctor.report import page, summary, table, write_report
-from videollama2.data.records import read_records
+from videollama2.data.record_files import Place
+from videollama2.data.records import Record, of_mapping, read_records
 from videollama2.errors import StorageError, UsageError, VideoLlama2Error
 from videollama2.processing import VideoLlama2Processor
 from videollama2.protocols import protocol
@@ -442,3 +445,63 @@ def test_the_command(tmp_path: Path, asked: Path, tiny_folder: Path, capsys: pyt
 def test_the_command_on_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "doctor", str(tmp_path / "none.jsonl")]) == 3
     assert "is not a file" in capsys.readouterr().err
+
+
+# ── any number of records ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lists_and_dictionaries_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_disk, "_BLOCK", 4)
+    for count in (0, 3, 4, 5, 13):
+        kept = on_disk.DiskList(range(count))
+        assert len(kept) == count and list(kept) == list(range(count)) and kept == list(range(count))
+        assert [kept[k] for k in range(-count, count)] == 2 * list(range(count)) and kept[2:9] == list(range(count))[
+            2:9
+        ]
+    assert kept != [*range(12), 0]
+    with pytest.raises(IndexError):
+        kept[13]
+    held = on_disk.DiskDict()
+    for key in ("b", "a\udcff", '"', "b"):
+        held[key] = [key, None]
+    assert held.setdefault("b", 1) == ["b", None] and held.setdefault("c", 1) == 1 and len(held) == 4
+    assert [key for key, _ in held.items()] == ["b", "a\udcff", '"', "c"] and "a\udcff" in held and "x" not in held
+    with pytest.raises(KeyError):
+        held["x"]
+    held.close()
+
+
+def test_a_full_check_keeps_little_in_memory(tmp_path: Path, asked: Path) -> None:
+    """Its memory grows by a few bytes a record, not by records, files, answers and findings."""
+
+    class Records(Sequence[Record]):
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        def __len__(self) -> int:
+            return self.count
+
+        def __getitem__(self, place: Any) -> Any:
+            if place >= self.count:
+                raise IndexError
+            line = {"video": f"gone-{place:09}-{'x' * 200}.mp4", "conversations": ASK}
+            return of_mapping(line, Place(str(place), f"r:{place}", f"line {place}"), str(tmp_path), sound=False)
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        found = examine(Records(count), workers=1)
+        write_report(found, tmp_path / "out")
+        assert len(found.findings) == found.total == count and found.counted("problem") == {"missing": count}
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    small, large = peak(6_000), peak(30_000)
+    assert large < small + 2_000_000, (small, large)
+
+
+def test_statistics_of_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_SORTED", 100)
+    stats = summary(range(1_000))
+    assert stats is not None and stats["count"] == 1_000 and stats["sum"] == 499_500 and stats["most"] == 999
+    assert stats["median"] == pytest.approx(500, abs=10) and stats["p95"] == pytest.approx(950, abs=10)

@@ -207,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
     with terminal.progress(args.json) as on_stage:
         on_stage("reading records")
         from ..data.doctor.examine import examine
-        from ..data.doctor.report import as_json, table, write_report
+        from ..data.doctor.report import json_text, table, write_report
 
         unread: list[tuple[str, str]] = []
         records, whole = _records(args, unread)
@@ -223,23 +223,24 @@ def run(args: argparse.Namespace) -> int:
             found.settings["sample"] = f"{len(records):,} of {whole:,} records"
         paths = write_report(found, folder, args.records)
     if args.json:
-        terminal.print_json(as_json(found))
+        for piece in json_text(found):
+            terminal.write(piece)
     else:
         print(terminal.harmless(table(found)))
         clean = ", ".join(str(path) for name, path in paths.items() if name.startswith("clean"))
         terminal.say(f"records without problems: {clean}; report: {paths['page']}")
-    return DataError.exit_code if found.problems else 0
+    return DataError.exit_code if any(found.of("problem")) else 0
 
 
-def _records(args: argparse.Namespace, unread: list[tuple[str, str]]) -> "tuple[list[Record], int]":
-    """The records to examine, and the number of all. Of built sets only the sample is read."""
+def _records(args: argparse.Namespace, unread: list[tuple[str, str]]) -> "tuple[Sequence[Record], int]":
+    """The records to examine, and the number of all. Built sets are read record by record."""
     from ..data.built import BuiltRecords, JoinedRecords, is_built
     from ..data.permutation import Permutation
     from ..data.records import read_records
 
     paths = [Path(path) for path in args.records]
     records: Sequence[Record]
-    if args.sample is not None and all(map(is_built, paths)):
+    if all(map(is_built, paths)):
         records = JoinedRecords([BuiltRecords(path, sound=args.audio) for path in paths])
     else:
         records = read_records(
@@ -249,7 +250,7 @@ def _records(args: argparse.Namespace, unread: list[tuple[str, str]]) -> "tuple[
             on_bad=lambda origin, why: unread.append((origin, why)),
         )
     if args.sample is None or args.sample >= len(records):
-        return list(records), len(records)
+        return records, len(records)
     if args.sample < 1:
         raise UsageError(f"--sample is {args.sample}; expected 1 or more records.")
     order = Permutation(len(records), [0])

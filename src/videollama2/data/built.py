@@ -9,7 +9,6 @@ them.
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -19,10 +18,8 @@ import numpy as np
 from ..errors import DataError
 from .record_files import Place, parsed
 from .records import Kind, Record, of_mapping
-from .tar_media import is_tar_path, with_place
 
 RECORDS, MISSING, MANIFEST, INDEX = "records.jsonl", "missing.jsonl", "manifest.json", "records.index"
-MEMBER = "_member"  # of a record whose media item is in a shard: the first byte of its content, and its length
 _NUMBER = np.dtype("<u8")  # of the index: where each record begins, and where the last ends
 
 
@@ -76,8 +73,7 @@ class BuiltRecords(Sequence[Record]):
         where = Place(str(k + 1), f"{self.path.parent.name}/{self.path.name}:{k + 1}", f"line {k + 1}")
         if not isinstance(line, dict):
             raise DataError(f"{self.path}, line {k + 1}: {line}; build the set again.")
-        record = of_mapping(line, where, str(self.path.parent), self._sound, self.path)
-        return _placed(record, line[MEMBER]) if MEMBER in line else record
+        return of_mapping(line, where, str(self.path.parent), self._sound, self.path)
 
 
 class JoinedRecords(Sequence[Record]):
@@ -104,15 +100,6 @@ class JoinedRecords(Sequence[Record]):
     def span(self, part: int) -> range:
         """The places of a part's records."""
         return range(self.ends[part - 1] if part else 0, self.ends[part])
-
-
-def _placed(record: Record, member: Any) -> Record:
-    """The record with the place of its media item in the shard, so that the shard's table is not read."""
-    media = record.media
-    whole = isinstance(member, list) and len(member) == 2 and all(type(number) is int for number in member)
-    if media is None or not isinstance(media.source, str) or not whole or not is_tar_path(media.source):
-        return record
-    return replace(record, media=replace(media, source=with_place(media.source, *member)))
 
 
 def is_built(path: Path) -> bool:

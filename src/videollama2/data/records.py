@@ -10,7 +10,8 @@ A record is a mapping with
     start, end      time range of the media item, in seconds
     audio_track, video_track    which of several tracks of the file: a number from 1, or a language ("eng")
     id              text or integer
-    source, type, metadata, … and keys that begin with "_" are notes, and ignored
+    _member     of a media item in a .tar shard: where its content begins, and its length
+    source, type, metadata, … and other keys that begin with "_" are notes, and ignored
 
 Any other key is rejected. Reading does not check that media exist; `missing_media` does.
 """
@@ -26,7 +27,7 @@ from ..receipt import MODALITIES, Modality
 from ..text.media_parts import Media
 from .labels import move_tag_first
 from .record_files import Place, mappings
-from .tar_media import is_tar_path, tar_member
+from .tar_media import MEMBER, is_tar_path, placed, tar_member, without_place
 
 Kind = Literal["av", "video", "audio", "image", "text"]
 OnBad = Callable[[str, str], None]  # (the record's origin, the error)
@@ -133,7 +134,7 @@ def missing_media(records: Sequence[Record]) -> list[tuple[str, str]]:
             if path not in there:
                 there[path] = _exists(path)
             if not there[path]:
-                missing.append((record.origin, path))
+                missing.append((record.origin, without_place(path)[0]))
     return missing
 
 
@@ -150,6 +151,8 @@ def of_mapping(raw: dict[str, Any], place: Place, root: str, sound: bool, file: 
         _refuse_unknown(given)
     conversation = _conversation(given)
     modality, source = _modality_and_source(given, root)
+    if MEMBER in given and isinstance(source, str):
+        source = placed(source, given[MEMBER])
     media = _media(given, modality, source, sound)
     id_ = given.get("id", place.key)
     if isinstance(id_, bool) or not isinstance(id_, str | int):
@@ -166,8 +169,10 @@ def as_mapping(record: Record, folder: Path) -> dict[str, Any]:
     line: dict[str, Any] = {"id": record.id, "_origin": record.origin}
     media, modality = record.media, record.modality
     if media is not None and modality is not None:
-        kept = [_from(path, folder) for path in record.paths]
+        paths, places = zip(*map(without_place, record.paths), strict=True)
+        kept = [_from(path, folder) for path in paths]
         line[modality] = kept if isinstance(media.source, tuple) else kept[0]
+        line |= {MEMBER: list(places[0])} if places[0] is not None else {}
         times = {"start": media.start, "end": media.end}
         line |= {key: seconds for key, seconds in times.items() if seconds is not None}
         line |= media.tracks

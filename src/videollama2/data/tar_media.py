@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from ..errors import MediaNotFound, MediaTooLarge, UnreadableMedia
 
 MAX_MEMBER_BYTES = 2 << 30  # read into memory at once
+MEMBER = "_member"
+"""A note of records whose media item is in a shard: the first byte of its content, and its length."""
 _MARK = ".tar/"
 _PLACE = re.compile(r"@([0-9]+)\+([0-9]+)/")
 _NAME_FIELD = 100  # bytes of a name in a member's header
@@ -63,6 +65,12 @@ def with_place(path: str, offset: int, size: int) -> str:
     """The path of a member, with the place of its content in the shard."""
     shard, name = _split(path)
     return f"{shard}/@{offset}+{size}/{name}"
+
+
+def placed(path: str, member: Any) -> str:
+    """The path of a member with the place that its record notes, if the note is one."""
+    whole = isinstance(member, list) and len(member) == 2 and all(type(n) is int and n >= 0 for n in member)
+    return with_place(path, *member) if whole and is_tar_path(path) else path
 
 
 def without_place(path: str) -> tuple[str, tuple[int, int] | None]:

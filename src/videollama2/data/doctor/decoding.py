@@ -6,7 +6,8 @@ tasks ──► one thread per worker ──► its process, with limits on time
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from ...errors import VideoLlama2Error
@@ -21,9 +22,9 @@ Answer = dict[str, Any]
 
 
 def answers(
-    tasks: Mapping[str, Task], *, workers: int, timeout_s: float, memory_mb: int
+    tasks: Iterable[tuple[str, Task]], *, workers: int, timeout_s: float, memory_mb: int
 ) -> Iterator[tuple[str, Answer]]:
-    """Name and answer of every task, as they complete; worker.py documents both.
+    """Name and answer of every task, as they complete; worker.py documents both. A few tasks are held at a time.
 
     A task that exceeds `timeout_s` is answered {"error": "Hung"}, one whose process dies {"error": "Crashed"}, both
     with a "message".
@@ -31,25 +32,34 @@ def answers(
     Raises:
         VideoLlama2Error: worker processes can't be started.
     """
-    waiting: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
-    for item in tasks.items():
-        waiting.put(item)
+    left = iter(tasks)
+    first = list(islice(left, 2 * workers))
+    waiting: queue.SimpleQueue[tuple[str, Task] | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[str, Answer] | VideoLlama2Error] = queue.SimpleQueue()
     limits = WorkerLimits(seconds=timeout_s, cpu_seconds=max(8 * timeout_s, 1.0), memory_mb=memory_mb)
-    pool = [Worker(COMMAND, limits) for _ in range(min(workers, len(tasks)))]
+    pool = [Worker(COMMAND, limits) for _ in range(min(workers, len(first)))]
     threads = [threading.Thread(target=_work, args=(worker, waiting, done), daemon=True) for worker in pool]
+    for item in first:
+        waiting.put(item)
     for thread in threads:
         thread.start()
+    outstanding = len(first)
     try:
-        for _ in tasks:
+        while outstanding:
             found = done.get()
             if isinstance(found, VideoLlama2Error):
                 raise found
+            if (item := next(left, None)) is not None:
+                waiting.put(item)
+            else:
+                outstanding -= 1
             yield found
     finally:
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
+        for _ in pool:
+            waiting.put(None)
         for worker in pool:
             worker.close()
         for thread in threads:
@@ -58,15 +68,12 @@ def answers(
 
 def _work(
     worker: Worker,
-    waiting: "queue.SimpleQueue[tuple[str, Task]]",
+    waiting: "queue.SimpleQueue[tuple[str, Task] | None]",
     done: "queue.SimpleQueue[tuple[str, Answer] | VideoLlama2Error]",
 ) -> None:
     try:
-        while not worker.closed:
-            name, task = waiting.get_nowait()
-            done.put((name, _answer(worker, task)))
-    except queue.Empty:
-        return
+        while not worker.closed and (item := waiting.get()) is not None:
+            done.put((item[0], _answer(worker, item[1])))
     except VideoLlama2Error as error:
         done.put(error)
     finally:

@@ -6,18 +6,19 @@
 
 A `problem` drops its record from the clean list, as the record can't be learned from. A `remark` only informs. Every
 answer is written to a journal at once, so an interrupted check resumes where it stopped; files that have changed since
-are opened again.
+are opened again. What is known of files, media and records is kept on disk (on_disk.py): memory doesn't grow with them.
 """
 
 import hashlib
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from ...errors import MediaError, UsageError
 from ...media.opening import MAX_NUM_FRAMES
@@ -25,23 +26,19 @@ from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
 from ...text.media_parts import Media
-from ..labels import dropped_turns
 from ..records import Record
-from ..tar_media import is_tar_path, tar_member
+from ..tar_media import is_tar_path, tar_member, without_place
 from .decoding import CRASHED, HUNG, Answer, Task, answers
 from .journal import DoctorJournal
+from .judging import Finding, Seen, Severity, of_facts, of_text, used_seconds
 from .lengths import Length, Lengths
+from .on_disk import DiskDict, DiskList
 
-Severity = Literal["problem", "remark"]
 Progress = Callable[[str, int, int], None]  # (stage, number done, number in all)
 
-MIN_FRAMES = 2  # different frames of a video
-MIN_AUDIO_SECONDS = 0.1
 MAX_TIMEOUT_S = 86_400  # per media item
 MAX_MEMORY_MB = 1 << 24
 FRAMES = 8  # of a video, without a model
-_SLACK = 0.5  # seconds by which a time range may exceed its file
-_SLACK_SHARE = 0.1  # share of a time range that may be missing
 _OF_ERROR = {
     "MediaNotFound": "missing",
     "NoAudioStream": "no sound",
@@ -51,18 +48,6 @@ _OF_ERROR = {
     HUNG: "hung",
     CRASHED: "crashed",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something found in one record; `kind` is a short name to count by ("missing", "too long")."""
-
-    origin: str
-    id: str
-    kind: str
-    message: str
-    severity: Severity = "problem"
-    paths: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -82,21 +67,20 @@ class Examination:
 
     total: int
     kinds: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    good: list[Record] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    lengths: list[Length] = field(default_factory=list)
+    findings: Sequence[Finding] = ()
+    good: Sequence[Record] = ()
+    seconds: Sequence[float] = ()
+    lengths: Sequence[Length] = ()
     reused: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def problems(self) -> list[Finding]:
-        """Findings that drop a record from the clean list."""
-        return [finding for finding in self.findings if finding.severity == "problem"]
+    def of(self, severity: Severity) -> Iterator[Finding]:
+        """Findings of a severity; problems drop their record from the clean list."""
+        return (finding for finding in self.findings if finding.severity == severity)
 
     def counted(self, severity: Severity) -> dict[str, int]:
         """Number of findings by kind, most frequent first."""
-        return dict(Counter(f.kind for f in self.findings if f.severity == severity).most_common())
+        return dict(Counter(finding.kind for finding in self.of(severity)).most_common())
 
 
 def examine(
@@ -138,12 +122,13 @@ def examine(
     report = on_progress or _quiet
     with DoctorJournal(folder, timeout_s=timeout_s, memory_mb=memory_mb) as journal:
         doctor = _Doctor(journal, workers or os.cpu_count() or 1, report, frames=frames, protocol=chosen)
-        doctor.open_media(records)
-        doctor.hash_media()
-        lengths = None if processor is None else Lengths(processor, max_length, journal.texts)
-        found = Examination(total=len(records) + len(unread), kinds=dict(Counter(r.kind for r in records)))
-        found.findings += [Finding(origin=o, id="", kind="bad record", message=why) for o, why in unread]
-        doctor.judge(records, lengths, found)
+        with closing(doctor):
+            doctor.open_media(records)
+            doctor.hash_media()
+            lengths = None if processor is None else Lengths(processor, max_length, journal.texts)
+            bad = [Finding(origin=o, id="", kind="bad record", message=why) for o, why in unread]
+            found = doctor.judge(records, lengths, bad)
+        found.total += len(unread)
     found.reused = journal.reused
     found.settings = {
         "frames": frames, "protocol": chosen.name, "timeout_s": timeout_s, "memory_mb": memory_mb,
@@ -164,16 +149,33 @@ def _check_settings(workers: int, timeout_s: float, memory_mb: int, **counts: in
         )
 
 
-@dataclass(kw_only=True, frozen=True)
-class _File:
+class _File(NamedTuple):
     """A path's stat: size, modification time, device, inode and place in a shard; or why it has none."""
 
     path: str
-    place: tuple[int, ...] = (0, 0)
+    place: Sequence[int] = (0, 0)
     size: int = -1
     changed: int = 0
     plain: bool = False
     problem: str = ""
+
+
+def _stat(path: str) -> _File:
+    try:
+        if is_tar_path(path):
+            member = tar_member(path)
+            stat = Path(member.shard).stat()
+            place = (stat.st_dev, stat.st_ino, member.offset)
+            return _File(path, place, member.size, stat.st_mtime_ns, plain=True)
+        stat = Path(path).stat()
+        held = [stat]
+        if S_ISDIR(stat.st_mode):  # of frames, any of which may change
+            held += [picture.stat() for picture in Path(path).iterdir() if picture.is_file()]
+        size, changed = sum(one.st_size for one in held), max(one.st_mtime_ns for one in held)
+        return _File(path, (stat.st_dev, stat.st_ino), size, changed, plain=S_ISREG(stat.st_mode))
+    except (OSError, ValueError, MediaError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        return _File(path, problem=f"{path}: {(why or str(error)).lower()}")
 
 
 class _Doctor:
@@ -184,16 +186,22 @@ class _Doctor:
     ) -> None:
         self._journal, self._workers, self._report = journal, workers, report
         self._frames, self._protocol = frames, protocol
-        self._files: dict[str, _File] = {}
-        self._hashes: dict[str, str] = {}
-        self._first: dict[str, str] = {}  # hash → the first path with that content
-        self._seen: dict[str, str] = {}  # hash of media and conversation → the first record with them
+        self._files = DiskDict()  # path → the fields of its _File, without the path
+        self._sizes = DiskDict()  # size → number of plain files
+        self._hashes = DiskDict()  # path → hash of its content, of files of equal size
+        self._first = DiskDict()  # hash → the first path with that content
+        self._seen = DiskDict()  # hash of media and conversation → the first record with them
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        for held in (self._files, self._sizes, self._hashes, self._first, self._seen):
+            held.close()
 
     # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def open_media(self, records: Sequence[Record]) -> None:
         """Open every media item, once per way in which records use it."""
-        tasks = {}
+        tasks = DiskDict()
         for record in records:
             files = [self._file(path) for path in record.paths]
             if record.media is not None and not any(file.problem for file in files):
@@ -203,18 +211,19 @@ class _Doctor:
 
     def hash_media(self) -> None:
         """Hash the files that may be equal: those of equal size."""
-        same_size = defaultdict(list)
-        for file in self._files.values():
-            if file.plain and file.size:
-                same_size[file.size].append(file)
-        tasks, keys = {}, {}
-        for files in same_size.values():
-            for file in files if len(files) > 1 else ():
-                task = {"hash": file.path}
-                keys[file.path] = self._key(task, [file])
-                tasks[keys[file.path]] = task
+        tasks = DiskDict()
+        for path, fields in self._files.items():
+            file = _File(path, *fields)
+            if file.plain and file.size and self._sizes[str(file.size)] > 1:
+                task = {"hash": path}
+                key = self._key(task, [file])
+                tasks[key], self._hashes[path] = task, key
         self._ask("comparing files of equal size", tasks)
-        self._hashes = {path: self._journal.media[key].get("hash", path) for path, key in keys.items()}
+
+    def _content(self, path: str) -> str:
+        """What tells a file's content from others': its hash if it was hashed, else its path."""
+        key = self._hashes.get(path)
+        return path if key is None else str(self._journal.media[key].get("hash", path))
 
     def _task(self, media: Media) -> dict[str, Any]:
         return {
@@ -227,61 +236,57 @@ class _Doctor:
         identity = [dict(task), [[file.size, file.changed] for file in files]]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _ask(self, what: str, tasks: Mapping[str, Task]) -> None:
-        left = {key: task for key, task in tasks.items() if key not in self._journal.media}
-        self._journal.reused += len(tasks) - len(left)
+    def _ask(self, what: str, tasks: DiskDict) -> None:
+        left = ((key, task) for key, task in tasks.items() if key not in self._journal.media)
+        total = sum(key not in self._journal.media for key, _ in tasks.items())
+        self._journal.reused += len(tasks) - total
         done = answers(left, workers=self._workers, timeout_s=self._journal.limits["timeout_s"],
                        memory_mb=int(self._journal.limits["memory_mb"]))  # fmt: skip
         for count, (key, answer) in enumerate(done, 1):
             self._journal.media[key] = answer
             self._journal.add("media", key, answer)
-            self._report(what, count, len(left))
+            self._report(what, count, total)
+        tasks.close()
 
     def _file(self, path: str) -> _File:
-        if path not in self._files:
-            try:
-                if is_tar_path(path):
-                    member = tar_member(path)
-                    stat, at = Path(member.shard).stat(), member.offset
-                    place = (stat.st_dev, stat.st_ino, at)
-                    self._files[path] = _File(
-                        path=path, place=place, size=member.size, changed=stat.st_mtime_ns, plain=True
-                    )
-                    return self._files[path]
-                stat = Path(path).stat()
-                held = [stat]
-                if S_ISDIR(stat.st_mode):  # of frames, any of which may change
-                    held += [picture.stat() for picture in Path(path).iterdir() if picture.is_file()]
-                self._files[path] = _File(
-                    path=path, place=(stat.st_dev, stat.st_ino), size=sum(one.st_size for one in held),
-                    changed=max(one.st_mtime_ns for one in held), plain=S_ISREG(stat.st_mode),
-                )  # fmt: skip
-            except (OSError, ValueError, MediaError) as error:
-                why = error.strerror if isinstance(error, OSError) else None
-                self._files[path] = _File(path=path, problem=f"{path}: {(why or str(error)).lower()}")
-        return self._files[path]
+        """A path's stat, which is asked for once."""
+        fields = self._files.get(path)
+        if fields is None:
+            file = _stat(path)
+            self._files[path] = file[1:]
+            if file.plain:
+                self._sizes[str(file.size)] = self._sizes.get(str(file.size), 0) + 1
+            return file
+        return _File(path, *fields)
 
     # ── judging ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def judge(self, records: Sequence[Record], lengths: Lengths | None, found: Examination) -> None:
-        """Add every record's findings and length, and the record if it is good."""
+    def judge(self, records: Sequence[Record], lengths: Lengths | None, bad: Sequence[Finding]) -> Examination:
+        """Every record's findings and length, after those of bad records."""
+        kinds: Counter[str] = Counter()
+        findings, good = DiskList(bad), DiskList[Record]()
+        seconds, measured = DiskList[float](), DiskList[Length]()
         for count, record in enumerate(records, 1):
+            kinds[record.kind] += 1
             facts = self._facts(record)
-            seen = [*self._of_media(record, facts), *self._of_content(record), *_of_text(record)]
+            seen = [*self._of_media(record, facts), *self._of_content(record), *of_text(record)]
             if lengths is not None and not any(kind == "nothing to learn" for _, kind, _ in seen):
                 length, why = lengths.of(record, facts)
-                found.lengths += [] if length is None else [length]
+                measured.extend([] if length is None else [length])
                 seen += [] if why is None else [("problem", *why)]
-            found.seconds += _used_seconds(record, facts)
-            found.findings += [
+            seconds.extend(used_seconds(record, facts))
+            findings.extend(
                 Finding(origin=record.origin, id=record.id, kind=kind, message=message, severity=severity,
-                        paths=record.paths[:4])
+                        paths=tuple(without_place(path)[0] for path in record.paths[:4]))
                 for severity, kind, message in seen
-            ]  # fmt: skip
+            )  # fmt: skip
             if not any(severity == "problem" for severity, *_ in seen):
-                found.good.append(record)
+                good.append(record)
             if count % 100 == 0 or count == len(records):
                 self._report("reading texts", count, len(records))
+        return Examination(
+            total=len(records), kinds=dict(kinds), findings=findings, good=good, seconds=seconds, lengths=measured
+        )
 
     def _facts(self, record: Record) -> Answer | None:
         """The facts about a record's media item; None for text alone."""
@@ -291,19 +296,20 @@ class _Doctor:
         problem = next((file.problem for file in files if file.problem), None)
         if problem is not None:
             return {"error": "MediaNotFound", "message": problem}
-        return self._journal.media[self._key(self._task(record.media), files)]
+        answer: Answer = self._journal.media[self._key(self._task(record.media), files)]
+        return answer
 
-    def _of_media(self, record: Record, facts: Answer | None) -> "Iterator[_Seen]":
+    def _of_media(self, record: Record, facts: Answer | None) -> "Iterator[Seen]":
         if facts is None:
             return
         if "error" in facts:
             yield "problem", _OF_ERROR.get(facts["error"], "unreadable"), facts["message"]
             return
-        yield from _of_facts(record, facts)
+        yield from of_facts(record, facts)
 
-    def _of_content(self, record: Record) -> "Iterator[_Seen]":
+    def _of_content(self, record: Record) -> "Iterator[Seen]":
         """Duplicates: of a record, and of a file under another path."""
-        contents = [self._hashes.get(path, path) for path in record.paths]
+        contents = [self._content(path) for path in record.paths]
         media = record.media
         use = None if media is None else (media.start, media.end, media.video, media.audio, *media.tracks.items())
         identity = json.dumps([contents, use, record.conversation], sort_keys=True)
@@ -316,80 +322,9 @@ class _Doctor:
             return  # frames of a static scene are equal
         for path, content in zip(record.paths, contents, strict=True):
             other = self._first.setdefault(content, path)
-            if self._file(other).place != self._file(path).place:
-                yield "remark", "duplicate file", f"{path} has the same content as {other}"
-
-
-_Seen = tuple[Severity, str, str]
-
-
-def _of_facts(record: Record, facts: Answer) -> Iterator[_Seen]:
-    """Findings about a media item that could be opened."""
-    media = record.media
-    assert media is not None
-    if media.video:
-        still = facts["kind"] == "image"
-        if facts["kind"] == "audio":
-            yield "problem", "no pictures", "it holds audio only; expected the key 'audio'"
-        elif still != (record.modality == "image"):
-            right = "image" if still else "video"
-            yield "problem", "wrong medium", f"it is {'an image' if still else 'a video'}; expected the key {right!r}"
-        elif not still and facts["different"] < MIN_FRAMES:
-            yield "problem", "too short", f"expected {MIN_FRAMES} or more different frames, got {facts['different']}"
-    if media.audio:
-        yield from _of_audio(facts)
-    requested = None if media.end is None else media.end - (media.start or 0.0)
-    used = _used_seconds(record, facts)
-    if requested is not None and used and requested - used[0] > _SLACK:
-        severity: Severity = "problem" if requested - used[0] > _SLACK_SHARE * requested else "remark"
-        yield (
-            severity,
-            "too short",
-            f"expected {requested:g} s from {media.start or 0.0:g} s, got {used[0]:.2f} s",
-        )
-    for loss in facts["losses"]:
-        if "frames are used" in loss:
-            yield "remark", "not all used", loss
-        elif not loss.startswith("the audio is not used"):
-            yield "problem", "damaged", loss
-
-
-def _of_audio(facts: Answer) -> Iterator[_Seen]:
-    if facts["sound"] == "absent":
-        reason = next(
-            (loss for loss in facts["losses"] if loss.startswith("the audio is not used")), "its file has none"
-        )
-        yield "problem", "no sound", f"the record uses audio; {reason}"
-    elif facts["sound_seconds"] is not None and facts["sound_seconds"] < MIN_AUDIO_SECONDS:
-        yield (
-            "problem",
-            "too short",
-            f"expected {MIN_AUDIO_SECONDS:g} s or more of audio, got {facts['sound_seconds']:.3f} s",
-        )
-    elif facts["sound"] == "silent":
-        yield "remark", "silent", "its audio is digital silence"
-
-
-def _of_text(record: Record) -> Iterator[_Seen]:
-    answers = [turn["value"].strip() for turn in record.conversation if turn["from"] == "gpt"]
-    if not any(answers):
-        what = "no turn is from gpt" if not answers else "every answer is empty"
-        yield "problem", "nothing to learn", f"{what}; expected an answer to learn"
-    elif dropped_turns(record.conversation):
-        yield "remark", "turn dropped", "its first turn is from gpt, before any question: it is not trained on"
-
-
-def _used_seconds(record: Record, facts: Answer | None) -> list[float]:
-    """[seconds of the file in the requested range]; [] for images, text, lists of frames, and unreadable files."""
-    media = record.media
-    if media is None or facts is None or facts.get("seconds") is None or facts["kind"] == "image":
-        return []
-    if isinstance(media.source, tuple):
-        return []
-    if not media.video:  # audio alone is measured in the requested range
-        return [facts["seconds"]]
-    end = facts["seconds"] if media.end is None else min(media.end, facts["seconds"])
-    return [max(end - (media.start or 0.0), 0.0)]
+            if list(self._file(other).place) != list(self._file(path).place):
+                one, two = without_place(path)[0], without_place(other)[0]
+                yield "remark", "duplicate file", f"{one} has the same content as {two}"
 
 
 def _quiet(what: str, done: int, total: int) -> None:

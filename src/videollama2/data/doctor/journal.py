@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...jobs import JournalFile, read_lines
-from .decoding import CRASHED, HUNG, Answer
+from .decoding import CRASHED, HUNG
+from .on_disk import DiskDict
 
 FILE = "journal.jsonl"
 _MEDIA = (
@@ -30,7 +31,7 @@ class DoctorJournal:
     def __init__(self, folder: Path | None, *, timeout_s: float, memory_mb: int) -> None:
         self.limits = {"timeout_s": timeout_s, "memory_mb": memory_mb}
         self.reused = 0
-        self.media: dict[str, Answer] = {}
+        self.media = DiskDict()
         self.texts = KnownLengths(self)
         self._path = None if folder is None else folder / FILE
         self._file: JournalFile | None = None
@@ -43,6 +44,8 @@ class DoctorJournal:
         return self
 
     def __exit__(self, type: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.media.close()
+        self.texts.known.close()
         if self._file is not None:
             self._file.close()
 
@@ -71,14 +74,15 @@ class KnownLengths:
     """The journal's answers about texts (lengths.py)."""
 
     def __init__(self, journal: DoctorJournal) -> None:
-        self.known: dict[str, Any] = {}
+        self.known = DiskDict()
         self._journal = journal
 
     def __call__(self, key: str, count: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The known answer to this key, else a new one, which is written."""
-        if key in self.known:
+        known: dict[str, Any] | None = self.known.get(key)
+        if known is not None:
             self._journal.reused += 1
-            return self.known[key]
+            return known
         self.known[key] = answer = count()
         self._journal.add("text", key, answer)
         return answer

@@ -4,22 +4,28 @@ The page is self-contained: no scripts, files or network. All text from records 
 """
 
 import html
-import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ...errors import StorageError
 from ...json_lines import dumps_line
-from ..records import Record, as_mapping
-from .examine import Examination, Finding
+from ..records import as_mapping
+from .examine import Examination
+from .judging import Finding
+from .lengths import Length
 
 CLEAN, REPORT, PAGE = "clean.jsonl", "report.json", "report.html"
 _LISTED = 20  # findings in the terminal
 _ROWS = 2000  # findings on the page; the JSON has all
 _BINS = 30
+_SORTED = 200_000  # values
 
 
 def write_report(found: Examination, folder: Path, files: Sequence[Path | str] = ()) -> dict[str, Path]:
@@ -37,19 +43,22 @@ def write_report(found: Examination, folder: Path, files: Sequence[Path | str] =
         StorageError: the folder can't be written.
     """
     paths = {"report": folder / REPORT, "page": folder / PAGE}
-    lists: dict[Path | None, list[Record]] = {Path(file): [] for file in files}
-    for record in found.good:
-        lists.setdefault(record.file, []).append(record)
-    names = _clean_names(list(lists) if lists else [None])
+    given = dict.fromkeys(map(Path, files))
+    names = _clean_names(list(given | dict.fromkeys(record.file for record in found.good)) or [None])
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            lists = {
+                file: stack.enter_context((folder / f".{name}").open("w", encoding="ascii"))
+                for file, name in names.items()
+            }
+            for record in found.good:
+                lists[record.file].write(dumps_line(as_mapping(record, folder)) + "\n")
         for file, name in names.items():
-            unfinished = folder / f".{name}"
-            with unfinished.open("w", encoding="ascii") as out:
-                out.writelines(dumps_line(as_mapping(record, folder)) + "\n" for record in lists.get(file, ()))
-            unfinished.replace(folder / name)
+            (folder / f".{name}").replace(folder / name)
             paths["clean" if name == CLEAN else f"clean {file}"] = folder / name
-        paths["report"].write_text(json.dumps(as_json(found), indent=1) + "\n", encoding="ascii")
+        with paths["report"].open("w", encoding="ascii") as out:
+            out.writelines(json_text(found, ",\n "))
         paths["page"].write_text(page(found), encoding="utf-8", errors="replace")
     except OSError as error:
         raise StorageError(f"{folder} can't be written ({error.strerror or error}); give another --output.") from error
@@ -71,8 +80,20 @@ def _clean_names(files: Sequence[Path | None]) -> dict[Path | None, str]:
     return names
 
 
+def json_text(found: Examination, between: str = ", ") -> Iterator[str]:
+    """The result as JSON, in pieces, as it may have millions of findings; a line, by the default between findings."""
+    yield dumps_line(_summary(found)).removesuffix("}") + ', "findings": ['
+    for number, finding in enumerate(found.findings):
+        yield (between if number else "") + dumps_line(_facts(finding))
+    yield "]}\n"
+
+
 def as_json(found: Examination) -> dict[str, Any]:
     """The result as JSON data."""
+    return {**_summary(found), "findings": list(map(_facts, found.findings))}
+
+
+def _summary(found: Examination) -> dict[str, Any]:
     return {
         "records": found.total,
         "good": len(found.good),
@@ -80,27 +101,59 @@ def as_json(found: Examination) -> dict[str, Any]:
         "problems": found.counted("problem"),
         "remarks": found.counted("remark"),
         "seconds": summary(found.seconds),
-        "tokens": summary([length.tokens for length in found.lengths]),
-        "supervised_share": summary([length.share for length in found.lengths]),
+        "tokens": summary(_Column(found.lengths, _TOKENS)),
+        "supervised_share": summary(_Column(found.lengths, _SHARE)),
         "settings": found.settings,
         "reused": found.reused,
-        "findings": [
-            {"record": f.origin, "id": f.id, "severity": f.severity, "kind": f.kind, "message": f.message,
-             "paths": list(f.paths)}
-            for f in found.findings
-        ],
-    }  # fmt: skip
+    }
 
 
-def summary(values: Sequence[float]) -> dict[str, float] | None:
-    """Count, sum, extremes, mean, median and 95th percentile; None without values."""
-    if not values:
+def _facts(finding: Finding) -> dict[str, Any]:
+    f = finding
+    return {"record": f.origin, "id": f.id, "severity": f.severity, "kind": f.kind, "message": f.message,
+            "paths": list(f.paths)}  # fmt: skip
+
+
+def summary(values: Collection[float]) -> dict[str, float] | None:
+    """Count, sum, extremes, mean, median and 95th percentile; None without values.
+
+    Of more than 200,000 values, median and percentile are those of every second, third … value.
+    """
+    count = len(values)
+    if not count:
         return None
-    ordered = sorted(values)
+    total, least, most = 0.0, math.inf, -math.inf
+    step = math.ceil(count / _SORTED)
+    some = []
+    for number, value in enumerate(values):
+        total, least, most = total + value, min(least, value), max(most, value)
+        if number % step == 0:
+            some.append(value)
+    some.sort()
     return {
-        "count": len(ordered), "sum": sum(ordered), "least": ordered[0], "median": statistics.median(ordered),
-        "mean": sum(ordered) / len(ordered), "p95": ordered[math.ceil(0.95 * len(ordered)) - 1], "most": ordered[-1],
+        "count": count, "sum": total, "least": least, "median": statistics.median(some), "mean": total / count,
+        "p95": some[math.ceil(0.95 * len(some)) - 1], "most": most,
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Column(Collection[float]):
+    """A number of each length, calculated when it is asked for."""
+
+    lengths: Sequence[Length]
+    number: Callable[[Length], float]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[float]:
+        return map(self.number, self.lengths)
+
+    def __contains__(self, value: object) -> bool:
+        return any(each == value for each in self)
+
+
+_TOKENS, _TEXT, _SHARE = attrgetter("tokens"), attrgetter("text"), attrgetter("share")
 
 
 # ── terminal ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,19 +174,24 @@ def table(found: Examination) -> str:
         counted = found.counted(severity)
         if counted:
             lines += [f"{severity}s", *(f"  {kind:<20}{count:>10,}" for kind, count in counted.items()), ""]
-    shown = [*found.problems, *(f for f in found.findings if f.severity == "remark")][:_LISTED]
+    shown = _first(found, _LISTED)
     lines += [f"{f.severity}: {f.origin}: {f.kind}: {f.message}" for f in shown]
     if len(found.findings) > len(shown):
         lines.append(f"… and {len(found.findings) - len(shown):,} more; the report lists all")
     return "\n".join(lines).rstrip()
 
 
-def _quantities(found: Examination) -> list[tuple[str, list[float], str]]:
+def _first(found: Examination, most: int) -> list[Finding]:
+    """The first findings, problems before remarks."""
+    return list(islice(chain(found.of("problem"), found.of("remark")), most))
+
+
+def _quantities(found: Examination) -> list[tuple[str, Collection[float], str]]:
     return [
         ("seconds", found.seconds, ",.2f"),
-        ("tokens", [float(length.tokens) for length in found.lengths], ",.0f"),
-        ("tokens of text", [float(length.text) for length in found.lengths], ",.0f"),
-        ("supervised share", [length.share for length in found.lengths], ".1%"),
+        ("tokens", _Column(found.lengths, _TOKENS), ",.0f"),
+        ("tokens of text", _Column(found.lengths, _TEXT), ",.0f"),
+        ("supervised share", _Column(found.lengths, _SHARE), ".1%"),
     ]
 
 
@@ -179,7 +237,7 @@ def page(found: Examination) -> str:
             f'<p class="quiet">{_text(kinds)}<br>examined with {_text(settings)}</p>',
             f"<h2>Figures</h2>{_numbers(found)}",
             f'<div class="figures">{"".join(figures)}</div>',
-            f"<h2>Findings</h2>{_rows(found.findings)}",
+            f"<h2>Findings</h2>{_rows(found)}",
             "</body></html>",
             "",
         ]
@@ -206,10 +264,15 @@ def _numbers(found: Examination) -> str:
     return f'<div class="scroll"><table><tr><th></th>{heads}</tr>{"".join(rows)}</table></div>'
 
 
-def _histogram(name: str, values: Sequence[float], form: str) -> str:
+def _histogram(name: str, values: Collection[float], form: str) -> str:
     """A histogram from the least to the largest value."""
     low, high = min(values), max(values)
-    bins = [0] * (1 if high == low else min(_BINS, max(len(set(values)), 2)))
+    different: set[float] = set()
+    for value in values:
+        different.add(value)
+        if len(different) == _BINS:
+            break
+    bins = [0] * (1 if high == low else max(len(different), 2))
     for value in values:
         place = 0 if high == low else int((value - low) / (high - low) * len(bins))
         bins[min(place, len(bins) - 1)] += 1
@@ -249,15 +312,14 @@ def _figure(name: str, drawing: str, height: int) -> str:
     )
 
 
-def _rows(findings: Sequence[Finding]) -> str:
-    if not findings:
+def _rows(found: Examination) -> str:
+    if not found.findings:
         return "<p>No findings.</p>"
-    ordered = sorted(findings, key=lambda finding: finding.severity)  # "problem" before "remark"
     rows = [
         f'<tr><td class="{f.severity}">{_text(f.kind)}</td><td>{_text(f.origin)}</td><td>{_text(f.message)}</td></tr>'
-        for f in ordered[:_ROWS]
+        for f in _first(found, _ROWS)
     ]
-    left = len(findings) - len(rows)
+    left = len(found.findings) - len(rows)
     more = f"<p>{left:,} more are in {REPORT}.</p>" if left else ""
     head = "<tr><th>kind</th><th>record</th><th>what was found</th></tr>"
     return f'<div class="scroll"><table class="findings">{head}{"".join(rows)}</table></div>{more}'

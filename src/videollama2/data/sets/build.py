@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 from ...errors import DataError, StorageError
 from ...json_lines import dumps_line
 from ...storage import write_whole
-from ..built import INDEX, MANIFEST, MEMBER, MISSING, RECORDS
+from ..built import INDEX, MANIFEST, MISSING, RECORDS
 from ..record_files import Place
 from ..records import of_mapping
-from ..tar_media import without_place
+from ..tar_media import MEMBER, without_place
 from .contract import Draft, Drop, Source, Sources, TrainingSet
 from .finding import held_out, sources_of
 from .media_index import MediaIndex, clip_name
