@@ -1,5 +1,5 @@
-"""Training sets at scale: time and memory of `data build`, of a doctor's sample, and of the first batch; with --full, of
-the doctor's check of all records.
+"""Training sets at scale: time and memory of `data build`, of a doctor's sample, and of the first batch; with --full,
+also of the doctor's check of all records.
 
     python benchmarks/training_sets.py 10000 1000000 10000000 --folder F --out report.json
 

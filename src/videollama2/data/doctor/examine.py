@@ -15,10 +15,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from ...errors import MediaError, UsageError
 from ...media.opening import MAX_NUM_FRAMES
@@ -149,6 +149,28 @@ def _check_settings(workers: int, timeout_s: float, memory_mb: int, **counts: in
         )
 
 
+class _Chosen(Sequence[Record]):
+    """The records at some places of a sequence."""
+
+    def __init__(self, records: Sequence[Record], places: Sequence[int]) -> None:
+        self._records, self._places = records, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self._records[place] for place in self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Record]: ...
+    def __getitem__(self, place: int | slice) -> Record | list[Record]:
+        if isinstance(place, slice):
+            return [self._records[k] for k in self._places[place]]
+        return self._records[self._places[place]]
+
+
 class _File(NamedTuple):
     """A path's stat: size, modification time, device, inode and place in a shard; or why it has none."""
 
@@ -167,7 +189,7 @@ def _stat(path: str) -> _File:
             stat = Path(member.shard).stat()
             place = (stat.st_dev, stat.st_ino, member.offset)
             return _File(path, place, member.size, stat.st_mtime_ns, plain=True)
-        stat = Path(path).stat()
+        stat = os.stat(path)  # noqa: PTH116 - a Path interns its parts: a table that grows with the files
         held = [stat]
         if S_ISDIR(stat.st_mode):  # of frames, any of which may change
             held += [picture.stat() for picture in Path(path).iterdir() if picture.is_file()]
@@ -264,8 +286,9 @@ class _Doctor:
     def judge(self, records: Sequence[Record], lengths: Lengths | None, bad: Sequence[Finding]) -> Examination:
         """Every record's findings and length, after those of bad records."""
         kinds: Counter[str] = Counter()
-        findings, good = DiskList(bad), DiskList[Record]()
-        seconds, measured = DiskList[float](), DiskList[Length]()
+        findings = DiskList(bad, dump=asdict, load=lambda held: Finding(**{**held, "paths": tuple(held["paths"])}))
+        measured = DiskList[Length](dump=astuple, load=lambda fields: Length(*fields))
+        seconds, good = DiskList[float](), DiskList[int]()  # places of records
         for count, record in enumerate(records, 1):
             kinds[record.kind] += 1
             facts = self._facts(record)
@@ -281,12 +304,13 @@ class _Doctor:
                 for severity, kind, message in seen
             )  # fmt: skip
             if not any(severity == "problem" for severity, *_ in seen):
-                good.append(record)
+                good.append(count - 1)
             if count % 100 == 0 or count == len(records):
                 self._report("reading texts", count, len(records))
         return Examination(
-            total=len(records), kinds=dict(kinds), findings=findings, good=good, seconds=seconds, lengths=measured
-        )
+            total=len(records), kinds=dict(kinds), findings=findings, good=_Chosen(records, good), seconds=seconds,
+            lengths=measured,
+        )  # fmt: skip
 
     def _facts(self, record: Record) -> Answer | None:
         """The facts about a record's media item; None for text alone."""

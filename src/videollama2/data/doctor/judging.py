@@ -78,6 +78,7 @@ def _of_audio(facts: Answer) -> Iterator[Seen]:
 
 
 def of_text(record: Record) -> Iterator[Seen]:
+    """Findings about a record's turns."""
     answers = [turn["value"].strip() for turn in record.conversation if turn["from"] == "gpt"]
     if not any(answers):
         what = "no turn is from gpt" if not answers else "every answer is empty"

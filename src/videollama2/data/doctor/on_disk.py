@@ -4,10 +4,9 @@ Small ones stay in memory: a file is made when a list exceeds a block, or SQLite
 """
 
 import json
-import pickle
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, Generic, TypeVar, overload
 
 from ...errors import StorageError
@@ -17,13 +16,25 @@ _BLOCK = 1_000  # items of a list that are written at once
 _CACHE_KIB = 32_768
 
 
-class DiskList(Sequence[T], Generic[T]):
-    """A list that is only appended to. Its items are pickled; the file has no name and goes with the list."""
+def _same(item: Any) -> Any:
+    return item
 
-    def __init__(self, items: Iterable[T] = ()) -> None:
+
+class DiskList(Sequence[T], Generic[T]):
+    """A list that is only appended to. The file has no name, and goes with the list.
+
+    Args:
+        items: the first.
+        dump, load: an item as a JSON value, and back.
+    """
+
+    def __init__(
+        self, items: Iterable[T] = (), *, dump: Callable[[T], Any] = _same, load: Callable[[Any], T] = _same
+    ) -> None:
+        self._dump, self._back = dump, load
         self._tail: list[T] = []
         self._starts: list[int] = []  # of the blocks in the file
-        self._file: IO[bytes] | None = None
+        self._file: IO[str] | None = None
         self._read: tuple[int, list[T]] = (-1, [])  # the block that was read last
         self.extend(items)
 
@@ -37,9 +48,9 @@ class DiskList(Sequence[T], Generic[T]):
         if len(self._tail) == _BLOCK:
             try:
                 if self._file is None:
-                    self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the list
+                    self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - as long as the list
                 self._starts.append(self._file.seek(0, 2))
-                pickle.dump(self._tail, self._file, pickle.HIGHEST_PROTOCOL)
+                self._file.write(json.dumps(list(map(self._dump, self._tail))) + "\n")
             except OSError as error:
                 raise _unwritable(error) from error
             self._tail = []
@@ -80,7 +91,7 @@ class DiskList(Sequence[T], Generic[T]):
         if self._read[0] != block:
             assert self._file is not None, "blocks are in the file"
             self._file.seek(self._starts[block])
-            self._read = block, pickle.load(self._file)  # noqa: S301 - written by this process
+            self._read = block, list(map(self._back, json.loads(self._file.readline())))
         return self._read[1]
 
 
