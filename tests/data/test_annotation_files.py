@@ -95,3 +95,9 @@ def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none is not a folder; expected a folder with qa.json\."):
         DataFolder(tmp_path / "none").file("qa.json")
+
+
+def test_archives_are_named(tmp_path: Path) -> None:
+    (tmp_path / "Videos.tar").touch()
+    with pytest.raises(DataError, match=r"expected qa\.json; it holds Videos\.tar\. Unpack Videos\.tar\.$"):
+        DataFolder(tmp_path).file("qa.json")

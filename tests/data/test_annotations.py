@@ -85,7 +85,16 @@ def test_quirks_of_published_files(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("a.json", '[{"a": 1},\n {"a" 2}]', "line 2, column 7"),
-        ("a.json", "", "line 1, column 1"),
+        ("a.json", "", "a.json is empty; download it again."),
+        ("a.csv", "\n \n", "a.csv is empty; download it again."),
+        (
+            "a.json",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+            "is a pointer of Git LFS, not the file",
+        ),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "run `git lfs pull`"),
+        ("a.json", "<!DOCTYPE html>\n<html>Not found</html>", "is a web page, not the file"),
+        ("a.tsv", "PK\x03\x04\x14", "is a zip archive; unpack it."),
         ("a.json", '{"a": 1}', "expected a list of records"),
         ("a.json", "[1]", "a.json:1: expected a record, {…}, got 1"),
         ("a.json", "[" * 100_000, "can't be read as JSON"),

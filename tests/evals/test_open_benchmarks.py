@@ -594,3 +594,23 @@ def test_answers_are_paired_by_their_ids(tmp_path: Path) -> None:
     first, *others = benchmark("activitynet-qa").load(tmp_path, "strict").items
     assert first.malformed == "test_q.json:1: no answer in test_a.json has its question_id."
     assert others == list(before[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "expected"),
+    [
+        ("msvd-qa", "abcdefghijk", "expected names like MSVD's"),
+        ("msvd-qa", "video7010", "expected names like MSVD's"),
+        ("activitynet-qa", "abcdefghijk_33_46", "expected names like ActivityNet's"),
+        ("activitynet-qa", "video7010", "expected names like ActivityNet's"),
+    ],
+)
+def test_files_of_another_benchmark_with_the_same_names_are_rejected(
+    tmp_path: Path, name: str, video: str, expected: str
+) -> None:
+    ids = [f"v_{video}_{i}" for i in range(2)]
+    questions = [{"video_name": video, "question": "what is it", "question_id": id} for id in ids]
+    (tmp_path / "test_q.json").write_text(json.dumps(questions))
+    (tmp_path / "test_a.json").write_text(json.dumps([{"answer": "yes", "type": 3, "question_id": id} for id in ids]))
+    with pytest.raises(DataError, match=f"its videos \\({video}, …\\) are another benchmark's; {expected}"):
+        benchmark(name).load(tmp_path, "strict")

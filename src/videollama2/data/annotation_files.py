@@ -20,6 +20,7 @@ SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 """Tried in this order if a data set names an audio file without its suffix."""
 
 _TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")  # searched for keys
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _OTHER_SPLIT = re.compile(r"(?:^|[^a-z])(?:train(?:ing)?|dev(?:elopment)?|val(?:id(?:ation)?)?|examples?)(?![a-z])")
 _SNIFFED = 1 << 20  # bytes of a file that are searched for keys
 _DEPTH = 6  # folders inside the folder that are searched
@@ -145,8 +146,10 @@ def first_existing(folder: Path, *patterns: str) -> Path:
     """
     path = if_existing(folder, *patterns)
     if path is None:
-        there = some(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())) or "nothing"
-        raise DataError(f"{folder}: expected {_either(patterns)}; it holds {there}.")
+        names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+        packed = [name for name in names if name.lower().endswith(_ARCHIVES)]
+        hint = f" Unpack {some(packed)}." if packed else ""
+        raise DataError(f"{folder}: expected {_either(patterns)}; it holds {some(names) or 'nothing'}.{hint}")
     return path
 
 

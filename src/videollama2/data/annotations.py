@@ -33,6 +33,14 @@ from .annotation_files import some
 from .record_files import decoded, parquet_rows, parsed
 
 _LONGEST_LITERAL = 10_000  # characters; published lists have a few dozen
+_HEAD = 200  # bytes
+_INSTEAD = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file; run `git lfs pull`, or download the file itself",
+    b"<!doctype html": "a web page, not the file; download the file itself (“raw”)",
+    b"<html": "a web page, not the file; download the file itself (“raw”)",
+    b"pk\x03\x04": "a zip archive; unpack it",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+}
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
 
 
@@ -195,7 +203,7 @@ def rows(
         found = _sheet(path)
     elif suffix == ".parquet":
         parts = _parts(_there(path))
-        return [Row(row, f"{part.name}:{number}") for part in parts for number, row in parquet_rows(part, "eval")]
+        return [Row(row, f"{part.name}:{number}") for part in parts for number, row in _parquet(part)]
     else:
         raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
     return _readable(list(_with_header(found, path, columns)))
@@ -246,11 +254,32 @@ def _there(path: Path) -> Path:
     return path
 
 
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with path.open("rb") as file:
+            instead = not_the_file(file.read(_HEAD))
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
+    if instead:
+        raise DataError(f"{path} is {instead}.")
+    return parquet_rows(path, "eval")
+
+
+def not_the_file(head: bytes) -> str | None:
+    """What a file's beginning shows that was saved in its place, and what to do; None: nothing of the kind."""
+    start = head.lstrip(codecs.BOM_UTF8).lstrip()
+    if not start:
+        return "empty; download it again"
+    return next((words for sign, words in _INSTEAD.items() if start.lower().startswith(sign)), None)
+
+
 def _content(path: Path, encoding: str = "utf-8") -> str:
     try:
         data = _there(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
+    if instead := not_the_file(data[:_HEAD]):
+        raise DataError(f"{path} is {instead}.")
     if encoding == "utf-8":
         return decoded(data, str(path), " Save it as UTF-8.")
     try:  # a copy saved again

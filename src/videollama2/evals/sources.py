@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..data.annotation_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, DataFolder, MediaFinder, first_existing, some
-from ..data.annotations import Row, rows
+from ..data.annotations import Row, not_the_file, rows
 from ..data.record_files import decoded
 from ..errors import DataError
 from ..text.media_parts import Media
@@ -53,14 +53,15 @@ class Items:
         Raises:
             DataError: neither exists; the message lists all names.
         """
+        if not self.data.path.is_dir():
+            first_existing(self.data.path, *official, *reformats)  # raises, and lists all names
         reformat = self.data.optional(*reformats)
         if self.setting != "paper" or reformat is None:
             try:
                 return self.file(*official, keys=keys), False
             except DataError:
-                if reformat is None and self.data.path.is_dir():
-                    first_existing(self.data.path, *official, *reformats)
                 if reformat is None:
+                    first_existing(self.data.path, *official, *reformats)
                     raise
         self.files.append(reformat)
         return reformat, True
@@ -183,10 +184,12 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
         DataError: the file can't be read, or is not UTF-8 text.
     """
     try:
-        text = decoded(path.read_bytes(), str(path))
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    if instead := not_the_file(data):
+        raise DataError(f"{path} is {instead}.")
+    for number, line in enumerate(decoded(data, str(path)).splitlines(), 1):
         if line.strip():
             yield f"{path.name}:{number}", line
 
@@ -212,6 +215,15 @@ def paired_files(questions: Path, answers: Path) -> list[tuple[Row, Row]]:
     return [
         (q, a if not _differ(q, a) else Row({}, a.origin, _differ(q, a))) for q, a in zip(asked, answered, strict=True)
     ]
+
+
+def raise_if_of_another(path: Path, found: Sequence[Row], names: str, expected: str) -> None:
+    """A DataError if the videos of all records are named as another benchmark's, whose files have the same name."""
+    videos = {str(row.get("video_name")) for row in found if row.problem is None}
+    if videos and all(re.fullmatch(names, video) for video in videos):
+        raise DataError(
+            f"{path}: its videos ({min(videos)}, …) are another benchmark's; expected names like {expected}."
+        )
 
 
 def _id(row: Row) -> str | None:

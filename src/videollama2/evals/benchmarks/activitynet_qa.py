@@ -12,8 +12,9 @@ from ...data.annotations import Row, rows
 from ..benchmark import mean, scored
 from ..items import Item, Loaded, Needed, Result, Setting, Verdict
 from ..open_answers import OpenBenchmark
-from ..sources import Items, paired_files
+from ..sources import Items, paired_files, raise_if_of_another
 
+_OTHERS = r".+_[0-9]+_[0-9]+|video[0-9]+"  # of MSVD, of MSR-VTT
 _TYPES = ("motion", "spatial", "temporal", "yes/no", "colour", "object", "location", "number", "other")
 
 
@@ -74,7 +75,9 @@ def _pairs(items: Items, path: Path) -> list[tuple[Row, Row]]:
     if path.suffix.lower() != ".json":
         return [(row, row) for row in rows(path)]
     answers = items.file(f"{path.parent.name}/test_a.json", "test_a.json", keys=("answer", "question_id"))
-    return paired_files(path, answers)
+    pairs = paired_files(path, answers)
+    raise_if_of_another(path, [row for row, _ in pairs], _OTHERS, "ActivityNet's, a YouTube id")
+    return pairs
 
 
 def _type(number: int) -> str:

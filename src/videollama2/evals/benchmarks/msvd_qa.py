@@ -11,8 +11,9 @@ from ...data.annotations import Row, rows
 from ...errors import DataError
 from ..items import Loaded, Needed, Setting
 from ..open_answers import OpenBenchmark
-from ..sources import Items, paired_files, text_lines
+from ..sources import Items, paired_files, raise_if_of_another, text_lines
 
+_OTHERS = r"(?:v_)?[\w-]{11}|video[0-9]+"  # of ActivityNet, of MSR-VTT
 _REPACKAGED = ("MSVD_Zero_Shot_QA/test_q.json", "test_q.json")
 
 
@@ -61,7 +62,9 @@ class MsvdQa(OpenBenchmark):
 def _answered(items: Items, path: Path, repackaged: bool) -> Iterator[tuple[Row, Row]]:
     """Each question's record with its answer's."""
     if repackaged:
-        yield from paired_files(path, items.file(f"{path.parent.name}/test_a.json", "test_a.json"))
+        pairs = paired_files(path, items.file(f"{path.parent.name}/test_a.json", "test_a.json"))
+        raise_if_of_another(path, [row for row, _ in pairs], _OTHERS, "MSVD's, <YouTube id>_<start>_<end>")
+        yield from pairs
     else:
         yield from ((row, row) for row in rows(path))
 
