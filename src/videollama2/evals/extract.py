@@ -44,7 +44,7 @@ _GLUE = (
 _LINK = r"(?:\b(?:is|would be|should be|must be|will be|could be|may be|might be)\b|[:=>→-]+|是|为)"
 _QUESTION = r"(?:\s+(?:to|for)\s+(?:the|this|that|your)\s+question)?"
 _FINAL = rf"\bfinal\s+(?:answer|choice)\b{_QUESTION}\s*{_LINK}?{_GLUE}"
-_ANSWER = rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|答案|正确选项)\s*{_LINK}?{_GLUE}"
+_ANSWER = rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|(?:答案|正确选项|答え|正解|정답)(?:は|은)?)\s*{_LINK}?{_GLUE}"
 _NAMED = (
     r"(?:\b(?:(?:option|choice)(?!s\s*:)s?|answer|letter|select|choose|chose|pick|go(?:ing)? (?:with|for)|it['’]?s|"
     rf"it is|i think|i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
@@ -55,8 +55,10 @@ _MARK = re.compile(
     rf"[{re.escape(_CLOSE)}]*(?:\s*[.):\]}}、,，:;]|\s+[-–—]\s|\s*(?:\n|\Z|是)|\s+(?:because|since|as|is)\b)|{_AND}"
 )
 _NOT_BEFORE = re.compile(
-    r"(?:\b(?:not|neither|nor|never|exclude|eliminate|rule out|ruled out|wrong|incorrect|cannot be)|n['’]t|不是|非)"
-    r"[\s:\"'(\[]*(?:\b(?:be|the|an?|option|choice|answer|letter|is)\b[\s:\"'(\[]*)*\Z",
+    r"(?:\b(?:not|neither|nor|never|exclude|eliminate|rule out|ruled out|wrong|incorrect|cannot be|except(?: for)?|"
+    r"excluding|(?:all|any|every|any ?thing|every ?thing) but|other than|rather than|instead of)|n['’]t|不是|非)"
+    r"[\s:\"'(\[]*(?:\b(?:think|believe|say|guess|choose|pick|select|go (?:for|with)|that|it['’]?s|it|be|the|an?|option|"
+    r"choice|answer|letter|is)\b[\s:\"'(\[]*)*\Z",
     re.IGNORECASE,
 )
 _NOT_AFTER = re.compile(
@@ -196,7 +198,7 @@ def _yes_no(text: str) -> Read:
     if found[:1] in (["yes"], ["no"]):
         if found[:2] in (["no", "idea"], ["no", "1"]):  # numbers are digits: "no one"
             return None, "neither yes nor no"
-        both = {*found[1:3], *named} & ({"yes", "no"} - {found[0]})
+        both = {*found[1:3], *found[-1:], *named} & ({"yes", "no"} - {found[0]})
         return (None, "yes and no") if both else (found[0], "first word")
     if len(named) == 1:
         return named.pop(), "answer is"
@@ -251,8 +253,17 @@ def _cued(cue: str) -> Callable[[str, str, Sequence[str]], Iterator[str]]:
             if _stands(text, found.start(1), found.end(1)) and not _denied(text, found.start(), found.end()):
                 yield found[1].upper()
                 yield from _listed(text, found.end(), letters)
+                yield from _whose_words(text[found.end() :].partition("\n")[0], found[1].upper(), choices)
 
     return find
+
+
+def _whose_words(rest: str, letter: str, choices: Sequence[str]) -> Iterator[str]:
+    """The letter of another option whose words follow: "B. the cup", where the cup is A."""
+    told, own = _bare(_words(rest)), _bare(_words(choices[LETTERS.index(letter)]))
+    for other, words in zip(LETTERS, map(_bare, map(_words, choices)), strict=False):
+        if other != letter and words and told == words != own:
+            yield other
 
 
 def _listed(text: str, position: int, letters: str) -> Iterator[str]:
@@ -281,13 +292,11 @@ def _at_the_beginning(text: str, letters: str, choices: Sequence[str]) -> Iterat
         return  # "A or maybe C"
     yield from (letter, *more)
     rest = text[found.end() :]
-    told = _bare(_words(rest))
+    yield from _whose_words(rest, letter, choices)
     for other, choice in zip(letters, choices, strict=False):
         words = _bare(_words(choice))
         if other == letter or not words or words == _bare(_words(choices[letters.index(letter)])):
             continue
-        if told == words:  # "B. the cup", where the cup is A
-            yield other
         after = (_bare(_words(rest[m.end() :])) for m in re.finditer(rf"{_BEFORE}{other}\s*[.):]", rest))
         if any(words == told_there[: len(words)] for told_there in after):
             yield other
@@ -354,7 +363,7 @@ def _by_words(text: str, choices: Sequence[str]) -> Read:
         for i, option in enumerate(map(_bare, options))
         if option
         for start in range(len(told) - len(option) + 1)
-        if tuple(told[start : start + len(option)]) == option and not _DENIALS & {*told[max(start - 3, 0) : start]}
+        if tuple(told[start : start + len(option)]) == option and not _denied_words(told[max(start - 3, 0) : start])
     ]
     longest = {
         i for start, end, i in spans if not any(s <= start and end <= e and e - s > end - start for s, e, _ in spans)
@@ -362,6 +371,13 @@ def _by_words(text: str, choices: Sequence[str]) -> Read:
     if len(longest) == 1:
         return LETTERS[longest.pop()], "option text in the reply"
     return None, "several options" if longest else "no letter and no option"
+
+
+def _denied_words(before: Sequence[str]) -> bool:
+    """Whether what comes before an option denies it: "no cup", "not the red cup", but neither "No, the cup" after a
+    word more, nor "not a book but a cup"."""
+    after_but = list(before)[list(before).index("but") + 1 :] if "but" in before else list(before)
+    return "no" in after_but[-1:] or bool((_DENIALS - {"no"}) & {*after_but})
 
 
 def _words(text: str) -> list[str]:
