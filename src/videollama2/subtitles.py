@@ -42,11 +42,14 @@ class Subtitle:
 # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
+def read_subtitles(path: Path, *, published: bool = False) -> tuple[Subtitle, ...]:
     """The subtitles of an .srt, .vtt, .ass or .ssa file, or one of subtitle_formats.py, sorted by start.
 
     Its content decides the format, not its name. Text is Unicode, or a legacy encoding that can be told
     (text_encodings.py), which is logged. Subtitles without text are left out.
+
+    Args:
+        published: as Video-MME's authors read an .srt file: with pysubs2's styles, and without decoding entities.
 
     Raises:
         DataError: it can't be read, is not text, is too large, is in another format, or has no text.
@@ -59,7 +62,7 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
             raise DataError(f"{path} has {size:,} bytes; the limit for subtitles is {MAX_BYTES:,}. {_HINT}")
         text, encoding = text_of_bytes(path.read_bytes())
         text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-        found = _parse(text, library)
+        found = _parse(text, library, published)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}. {_HINT}") from error
     except (library.Pysubs2Error, ValueError) as error:
@@ -74,7 +77,7 @@ def read_subtitles(path: Path) -> tuple[Subtitle, ...]:
     return tuple(sorted(subtitles, key=lambda subtitle: subtitle.start))
 
 
-def _parse(text: str, library: ModuleType) -> list[Subtitle]:
+def _parse(text: str, library: ModuleType, published: bool) -> list[Subtitle]:
     """The subtitles of a file's text, also those without text of their own."""
     vtt = text.startswith("WEBVTT")
     if not vtt and (lines := parse_other(text)) is not None:
@@ -83,6 +86,8 @@ def _parse(text: str, library: ModuleType) -> list[Subtitle]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its layers and margins
         events = library.SSAFile.from_string(text, format_="vtt" if vtt else "ass" if ssa else "srt")
+    if published and not (vtt or ssa):
+        return [Subtitle(e.start, e.end, e.text.replace(r"\N", " ")) for e in events]
     return [
         Subtitle(e.start, e.end, _plain_text("" if ssa and e.is_drawing else e.text, vtt=vtt, ssa=ssa))
         for e in events

@@ -40,6 +40,7 @@ def test_messages_become_a_request() -> None:
     kwargs = {"max_new_tokens": 7, "temperature": 0, "until": ["\n\n", ""], "do_sample": False, "top_p": 0.9}
     asked = lmms.request(messages, kwargs, lmms.LmmsOptions.of("full", "4", "False"))
     media, said = asked.media_items(), asked.conversation(["video", "audio"])
+    assert len(media) == 2  # the video's audio is off, so the other is asked about on its own
     assert (media[0].source, media[0].start, media[0].num_frames, media[0].audio) == ("a.mp4", 1.5, 4, False)
     with wave.open(io.BytesIO(media[1].source)) as file:
         assert (file.getframerate(), file.getnframes(), media[1].video) == (8000, 800, False)
@@ -124,3 +125,21 @@ def test_a_separate_audio_file_is_a_part_of_its_own(tmp_path: Path, tmp_path_fac
     (turn,) = lmms_tasks.messages(doc)
     assert [part["type"] for part in turn["content"]] == ["video", "audio", "text"]
     assert turn["content"][1]["url"].endswith(".wav") and lmms_tasks.visual(doc) == [doc["source"], doc["audio_source"]]
+
+
+@pytest.mark.parametrize("before", [None, "Be brief."])
+def test_an_audio_part_after_the_video_is_the_videos_audio(before: str | None) -> None:
+    content = [
+        {"type": "video", "url": "a.mp4", "start_time": 2.0},
+        {"type": "audio", "url": "a.wav"},
+        {"type": "text", "text": "What?"},
+    ]
+    messages = [{"role": "user", "content": content}]
+    given = [{"role": "system", "content": before}] if before else []
+    asked = lmms.request([*given, *messages], {}, lmms.LmmsOptions.of(frames=4))
+    (media,) = asked.media_items()
+    assert (media.source, media.audio_source, media.start, media.num_frames) == ("a.mp4", "a.wav", 2.0, 4)
+    assert (asked.question, asked.system) == ("What?", before)
+    for other in ([content[1], content[0], content[2]], [content[0], content[2], content[1]], [content[0], *content]):
+        asked = lmms.request([{"role": "user", "content": other}], {}, lmms.LmmsOptions())
+        assert asked.messages is not None and all(media.audio_source is None for media in asked.media_items())

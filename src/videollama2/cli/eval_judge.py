@@ -191,7 +191,7 @@ def _folders(runs: Sequence[str], *, named: bool) -> list[Path]:
             raise UsageError(
                 f"{run} holds no run to judge"
                 + (f" (it holds {', '.join(folder.name for folder in inner)})" if inner else "")
-                + "; expected the folder of a run, OUT/BENCHMARK"
+                + "; expected the folder of a run, OUT/BENCHMARK."
             )
         found += chosen
     return list(dict.fromkeys(found))

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 
 from .annotations import Row
 
+VOCALSOUND = {
+    "/m/01j3sz": "Laughter", "/m/07plz5l": "Sigh", "/m/01b_21": "Cough", "/m/0dl9sf8": "Throat clearing",
+    "/m/01hsr_": "Sneeze", "/m/07ppn3j": "Sniff",
+}  # fmt: skip
+"""Class by its id, in the order of the paper's options (class_labels_indices_vs.csv)."""
 _PLACE = re.compile(r"<[A-Za-z]+>")
 
 

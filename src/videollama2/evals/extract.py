@@ -44,7 +44,10 @@ _GLUE = (
 _LINK = r"(?:\b(?:is|would be|should be|must be|will be|could be|may be|might be)\b|[:=>→-]+|是|为)"
 _QUESTION = r"(?:\s+(?:to|for)\s+(?:the|this|that|your)\s+question)?"
 _FINAL = rf"\bfinal\s+(?:answer|choice)\b{_QUESTION}\s*{_LINK}?{_GLUE}"
-_ANSWER = rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|(?:答案|正确选项|答え|正解|정답)(?:は|은)?)\s*{_LINK}?{_GLUE}"
+_ANSWER = (
+    rf"(?:\b(?:answer|choice|option)\b{_QUESTION}\s*{_LINK}|(?:答案|正确选项|答え|正解|정답)(?:は|은)?)"
+    rf"\s*{_LINK}?{_GLUE}"
+)
 _NAMED = (
     r"(?:\b(?:(?:option|choice)(?!s\s*:)s?|answer|letter|select|choose|chose|pick|go(?:ing)? (?:with|for)|it['’]?s|"
     rf"it is|i think|i believe|i guess|i['’]d say|i would say|must be|should be|would be)\b|选项|选择|应选|选){_GLUE}"
@@ -57,8 +60,8 @@ _MARK = re.compile(
 _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|neither|nor|never|exclude|eliminate|rule out|ruled out|wrong|incorrect|cannot be|except(?: for)?|"
     r"excluding|(?:all|any|every|any ?thing|every ?thing) but|other than|rather than|instead of)|n['’]t|不是|非)"
-    r"[\s:\"'(\[]*(?:\b(?:think|believe|say|guess|choose|pick|select|go (?:for|with)|that|it['’]?s|it|be|the|an?|option|"
-    r"choice|answer|letter|is)\b[\s:\"'(\[]*)*\Z",
+    r"[\s:\"'(\[]*(?:\b(?:think|believe|say|guess|choose|pick|select|go (?:for|with)|that|it['’]?s|it|be|the|an?|"
+    r"option|choice|answer|letter|is)\b[\s:\"'(\[]*)*\Z",
     re.IGNORECASE,
 )
 _NOT_AFTER = re.compile(

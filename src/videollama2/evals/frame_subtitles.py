@@ -43,7 +43,7 @@ class FrameSubtitles:
 
     def _find(self, names: tuple[str, ...], video: Media | None) -> str | None:
         path, _ = self._finder.find(*names)
-        lines: tuple[Subtitle, ...] = () if path is None else read_subtitles(path)
+        lines: tuple[Subtitle, ...] = () if path is None else read_subtitles(path, published=self._published)
         self._without += path is None
         found: tuple[str, ...] = ()
         if lines and video is not None:

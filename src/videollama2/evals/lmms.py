@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..generation.request import Request
 from ..generation.sampling import GenerateOptions
 from ..receipt import MODALITIES
+from ..text.media_parts import Media
 
 MODEL = "videollama2"
 _NEW_TOKENS = 1024  # default of a task's max_new_tokens
@@ -77,11 +78,29 @@ def request(messages: Sequence[Any], generation: Mapping[str, Any], options: Lmm
         generate |= {name: generation[name] for name in ("top_p", "top_k") if generation.get(name) is not None}
     until = generation.get("until") or ()
     generate["stop"] = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
+    asked = [_message(message, options) for message in messages]
+    about = _with_sound(asked) if options.audio else None
     return Request(
-        messages=[_message(message, options) for message in messages],
+        **({"messages": asked} if about is None else about),
         protocol=options.protocol,
         options=GenerateOptions(**generate),
     )
+
+
+def _with_sound(messages: Sequence[Any]) -> dict[str, Any] | None:
+    """Of one question about a video, then an audio file: that file is the video's audio. None: another form."""
+    *before, last = messages
+    media = [part for part in last["content"] if part["type"] != "text"]
+    alone = all(message["role"] == "system" for message in before) and len(before) <= 1
+    if not alone or [part["type"] for part in media] != ["video", "audio"] or last["content"][:2] != media:
+        return None
+    video, audio = media
+    ranges = {name: video[name] for name in ("start", "end", "num_frames") if name in video}
+    return {
+        "media": [Media(source=video["video"], audio_source=audio["audio"], **ranges)],
+        "question": "\n".join(part["text"] for part in last["content"][2:]),
+        "system": before[0]["content"][0]["text"] if before else None,
+    }
 
 
 def _message(message: Any, options: LmmsOptions) -> Any:

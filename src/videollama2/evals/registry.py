@@ -1,9 +1,8 @@
 """Every benchmark by its name. A new one is a module in `benchmarks/` with a tuple BENCHMARKS, and its name here."""
 
 from functools import cache
-from importlib import import_module
 
-from ..errors import UsageError, did_you_mean
+from ..named import named, registered
 from .benchmark import Benchmark
 
 _MODULES = (
@@ -16,8 +15,7 @@ _MODULES = (
 @cache
 def benchmarks() -> dict[str, Benchmark]:
     """All benchmarks, in the order of the modules."""
-    modules = [import_module(f"{__package__}.benchmarks.{name}") for name in _MODULES]
-    return {benchmark.name: benchmark for module in modules for benchmark in module.BENCHMARKS}
+    return registered(f"{__package__}.benchmarks", _MODULES, "BENCHMARKS")
 
 
 def benchmark(name: str) -> Benchmark:
@@ -26,8 +24,4 @@ def benchmark(name: str) -> Benchmark:
     Raises:
         UsageError: unknown name; the message names the nearest.
     """
-    known = benchmarks()
-    if name in known:
-        return known[name]
-    hint = did_you_mean(name.lower().replace("_", "-"), known) or "."
-    raise UsageError(f"unknown benchmark {name!r}{hint} `videollama2 eval list` lists all {len(known)}.")
+    return named(benchmarks(), name, "benchmark", "videollama2 eval list")

@@ -1,9 +1,8 @@
 """Every training set by its name. A new one is a module in `known/` with a tuple SETS, and its name here."""
 
 from functools import cache
-from importlib import import_module
 
-from ...errors import UsageError, did_you_mean
+from ...named import named, registered
 from .contract import TrainingSet
 
 _MODULES = (
@@ -15,8 +14,7 @@ _MODULES = (
 @cache
 def training_sets() -> dict[str, TrainingSet]:
     """All sets, in the order of the modules."""
-    modules = [import_module(f"{__package__}.known.{name}") for name in _MODULES]
-    return {each.name: each for module in modules for each in module.SETS}
+    return registered(f"{__package__}.known", _MODULES, "SETS")
 
 
 def training_set(name: str) -> TrainingSet:
@@ -25,8 +23,4 @@ def training_set(name: str) -> TrainingSet:
     Raises:
         UsageError: unknown name; the message names the nearest.
     """
-    known = training_sets()
-    if name in known:
-        return known[name]
-    hint = did_you_mean(name.lower().replace("_", "-"), known) or "."
-    raise UsageError(f"unknown training set {name!r}{hint} `videollama2 data list` lists all {len(known)}.")
+    return named(training_sets(), name, "training set", "videollama2 data list")

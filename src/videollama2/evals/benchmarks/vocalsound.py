@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...data.annotations import Row, rows
+from ...data.official import VOCALSOUND
 from ..closed_sets import OptionBenchmark
 from ..items import Loaded, Needed, Setting
 from ..sources import Items, path_tails
@@ -15,10 +16,6 @@ from ..sources import Items, path_tails
 _AGES = {"te_age1.json": "18-25", "te_age2.json": "26-48", "te_age3.json": "49-80"}
 _SEXES = {"f": "female", "m": "male"}
 _TABLE = "class_labels_indices_vs.csv"
-_LABELS = {
-    "/m/01j3sz": "Laughter", "/m/07plz5l": "Sigh", "/m/01b_21": "Cough", "/m/0dl9sf8": "Throat clearing",
-    "/m/01hsr_": "Sneeze", "/m/07ppn3j": "Sniff",
-}  # fmt: skip
 
 
 class VocalSound(OptionBenchmark):
@@ -28,7 +25,7 @@ class VocalSound(OptionBenchmark):
     source = "Gong et al., ICASSP 2022"
     official = "The original's scorer counts a class anywhere in the reply: “coughing” is Cough."
     question = "Identify the human sound in the audio."
-    classes = tuple(_LABELS.values())
+    classes = tuple(VOCALSOUND.values())
     needs = (
         Needed(path="datafiles/te.json", what='official: {"data": [{wav, labels}]}; of wav only the name counts'),
         Needed(path=_TABLE, what="index, mid, display_name of the labels", required=False),
@@ -61,7 +58,7 @@ class VocalSound(OptionBenchmark):
     def _labels(self, items: Items) -> Mapping[str, str]:
         """The classes by their mid: those of the table, else the published ones."""
         path = items.optional(_TABLE)
-        found = dict(_LABELS)
+        found = dict(VOCALSOUND)
         for row in () if path is None else rows(path):
             with items.side("labels without a known class"):
                 found[row.text("mid")] = self.class_of(row.origin, row.text("display_name"))

@@ -76,5 +76,5 @@ class Cache:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self._folder} can't be written ({error.strerror or error}); make room, or name another with --cache"
+            f"{self._folder} can't be written ({error.strerror or error}); make room, or name another with --cache."
         )

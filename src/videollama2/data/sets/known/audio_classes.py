@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ...annotations import Row
+from ...official import VOCALSOUND
 from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, cut_names, tails, youtube
 from ..prompts import AUDIO_EVENT, VIDEO_EVENT
 
@@ -32,11 +33,7 @@ SCENES = (
     "train",
     "tram",
 )
-_MIDS = {
-    "/m/01j3sz": "Laughter", "/m/07plz5l": "Sigh", "/m/01b_21": "Cough", "/m/0dl9sf8": "Throat clearing",
-    "/m/01hsr_": "Sneeze", "/m/07ppn3j": "Sniff",
-}  # fmt: skip
-VOICES = ("Laughter", "Sigh", "Cough", "Throat clearing", "Sneeze", "Sniff")
+_VOICES = tuple(VOCALSOUND.values())
 
 
 class _VggSound(TrainingSet):
@@ -84,17 +81,17 @@ class _VocalSound(TrainingSet):
     def rows(self, sources: Sources) -> Iterator[Row]:
         tables = [source for source in sources if not source.form.required]
         held = {row.get("mid"): row.get("display_name") for table in tables for row in table.rows()}
-        classes = {**_MIDS, **held}
+        classes = {**VOCALSOUND, **held}
         for row in super().rows([source for source in sources if source.form.required]):
             named = str(row.get("wav")).removesuffix(".wav").rpartition("_")[2]  # f0003_0_cough.wav
             yield replace(row, data={**row.data, "_class": classes.get(row.get("labels"), named)})
 
     def official(self, row: Row) -> Iterator[Draft]:
         name = tails(row.text("wav"))[-1]
-        label = next((each for each in VOICES if _bare(each) == _bare(row.text("_class"))), None)
+        label = next((each for each in _VOICES if _bare(each) == _bare(row.text("_class"))), None)
         if label is None:
-            raise row.error(f"expected one of {', '.join(VOICES)}, got {row.get('_class')!r:.40}")
-        turn = choice_turn("Identify the human sound in the audio.", VOICES, VOICES.index(label))
+            raise row.error(f"expected one of {', '.join(_VOICES)}, got {row.get('_class')!r:.40}")
+        turn = choice_turn("Identify the human sound in the audio.", _VOICES, _VOICES.index(label))
         yield Draft(key=name, turns=(turn,), media=(name,))
 
 
