@@ -358,8 +358,9 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     shown = VideoMme(subtitles=True, frames=3)
     published, strict = (shown.load(tmp_path, setting).items for setting in ("paper", "strict"))  # type: ignore[arg-type]
     plain = VideoMme(subtitles=False).load(tmp_path, "paper").items
+    styled = r"{\i1}Second{\i0}"  # the published code leaves pysubs2's styles in the text
     heading = "This video's subtitles are listed below:\n"
-    assert published[0].question == f"{heading}First line\nSecond\nSecond\n{plain[0].question}"
+    assert published[0].question == f"{heading}First line\n{styled}\n{styled}\n{plain[0].question}"
     assert strict[0].question == f"{heading}First line\nSecond\n{plain[0].question}"
     assert published[2].question == f"{heading}\n{plain[2].question}" and strict[2].question == plain[2].question
     srt = tmp_path / "subtitles" / "abcdefgh_-1.srt"

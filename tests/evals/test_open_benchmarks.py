@@ -515,7 +515,7 @@ BROKEN: tuple[tuple[str, Callable[[Path], None], str, str, str], ...] = (
         r"AVSD.json:1: expected 'dialog'",
     ),
     ("vggsound", small.vggsound, "test.csv", "a.mp4\n", r"test.csv:1: expected 2 cells \(clip, label\), got 1"),
-    ("vggsound", small.vggsound, "test.csv", "", r"has no records"),
+    ("vggsound", small.vggsound, "test.csv", "", r"is empty; download it again"),
 )
 
 

@@ -30,17 +30,9 @@ from .annotation_files import first_existing as first_existing
 from .annotation_files import if_existing as if_existing
 from .annotation_files import media as media
 from .annotation_files import some
-from .record_files import decoded, parquet_rows, parsed
+from .record_files import HEAD, decoded, not_the_file, parquet_rows, parsed
 
 _LONGEST_LITERAL = 10_000  # characters; published lists have a few dozen
-_HEAD = 200  # bytes
-_INSTEAD = {
-    b"version https://git-lfs": "a pointer of Git LFS, not the file; run `git lfs pull`, or download the file itself",
-    b"<!doctype html": "a web page, not the file; download the file itself (“raw”)",
-    b"<html": "a web page, not the file; download the file itself (“raw”)",
-    b"pk\x03\x04": "a zip archive; unpack it",
-    b"\x1f\x8b": "a gzip archive; unpack it",
-}
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
 
 
@@ -257,7 +249,7 @@ def _there(path: Path) -> Path:
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with path.open("rb") as file:
-            instead = not_the_file(file.read(_HEAD))
+            instead = not_the_file(file.read(HEAD))
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     if instead:
@@ -265,20 +257,12 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return parquet_rows(path, "eval")
 
 
-def not_the_file(head: bytes) -> str | None:
-    """What a file's beginning shows that was saved in its place, and what to do; None: nothing of the kind."""
-    start = head.lstrip(codecs.BOM_UTF8).lstrip()
-    if not start:
-        return "empty; download it again"
-    return next((words for sign, words in _INSTEAD.items() if start.lower().startswith(sign)), None)
-
-
 def _content(path: Path, encoding: str = "utf-8") -> str:
     try:
         data = _there(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
-    if instead := not_the_file(data[:_HEAD]):
+    if instead := not_the_file(data[:HEAD]):
         raise DataError(f"{path} is {instead}.")
     if encoding == "utf-8":
         return decoded(data, str(path), " Save it as UTF-8.")

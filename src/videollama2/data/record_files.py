@@ -37,6 +37,17 @@ _COLUMNS = (
 _YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+HEAD = 200
+"""Bytes of a file that `not_the_file` takes."""
+_INSTEAD = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file; run `git lfs pull`, or download the file itself",
+    b"<!doctype html": "a web page, not the file; download the file itself (“raw”)",
+    b"<html": "a web page, not the file; download the file itself (“raw”)",
+    b"pk\x03\x04": "a zip archive; unpack it",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+}
+
+
 class Place(NamedTuple):
     """A record's place: number or name in the file, file and number, and words for errors."""
 
@@ -248,6 +259,14 @@ def decoded(data: bytes, name: str, hint: str = "") -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{name}, line {line}: not UTF-8 text.{hint}") from error
+
+
+def not_the_file(head: bytes) -> str | None:
+    """What a file's beginning shows that was saved in its place, and what to do; None: nothing of the kind."""
+    start = head.lstrip(codecs.BOM_UTF8).lstrip()
+    if not start:
+        return "empty; download it again"
+    return next((words for sign, words in _INSTEAD.items() if start.lower().startswith(sign)), None)
 
 
 _READERS = {

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from ..named import named, registered
+from ..data.registries import by_name, registered
 from .benchmark import Benchmark
 
 _MODULES = (
@@ -24,4 +24,4 @@ def benchmark(name: str) -> Benchmark:
     Raises:
         UsageError: unknown name; the message names the nearest.
     """
-    return named(benchmarks(), name, "benchmark", "videollama2 eval list")
+    return by_name(benchmarks(), name, "benchmark", "videollama2 eval list")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..data.annotation_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, DataFolder, MediaFinder, first_existing, some
-from ..data.annotations import Row, not_the_file, rows
-from ..data.record_files import decoded
+from ..data.annotations import Row, rows
+from ..data.record_files import decoded, not_the_file
 from ..errors import DataError
 from ..text.media_parts import Media
 from .items import FoundMedia, Item, Loaded, Setting

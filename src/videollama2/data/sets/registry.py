@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from ...named import named, registered
+from ..registries import by_name, registered
 from .contract import TrainingSet
 
 _MODULES = (
@@ -23,4 +23,4 @@ def training_set(name: str) -> TrainingSet:
     Raises:
         UsageError: unknown name; the message names the nearest.
     """
-    return named(training_sets(), name, "training set", "videollama2 data list")
+    return by_name(training_sets(), name, "training set", "videollama2 data list")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
-from .errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ def registered(package: str, modules: Sequence[str], attribute: str) -> dict[str
     return {each.name: each for several in held for each in several}
 
 
-def named(known: Mapping[str, T], name: str, what: str, listing: str) -> T:
+def by_name(known: Mapping[str, T], name: str, what: str, listing: str) -> T:
     """The one of this name.
 
     Raises:
