@@ -367,7 +367,7 @@ def test_video_mme_subtitles(tmp_path: Path, media: mini.Media) -> None:
     plainly = srt.read_text("utf-8")
     srt.write_text(plainly.replace("Second", "Q&amp;A isn&#39;t"), encoding="utf-8")
     assert "\nQ&A isn't\n" in shown.load(tmp_path, "strict").items[0].question
-    assert "\nQ&amp;A isn&#39;t\n" in shown.load(tmp_path, "paper").items[0].question  # as the authors' code
+    assert "{\\i1}Q&amp;A isn&#39;t{" in shown.load(tmp_path, "paper").items[0].question  # as the authors' code
     srt.write_text(plainly, encoding="utf-8")
     engine = FakeEngine()
     engine.model.config.num_frames = 3
