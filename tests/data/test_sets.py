@@ -289,6 +289,39 @@ def test_fetch_lists(tmp_path: Path) -> None:
         write_fetch_list(tmp_path, "names", made / "n.txt")
 
 
+def missing(folder: Path, *clips: tuple[float | None, float | None]) -> Path:
+    """A built set that misses these clips of one video."""
+    lines = [
+        {
+            "id": str(k),
+            "names": [f"v_{k}"],
+            "url": "u",
+            **{n: t for n, t in zip(("start", "end"), clip, strict=True) if t},
+        }
+        for k, clip in enumerate(clips)
+    ]
+    folder.mkdir()
+    (folder / "missing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_what_video2dataset_can_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It cuts an entry's clips in one pass, so they mustn't overlap, and all entries need the same columns."""
+    built, out = missing(tmp_path / "a", (5.0, 9.0), (1.0, 6.0), (6.0, 7.0), (9.0, 12.0)), tmp_path / "my list.json"
+    assert cli.main(["data", "fetch-list", str(built), "--for", "video2dataset", "-o", str(out)]) == 0
+    entries = json.loads(out.read_text())
+    assert [(entry["clips"], entry["name"]) for entry in entries] == [
+        ([[1.0, 6.0], [6.0, 7.0], [9.0, 12.0]], "v_1"), ([[5.0, 9.0]], "v_0"),
+    ]  # fmt: skip
+    printed = capsys.readouterr().out
+    then = f"video2dataset --url_list '{out}' --input_format json --clip_col clips --save_additional_columns"
+    assert f"2 media to fetch\nthen: {then}" in printed
+    for number, whole in enumerate([(None, None), (3.0, None)]):
+        built = missing(tmp_path / f"b{number}", (5.0, 9.0), whole)
+        assert write_fetch_list(built, "video2dataset", out) == (1, 0)
+        assert [set(entry) for entry in json.loads(out.read_text())] == [{"url", "name"}]
+
+
 def test_what_a_downloader_stored_is_found_by_its_address(tmp_path: Path) -> None:
     folder = Miniature(MINIATURES["webvid-10m"].files, (), ()).write(tmp_path / "data")
     (folder / "00000").mkdir()

@@ -193,11 +193,12 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_fetch_list(args: argparse.Namespace) -> int:
     """Write the list, and print what it has."""
-    from ..data.sets.fetch_list import write_fetch_list
+    from ..data.sets.fetch_list import command, write_fetch_list
 
     written, without = write_fetch_list(args.built, args.tool, args.output)
     more = f"; {without:,} missing records have no address (--for names lists them)" if without else ""
-    terminal.write(f"{args.output}: {written:,} media to fetch{more}\n")
+    then = command(args.tool, args.output) if written else ""
+    terminal.write(f"{args.output}: {written:,} media to fetch{more}\n" + (f"then: {then}\n" if then else ""))
     return 0
 
 

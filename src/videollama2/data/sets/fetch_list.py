@@ -1,19 +1,25 @@
 """`videollama2 data fetch-list`: the missing media of a built set as the input of a downloader. Nothing is downloaded.
 
-    video2dataset  .json [{url, clips: [[start, end], …], name}], one entry per video   --input_format json
+    video2dataset  .json [{url, clips: [[start, end], …], name}]     --input_format json
     img2dataset    .csv {url, name}                     --url_col url --save_additional_columns '["name"]'
     yt-dlp         .txt, one address per line          --batch-file LIST -o '%(id)s.%(ext)s'
     names          .txt, one name per line              for media that are sent on request, without addresses
 
 `data build` finds what these tools store: by the name of the file, or by `url` and `name` in the .json beside it.
+
+Sources: iejMac/video2dataset, input_sharder.py (every entry has the same columns) and
+subsamplers/clipping_subsampler.py (the clips of an entry are sorted and don't overlap, in seconds): clips that
+overlap are entries of their own, and if any video is wanted whole, all are. rom1504/img2dataset, reader.py. yt-dlp,
+--batch-file: one address per line.
 """
 
 import csv
 import json
+import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -88,6 +94,7 @@ def _collect(missing: Path, wanted: sqlite3.Connection, *, addresses: bool) -> i
 def _write(file: TextIO, tool: Tool, wanted: sqlite3.Connection) -> int:
     """Write the table, one entry per file to fetch; returns their number."""
     table = csv.writer(file, lineterminator="\n")
+    cut = wanted.execute("SELECT 1 FROM wanted WHERE start < 0 OR stop <= start LIMIT 1").fetchone() is None
     rows = wanted.execute("SELECT place, start, stop, name FROM wanted ORDER BY place, start")
     if tool == "img2dataset":
         table.writerow(["url", "name"])
@@ -95,10 +102,13 @@ def _write(file: TextIO, tool: Tool, wanted: sqlite3.Connection) -> int:
     for place, clips in groupby(rows, key=itemgetter(0)):
         first = next(clips)
         if tool == "video2dataset":
-            spans = [[start, stop] for _, start, stop, _ in (first, *clips) if start >= 0]
-            entry = {"url": place, **({"clips": spans} if spans else {}), "name": first[3]}
-            file.write((",\n" if written else "[\n") + json.dumps(entry))
-        elif tool == "img2dataset":
+            for lane in _lanes([first, *clips]) if cut else [[first]]:
+                spans = {"clips": [[start, stop] for _, start, stop, _ in lane]} if cut else {}
+                entry = {"url": place, **spans, "name": lane[0][3]}
+                file.write((",\n" if written else "[\n") + json.dumps(entry))
+                written += 1
+            continue
+        if tool == "img2dataset":
             table.writerow([place, first[3]])
         else:
             file.write(f"{place}\n")
@@ -106,6 +116,31 @@ def _write(file: TextIO, tool: Tool, wanted: sqlite3.Connection) -> int:
     if tool == "video2dataset":
         file.write("\n]\n" if written else "[]\n")
     return written
+
+
+def _lanes(clips: Sequence[tuple[str, float, float, str]]) -> list[list[tuple[str, float, float, str]]]:
+    """Clips, sorted by their start, as lists in which none overlaps the one before it."""
+    lanes: list[list[tuple[str, float, float, str]]] = []
+    for clip in clips:
+        lane = next((lane for lane in lanes if lane[-1][2] <= clip[1]), None)
+        if lane is None:
+            lanes.append(lane := [])
+        lane.append(clip)
+    return lanes
+
+
+def command(tool: Tool, path: Path) -> str:
+    """How the downloader is called with a list; "" for names."""
+    with path.open(encoding="utf-8") as file:
+        cut = any('"clips": ' in line for line in islice(file, 2))
+    name = shlex.quote(str(path))
+    columns = """--save_additional_columns '["name"]'"""
+    return {
+        "video2dataset": f"video2dataset --url_list {name} --input_format json{' --clip_col clips' * cut} {columns}",
+        "img2dataset": f"img2dataset --url_list {name} --input_format csv --url_col url {columns}",
+        "yt-dlp": f"yt-dlp --batch-file {name} -o '%(id)s.%(ext)s'",
+        "names": "",
+    }[tool]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
