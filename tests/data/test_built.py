@@ -182,6 +182,16 @@ def test_a_member_is_read_from_its_place(tmp_path: Path, monkeypatch: pytest.Mon
         tar_media.in_memory(placed[1])
 
 
+@pytest.mark.parametrize("file", ["records.jsonl", "records.index"])
+def test_a_set_without_one_of_its_files_is_an_error(file: str, built: Path) -> None:
+    built.with_name(file).unlink()
+    with pytest.raises(DataError, match=r"records.jsonl or records.index can't be read \(No such file"):
+        BuiltRecords(built)
+    built.with_name(file).write_bytes(b"123")
+    with pytest.raises(DataError, match=r"build( it|)( the set|) again"):
+        BuiltRecords(built)
+
+
 def test_a_folder_named_as_a_shard_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.tar").mkdir()
     assert not tar_media.is_tar_path(f"{tmp_path}/a.tar/b.mp4") and tar_media.is_tar_path("gone.tar/b.mp4")

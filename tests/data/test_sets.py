@@ -235,6 +235,22 @@ def test_media_in_shards_are_found_by_stem_and_by_the_json_beside_them(tmp_path:
     assert built[0]["audio"] == f"{folder}/00000.tar/v0.wav"
 
 
+def test_links_among_media(tmp_path: Path) -> None:
+    """Linked files and folders are found, each once; a link to nothing is no file, and a loop ends."""
+    folder = captions(tmp_path / "data", 3)
+    (tmp_path / "far").mkdir()
+    (folder / "v0.wav").rename(tmp_path / "far" / "v0.wav")
+    (folder / "linked").symlink_to(tmp_path / "far")
+    (folder / "linked again").symlink_to(tmp_path / "far")
+    (folder / "loop").symlink_to(folder)
+    (folder / "v1.wav").unlink()
+    (folder / "v1.wav").symlink_to(tmp_path / "gone.wav")
+    manifest = build_set(training_set("audiocaps"), folder, [], tmp_path / "sets")
+    built = lines(tmp_path / "sets" / "audiocaps" / "records.jsonl")
+    assert [line["audio"] for line in built] == [f"{folder}/linked/v0.wav", f"{folder}/v2.wav"]
+    assert manifest["missing_media"] == 1
+
+
 def test_a_damaged_shard_or_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     folder = captions(tmp_path / "data", 1)
     (folder / "00000.tar").write_bytes(b"no tar at all" * 100)

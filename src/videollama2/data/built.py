@@ -37,8 +37,16 @@ class BuiltRecords(Sequence[Record]):
     def __init__(self, path: Path, *, sound: bool = False) -> None:
         self.path, self._sound = path, sound
         self.manifest = read_set_manifest(path.parent)
-        self._index = np.memmap(path.with_name(INDEX), _NUMBER, "r") if self.manifest["kept"] else np.zeros(1, _NUMBER)
-        size = path.stat().st_size
+        try:
+            kept = self.manifest["kept"]
+            self._index = np.memmap(path.with_name(INDEX), _NUMBER, "r") if kept else np.zeros(1, _NUMBER)
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:  # ValueError: an index of no or half numbers
+            why = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"{path.parent}: {RECORDS} or {INDEX} can't be read ({why}); build the set again with "
+                f"`videollama2 data build {self.manifest['set']}`."
+            ) from error
         if size != self.manifest["file"]["bytes"] or len(self._index) != self.manifest["kept"] + 1:
             raise DataError(
                 f"{path} was changed since it was built; build it again with `videollama2 data build "

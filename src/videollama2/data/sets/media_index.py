@@ -104,7 +104,7 @@ class MediaIndex:
         if place.is_file():
             yield from self._members(place)
             return
-        for parent, _, names in os.walk(place, followlinks=True):
+        for parent, names in _folders(str(place)):
             beside = {name for name in names if name.endswith(".json")}
             for name in names:
                 if name.endswith(".tar"):
@@ -140,6 +140,34 @@ class MediaIndex:
     def _rank(self, name: str) -> int | None:
         suffix = name[name.rfind(".") :].lower()
         return next((rank for rank, suffixes in enumerate(self._ranks) if suffix in suffixes), None)
+
+
+def _folders(place: str) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, links included, each once; with the names of their files, but not of broken links.
+
+    Raises:
+        DataError: one can't be read.
+    """
+    entered: set[str] = set()
+    waiting = [place]
+    while waiting:
+        folder = waiting.pop()
+        real = os.path.realpath(folder)
+        if real in entered:
+            continue
+        entered.add(real)
+        names, below = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        below.append(entry.path)
+                    elif not entry.is_symlink() or Path(entry.path).exists():
+                        names.append(entry.name)
+        except OSError as error:
+            raise DataError(f"{folder} can't be read: {error.strerror or error}.") from error
+        waiting += sorted(below, reverse=True)
+        yield folder, names
 
 
 def _stem(name: str) -> str:
