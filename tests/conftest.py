@@ -46,6 +46,8 @@ def untested() -> list[str]:
         lines.append("structured output: llguidance is not installed")
     if not find_spec("deepspeed"):
         lines.append("training with --deepspeed: DeepSpeed is not installed")
+    if not find_spec("vllm"):
+        lines.append("the vLLM plugin: vLLM is not installed; recipes/vllm/run.sh tests it in another environment")
     browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")
     if not find_spec("playwright") or not any(map(shutil.which, browsers)):
         lines.append("the web page in a browser: Chromium or playwright is not installed")

@@ -20,18 +20,13 @@ ROOT = Path(__file__).parents[3]
 
 def answers(work: Path, model: Path, asked: Any, **settings: Any) -> list[Any]:
     """What a vLLM process answers: per round, per conversation (ids, length of the prompt, cached part of it)."""
-    llm = {
-        "model": str(model),
-        "max_model_len": 1024,
-        "max_num_batched_tokens": 64,
-        "block_size": BLOCK,
-        **settings.pop("llm", {}),
-    }
+    llm = {"model": str(model), "max_model_len": 4096, "max_num_batched_tokens": 64, "block_size": BLOCK}
+    llm |= settings.pop("llm", {})
     given = {"llm": llm, "asked": asked, "tokens": small.TOKENS, **settings}
     (work / "settings.json").write_text(json.dumps(given))
-    command = [sys.executable, "-m", "tests.backends.vllm.answers", "settings.json", "answers.json"]
+    files = [str(work / "settings.json"), str(work / "answers.json")]
     done = subprocess.run(
-        [*command[:3], str(work / "settings.json"), str(work / "answers.json")],
+        [sys.executable, "-m", "tests.backends.vllm.answers", *files],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

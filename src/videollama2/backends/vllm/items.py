@@ -161,13 +161,12 @@ def served_media(
     if isinstance(source, Media):
         options = {k: v for k, v in asdict(replace(source, source=None, audio_source=None)).items() if v is not None}
         return ServedMedia(kind, source, chosen, uuid=uuid, name=name, options=options)
-    if source is None:
-        if uuid is None:
-            raise UsageError(f"{name} ({kind}) has neither a source nor a uuid; send one of them.")
-        return ServedMedia(kind, None, chosen, uuid=uuid, name=name, options=options)
-    media = source_media(kind, source, PartDefaults(num_frames=options.pop("num_frames", None)), **options)
-    used = {k: v for k, v in asdict(replace(media, source=None, audio_source=None)).items() if v is not None}
-    return ServedMedia(kind, media, chosen, uuid=uuid, name=name, options=used)
+    media: Media | None = None
+    if source is not None:
+        media = source_media(kind, source, PartDefaults(), **options)
+    elif uuid is None:
+        raise UsageError(f"{name} ({kind}) has neither a source nor a uuid; send one of them.")
+    return ServedMedia(kind, media, chosen, uuid=uuid, name=name, options=options)
 
 
 def checked_part(kind: Modality, part: Mapping[str, Any]) -> dict[str, Any]:
