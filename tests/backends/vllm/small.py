@@ -34,9 +34,13 @@ def text_config(family: str) -> dict[str, Any]:
     return values
 
 
-def save(folder: Path, family: str, **changes: Any) -> Path:
-    """A model in our own layout."""
-    return tiny.save(folder, text_config=text_config(family), whole_characters=True, **changes)
+def save(folder: Path, family: str, *, penalty: float | None = None, **changes: Any) -> Path:
+    """A model in our own layout. `penalty`: the repetition penalty of its generation_config.json."""
+    tiny.save(folder, text_config=text_config(family), whole_characters=True, **changes)
+    if penalty is not None:
+        settings = json.loads((folder / "generation_config.json").read_text())
+        (folder / "generation_config.json").write_text(json.dumps({**settings, "repetition_penalty": penalty}))
+    return folder
 
 
 def save_original(folder: Path, family: str) -> Path:

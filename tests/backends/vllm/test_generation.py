@@ -49,6 +49,18 @@ def test_equals_our_engine(family: str, media: Path, tmp_path: Path) -> None:
     assert any(cached for *_, cached in second)
 
 
+def test_the_checkpoints_repetition_penalty(media: Path, tmp_path: Path) -> None:
+    """It counts generated tokens only, as ours does."""
+    folder = small.save(tmp_path / "model", "qwen2", penalty=1.4)
+    asked = small.conversations(media)
+    engine = videollama2.load(folder, device="cpu", dtype="float32")
+    wanted = small.expected(engine, asked)
+    engine.model.generation_config.repetition_penalty = 1.0
+    assert small.expected(engine, asked) != wanted
+    ((*found,),) = answers(tmp_path, folder, asked)
+    assert [ids for ids, *_ in found] == wanted
+
+
 def test_lora(media: Path, tmp_path: Path) -> None:
     """An adapter of PEFT's on the language model changes the answers to those of our Engine with it."""
     folder = small.save(tmp_path / "model", "qwen2")

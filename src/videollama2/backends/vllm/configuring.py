@@ -12,6 +12,7 @@ from ...processing import VideoLlama2Processor
 
 ARCHITECTURE = "VideoLlama2ForConditionalGeneration"  # of config.json
 TOKENIZER_MODE = "videollama2"
+PENALTY = "videollama2.backends.vllm.penalty:GeneratedTokenPenalty"
 
 # transformers' language model → vLLM's architecture. Families that vLLM has only through its transformers backend are
 # left out: it can't be built inside another model.
@@ -40,6 +41,13 @@ class CheckpointSettings(VerifyAndUpdateConfig):
             )
         if model_config.tokenizer_mode == "auto":
             model_config.tokenizer_mode = TOKENIZER_MODE
+        of_checkpoint = model_config.generation_config == "auto"
+        if of_checkpoint and "repetition_penalty" not in model_config.override_generation_config:
+            model_config.override_generation_config = {
+                **model_config.override_generation_config, "repetition_penalty": 1.0,
+            }  # fmt: skip
+            given = list(model_config.logits_processors or ())
+            model_config.logits_processors = given if PENALTY in given else [*given, PENALTY]
 
 
 def language_config(config: Any) -> Any:

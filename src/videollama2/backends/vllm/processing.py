@@ -150,11 +150,12 @@ class Info(BaseProcessingInfo):
         }
 
     def largest(self, kind: Any) -> "Largest":
-        """The largest item of a kind that the default protocol and number of frames make."""
+        """The largest item of a kind that the default protocol allows: vLLM rejects larger ones."""
         config, processor, chosen = self.ctx.model_config.hf_config, self.processor, protocol(self.default_protocol)
         video = audio = pixels = fbank = None
         if kind in ("image", "video") and processor.pixels is not None:
-            frames = config.num_frames if kind == "image" else self.default_options.num_frames or config.num_frames
+            most = max(chosen.max_frames, config.num_frames, self.default_options.num_frames or 0)
+            frames = config.num_frames if kind == "image" else most
             height, width = processor.pixels.output_size
             pixels = torch.zeros(1 if kind == "image" else frames, 3, height, width)
             video = VideoReceipt(
