@@ -34,6 +34,7 @@ VERBS = {
         "shared_media.py",
         "cli/ahead.py",
         "generation/",
+        "backends/vllm/weightless.py",
         "serve/",
         "data/doctor/",
         "shared_media.py",

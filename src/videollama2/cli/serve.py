@@ -1,6 +1,7 @@
 """`videollama2 serve`: the HTTP server."""
 
 import argparse
+import json
 import logging
 import os
 from dataclasses import fields
@@ -8,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from ..backends.vllm.plugin import RANGE
 from ..errors import MissingExtra, StorageError, UsageError
 from . import arguments, terminal
 
@@ -16,6 +18,7 @@ _EPILOG = """examples:
   videollama2 serve --model 2.1-7b-av --host 0.0.0.0 --port 8080 --tls-cert cert.pem --tls-key key.pem
   VIDEOLLAMA2_API_KEYS=first-key,second-key videollama2 serve --host 0.0.0.0
   videollama2 serve --allow-url-host media.example.org     allow media by URL, from this host only
+  videollama2 serve --engine vllm --model FOLDER           the same server, with vLLM behind it (docs/scale.md)
 
 Speaks OpenAI's API (/v1/chat/completions, /v1/models, /v1/files); also /health, /ready, /metrics, /openapi.json, and a
 web page at /. Ctrl-C or SIGTERM stops after finishing running requests; a second one stops immediately.
@@ -87,8 +90,28 @@ def register(commands: Any) -> None:
         usage="videollama2 serve [OPTION ...]",
     )  # fmt: skip
     arguments.add_model_flags(parser)
+    add_engine_flags(parser)
     add_server_flags(parser)
     parser.set_defaults(func=run)
+
+
+def add_engine_flags(parser: arguments.Parser) -> None:
+    """Flags for what generates the answers."""
+    add = parser.add_argument_group("engine").add_argument
+    add("--engine", choices=("torch", "vllm"), default="torch", help="what runs the model: torch, in this process, or "
+        f"vllm ({RANGE}, installed beside this package); default: torch")  # fmt: skip
+    add("--vllm-args", type=_json_object, default={}, metavar="JSON", help="vLLM's engine arguments, such as "
+        '\'{"tensor_parallel_size": 2}\'')  # fmt: skip
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a JSON object")
+    return value
 
 
 def add_server_flags(parser: arguments.Parser) -> None:
@@ -154,18 +177,50 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     settings, address = settings_of(args), address_of(args)
     arguments.trim_torch(args)
+    from ..serve.app import create_app
     from ..serve.logs import log_json
     from ..serve.running import serve
 
     log_json(logging.INFO)
-    engine = arguments.load_engine(args, lambda stage: None, protocol=args.protocol, fp16_weights=args.fp16_weights)
+    if args.engine == "vllm":
+        from ..serve.remote import ON_VLLM
+
+        engine, scheduling = _on_vllm(args), ON_VLLM
+    else:
+        if args.vllm_args:
+            raise UsageError("--vllm-args is for --engine vllm; add it, or drop --vllm-args.")
+        from ..serve.app import HERE
+
+        engine = arguments.load_engine(args, lambda stage: None, protocol=args.protocol, fp16_weights=args.fp16_weights)
+        scheduling = HERE
     scheme = "https" if args.tls_cert else "http"
     terminal.say(f"{engine.name} at {scheme}://{args.host}:{args.port}")
     try:
-        serve(engine, settings, address)
+        serve(engine, settings, address, create_app(engine, settings, scheduling))
     except OSError as error:
         raise StorageError(f"could not start the server: {error.strerror or error}") from error
     return 0
+
+
+def _on_vllm(args: argparse.Namespace) -> Any:
+    """The engine that starts vLLM.
+
+    Raises:
+        UsageError: a flag that only torch has.
+    """
+    from ..backends.vllm.generator import require_vllm
+
+    require_vllm()
+    from ..backends.vllm.weightless import load_on_vllm
+    from ..hub import HubOptions
+    from ..weights.locate import locate
+
+    for flag, given in (("--fp16-weights", args.fp16_weights), ("--device", args.device != "auto")):
+        if given:
+            raise UsageError(f"{flag} is for --engine torch; drop it: vLLM runs on the device that it was built for.")
+    folder, name = locate(args.model, args.base, HubOptions(revision=args.revision))
+    given = {"dtype": args.dtype, "max_num_seqs": args.max_batch_size, **args.vllm_args}
+    return load_on_vllm(folder, name, protocol=args.protocol, **given)
 
 
 def settings_of(args: argparse.Namespace) -> Any:

@@ -31,18 +31,20 @@ class OutputStream:
         self._text = Detokenizer(detokenise, options.stop)
         self._options, self._stop_ids = options, stop_ids
 
-    def push(self, token: int, logits: Tensor, *, last: bool = False) -> str:
+    def push(self, token: int, logits: Tensor | TokenLogprob | None, *, last: bool = False) -> str:
         """Take the next id, chosen by logits [V]; return the text that is now final, often empty.
 
         Args:
+            logits: or what is reported of them; None: not requested.
             last: nothing can follow this id.
         """
         self.generated += 1
         if token in self._stop_ids:
             self.finish = "stop"
             return ""
-        if self._options.top_logprobs is not None:
-            self.logprobs.append(logprob_of(logits, token, self._options.top_logprobs))
+        if self._options.top_logprobs is not None and logits is not None:
+            given = isinstance(logits, TokenLogprob)
+            self.logprobs.append(logits if given else logprob_of(logits, token, self._options.top_logprobs))
         piece = self._text.push(token)
         if last or self._text.stopped:
             self.finish = "stop"

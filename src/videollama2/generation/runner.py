@@ -96,13 +96,17 @@ class Runner:
         Raises:
             UsageError: the schema of the options can't be followed.
         """
-        room = self.decoder.max_positions - len(prompt.account.input_ids)
-        filled = options.with_defaults(self.model.generation_config)
-        cut = replace(filled, max_new_tokens=min(filled.max_new_tokens, room))
+        cut, short = self.fitted(options, len(prompt.account.input_ids))
         grammar = None if options.schema is None else self.grammars.start(options.schema)
         return ActiveSequence(
-            prompt, cut, self.processor.decode, self.stop_ids, context_is_short=cut != filled, grammar=grammar
+            prompt, cut, self.processor.decode, self.stop_ids, context_is_short=short, grammar=grammar
         )
+
+    def fitted(self, options: GenerateOptions, length: int) -> tuple[GenerateOptions, bool]:
+        """The options with the checkpoint's defaults, for a prompt of that length; whether the context cuts them."""
+        filled = options.with_defaults(self.model.generation_config)
+        cut = replace(filled, max_new_tokens=min(filled.max_new_tokens, self.decoder.max_positions - length))
+        return cut, cut != filled
 
     def batch(self, beginnings: BeginningsCache | None = None) -> DecodingBatch:
         """An empty batch of this model; `beginnings`: of prompts, for sequences that join."""

@@ -49,6 +49,11 @@ def schema_text(schema: Any) -> str:
     return text
 
 
+def with_layout(schema: str) -> dict[str, Any]:
+    """A schema that another user of llguidance follows in the same layout."""
+    return {**json.loads(schema), "x-guidance": _LAYOUT}
+
+
 class Grammar:
     """Which tokens may follow in one sequence."""
 

@@ -29,7 +29,7 @@ from .fetch import Fetcher
 from .files import FileStore, StoredFile, display_name, no_room
 from .guard import RequestGuard
 from .intake import MediaIntake
-from .scheduler import Scheduler
+from .scheduler import Scheduler, Scheduling
 from .settings import ServeSettings
 from .streaming import streamed_response, whole_response
 
@@ -59,20 +59,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 class ServerState:
     """Shared by the routes: engine, scheduler, files, cache and metrics."""
 
-    def __init__(self, engine: Engine, settings: ServeSettings) -> None:
+    def __init__(self, engine: Engine, settings: ServeSettings, scheduling: Scheduling) -> None:
         self.engine, self.settings = engine, settings
         self.metrics = figures.ServerMetrics()
         self.files = FileStore(settings)
-        self.cache = EncodedMediaCache(
-            settings.cache_bytes,
-            settings.cache_folder,
-            settings.cache_folder_bytes,
-            model=fingerprint(engine, settings),
-        )
+        self.cache = scheduling.cache(engine, settings)
         fetcher = Fetcher(settings.limits) if settings.limits.url_hosts else None
         self.intake = MediaIntake(settings.limits, self.files, fetcher)
         self.decoding = Decoding(settings.limits)
-        self.scheduler = Scheduler(engine, settings, self.metrics, self.decoding.open_clip, self.cache)
+        self.scheduler = scheduling.scheduler(engine, settings, self.metrics, self.decoding.open_clip, self.cache)
         gauge = self.metrics.gauge
         gauge("waiting", "Requests waiting", lambda: self.scheduler.waiting)
         gauge("running", "Requests being answered", lambda: self.scheduler.running)
@@ -89,6 +84,15 @@ class ServerState:
         self.files.close()
 
 
+def _encoded_media(engine: Engine, settings: ServeSettings) -> EncodedMediaCache:
+    return EncodedMediaCache(
+        settings.cache_bytes, settings.cache_folder, settings.cache_folder_bytes, model=fingerprint(engine, settings)
+    )
+
+
+HERE = Scheduling(cache=_encoded_media, scheduler=Scheduler)
+
+
 def fingerprint(engine: Engine, settings: ServeSettings) -> str:
     """Identifies the model in a cache. Only a cache on disk needs its weights hashed, which takes a while."""
     if settings.cache_folder is None:
@@ -98,14 +102,17 @@ def fingerprint(engine: Engine, settings: ServeSettings) -> str:
     return f"{engine.name} {engine.model.dtype} {weights_sha256(engine.model) or secrets.token_hex(16)}"
 
 
-def create_app(engine: Engine, settings: ServeSettings | None = None) -> FastAPI:
+def create_app(engine: Engine, settings: ServeSettings | None = None, scheduling: Scheduling = HERE) -> FastAPI:
     """The server's application; its state is `app.state.server`, closed at the end of its lifespan.
+
+    Args:
+        scheduling: how requests are answered; default: by the engine's own model.
 
     Raises:
         UsageError: invalid settings. OSError: its folders can't be created.
     """
     settings = settings or ServeSettings()
-    server = ServerState(engine, settings)
+    server = ServerState(engine, settings, scheduling)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

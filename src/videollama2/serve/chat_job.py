@@ -50,4 +50,5 @@ class ChatJob:
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     sequence: ActiveSequence | None = None
+    remote: Any = None  # in place of `sequence`, if another engine generates (remote.py)
     sent_logprobs: int = 0

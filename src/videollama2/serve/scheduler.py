@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..encoded_media import MediaSet
 from ..engine import Engine, check_losses
@@ -18,8 +19,8 @@ from ..generation.decoder import DecodingBatch
 from ..generation.prefill import BeginningsCache
 from ..generation.sequence import ActiveSequence
 from ..media import Opener
-from ..media_cache import MediaCache
-from ..receipt import Answer, source_name
+from ..media_cache import EncodedMediaCache, MediaCache
+from ..receipt import Answer, TokenLogprob, source_name
 from ..text.media_parts import Media
 from .chat_job import ChatJob, TextChunk
 from .errors import ApiError
@@ -127,7 +128,7 @@ class Scheduler:
             self._waiting.clear()
             self._changed.notify_all()
         for job in left:
-            self._finish_with_error(job, _stopping())
+            self._finish_with_error(job, stopping())
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end, after `stop`; False if some have not."""
@@ -167,7 +168,7 @@ class Scheduler:
             with self._changed:
                 self._preparing -= 1
                 if self._stopped:
-                    failure = failure or _stopping()  # the model thread has ended, so end it here
+                    failure = failure or stopping()  # the model thread has ended, so end it here
                 if job.cancelled:
                     self._record_end(job, "cancelled")
                 elif failure is None:
@@ -214,7 +215,7 @@ class Scheduler:
                 self._admit(batch, newcomers)
             self._step(batch)
         for job in left:
-            self._finish_with_error(job, _stopping())
+            self._finish_with_error(job, stopping())
 
     def _newcomers(self) -> list[ChatJob]:
         """Ready requests that join together: as many as there is room for, up to the first with media to encode."""
@@ -319,7 +320,12 @@ class Scheduler:
 
     def _send(self, job: ChatJob, text: str) -> None:
         assert job.sequence is not None
-        new = tuple(job.sequence.output.logprobs[job.sent_logprobs :])
+        self._send_text(job, text, job.sequence.output.logprobs)
+
+    @staticmethod
+    def _send_text(job: ChatJob, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        """Send new text, and the log probabilities since the last."""
+        new = tuple(logprobs[job.sent_logprobs :])
         job.sent_logprobs += len(new)
         if text or new:
             job.send(TextChunk(text, new))
@@ -355,7 +361,16 @@ class Scheduler:
         self.metrics.ended.labels(reason).inc()
 
 
-def _stopping() -> ApiError:
+@dataclass(frozen=True)
+class Scheduling:
+    """Where requests are answered: the cache of their media, and what makes the scheduler of a server."""
+
+    cache: Callable[[Engine, ServeSettings], EncodedMediaCache]
+    scheduler: Callable[[Engine, ServeSettings, ServerMetrics, Opener, EncodedMediaCache], Scheduler]
+
+
+def stopping() -> ApiError:
+    """The error of requests that the end of the server cuts off."""
     return ApiError(503, "stopping", "the server stopped before the answer was complete; try again", retry_after=5)
 
 

@@ -114,17 +114,15 @@ def test_strict_makes_it_an_error(client: Any, media: Path) -> None:
     for strict in (True, False, True):
         if strict:
             with pytest.raises(openai.BadRequestError, match="strict: the media item: it has no audio"):
-                ask(client, part("video", media / "mute.mp4"), extra_body={"mm_processor_kwargs": {"strict": True}})
+                ask(client, part("video", media / "mute.mp4", strict=True))
         else:
             ask(client, part("video", media / "mute.mp4"))
 
 
 def test_without_audio_nothing_is_lost(client: Any, folder: Path, media: Path) -> None:
-    strict = {"mm_processor_kwargs": {"strict": True}}
-    reply = ask(client, part("video", media / "mute.mp4", sound=False), extra_body=strict)
+    reply = ask(client, part("video", media / "mute.mp4", sound=False, strict=True))
     assert reply.receipt["audio"]["state"] == "not_requested"
-    whole = {"mm_processor_kwargs": {"use_audio_in_video": False}}
-    reply = ask(client, part("video", media / "clip.mp4"), extra_body=whole)
+    reply = ask(client, part("video", media / "clip.mp4", sound=False))
     assert reply.choices[0].message.content.strip() == ours(folder, "video", media / "clip.mp4", sound=False)
 
 

@@ -21,7 +21,7 @@ from ...receipt import MediaReceipt, Modality
 from ...text.media_parts import Media, PartDefaults, source_media
 
 # Keys of a message's part that choose what is used of it.
-PART_OPTIONS = ("start", "end", "num_frames", "sound", "video_track", "audio_track")
+PART_OPTIONS = ("start", "end", "num_frames", "sound", "video_track", "audio_track", "strict")
 _OLD_NAMES = {"use_audio_in_video": "sound", "load_audio_from_video": "sound"}
 
 
@@ -77,6 +77,7 @@ class ServedMedia:
         media: what is used of which source; None: it must be in a cache, under its uuid.
         uuid: the client's name for the content.
         name: its name in receipts and errors.
+        strict: anything requested of it and not used is an error.
         opener: opens it: `open_clip`, or a WorkerPool's.
     """
 
@@ -91,10 +92,11 @@ class ServedMedia:
         options: Mapping[str, Any] | None = None,
         decoded: tuple[MediaInputs, MediaReceipt] | None = None,
         key: str | None = None,
+        strict: bool = False,
         opener: Opener = open_clip,
     ) -> None:
         self.kind, self.media, self.protocol, self.uuid, self.name = kind, media, protocol, uuid, name
-        self.opener = opener
+        self.strict, self.opener = strict, opener
         self._options = dict(options or {})
         self._decoded, self._key = decoded, key
         self._lock = threading.Lock()
@@ -155,18 +157,19 @@ def served_media(
         UsageError: an invalid option, or neither source nor uuid.
     """
     own = {key: value for key, value in (part or {}).items() if value is not None}
+    strict = bool(own.pop("strict", request.strict))
     options = {"num_frames": request.num_frames, "sound": request.sound, **own} if kind == "video" else own
     options = {key: value for key, value in options.items() if value is not None}
     chosen = protocol(request.protocol or default_protocol)
     if isinstance(source, Media):
         options = {k: v for k, v in asdict(replace(source, source=None, audio_source=None)).items() if v is not None}
-        return ServedMedia(kind, source, chosen, uuid=uuid, name=name, options=options)
+        return ServedMedia(kind, source, chosen, uuid=uuid, name=name, options=options, strict=strict)
     media: Media | None = None
     if source is not None:
         media = source_media(kind, source, PartDefaults(), **options)
     elif uuid is None:
         raise UsageError(f"{name} ({kind}) has neither a source nor a uuid; send one of them.")
-    return ServedMedia(kind, media, chosen, uuid=uuid, name=name, options=options)
+    return ServedMedia(kind, media, chosen, uuid=uuid, name=name, options=options, strict=strict)
 
 
 def checked_part(kind: Modality, part: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,8 +188,9 @@ def checked_part(kind: Modality, part: Mapping[str, Any]) -> dict[str, Any]:
     frames = options.get("num_frames", 1)
     if not _is_int(frames) or not 1 <= frames <= 1000:
         raise UsageError(f"num_frames={frames!r:.40}; expected an integer from 1 to 1000.")
-    if not isinstance(options.get("sound", True), bool):
-        raise UsageError(f"sound={options['sound']!r:.40}; expected true or false.")
+    for name in ("sound", "strict"):
+        if not isinstance(options.get(name, True), bool):
+            raise UsageError(f"{name}={options[name]!r:.40}; expected true or false.")
     wrong = [name for name in ("num_frames", "sound", "video_track") if name in options and kind != "video"]
     if wrong:
         raise UsageError(f"{wrong[0]} does not apply to {kind}; it is an option of videos.")

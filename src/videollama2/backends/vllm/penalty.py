@@ -1,7 +1,7 @@
 """The checkpoint's repetition penalty, on generated tokens only.
 
-vLLM's own counts the prompt too, placeholders of media among it. The public implementation's prompt enters as embeddings,
-so that it counts nothing there (generation/sampling.py). A request's own `repetition_penalty` stays vLLM's.
+vLLM's own counts the prompt too, placeholders of media among it. The public implementation's prompt enters as
+embeddings, so that it counts nothing there (generation/sampling.py). A request's own `repetition_penalty` stays vLLM's.
 """
 
 from collections.abc import Sequence

@@ -226,8 +226,10 @@ class Processor(BaseMultiModalProcessor[Info]):
         ranges = {kind: [found.to_range() for found in all_found] for kind, all_found in placeholders.items()}
         in_order = sorted((r.offset, kind, i) for kind, places in ranges.items() for i, r in enumerate(places))
         ordered = [receipts[kind][i] for _, kind, i in in_order]
-        if options.strict:
-            raise_losses([message for receipt in ordered for message in receipt.loss_messages])
+        strict = [
+            receipts[kind][i] for _, kind, i in in_order if options.strict or inputs.mm_data_items[kind][i].strict
+        ]
+        raise_losses([message for receipt in strict for message in receipt.loss_messages])
         made = mm_input(prompt_token_ids=ids, mm_kwargs=result.kwargs, mm_hashes=result.hashes, mm_placeholders=ranges)
         made[RECEIPTS] = ordered  # type: ignore[typeddict-unknown-key]
         return made

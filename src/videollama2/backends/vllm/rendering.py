@@ -6,8 +6,9 @@ Here user text is data, in every role (text/tokenization.py). Only a prompt that
 """
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -284,13 +285,24 @@ def _fetched(part: Mapping[str, Any], connector: MediaConnector) -> Any:
     source = part["source"]
     if not source or not part["url"]:
         return from_base64(source) if source and part["base64"] else source
-    return connector.load_from_url(source, RawMedia(), fetch_timeout=_timeout(part["kind"]))
+    with _of_client():
+        return connector.load_from_url(source, RawMedia(), fetch_timeout=_timeout(part["kind"]))
 
 
 async def _fetched_async(part: Mapping[str, Any], connector: MediaConnector) -> Any:
     if not part["source"] or not part["url"]:
         return _fetched(part, connector)
-    return await connector.load_from_url_async(part["source"], RawMedia(), fetch_timeout=_timeout(part["kind"]))
+    with _of_client():
+        return await connector.load_from_url_async(part["source"], RawMedia(), fetch_timeout=_timeout(part["kind"]))
+
+
+@contextlib.contextmanager
+def _of_client() -> Iterator[None]:
+    """vLLM's errors about a client's URL as errors of its request: some would be the server's."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError, OSError) as error:
+        raise UsageError(f"the media URL can't be used: {error}") from error
 
 
 def _timeout(kind: Modality) -> int:
