@@ -176,7 +176,8 @@ def _add_limit_flags(parser: arguments.Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     settings, address = settings_of(args), address_of(args)
-    arguments.trim_torch(args)
+    if args.engine == "torch":  # vLLM compiles, and splits models over processes
+        arguments.trim_torch(args)
     from ..serve.app import create_app
     from ..serve.logs import log_json
     from ..serve.running import serve

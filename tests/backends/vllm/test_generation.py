@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import videollama2
+from videollama2.weights.nano import nano_folder
 
 from . import small
 
@@ -47,6 +48,14 @@ def test_equals_our_engine(family: str, media: Path, tmp_path: Path) -> None:
     assert [ids for ids, *_ in second] == wanted
     assert [cached for *_, cached in second] == [(length - 1) // BLOCK * BLOCK for _, length, _ in second]
     assert any(cached for *_, cached in second)
+
+
+def test_nano(media: Path, tmp_path: Path) -> None:
+    folder = nano_folder()
+    asked = small.conversations(media)
+    wanted = small.expected(videollama2.load(folder, device="cpu", dtype="float32"), asked)
+    ((*found,),) = answers(tmp_path, folder, asked, llm={"max_num_batched_tokens": 512})
+    assert [ids for ids, *_ in found] == wanted
 
 
 def test_the_checkpoints_repetition_penalty(media: Path, tmp_path: Path) -> None:
