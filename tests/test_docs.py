@@ -28,6 +28,8 @@ EVERY = [
 RUN = ("ask", "chat", "serve", "captions", "evaluation", "migrate", "connector", "audio-encoder", "ways-in")
 NOT_OURS = {"--nproc-per-node", "--logdir", "--strict", "--include", "--model", "--tasks"}
 NOT_OURS |= {"--url", "--input", "--clip", "--save", "--batch-file"}  # of downloaders, up to an underscore
+NOT_OURS |= {"--mm-processor-kwargs", "--enable-lora", "--lora-modules", "--allowed-local-media-path"}  # vLLM's
+NOT_OURS |= {"--tensor-parallel-size", "--pipeline-parallel-size"}
 COMMANDS = re.findall(r"^(?:torchrun .*-m )?(videollama2 (?:.*\\\n)*.*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
 
 
