@@ -173,7 +173,7 @@ def test_at_most_so_many_at_once(remote: RemoteEngine, scheduler: RemoteSchedule
     asked = [Asked(remote) for _ in range(5)]
     for one in asked:
         scheduler.submit(one.job)
-    until(lambda: scheduler.running == 2)
+    until(lambda: scheduler.running == here.begun == 2 and scheduler.waiting == 3)
     assert here.begun == 2
     here.gate.set()
     assert all(isinstance(one.all()[-1], Answer) for one in asked)
