@@ -137,7 +137,9 @@ def test_the_answer_and_the_receipt_of_our_own_engine(
         assert isinstance(answer, Answer), answer
         assert answer.text == wanted.text == "".join(c.text for c in chunks if isinstance(c, TextChunk))
         assert answer.finish_reason == wanted.finish_reason
-        expected = replace(wanted.receipt, arithmetic="vLLM 0.0", reused=(str(item.source),) if round else ())
+        expected = replace(
+            wanted.receipt, engine="vllm", arithmetic="vLLM 0.0", reused=(str(item.source),) if round else ()
+        )
         assert answer.receipt == replace(expected, model="tiny")
         assert answer.timings["decode_seconds"] > 0
 

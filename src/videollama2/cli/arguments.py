@@ -145,7 +145,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
+def add_model_flags(parser: argparse.ArgumentParser, engines: Sequence[str] = ENGINES) -> None:
     """Flags that choose the model, its device and its dtype."""
     add = parser.add_argument_group("model").add_argument
     add("--model", "-m", default="nano", metavar="M", help="nano (default), a released name, a hub id or a folder")
@@ -153,7 +153,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--revision", metavar="R", help="branch, tag or commit of a hub id; default: main branch")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", metavar="T", help="auto (default), float32, bfloat16 or float16")
-    add("--engine", choices=ENGINES, metavar="E", help="what runs the language model: torch (default) or llama.cpp")
+    others = " or ".join(engines[1:])
+    add("--engine", choices=engines, metavar="E", help=f"what runs the language model: torch (default), {others}")
     add("--gguf", metavar="F", help="for llama.cpp: a GGUF file, or the type of the one in the folder")
     add("--verbose", "-v", action="store_true", help="log what is loaded, and why this device and dtype were chosen")
 

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ..backends.vllm.plugin import RANGE
 from ..errors import MissingExtra, StorageError, UsageError
 from . import arguments, terminal
 
@@ -89,19 +88,9 @@ def register(commands: Any) -> None:
         "serve", help="serve an OpenAI-compatible HTTP API", description="Serve a model over HTTP.", epilog=_EPILOG,
         usage="videollama2 serve [OPTION ...]",
     )  # fmt: skip
-    arguments.add_model_flags(parser)
-    add_engine_flags(parser)
+    arguments.add_model_flags(parser, engines=(*arguments.ENGINES, "vllm"))
     add_server_flags(parser)
     parser.set_defaults(func=run)
-
-
-def add_engine_flags(parser: arguments.Parser) -> None:
-    """Flags for what generates the answers."""
-    add = parser.add_argument_group("engine").add_argument
-    add("--engine", choices=("torch", "vllm"), default="torch", help="what runs the model: torch, in this process, or "
-        f"vllm ({RANGE}, installed beside this package); default: torch")  # fmt: skip
-    add("--vllm-args", type=_json_object, default={}, metavar="JSON", help="vLLM's engine arguments, such as "
-        '\'{"tensor_parallel_size": 2}\'')  # fmt: skip
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -143,6 +132,8 @@ def add_server_flags(parser: arguments.Parser) -> None:
     arguments.former_name("--pack", fp16, group)
     _add_limit_flags(parser)
     add = parser.add_advanced_group("advanced").add_argument
+    add("--vllm-args", type=_json_object, default={}, metavar="JSON", help="for vllm: its engine arguments, such as "
+        '\'{"tensor_parallel_size": 2}\'')  # fmt: skip
     add("--protocol", metavar="P", help="media preprocessing: released, full or paper; default: the model's own")
     add("--files-folder", type=Path, metavar="FOLDER", help="store uploads here; default: a temporary folder")
     add("--file-hours", type=float, default=24.0, metavar="H", help="hours until an upload expires; default: 24")
@@ -176,7 +167,7 @@ def _add_limit_flags(parser: arguments.Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     settings, address = settings_of(args), address_of(args)
-    if args.engine == "torch":  # vLLM compiles, and splits models over processes
+    if args.engine != "vllm":  # vLLM compiles, and splits models over processes
         arguments.trim_torch(args)
     from ..serve.app import create_app
     from ..serve.logs import log_json
@@ -216,9 +207,10 @@ def _on_vllm(args: argparse.Namespace) -> Any:
     from ..hub import HubOptions
     from ..weights.locate import locate
 
-    for flag, given in (("--fp16-weights", args.fp16_weights), ("--device", args.device != "auto")):
+    torch_only = (("--fp16-weights", args.fp16_weights), ("--device", args.device != "auto"), ("--gguf", args.gguf))
+    for flag, given in torch_only:
         if given:
-            raise UsageError(f"{flag} is for --engine torch; drop it: vLLM runs on the device that it was built for.")
+            raise UsageError(f"{flag} has no effect on vLLM; drop it: vLLM runs on the device that it was built for.")
     folder, name = locate(args.model, args.base, HubOptions(revision=args.revision))
     given = {"dtype": args.dtype, "max_num_seqs": args.max_batch_size, **args.vllm_args}
     return load_on_vllm(folder, name, protocol=args.protocol, **given)

@@ -19,7 +19,7 @@ from . import small
 from .test_server import ask, free_port, part, served
 
 pytestmark = pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed: recipes/vllm/run.sh")
-RUNS_ELSEWHERE = ("device", "arithmetic")
+RUNS_ELSEWHERE = ("engine", "arithmetic")
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,7 @@ def test_same_answers_and_receipts(
         assert comparable(other.receipt) == comparable(one.receipt)
         assert other.usage == one.usage
         assert bool(other.receipt["reused"]) == (round == 1)
+    assert other.receipt["engine"] == "vllm"
     assert other.receipt["arithmetic"].startswith("vLLM 0.3")
     assert other.receipt["dtype"] == "float32"
 

@@ -9,29 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...audio import AudioEncoder
 from ...configuration import VideoLlama2Config
-from ...media_features import MediaFeatures, build_media_parts
-from ...modeling import VideoLlama2PreTrainedModel
+from ...modeling import VideoLlama2Model, VideoLlama2PreTrainedModel
 from ...weights.strict import load_state_dict
 
 PARTS = ("vision_encoder", "connector", "audio_encoder", "audio_projector")
 
 
-class Encoders(MediaFeatures, VideoLlama2PreTrainedModel):
-    """The parts of VideoLlama2Model before its language model."""
-
-    base_model_prefix = ""
-    vision_encoder: Any
-    connector: Any
-    audio_encoder: AudioEncoder | None
-    audio_projector: Any
+class Encoders(VideoLlama2Model):
+    """VideoLlama2Model before its language model."""
 
     def __init__(self, config: VideoLlama2Config) -> None:
-        super().__init__(config)
-        build_media_parts(self, config)
+        VideoLlama2PreTrainedModel.__init__(self, config)
+        self.build_encoders(config)
         self.post_init()
         self.requires_grad_(False)
+
+    def get_input_embeddings(self) -> Any:
+        """None: vLLM has the token embedding."""
+        return None
 
     @torch.inference_mode()
     def tokens(self, pixels: Tensor | None, still: bool, fbank: Tensor | None) -> Tensor:

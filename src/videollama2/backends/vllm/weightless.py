@@ -27,16 +27,44 @@ from ...weights.meta import ShapesOnly
 from .generator import Generator
 
 
+class VllmDecoder:
+    """What receipts and limits need of the engine that decodes; sequences go to it through serve/remote.py."""
+
+    engine, weights = "vllm", ""
+
+    def __init__(self, generator: Generator, positions: int) -> None:
+        self._generator = generator
+        self._positions = min(positions, int(generator.config.max_model_len))
+
+    @property
+    def arithmetic(self) -> str:
+        """vLLM and its version."""
+        return self._generator.name
+
+    @property
+    def max_positions(self) -> int:
+        """The longest that vLLM was started for."""
+        return self._positions
+
+    def batch(self, *_: Any) -> Any:
+        """Not here: vLLM batches requests itself.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("vLLM answers behind the server only; use `videollama2 serve --engine vllm`, or torch here.")
+
+    prefix_cache = batch
+
+
 class RemoteRunner(Runner):
     """Fills receipts with where vLLM runs."""
 
     generator: Generator
 
     def _receipt(self, sequence: Any) -> Receipt:
-        generator = self.generator
-        dtype = str(generator.config.dtype).removeprefix("torch.")
-        found = super()._receipt(sequence)
-        return replace(found, device=generator.device, dtype=dtype, arithmetic=generator.name)
+        dtype = str(self.generator.config.dtype).removeprefix("torch.")
+        return replace(super()._receipt(sequence), device=self.generator.device, dtype=dtype)
 
 
 class RemoteEngine(Engine):
@@ -44,7 +72,6 @@ class RemoteEngine(Engine):
 
     def __init__(self, folder: Path, name: str, generator: Generator, protocol: str | Protocol | None) -> None:
         config = VideoLlama2Config.from_pretrained(folder)
-        config.text_config.max_position_embeddings = min(config.max_positions, generator.config.max_model_len)
         processor = VideoLlama2Processor.from_pretrained(folder, config=config)
         with ShapesOnly(), torch.device("meta"):
             model = VideoLlama2ForConditionalGeneration(config)
@@ -53,7 +80,8 @@ class RemoteEngine(Engine):
         placement = Placement(torch.device("meta"), generator.config.dtype, "vLLM runs the model")
         super().__init__(model, processor, name=name, placement=placement, default_protocol=protocol)
         self.generator = generator
-        runner = RemoteRunner(model, processor, self.runner.stop_ids, self.lock, name)
+        decoder = VllmDecoder(generator, config.max_positions)
+        runner = RemoteRunner(model, processor, self.runner.stop_ids, self.lock, name, decoder)
         runner.generator = generator
         self.runner = runner
 
