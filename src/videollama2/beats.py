@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from transformers import initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
@@ -343,8 +344,7 @@ class PositionalConv(nn.Conv1d):
             norm: Any = self.parametrizations
             g, v = norm.weight.original0, norm.weight.original1
             nn.init.normal_(v, std=std)
-            with torch.no_grad():
-                g.copy_(v.float().square().sum((0, 1), keepdim=True).sqrt())
+            initialization.copy_(g, v.float().square().sum((0, 1), keepdim=True).sqrt())  # unless it is loaded
         else:
             nn.init.normal_(self.weight, std=std)
         if self.bias is not None:

@@ -56,7 +56,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 
         Args:
             pretrained_model_name_or_path: a checkpoint folder, a training stage's or an adapter's, or a hub id; None:
-                `config` and `state_dict` are given.
+                `config` and `state_dict` are given. An empty `state_dict` gives newly initialised weights.
             config: replaces the folder's own.
             kwargs: as in transformers (dtype, device_map, revision, attn_implementation, quantization_config, …), and
                 settings of config.json (`num_frames=6`).
@@ -80,6 +80,14 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
         embedding: nn.Module = super().resize_token_embeddings(*args, **kwargs)
         self.config.move_placeholders(vocabulary)
         return embedding
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Whether initialisation skips modules without parameters, as transformers does for classes outside it.
+
+        False: CLIP's attention and MLP are such modules, and initialise their layers.
+        """
+        return bool(cls.is_remote_code())
 
     def _init_weights(self, module: nn.Module) -> None:
         """Readouts and projectors from N(0, initializer_range), convolutions with torch's default (spec §1.4.2)."""

@@ -1,6 +1,7 @@
 """`from_pretrained` and `save_pretrained`: transformers' arguments and what they return, with our strictness."""
 
 import contextlib
+import copy
 import json
 import logging
 from collections.abc import Iterator
@@ -160,6 +161,23 @@ def test_base_and_whole_read_each_others_folders(folder: Path, trunk: Path) -> N
     model, report = WHOLE.from_pretrained(trunk, output_loading_info=True)
     assert report["missing_keys"] == {HEAD}
     assert all(torch.equal(t, tensors[n]) for n, t in model.state_dict().items() if n != HEAD)
+
+
+@pytest.mark.parametrize("tower", ["clip_vision_model", "siglip_vision_model"])
+def test_an_empty_state_dict_initialises_as_the_class_does(tower: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Every tensor has the spread that its encoder's own rules give it, wherever the weights come from."""
+    vision = {"model_type": tower, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+              "num_attention_heads": 2, "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = tiny.config(vision_config=vision)
+    expected, found = WHOLE(copy.deepcopy(config)), WHOLE.from_pretrained(None, config=config, state_dict={})
+    tensors = found.state_dict()
+    assert tensors.keys() == expected.state_dict().keys() and not any(t.is_meta for t in tensors.values())
+    for name, tensor in expected.state_dict().items():
+        if tensor.numel() > 1000:
+            assert 0.8 < tensors[name].float().std() / tensor.float().std() < 1.25, name
+    assert "newly initialised" in caplog.text and len(caplog.text) < 3000
+    with pytest.raises(TensorMismatch, match=r"missing: lm_head\.weight"):
+        WHOLE.from_pretrained(None, config=config, state_dict={n: t for n, t in tensors.items() if n != HEAD})
 
 
 def test_a_report_lists_what_would_be_refused(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

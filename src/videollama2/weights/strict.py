@@ -25,6 +25,7 @@ from .original.names import key_mapping as original_mapping
 from .quantise import correct_on_cpu, portable_kernels, quantised_layers, with_stored_quantisation
 
 logger = logging.getLogger(__name__)
+MAX_NAMED = 20  # tensors in a warning
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,17 @@ def load_state_dict(
     output_loading_info: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """A model from tensors in memory, in our layout or the original's. Same arguments and errors as `load_strictly`."""
+    """A model from tensors in memory, in our layout or the original's; without any, a newly initialised one.
+
+    Same arguments and errors as `load_strictly`.
+    """
     ours = original_mapping([renamed(name, key_mapping) for name in tensors])
     mapping = {**(key_mapping or {}), **ours}
     model, found, report = _from_pretrained(
         cls, None, config, mapping, state_dict=dict(tensors), key_mapping=mapping or None, **kwargs
     )
-    judge(found, "the state dict", shapes=ignore_mismatched_sizes, names=output_loading_info and not ours)
+    accepted = not tensors or (output_loading_info and not ours)
+    judge(found, "the state dict", shapes=ignore_mismatched_sizes, names=accepted)
     return (model, report) if output_loading_info else model
 
 
@@ -152,7 +157,8 @@ def judge(found: Differences, where: str | Path, *, shapes: bool, names: bool) -
     ).refuse(where)
     if found:
         fresh = [*found.missing, *(name for name, _, _ in found.misshapen)]
-        logger.warning("%s: %s; newly initialised: %s", where, found.summary(), ", ".join(fresh) or "none")
+        named = ", ".join(fresh[:MAX_NAMED]) + (" …" if len(fresh) > MAX_NAMED else "")
+        logger.warning("%s: %s; newly initialised: %s", where, found.summary(), named or "none")
 
 
 def assemble(
