@@ -67,8 +67,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("names", "paired_vision"),
     ("configuration",),
-    ("modeling", "image_settings", "text"),
-    ("call_options", "processor_parts", "processor_calls", "processing"),
+    ("modeling", "text"),
+    ("call_options", "image_settings", "processor_attributes", "processor_calls", "processing"),
+    ("processor_parts",),
     ("encoded_media",),
     ("media_cache",),
     ("weights", "data"),
@@ -83,6 +84,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Imports against that direction, inside functions only, with the reason.
 LATE = {
     ("modeling", "weights"): "from_pretrained is a method of the class that weights loads",
+    ("processor_attributes", "processor_parts"): "a part is made when it is first asked for",
     ("configuration", "weights"): "from_pretrained reads the original's config.json, too",
     ("loading", "backends"): "another engine, imported when it is chosen",
 }

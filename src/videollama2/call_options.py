@@ -38,7 +38,7 @@ class CallOptions:
 
     Attributes:
         padding: True or "longest", "max_length", False; None: pad if tensors are returned.
-        return_tensors: "pt", or None for lists of ids (media are tensors in any case).
+        return_tensors: "pt"; "np" for arrays; or None for lists of ids (media are tensors then).
         add_special_tokens: False: a question is not wrapped into a user's turn.
         sanitize_control_tokens: False: typed text may contain control tokens and media tags.
         load_audio_from_video: whether a video's sound is used; None: yes.
@@ -102,8 +102,8 @@ class CallOptions:
             raise UsageError(f"padding={self.padding!r}; expected padding=True, False or 'max_length'")
         if self.padding == "max_length" and self.max_length is None:
             raise UsageError("padding='max_length' requires max_length; or pass padding=True to pad to the longest")
-        if self.return_tensors not in ("pt", None):
-            raise UsageError(f"return_tensors={self.return_tensors!r}; expected return_tensors='pt', or None for lists")
+        if self.return_tensors not in ("pt", "np", None):
+            raise UsageError(f"return_tensors={self.return_tensors!r}; expected 'pt', 'np', or None for lists")
         if self.padding_side not in ("left", "right", None):
             raise UsageError(
                 f"padding_side is {self.padding_side!r}; expected 'left' (generation) or 'right' (training)"
@@ -125,7 +125,7 @@ class CallOptions:
     @property
     def pads(self) -> bool:
         """Whether rows are padded to one length."""
-        return self.return_tensors == "pt" if self.padding is None else self.padding not in (False, "do_not_pad")
+        return self.return_tensors is not None if self.padding is None else self.padding not in (False, "do_not_pad")
 
     def width(self, longest: int) -> int:
         """The length of a padded row."""
@@ -150,7 +150,7 @@ def flattened(kwargs: Mapping[str, Any]) -> dict[str, Any]:
                 if value not in (None, False, True, "longest"):
                     raise UsageError(f"audio_kwargs: {name}={value!r} is not supported; the protocol sets the length")
                 continue
-            if name in flat:
+            if name in flat and (group != "common_kwargs" or flat[name] != value):
                 raise UsageError(f"{name} was passed twice: in {group} and as a keyword")
             if name in nested and nested[name] != value:
                 raise UsageError(f"{name} has two values, {nested[name]!r} and {value!r}; images and videos share it")

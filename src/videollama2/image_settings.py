@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from .call_options import IMAGE_SETTINGS
 from .configuration import VideoLlama2Config, read_json
 from .media import PixelSettings
 from .vision import vision_family
@@ -33,3 +34,14 @@ def find_pixels(folder: Path, config: VideoLlama2Config) -> PixelSettings | None
 def as_dict(settings: PixelSettings, vision_config: Any) -> dict[str, Any]:
     """The contents of a preprocessor_config.json, readable by transformers' own processors."""
     return {"image_processor_type": vision_family(vision_config.model_type).image_processor, **settings.to_dict()}
+
+
+def pixels_of(image_processor: Any) -> PixelSettings:
+    """Settings of an image processor of transformers' own.
+
+    Raises:
+        ConfigError: it does what this package's does not.
+    """
+    given = {name: value for name, value in image_processor.to_dict().items() if value is not None}
+    unused = {name for name, value in given.items() if value is False and name not in IMAGE_SETTINGS}
+    return PixelSettings.from_dict({name: value for name, value in given.items() if name not in unused})

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from .call_options import CallOptions
+from .call_options import IMAGE_SETTINGS, CallOptions
 from .configuration import VideoLlama2Config, read_json
 from .errors import ContextOverflow, NoVideoStream, UnsupportedModality, UsageError
 from .hub import HubOptions, find_folder, refuse_unknown
 from .image_settings import PREPROCESSOR, as_dict, default_pixels, find_pixels
 from .media import AudioInput, Clip, Opener, PixelSettings, audio_input, open_clip, pixel_values
 from .media_features import MEDIA_INPUTS
+from .processor_attributes import PARTS
 from .processor_calls import TransformersCalls
 from .protocols import Protocol, as_sound_of_video
 from .protocols import protocol as named_protocol
@@ -48,10 +49,11 @@ _OF_TOKENIZER = frozenset(
     "cls_token mask_token extra_special_tokens additional_special_tokens add_bos_token add_eos_token add_prefix_space "
     "clean_up_tokenization_spaces split_special_tokens legacy".split()
 )
-_OF_AUTO_CLASSES = frozenset(
+OF_AUTO_CLASSES = frozenset(
     "trust_remote_code use_fast backend dtype torch_dtype device_map code_revision adapter_kwargs _from_auto "
     "_from_pipeline _commit_hash".split()
 )
+PROCESSOR, IMAGES = "processor_config.json", "VideoLlama2ImageProcessor"  # the latter in processor_parts.py
 MAX_CHARACTERS_PER_TOKEN = 100  # average over a text; 4 is usual
 
 
@@ -77,15 +79,37 @@ class VideoLlama2Processor(TransformersCalls):
     """
 
     def __init__(
-        self, tokenizer: Any, config: VideoLlama2Config | None = None, pixels: PixelSettings | None = None
+        self,
+        tokenizer: Any = None,
+        config: VideoLlama2Config | None = None,
+        pixels: PixelSettings | None = None,
+        *,
+        image_processor: Any = None,
+        video_processor: Any = None,
+        feature_extractor: Any = None,
+        chat_template: Any = None,
     ) -> None:
+        """From a tokenizer and a configuration, or from parts that bring their model's configuration.
+
+        Args:
+            tokenizer: None for media alone.
+            config, pixels: by default those of the parts, else the configuration's and its vision encoder's defaults.
+            image_processor, video_processor, feature_extractor: this package's; an image processor of transformers'
+                gives its settings.
+            chat_template: replaces the tokenizer's.
+        """
         # skip ProcessorMixin.__init__, which would look up parts by class name
-        self.tokenizer, self.config = tokenizer, config or VideoLlama2Config()
-        vision = self.config.vision_config
-        self.pixels = pixels or (None if vision is None else default_pixels(vision))
+        self.tokenizer, self.pixels = tokenizer, pixels
+        given = (image_processor, video_processor, feature_extractor)
+        parts = {name: part for name, part in zip(PARTS, given, strict=True) if part is not None}
+        self.config = self._take_parts(parts, config)
+        if self.pixels is None and self.config.vision_config is not None:
+            self.pixels = default_pixels(self.config.vision_config)
         self.fetch = None
         self._rendered = OrderedDict()
-        self._found_padding_side = tokenizer.padding_side
+        self._found_padding_side = getattr(tokenizer, "padding_side", None)
+        if chat_template is not None:
+            self.chat_template = chat_template
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(tokenizer={type(self.tokenizer).__name__}, pixels={self.pixels})"
@@ -97,8 +121,8 @@ class VideoLlama2Processor(TransformersCalls):
         Args:
             config: replaces the folder's own.
             tokenizer_folder: folder with the tokenizer, if this one has none.
-            kwargs: the hub's (revision, cache_dir, …), the tokenizer's (padding_side, chat_template, …), and
-                settings of config.json (num_frames, protocol, …).
+            kwargs: the hub's (revision, cache_dir, …), the tokenizer's (padding_side, chat_template, …), image
+                settings (do_normalize, …), parts (image_processor=…), and settings of config.json (num_frames, …).
 
         Raises:
             CheckpointNotFound: no folder, or no tokenizer in it.
@@ -108,10 +132,12 @@ class VideoLlama2Processor(TransformersCalls):
         folder = find_folder(pretrained_model_name_or_path, HubOptions.take(kwargs), weights=False)
         config, tokenizer_folder = kwargs.pop("config", None), kwargs.pop("tokenizer_folder", None)
         of_tokenizer = {name: kwargs.pop(name) for name in _OF_TOKENIZER if name in kwargs}
-        kwargs = {name: value for name, value in kwargs.items() if name not in _OF_AUTO_CLASSES}
+        parts = {name: kwargs.pop(name) for name in PARTS if kwargs.get(name) is not None}
+        changes = {name: kwargs.pop(name) for name in IMAGE_SETTINGS if name in kwargs}
+        kwargs = {name: value for name, value in kwargs.items() if name not in OF_AUTO_CLASSES}
         if config is None:
             config, kwargs = VideoLlama2Config.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
-        known = {*_OF_TOKENIZER, *VideoLlama2Config.__dataclass_fields__}
+        known = {*_OF_TOKENIZER, *PARTS, *IMAGE_SETTINGS, *VideoLlama2Config.__dataclass_fields__}
         refuse_unknown(kwargs, known, f"{cls.__name__}.from_pretrained")
         template = of_tokenizer.pop("chat_template", None)
         tokenizer = load_tokenizer(tokenizer_folder or folder, **of_tokenizer)
@@ -121,7 +147,10 @@ class VideoLlama2Processor(TransformersCalls):
         if template is not None:
             tokenizer.chat_template = template
         tokenizer.padding_side = of_tokenizer.get("padding_side", "left")
-        made = cls(tokenizer, config, find_pixels(folder, config))
+        pixels = None if {"image_processor", "video_processor"} & parts.keys() else find_pixels(folder, config)
+        made = cls(tokenizer, config, pixels, **parts)
+        if changes:
+            made.pixels = made._change_pixels(changes)
         made._found_padding_side = None  # chosen here, or by the caller
         return made
 
@@ -142,6 +171,10 @@ class VideoLlama2Processor(TransformersCalls):
                 json.dumps(as_dict(self.pixels, self.config.vision_config), indent=2) + "\n", encoding="utf-8"
             )
             files.append(str(path))
+            # so that AutoImageProcessor gives this package's, whose pixels are those of the whole processor
+            own = {"processor_class": type(self).__name__, "image_processor": {"image_processor_type": IMAGES}}
+            (folder / PROCESSOR).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+            files.append(str(folder / PROCESSOR))
         if not (folder / "config.json").exists():  # the model's own config.json is more complete
             self.config.save_pretrained(folder)
             files.append(str(folder / "config.json"))

@@ -7,21 +7,18 @@ Which text acts as control tokens, and which is data: docs/decisions/0013-render
 """
 
 import copy
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import BatchFeature, ProcessorMixin
+from transformers import BatchFeature
 
 from .call_options import CallOptions, flattened
-from .configuration import VideoLlama2Config
 from .errors import ContextOverflow, PromptError, UsageError
-from .media import PixelSettings
 from .media.clip import Clip
-from .processor_parts import ProcessorParts
+from .processor_attributes import PARTS, ProcessorAttributes
 from .protocols import Protocol
 from .protocols import protocol as named_protocol
 from .receipt import MediaReceipt
@@ -35,16 +32,13 @@ logger = logging.getLogger(__name__)
 MAX_REMEMBERED = 4096  # rendered texts
 
 
-class TransformersCalls(ProcessorParts, ProcessorMixin):
+class TransformersCalls(ProcessorAttributes):
     """The half of the processor that follows transformers' conventions; `processing.py` has the other.
 
     Attributes:
         fetch: from a URL to bytes; None: media by URL are not allowed.
     """
 
-    tokenizer: Any
-    config: VideoLlama2Config
-    pixels: PixelSettings | None
     fetch: Callable[[str], bytes] | None
     _rendered: "OrderedDict[str, RenderedText]"
     _found_padding_side: str | None
@@ -54,6 +48,7 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
     tokenise: Callable[[Sequence[Message], Sequence[MediaReceipt]], TokenisedPrompt]
     collate: Callable[..., BatchFeature]
     check_length: Callable[[int], None]
+    media_batch: Callable[[Sequence[Media], CallOptions], BatchFeature]
 
     def __call__(
         self,
@@ -70,7 +65,7 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
         Args:
             text: a question, a conversation (a list of messages whose media parts have their sources, such as
                 `{"type": "video", "video": "clip.mp4", "start": 2.0}`), text rendered by `apply_chat_template`, or a
-                list of these. A question becomes a user turn; rendered text is used unchanged.
+                list of these. A question becomes a user turn; rendered text is used unchanged. None: media alone.
             images, videos, audio: media passed with the text: for one text, one or several; for a list of texts, a list
                 with the media of each, or all of them in order. Paths, bytes, PIL images, arrays, tensors, lists of
                 frames, or samples.
@@ -83,9 +78,11 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
         Raises:
             VideoLlama2Error: see errors.py.
         """
-        options = CallOptions.read(kwargs, return_tensors="pt")
-        read, as_is = self._part_defaults(options), options.add_special_tokens is False
+        options = CallOptions.read(self._with_tokenizers_defaults(kwargs), return_tensors="pt")
         given = {"image": images, "video": videos, "audio": audio}
+        if text is None and any(media is not None for media in given.values()):
+            return self._media_alone(given, options)
+        read, as_is = self._part_defaults(options), options.add_special_tokens is False
         typed = options.sanitize_control_tokens is not False
         inputs = prompt_inputs(self._recognised(text, typed=typed), given, read, as_is=as_is)
         return self._batch(inputs, options, protocol)
@@ -114,7 +111,7 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
             chat_template: Jinja, or the name of one of the tokenizer's templates; None: the tokenizer's own.
             return_assistant_tokens_mask: adds `assistant_masks`, which mark the template's `{% generation %}` blocks,
                 or, without them, the assistant's text and the end token after it.
-            return_tensors: "pt", or lists of ids that are not padded.
+            return_tensors: "pt", "np", or lists of ids that are not padded.
             return_dict: for tokenised conversations: the whole batch instead of the ids alone.
             load_audio_from_video: whether a video's audio is used; None: yes.
             processor_kwargs, kwargs: those of `__call__`; the latter may also contain template variables.
@@ -145,7 +142,7 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
         if return_tensors != "auto":
             calls["return_tensors"] = return_tensors
         protocol, beside = calls.pop("protocol", None), {"image": calls.pop("images", None)}
-        options = CallOptions.read(calls, return_tensors=None)
+        options = CallOptions.read(self._with_tokenizers_defaults(calls), return_tensors=None)
         inputs = prompt_inputs(conversation, beside, self._part_defaults(options)) if tokenize else None
         conversations = (
             self._conversations(conversation) if inputs is None else [one.messages for one in inputs if not one.text]
@@ -244,6 +241,13 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
             raise UsageError(f"{twice[0]} was passed twice: in processor_kwargs and as a keyword")
         return {**merged, **flat}
 
+    def _media_alone(self, given: Mapping[str, Any], options: CallOptions) -> BatchFeature:
+        """The media tensors of a call without text."""
+        parts = zip(PARTS, given.values(), strict=True)
+        media = [item for name, one in parts if one is not None for item in getattr(self, name).media(one, options)]
+        batch = self.media_batch(media, options)
+        return as_arrays(batch) if options.return_tensors == "np" else batch
+
     def _batch(
         self, inputs: Sequence[PromptInput], options: CallOptions, protocol: str | Protocol | None
     ) -> BatchFeature:
@@ -298,8 +302,8 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
         batch = self.collate(prompts, media, options.padding_side or self._padding_side(), width=width)
         if options.return_mm_token_type_ids:
             batch["mm_token_type_ids"] = torch.tensor(self.create_mm_token_type_ids(batch["input_ids"]))
-        if options.return_tensors == "pt":
-            return batch
+        if options.return_tensors is not None:
+            return batch if options.return_tensors == "pt" else as_arrays(batch)
         own = batch["attention_mask"].bool()
         for name in ("input_ids", "attention_mask", "assistant_masks", "mm_token_type_ids"):
             if name in batch:
@@ -316,17 +320,8 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
         """This processor, with changes to its image settings for one call."""
         if not changes:
             return self
-        if self.pixels is None:
-            raise UsageError(f"{', '.join(changes)}: this model has no vision encoder")
-        try:
-            changed = self.pixels.changed(changes)
-        except ValueError as error:  # ConfigError, of a file's settings
-            raise UsageError(str(error)) from error
-        if changed.output_size != self.pixels.output_size:
-            height, width = self.pixels.output_size
-            raise UsageError(f"images of {changed.output_size}; the vision encoder expects ({height}, {width})")
         worker = copy.copy(self)
-        worker.pixels = changed
+        worker.pixels = self._change_pixels(changes)
         return worker
 
     # ── the rest of the interface ──────────────────────────────────────────────────────────────────────────────
@@ -344,49 +339,13 @@ class TransformersCalls(ProcessorParts, ProcessorMixin):
         )
         return texts
 
-    @property
-    def chat_template(self) -> Any:
-        """The tokenizer's chat template; setting it here sets it there."""
-        return self.tokenizer.chat_template
 
-    @chat_template.setter
-    def chat_template(self, template: Any) -> None:
-        self.tokenizer.chat_template = template
+def as_arrays(batch: BatchFeature) -> BatchFeature:
+    """The batch with NumPy arrays in place of tensors; bfloat16, which NumPy lacks, as float32."""
 
-    @property
-    def image_token(self) -> str:
-        """The tag of an image in rendered text."""
-        return "<image>"
+    def array(value: Any) -> Any:
+        if isinstance(value, list):  # videos of different lengths
+            return [array(one) for one in value]
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
-    @property
-    def video_token(self) -> str:
-        """The tag of a video in rendered text."""
-        return "<video>"
-
-    @property
-    def audio_token(self) -> str:
-        """The tag of audio in rendered text."""
-        return "<audio>"
-
-    @property
-    def image_token_id(self) -> int:
-        """The placeholder of an image's tokens."""
-        return int(self.config.placeholder_ids["image"])
-
-    @property
-    def video_token_id(self) -> int:
-        """The placeholder of a video's tokens."""
-        return int(self.config.placeholder_ids["video"])
-
-    @property
-    def audio_token_id(self) -> int:
-        """The placeholder of audio tokens."""
-        return int(self.config.placeholder_ids["audio"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The processor's settings: configuration and image settings. The tokenizer has its own files."""
-        return {
-            "processor_class": type(self).__name__,
-            "config": json.loads(self.config.to_json_string()),
-            "pixels": None if self.pixels is None else self.pixels.to_dict(),
-        }
+    return BatchFeature({name: array(value) for name, value in batch.items()})

@@ -17,8 +17,6 @@ EXCLUDED: dict[str, dict[str, str]] = {
         "test_tokenizer_defaults": "the same, in transformers before 5.18",
         "test_chat_template_message_objects": "its template writes a part's URL; here templates never see media (our "
         "own test of message objects is in tests/test_processing.py)",
-        "test_processor_from_pretrained_vs_from_components": "its third part, the model's configuration, is no "
-        "component of the suite",
     },
 }
 

@@ -85,7 +85,7 @@ def test_older_setting_names() -> None:
     ("change", "named"),
     [
         ({"do_flip": True}, "do_flip"),
-        ({"do_rescale": False}, "do_rescale"),
+        ({"do_resize": False}, "do_resize"),
         ({"size": {"longest_edge": 5}}, "size"),
         ({"crop_size": "big"}, "crop_size"),
         ({"image_mean": [0.5]}, "image_mean"),
@@ -95,6 +95,17 @@ def test_older_setting_names() -> None:
 def test_unknown_settings(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         PixelSettings.from_dict(PROCESSORS["clip"].to_dict() | change)
+
+
+@pytest.mark.parametrize("off", [{"do_rescale": False}, {"do_normalize": False}])
+@pytest.mark.parametrize("kind", sorted(PROCESSORS))
+def test_steps_switched_off_as_transformers_does(kind: str, off: dict[str, bool]) -> None:
+    settings, frame = PixelSettings.from_dict(PROCESSORS[kind].to_dict() | off), noise(50, 70)
+    expected = PROCESSORS[kind]([frame], input_data_format="channels_last", return_tensors="pt", **off)["pixel_values"]
+    torch.testing.assert_close(pixel_values([frame], settings), expected, rtol=1e-6, atol=1e-6)
+    (name,) = off
+    with pytest.raises(ConfigError, match=f"{name} is off"):
+        settings.changed({name: True})
 
 
 def test_no_crop_after_shortest_edge() -> None:

@@ -39,6 +39,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "image_std": [0.5, 0.5, 0.5],
     },
 }
+for _name in ("VideoLlama2ImageProcessor", "VideoLlama2VideoProcessor"):  # processor_parts.py; their files state all
+    _DEFAULTS[_name] = _DEFAULTS["CLIPImageProcessor"]
 _DEFAULTS["CLIPFeatureExtractor"] = _DEFAULTS["CLIPImageProcessor"]
 _DEFAULTS["BitImageProcessor"] = _DEFAULTS["CLIPImageProcessor"]  # DINOv2's; its files state all differences
 _SWITCHES = ("do_resize", "do_rescale", "do_normalize")
@@ -98,12 +100,9 @@ class PixelSettings:
             raise ConfigError(
                 f"unknown image processor settings {', '.join(unknown)}; expected {', '.join(sorted(_KNOWN))}."
             )
-        for switch in _SWITCHES:
-            if given.get(switch, True) is not True:
-                raise ConfigError(
-                    f"{switch}={given[switch]!r} in the image processor's settings; only true is supported."
-                )
-        merged = defaults | given
+        if given.get("do_resize", True) is not True:
+            raise ConfigError("do_resize=False in the image processor's settings; only true is supported.")
+        merged = defaults | given | _switched_off(given)
         shortest, exact = _size(merged["size"])
         return cls(
             mean=_three(merged["image_mean"], "image_mean"),
@@ -129,12 +128,23 @@ class PixelSettings:
             "resample": self.resample,
         }
 
+    @property
+    def is_unnormalised(self) -> bool:
+        """Whether mean and standard deviation change nothing."""
+        return self.mean == (0.0, 0.0, 0.0) and self.std == (1.0, 1.0, 1.0)
+
     def changed(self, changes: Mapping[str, Any]) -> "PixelSettings":
         """With other values of some settings, by their names in a preprocessor_config.json.
 
         Raises:
             ConfigError: an unknown setting or value.
         """
+        for switch, off, name in (
+            ("do_normalize", self.is_unnormalised, "image_mean"),
+            ("do_rescale", self.rescale_factor == 1, "rescale_factor"),
+        ):
+            if changes.get(switch) is True and off and name not in changes:
+                raise ConfigError(f"{switch} is off in these settings; to switch it on, pass {name} too.")
         return PixelSettings.from_dict(self.to_dict() | dict(changes))
 
     @property
@@ -261,6 +271,16 @@ def _square(size: Any, key: str) -> tuple[int, int]:
     if isinstance(size, Mapping) and set(size) == {"height", "width"}:
         return int(size["height"]), int(size["width"])
     raise ConfigError(f"the image processor's {key} is {size!r}; expected a number, or height and width.")
+
+
+def _switched_off(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What steps that are switched off leave unchanged."""
+    neutral: dict[str, Any] = {}
+    if given.get("do_normalize") is False:
+        neutral |= {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    if given.get("do_rescale") is False:
+        neutral["rescale_factor"] = 1.0
+    return neutral
 
 
 def _three(values: Any, key: str) -> tuple[float, float, float]:

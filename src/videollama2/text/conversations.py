@@ -68,8 +68,12 @@ def prompt_inputs(
         for item, conversation in zip(items, messages, strict=True)
     ]
     alone = len(items) == 1 and not (isinstance(text, list | tuple) and isinstance(text[0], str))
+    quoted = [
+        _TAG.findall(item) if isinstance(item, str) and not isinstance(item, RenderedText) else [] for item in items
+    ]
     shares = {
-        kind: _share(kind, media, [row.count(kind) for row in places], alone=alone) for kind, media in beside.items()
+        kind: _share(kind, media, [row.count(kind) for row in places], [q.count(kind) for q in quoted], alone=alone)
+        for kind, media in beside.items()
     }
     inputs = []
     for k, (item, conversation) in enumerate(zip(items, messages, strict=True)):
@@ -111,8 +115,14 @@ def _leading_tags(text: str) -> list[Modality]:
     return [cast(Modality, tag) for tag in _TAG.findall(head.group())] if head else []
 
 
-def _share(kind: Modality, given: Any, places: Sequence[int], *, alone: bool) -> list[list[Any]]:
-    """The media of each text."""
+def _share(kind: Modality, given: Any, places: Sequence[int], quoted: Sequence[int], *, alone: bool) -> list[list[Any]]:
+    """The media of each text.
+
+    Args:
+        places: how many each text has a place for.
+        quoted: how many tags each question has anywhere. They only tell how many media are its own, and only if there
+            can't be one each: otherwise a tag that one person types would move the media of others.
+    """
     n = len(places)
     if alone:
         return [_sources(kind, given)]
@@ -121,10 +131,12 @@ def _share(kind: Modality, given: Any, places: Sequence[int], *, alone: bool) ->
     if nested:
         return [_sources(kind, one) for one in entries]
     given_ones, wanted = [one for one in entries if one is not None], sum(places)
-    if wanted and wanted == len(given_ones):
-        left = iter(given_ones)
-        return [[next(left) for _ in range(count)] for count in places]
-    if len(entries) == n and not wanted:
+    one_each = len(entries) == n
+    for counts in (places,) if one_each else (places, quoted):
+        if sum(counts) and sum(counts) == len(given_ones):
+            left = iter(given_ones)
+            return [[next(left) for _ in range(count)] for count in counts]
+    if one_each:
         return [[] if one is None else [one] for one in entries]
     if n == 1:
         return [given_ones]
