@@ -1,6 +1,8 @@
 """The suites on two of transformers' own models with images and videos, for comparison; no test of this package.
 
-pytest -c tests/ecosystem/pytest.ini tests/ecosystem/peers.py
+    python -m tests.ecosystem.table
+
+LLaVA-NeXT-Video's processor needs torchvision.
 """
 
 import unittest
@@ -9,19 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    LlavaNextImageProcessor,
     LlavaNextVideoConfig,
     LlavaNextVideoForConditionalGeneration,
     LlavaNextVideoModel,
+    LlavaNextVideoProcessor,
+    LlavaNextVideoVideoProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionModel,
 )
+from transformers.utils import is_torchvision_available
 
+from .. import tiny
 from . import suites
+from .generating import GenerationTesterMixin
 from .testers import TEXT, VISION, ImagesTester
 
 modeling = suites.load("test_modeling_common")
 configuration = suites.load("test_configuration_common")
+processing = suites.load("test_processing_common")
+
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}{% for part in message['content'] %}"
+    "{% if part['type'] in ('image', 'video') %}{{ '<' + part['type'] + '>' }}{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 class PeerTester:
@@ -66,7 +81,7 @@ class PeerTester:
         return self.get_config(), {"input_ids": ids, "attention_mask": torch.ones_like(ids), **self.media()}
 
 
-class LlavaNextVideoPeer(modeling.ModelTesterMixin, unittest.TestCase):
+class LlavaNextVideoPeer(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
     """LLaVA-NeXT-Video."""
 
     all_model_classes = (LlavaNextVideoModel, LlavaNextVideoForConditionalGeneration)
@@ -87,3 +102,31 @@ class LlavaOnevisionPeer(LlavaNextVideoPeer):
 
     all_model_classes = (LlavaOnevisionModel, LlavaOnevisionForConditionalGeneration)
     config_class, names = LlavaOnevisionConfig, ("image_token_index", "video_token_index")
+
+
+@unittest.skipUnless(is_torchvision_available(), "its video processor requires torchvision")
+class LlavaNextVideoProcessorPeer(processing.ProcessorTesterMixin, unittest.TestCase):
+    """LLaVA-NeXT-Video's processor, with the settings of its own test."""
+
+    processor_class = LlavaNextVideoProcessor
+
+    @classmethod
+    def prepare_processor_dict(cls) -> dict[str, Any]:
+        return {
+            "chat_template": TEMPLATE, "num_additional_image_tokens": 0, "patch_size": 128,
+            "vision_feature_select_strategy": "default",
+        }  # fmt: skip
+
+    @classmethod
+    def _setup_tokenizer(cls) -> Any:
+        words = tiny.tokenizer()
+        words.add_tokens(["<image>", "<video>"], special_tokens=True)
+        return words
+
+    @classmethod
+    def _setup_image_processor(cls) -> Any:
+        return LlavaNextImageProcessor()
+
+    @classmethod
+    def _setup_video_processor(cls) -> Any:
+        return LlavaNextVideoVideoProcessor()
