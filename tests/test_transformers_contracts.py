@@ -90,6 +90,20 @@ def test_peft_prompts_train_with_media(model: Any, inputs: Any, method: str) -> 
     assert out.shape[1] == inputs["input_ids"].shape[1] + 5
 
 
+@pytest.mark.parametrize("vocabulary", [320, 24, 16])  # as long as a table of BEATs, layers of CLIP, biases of both
+def test_peft_finds_the_token_embedding_whatever_its_length(vocabulary: int) -> None:
+    peft = pytest.importorskip("peft")
+    model = tiny.model(text_config={**tiny.config().text_config.to_dict(), "vocab_size": vocabulary})
+    tuned = peft.get_peft_model(model, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    assert tuned.word_embeddings is model.get_input_embeddings()
+    ids = torch.randint(3, vocabulary, (1, 6), generator=torch.Generator().manual_seed(1))
+    virtual = tuned.get_prompt(1).to(torch.float32)
+    whole = torch.cat([virtual, model.get_input_embeddings()(ids)], 1)
+    with torch.no_grad():
+        found = tuned(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        torch.testing.assert_close(found, model(inputs_embeds=whole).logits)
+
+
 def test_labels_may_be_the_prompt(model: Any, inputs: Any) -> None:
     """Placeholders among them are not targets; logits can be spared; shifted labels replace unshifted ones."""
     learner = copy.deepcopy(model).train()

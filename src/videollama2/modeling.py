@@ -74,6 +74,13 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 
         return from_pretrained(cls, pretrained_model_name_or_path, args, kwargs)
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """Like torch's. PEFT looks for `embeddings.word_embeddings`, else for a tensor as long as the vocabulary.
+
+        The latter would be an encoder's if it has one: BEATs' table of 320 positions, with a vocabulary of 320.
+        """
+        return self.get_input_embeddings() if target == "embeddings.word_embeddings" else super().get_submodule(target)
+
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Like transformers'; placeholder ids outside the vocabulary stay outside the new one."""
         vocabulary = self.config.text_config.vocab_size
