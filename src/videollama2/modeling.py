@@ -33,7 +33,7 @@ from .outputs import VideoLlama2CausalLMOutput, VideoLlama2ModelOutput, balancin
 from .stc import build_connector, build_mlp
 from .vision import is_frozen, vision_family
 
-ZERO_3 = "DeepSpeed's ZeRO stage 3 is not supported: modules read each other's weights. Use stage 1 or 2, or FSDP"
+ZERO_3 = "DeepSpeed's ZeRO stage 3 is not supported: modules read each other's weights. Use stage 1 or 2, or FSDP."
 
 
 class VideoLlama2PreTrainedModel(PreTrainedModel):
