@@ -88,6 +88,22 @@ class AnnotationFile:
     required: bool = True
 
 
+def videochat2_lists(*names: str, published: int) -> AnnotationFile:
+    """Lists of VideoChat2-IT, under its paths (vqa/ego_qa/train.json), and under the names of copies (vqa_ego_qa.json).
+
+    Args:
+        names: of its folders. published: rows of all of them.
+    """
+    copies = "|".join(f"*{name}*.json|*{name}*.jsonl" for name in names)
+    return AnnotationFile(
+        patterns=(f"{'|'.join(names)}/train*.json", copies),
+        what=f"list{'s' * (len(names) > 1)} of {{video, QA}} of VideoChat2-IT",
+        several=len(names) > 1,
+        keys=("video", "QA"),
+        published=published,
+    )
+
+
 @dataclass(frozen=True)
 class Source:
     """A file that was found for an `AnnotationFile`."""

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from ....errors import DataError
 from ...annotations import Row, read_json
-from ..contract import AnnotationFile, Draft, Source, Sources, TrainingSet, cut_names, tails, youtube
+from ..contract import AnnotationFile, Draft, Source, Sources, TrainingSet, cut_names, tails, videochat2_lists, youtube
 from ..prompts import VIDEO_ACTION
 
 _LINE = re.compile(r"(.+?)[ ,]\s*([0-9]+)\s*")  # of a list; folders named after classes may have blanks
@@ -100,11 +100,7 @@ SETS = (
         stages=("V2", "AV"),
         unique=True,
         files=(
-            AnnotationFile(
-                patterns=("k710/train*.json", "*k710*train*.json", "classification_k710.json"),
-                what="VideoChat2-IT's list of {video, QA}",
-                published=40_000,
-            ),
+            videochat2_lists("k710", published=40_000),
             AnnotationFile(
                 patterns=("*k[0-9]00*train*.csv", "*inetics*train*.csv", "*train*.csv"),
                 what="label, youtube_id, time_start, time_end",
@@ -146,11 +142,7 @@ SETS = (
         kind="video",
         stages=("V2", "AV"),
         files=(
-            AnnotationFile(
-                patterns=("ssv2/train*.json", "*ssv2*train*.json", "classification_ssv2.json"),
-                what="VideoChat2-IT's list of {video, QA}",
-                published=40_000,
-            ),
+            videochat2_lists("ssv2", published=40_000),
             AnnotationFile(
                 patterns=(
                     "something-something-v2-train.json",

@@ -21,7 +21,18 @@ from dataclasses import replace
 from typing import Any
 
 from ...annotations import Row
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet, conversation, cut_names, record_key, tails, youtube
+from ..contract import (
+    AnnotationFile,
+    Draft,
+    Drop,
+    TrainingSet,
+    conversation,
+    cut_names,
+    record_key,
+    tails,
+    videochat2_lists,
+    youtube,
+)
 
 _VATEX = re.compile(r"(.{11})_([0-9]{6})_([0-9]{6})")
 _TOKEN = re.compile(r"<[se][0-9]+>")
@@ -156,12 +167,7 @@ SETS = (
         title="VideoChat2 (conversations)",
         kind="video",
         stages=("V2", "AV"),
-        files=(
-            AnnotationFile(
-                patterns=("videochat2/train*.json", "conversation_videochat2*.json", "*videochat2*.json"),
-                what="list of {video, QA}",
-            ),
-        ),
+        files=(videochat2_lists("videochat2", published=9_584),),
         published=9_584,
         paper=9_500,
         known=_KNOWN.format("; 9.5K in the joint phase"),

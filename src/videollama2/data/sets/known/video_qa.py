@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from ...annotations import Row, read_json
 from ...official import option_index
-from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, tails
+from ..contract import AnnotationFile, Draft, Drop, Sources, TrainingSet, choice_turn, tails, videochat2_lists
 
 
 class _NextQa(TrainingSet):
@@ -76,9 +76,7 @@ SETS = (
         kind="video",
         stages=("V2", "AV"),
         files=(
-            AnnotationFile(
-                patterns=("next_qa/train*.json", "*next_qa*.json"), what="VideoChat2-IT's list of {video, QA}"
-            ),
+            videochat2_lists("next_qa", published=34_132),
             AnnotationFile(
                 patterns=("nextqa/train.csv", "*[nN][eE]x[tT]*[qQ][aA]*train*.csv", "train.csv"),
                 what="video, question, answer, qid, type, a0 … a4",
@@ -108,13 +106,14 @@ SETS = (
         kind="video",
         stages=("V2", "AV"),
         files=(
+            videochat2_lists("clevrer_qa", "clevrer_mc", published=80_000),
             AnnotationFile(
-                patterns=("clevrer_*/train*.json", "reasoning_clevrer_*.json", "*clevrer*train*.json", "train.json"),
-                several=True,
-                what="list of {video_filename, questions}, or VideoChat2-IT's list of {video, QA}",
+                patterns=("*clevrer*train*.json", "train.json"),
+                what="list of {video_filename, questions}",
                 keys=("scene_index", "video_filename", "questions"),
             ),
         ),
+        one_of=True,
         published=None,
         paper=None,
         known=_KNOWN.format("2K"),
@@ -128,19 +127,17 @@ SETS = (
         kind="video",
         stages=("V2", "AV"),
         files=(
+            videochat2_lists("tgif_frame_qa", "tgif_transition_qa", published=91_845),
             AnnotationFile(
-                patterns=(
-                    "tgif_*/train*.json",
-                    "Train_[ft]ra*_question.[ct]sv",
-                    "Train_*_question.[ct]sv",
-                    "*tgif*train*.json",
-                ),
-                what="VideoChat2-IT's lists of {video, QA}, or gif_name, question, answer, …",
+                patterns=("Train_[ft]ra*_question.[ct]sv", "Train_*_question.[ct]sv"),
+                what="gif_name, question, answer, …",
                 delimiter="\t",
                 several=True,
                 keys=("gif_name", "question", "answer"),
+                published=92_096,
             ),
         ),
+        one_of=True,
         published=92_096,
         paper=None,
         known=_KNOWN.format("24.7K"),
@@ -153,11 +150,7 @@ SETS = (
         title="EgoQA (VideoChat2-IT)",
         kind="video",
         stages=("V2", "AV"),
-        files=(
-            AnnotationFile(
-                patterns=("ego_qa/train*.json", "*ego*qa*train*.json", "*ego*qa*.json"), what="list of {video, QA}"
-            ),
-        ),
+        files=(videochat2_lists("ego_qa", published=7_813),),
         published=7_813,
         paper=7_800,
         share=1.0,

@@ -10,7 +10,7 @@ vqa_webvid_qa.json, rows {video, QA}.
 from collections.abc import Iterator
 
 from ...annotations import Row
-from ..contract import AnnotationFile, Draft, Drop, TrainingSet
+from ..contract import AnnotationFile, Draft, Drop, TrainingSet, videochat2_lists
 from ..prompts import VIDEO_CAPTION
 
 
@@ -67,7 +67,7 @@ SETS = (
         title="WebVidQA (VideoChat2-IT)",
         kind="video",
         stages=("V2",),
-        files=(AnnotationFile(patterns=("webvid_qa/train.json", "*webvid_qa*.json"), what="list of {video, QA}"),),
+        files=(videochat2_lists("webvid_qa", published=100_000),),
         published=100_000,
         paper=None,
         known="part of the 161K of video VQA (Table 3)",
