@@ -12,6 +12,7 @@ import torch
 
 import videollama2
 from videollama2.backends.llama_cpp import context as cells_of
+from videollama2.encoded_media import MediaSet
 from videollama2.engine import Engine
 from videollama2.generation.prefill import BeginningsCache
 
@@ -119,7 +120,7 @@ def test_a_continuous_batch_with_beginnings(engines: tuple[Engine, Engine], clip
     engine = engines[1]
     runner = engine.runner
     media = engine.prepare([videollama2.Media(source=str(clip))])
-    media = replace(media, items=[replace(media.items[0], key="clip")])
+    media = MediaSet([replace(media.items[0], key="clip")], media.protocol)
     options = videollama2.GenerateOptions(max_new_tokens=10)
 
     def sequence(question: str) -> Any:
