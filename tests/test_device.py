@@ -74,3 +74,24 @@ def test_the_receipt_names_the_arithmetic(tmp_path: Path) -> None:
     for dtype, expected in (("float32", {"oneDNN", "torch"}), ("bfloat16", {"torch"})):
         answer = videollama2.load(tmp_path / "model", device="cpu", dtype=dtype).answer(None, "hi", max_new_tokens=2)
         assert answer.receipt.dtype == dtype and answer.receipt.arithmetic in expected
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(2.0, torch.bfloat16), (0.5, torch.float32)])
+def test_weights_that_do_not_fit_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: float, dtype: torch.dtype
+) -> None:
+    """They stay in 16 bits, as a measurement decides; an explicit dtype is kept."""
+    folder = save(tmp_path / "tiny")
+    expected = videollama2.load(folder, dtype="bfloat16")
+    expected.model.to(dtype)
+    monkeypatch.setattr(device, "cpu_rates", lambda: CpuRates(1.0, bfloat16, 0.1))
+    monkeypatch.setattr(device, "ram", lambda: device.Memory("RAM", 1 << 30, 100_000))
+    engine = videollama2.load(folder)
+    assert engine.model.dtype == engine.placement.dtype == dtype
+    assert "do not fit into" in engine.placement.reason
+    receipt = engine.answer(None, "left?", max_new_tokens=8).receipt
+    assert (receipt.arithmetic == "float16 weights") == (dtype is torch.float32)
+    logits = [e.model(torch.tensor([[5, 6, 7]])).logits.float() for e in (engine, expected)]
+    assert float((logits[0] - logits[1]).abs().max()) < 1e-3 * float(logits[1].abs().max())
+    explicit = videollama2.load(folder, dtype="float32")
+    assert explicit.model.dtype is torch.float32 and "do not fit" not in explicit.placement.reason

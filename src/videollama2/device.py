@@ -69,6 +69,36 @@ def find(device: str | torch.device | None = None) -> torch.device:
     return _device(device)[0]
 
 
+def within_memory(placement: Placement, parameters: int) -> tuple[Placement, bool]:
+    """A placement in which a model's weights fit into this machine's memory, and whether to store them as float16.
+
+    Float32 on a CPU is given up only if it does not fit, and was not requested: for bfloat16 where its products are
+    measured to be as fast, and for weights stored as float16 elsewhere (generation/fp16_linear.py).
+
+    Args:
+        placement: as `choose` has chosen it, without an explicit dtype.
+        parameters: of the model.
+    """
+    needed, free = 4 * parameters, ram().available
+    if placement.device.type != "cpu" or placement.dtype != torch.float32 or needed <= free:
+        return placement, False
+    rates = cpu_rates()
+    short = f"{needed / 2**30:.1f} GiB of float32 weights do not fit into {free / 2**30:.1f} GiB of free memory"
+    packed = rates.bfloat16 < rates.float32
+    if packed:
+        reason = f"{short}, and bfloat16 products are slower here: weights are stored as float16"
+    else:
+        reason = f"{short}; bfloat16 products measured at {rates.bfloat16 / rates.float32:.1f} times float32's speed"
+    logger.warning("%s", reason)
+    dtype = torch.float32 if packed else torch.bfloat16
+    return Placement(placement.device, dtype, f"{placement.reason}; {reason}"), packed
+
+
+def dtype_is_free(dtype: str | torch.dtype | None) -> bool:
+    """Whether neither the caller nor VIDEOLLAMA2_DTYPE has chosen a dtype."""
+    return dtype in (None, "auto") and os.environ.get("VIDEOLLAMA2_DTYPE", "auto") == "auto"
+
+
 def named_dtype(name: str | torch.dtype) -> torch.dtype:
     """The dtype of that name.
 

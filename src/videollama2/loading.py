@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .device import Placement, choose, find
+from .device import Placement, choose, dtype_is_free, find, within_memory
 from .engine import Engine
 from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
@@ -91,8 +91,13 @@ def load(
     else:
         if fp16_weights:
             fp16_weights, dtype = _fp16_weights(device, dtype)
-        placement = choose(device, dtype)
-        network, tokenizer_folder = _torch_network(folder, stage_base, placement, options, fp16_weights, kwargs)
+        placement, stored = choose(device, dtype), None
+        if dtype_is_free(dtype) and not fp16_weights and not kwargs:
+            placement, fp16_weights = within_memory(placement, stages.count_parameters(folder, stage_base, options))
+            stored = torch.bfloat16 if fp16_weights else None  # float32 is never whole
+        network, tokenizer_folder = _torch_network(
+            folder, stage_base, replace(placement, dtype=stored or placement.dtype), options, fp16_weights, kwargs
+        )
     if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
         folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
@@ -142,7 +147,7 @@ def _torch_network(
     if not placed and not getattr(network, "is_quantized", False):  # which transformers placed, and does not move
         network.to(placement.device)
     if fp16_weights:
-        converted = fp16_linear.convert_linears(network)
+        converted = fp16_linear.convert_linears(network, widen=placement.dtype == torch.bfloat16)
         if converted:
             logger.info("%d linear layers store their weights in float16", converted)
         else:

@@ -70,10 +70,14 @@ def available() -> bool:
     return "fbgemm" in torch.backends.quantized.supported_engines
 
 
-def convert_linears(module: nn.Module) -> int:
+def convert_linears(module: nn.Module, *, widen: bool = False) -> int:
     """Replace the linear layers of `module` in place, if results stay the same up to float32 rounding.
 
     Does nothing unless the module is float32 and on a CPU for which torch has the kernel.
+
+    Args:
+        widen: a module in bfloat16 becomes float32, layer by layer, so that its float32 weights are never in memory at
+            once.
 
     Returns:
         How many layers were replaced.
@@ -82,20 +86,26 @@ def convert_linears(module: nn.Module) -> int:
         logger.debug("this torch has no FBGEMM; weights stay in float32")
         return 0
     places = [
-        (parent, name, child)
+        (parent, name)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if isinstance(child, nn.Linear) and type(child) in (nn.Linear, Linear) and _convertible(child.weight)
+        if isinstance(child, nn.Linear) and type(child) in (nn.Linear, Linear) and _convertible(child.weight, widen)
     ]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # packing one layer uses one thread
-        for parent, name, converted in pool.map(lambda place: (*place[:2], Fp16Linear(place[2])), places):
-            setattr(parent, name, converted)
+        for (parent, name), converted in zip(
+            places, pool.map(lambda place: Fp16Linear(getattr(*place)), places), strict=True
+        ):
+            setattr(parent, name, converted)  # which frees the layer
+    if widen:
+        module.float()  # what is left of a module in bfloat16
     return len(places)
 
 
-def _convertible(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+def _convertible(weight: Tensor, widen: bool) -> bool:
+    known = (torch.float32, torch.bfloat16) if widen else (torch.float32,)
+    if weight.device.type != "cpu" or weight.dtype not in known:
         return False
     return all(
-        float((rows - rows.half().float()).abs().max()) <= LARGEST_CHANGE for rows in weight.detach().split(4096)
+        float((rows.float() - rows.half().float()).abs().max()) <= LARGEST_CHANGE
+        for rows in weight.detach().split(4096)
     )

@@ -9,6 +9,7 @@ Nothing is guessed from a folder's name, and a missing tensor is an error, never
 """
 
 import logging
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -141,6 +142,14 @@ def build(collected: Collected, dtype: Any, kwargs: dict[str, Any]) -> VideoLlam
     take_generation_config(model, collected.folders)
     logger.info("loaded %d tensors from %s", len(collected.tensors), " over ".join(map(str, collected.folders)))
     return model.eval()
+
+
+def count_parameters(folder: Path, base: str | Path | None, options: HubOptions = DEFAULTS) -> int:
+    """Numbers in the model's tensors, by their headers; 0 for quantised ones, which say nothing about dtypes."""
+    if kind(folder, options.variant) == "complete":
+        headers = read_headers(weight_files(folder, options.variant))
+        return 0 if quantised_layers(headers) else sum(math.prod(header.shape) for header in headers.values())
+    return sum(math.prod(tensor.shape) for tensor in collect(folder, base, options=options).tensors.values())
 
 
 def tokenizer_folder(folder: str | Path, base: str | Path | None = None, options: HubOptions = DEFAULTS) -> Path:

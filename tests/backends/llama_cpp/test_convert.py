@@ -43,7 +43,7 @@ def test_a_folder_that_needs_nothing_else(tmp_path: Path) -> None:
     answer = engine.answer(clip, Q, max_new_tokens=12)
     assert answer.text == expected.text and answer.receipt.engine == "llama.cpp"
     assert answer.receipt.video == expected.receipt.video and answer.receipt.audio == expected.receipt.audio
-    with pytest.raises(UsageError, match="as GGUF only; use --engine llama.cpp"):
+    with pytest.raises(UsageError, match=r"as GGUF only; use --engine llama\.cpp"):
         videollama2.load(target, engine="torch")
     assert convert_gguf(source, target, "F32").already_done
     assert not convert_gguf(source, target, "F16").already_done
