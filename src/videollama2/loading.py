@@ -75,6 +75,8 @@ def load(
     if "pack" in kwargs:
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
         fp16_weights = kwargs.pop("pack")
+    if not fp16_weights and (not dtype_is_free(dtype) or device not in (None, "auto")):
+        choose(device, dtype)  # an impossible request fails before anything is fetched
     options = HubOptions.take(kwargs)
     folder, name = locate(model, base, options)
     options = replace(options.for_another(), variant=options.variant)  # what is left to fetch: the base of a stage

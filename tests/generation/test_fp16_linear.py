@@ -89,7 +89,7 @@ def test_a_dtype_that_contradicts_is_an_error(folder: Path, dtype: Any) -> None:
 def test_where_it_has_no_effect_a_warning_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fp16_linear, "convert_linears", lambda network: 0)
+    monkeypatch.setattr(fp16_linear, "convert_linears", lambda network, widen: 0)
     videollama2.load(folder, device="cpu", fp16_weights=True)
     monkeypatch.setattr(fp16_linear, "available", lambda: False)
     videollama2.load(folder, device="cpu", fp16_weights=True)
