@@ -1,11 +1,12 @@
 """Captions of sounds: WavCaps, AudioCaps, Clotho, MusicCaps.
 
 Sources: cvssp/WavCaps: json_files/{FreeSound/fsd_final, SoundBible/sb_final, BBC_Sound_Effects/bbc_final,
-AudioSet_SL/as_final}.json, {num_captions_per_audio, data: [{id, caption, duration, …}]}; sounds are <id>.flac, those of
-AudioSet named by `id`, Y<YouTube id>.wav; earlier files are bare lists. cdjkim/audiocaps: dataset/train.csv, 49,838
-rows {audiocap_id, youtube_id, start_time, caption}, and dataset2.0/train.csv, 91,256, ten seconds each; usual names are
-<audiocap_id> (audiocaps-download) and those of `cut_names`; copies as Parquet: d0rj/audiocaps, OpenSound/AudioCaps.
-Clotho v2.1, Zenodo 4783391: clotho_captions_development.csv {file_name, caption_1 … caption_5}. google/MusicCaps:
+AudioSet_SL/as_final}.json, {num_captions_per_audio, data: [{id, caption, duration, download_link, …}]}; sounds are
+<id>.flac in <source>_flac/, those of AudioSet, whose `id` is Y<YouTube id>.wav, too (public preprocessing scripts
+read these keys); earlier files are bare lists. cdjkim/audiocaps: dataset/train.csv, 49,838 rows {audiocap_id,
+youtube_id, start_time, caption}, and dataset2.0/train.csv, 91,256, ten seconds each; usual names are <audiocap_id>
+(audiocaps-download) and those of `cut_names`; copies as Parquet: d0rj/audiocaps, OpenSound/AudioCaps. Clotho v2.1,
+Zenodo 4783391: clotho_captions_development.csv {file_name, caption_1 … caption_5}. google/MusicCaps:
 musiccaps-public.csv {ytid, start_s, end_s, caption, …}; usual names are <ytid>, [<ytid>], [<ytid>]-[<start>-<end>].
 """
 

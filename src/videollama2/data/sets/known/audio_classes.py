@@ -1,10 +1,11 @@
 """Sounds with a class: VGGSound, UrbanSound8K, ESC-50, TUT Acoustic Scenes 2016 and 2017, VocalSound.
 
 Sources: hche11/VGGSound, data/vggsound.csv, no header (some copies have one): YouTube id, start, label, split; clips
-are <id>_<start, six digits>, of some tools as in `cut_names`. urbansounddataset.weebly.com: metadata/UrbanSound8K.csv
+are <id>_<start, six digits>, of some tools as in `cut_names`. UrbanSound8K's README: metadata/UrbanSound8K.csv
 {slice_file_name, fsID, start, end, salience, fold, classID, class}, sounds in audio/fold<N>/. karolpiczak/ESC-50:
 meta/esc50.csv {filename, fold, target, category, …}. Zenodo 45739 and 400515: meta.txt, no header, tab-separated:
-audio/<file>, scene[, place]. YuanGongND/vocalsound: datafiles/tr.json {data: [{wav, labels}]}, labels as in
+audio/<file>, scene[, place], scenes such as cafe/restaurant and city_center, 1,170 files in 2016 (DCASE's baseline
+counts them). YuanGongND/vocalsound, README.md: datafiles/tr.json {data: [{wav, labels}]}, labels as in
 class_labels_indices_vs.csv {index, mid, display_name}; without that table, the published labels are used.
 """
 

@@ -2,8 +2,9 @@
 
 Sources: liuhaotian/LLaVA-CC3M-Pretrain-595K: chat.json, and liuhaotian/LLaVA-Instruct-150K: llava_v1_5_mix665k.json,
 both lists of {id, image, conversations}, of which the second also has text alone. Lin-Chen/ShareGPT4V:
-sharegpt4v_instruct_gpt4-vision_cap100k.json, the same. facebookresearch/DCI, dataset/…/dense_image.py: one .json per
-image {image, short_caption, extra_caption, mask_data}, in complete/ or annotations/.
+sharegpt4v_instruct_gpt4-vision_cap100k.json, the same, 102,025 (OpenGVLab/InternVL counts them).
+facebookresearch/DCI, dataset/…/dense_image.py: one .json per image {image, short_caption, extra_caption, mask_data},
+in complete/ or annotations/.
 """
 
 from collections.abc import Iterator

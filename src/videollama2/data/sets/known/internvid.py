@@ -1,9 +1,9 @@
 """InternVid-10M-FLT.
 
-Source: the card of OpenGVLab/InternVid: InternVid-10M-flt.jsonl {YoutubeID, Start_timestamp, End_timestamp, Caption,
-Aesthetic_Score, UMT_Score}, times as 00:00:19.186; usual names of cut clips are <YoutubeID>_<start>_<end>, also
-with other signs for colons and dots, or in seconds. InternVid-10M-FLT-INFO has the same rows with
-each video's language and type.
+Source: the cards of OpenGVLab/InternVid and InternVid-Full: InternVid-10M-flt.jsonl {YoutubeID, Start_timestamp,
+End_timestamp, Caption, Aesthetic_Score, UMT_Score}, times as 00:00:19.186; usual names of cut clips are
+<YoutubeID>_<start>_<end>, also with other signs for colons and dots, or in seconds. InternVid-10M-FLT-INFO has the
+same rows with each video's language and type.
 """
 
 import re

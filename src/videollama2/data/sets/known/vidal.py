@@ -1,8 +1,8 @@
 """VIDAL-10M.
 
 Source: github.com/PKU-YuanGroup/LanguageBind, data/base_datasets.py: one JSON object, id → {folder, raw, mplug,
-polish_mplug, sound_mplug, ofa: [8 captions]}; a video is <folder>/<id>.mp4. The published sample has this form; the
-authors' announcement of the whole list was not found fulfilled.
+polish_mplug, sound_mplug, ofa: [8 captions]}; a video is <folder>/<id>.mp4. The published sample has this form; of
+the whole list, DATASETS.md of that repository says “we are currently organizing the data”.
 """
 
 from collections.abc import Iterator
