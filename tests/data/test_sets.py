@@ -273,6 +273,14 @@ def test_files_for_evaluation_are_read_only_if_they_are_given(tmp_path: Path) ->
     assert manifest["held_out"] == ["avqa-test.json"] and manifest["kept"] == 1
 
 
+def test_a_given_file_is_joined_to_those_of_its_split(tmp_path: Path) -> None:
+    files = {name.replace("train", "val"): rows for name, rows in MINIATURES["activitynet-qa"].files.items()}
+    folder = Miniature(files, MINIATURES["activitynet-qa"].media, ()).write(tmp_path)
+    manifest = build_set(training_set("activitynet-qa"), folder / "dataset" / "val_q.json", [folder], tmp_path / "sets")
+    assert manifest["kept"] == 1 and [each["file"] for each in manifest["annotations"]] == ["val_q.json", "val_a.json"]
+    assert manifest["held_out"] == ["val_q.json", "val_a.json"]
+
+
 def test_of_files_of_one_name_the_sets_own_is_read(tmp_path: Path) -> None:
     """A folder with the annotations of several sets, in which three are called train.csv."""
     for name in ("audiocaps", "next-qa", "kinetics-710", "tgif-qa"):
@@ -381,7 +389,11 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.skipif(not OFFICIAL.is_dir(), reason="no folder at VIDEOLLAMA2_OFFICIAL")
 @pytest.mark.parametrize(
     ("name", "file", "records"),
-    [("music-avqa", "music-avqa/data/json_update/avqa-test.json", 9_129), ("avsd", "avsd-dstc10/*.json", 14_203)],
+    [
+        ("music-avqa", "music-avqa/data/json_update/avqa-test.json", 9_129),
+        ("avsd", "avsd-dstc10/*.json", 14_203),
+        ("activitynet-qa", "activitynet-qa/dataset/test_q.json", 8_000),
+    ],
 )
 def test_the_official_file(name: str, file: str, records: int, tmp_path: Path) -> None:
     (path,) = OFFICIAL.glob(file)

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -87,8 +87,8 @@ def _text(path: Path, encoding: str) -> TextIO:
     suffix = path.suffix.lower()
     if suffix not in COMPRESSED:
         return path.open(encoding=encoding, newline="")
-    openers = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
-    return io.TextIOWrapper(cast(BinaryIO, openers[suffix](path)), encoding, newline="")
+    openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
+    return io.TextIOWrapper(openers[suffix](path), encoding, newline="")
 
 
 def _zstd(path: Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -32,8 +33,8 @@ def sources_of(training_set: TrainingSet, place: Path) -> Sources:
         required = [form for form in training_set.files if form.required]
         form = next((form for form in required if _matches(place, form) or _readable(place, form)), required[0])
         beside = list(islice(_files(place.parent, _DEEPEST), _MOST_FILES))
-        others = [f for f in training_set.files if not f.required]
-        return [Source(place, form), *(source for f in others for source in _found(beside, f, place.parent))]
+        others = [_of_split(f, place) for f in training_set.files if not f.required]
+        return [Source(place, form), *(source for f in others for source in _found(beside, f))]
     if not place.is_dir():
         raise DataError(f"{place} not found; expected the folder with the annotations of {training_set.title}.")
     files = list(islice(_files(place), _MOST_FILES))
@@ -90,10 +91,19 @@ def _ends_as(path: Path, pattern: str) -> bool:
     )
 
 
-def _found(files: list[Path], form: AnnotationFile, place: Path) -> list[Source]:
+def _of_split(form: AnnotationFile, given: Path) -> AnnotationFile:
+    """The form of a file that belongs to the one that is given: val_a.json to val_q.json."""
+    split = _HELD_OUT.search(given.stem)
+    if split is None:
+        return form
+    return replace(form, patterns=tuple(pattern.replace("train", split[1]) for pattern in form.patterns))
+
+
+def _found(files: list[Path], form: AnnotationFile, place: Path | None = None) -> list[Source]:
+    """The files that a form's first pattern finds; those for evaluation only if no place is given, or it names them."""
     for pattern in form.patterns:
         matching = [path for path in files if _ends_as(path, pattern)]
-        if "test" not in pattern:
+        if place is not None and "test" not in pattern:
             matching = [path for path in matching if not held_out(path, place)]
         if form.keys and len(matching) <= _MOST_TRIED:  # many sets have a train.csv
             matching = [path for path in matching if _readable(path, form)]
