@@ -83,7 +83,8 @@ def test_weights_that_do_not_fit_in_float32(
     """They stay in 16 bits, as a measurement decides; an explicit dtype is kept."""
     folder = save(tmp_path / "tiny")
     expected = videollama2.load(folder, dtype="bfloat16")
-    expected.model.to(dtype)
+    if dtype is torch.float32:
+        expected.model.float()
     monkeypatch.setattr(device, "cpu_rates", lambda: CpuRates(1.0, bfloat16, 0.1))
     monkeypatch.setattr(device, "ram", lambda: device.Memory("RAM", 1 << 30, 100_000))
     engine = videollama2.load(folder)
