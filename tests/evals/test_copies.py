@@ -218,3 +218,37 @@ def test_all_parts_of_a_table_are_read(tmp_path: Path) -> None:
     (tmp_path / "test-00002-of-00003.parquet").unlink()
     with pytest.raises(DataError, match=r"expected all parts .*not found: test-00002-of-00003\.parquet\.$"):
         rows(tmp_path / "test-00000-of-00003.parquet")
+
+
+def test_options_that_a_table_fills_with_nothing_are_none(tmp_path: Path) -> None:
+    record = {"video ID": "v1", "Question ID": 1, "Question Type": "SR", "Question": "Who?", "Answer": "B"}
+    full = {**record, "Options": dict(zip("ABCDEF", "uvwxyz", strict=True))}
+    four = {**record, "Question ID": 2, "Options": dict(zip("ABCD", "uvwx", strict=True))}
+    parquet(tmp_path / "test-00000-of-00001.parquet", [full, four])
+    assert [len(item.choices) for item in loaded("video-holmes", tmp_path).items] == [6, 4]
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth"),
+    [
+        ("B", "B"),
+        ("(b)", "B"),
+        ("B.", "B"),
+        ("B. book", "B"),
+        ("book", "B"),
+        ("C. book", None),
+        ("cat", None),
+        ("1", None),
+    ],
+)
+def test_answers_as_letters_or_words(tmp_path: Path, answer: str, truth: str | None) -> None:
+    record = {
+        "Question": "What?",
+        "Choice": ["A. cup", "B. book", "C. pen"],
+        "Answer": answer,
+        "video_id": "v",
+        "Type": "x",
+    }
+    plain(tmp_path / "qa.json", [{**record, "Answer": "A"}, record])
+    item = benchmark("daily-omni").load(tmp_path, "strict").items[1]
+    assert item.truth == (() if truth is None else (truth,)) and (item.malformed is None) == (truth is not None)

@@ -186,12 +186,20 @@ def texts_with(row: Row, key: str, answer: str) -> tuple[str, ...]:
 
 
 def letter_of_text(row: Row, text: str, choices: Sequence[str]) -> str:
-    """The letter that a file gives as the answer ("B", "(b)").
+    """The letter that a file gives as the answer: "B", "(b)", "B. the option", or the option alone.
 
     Raises:
-        DataError: it is not the letter of an option.
+        DataError: it is none of them, or several options have these words.
     """
-    letter = text.strip().strip("().").upper()
+    said = text.strip()
+    letter = said.strip("().").upper()
+    if len(letter) > 1:
+        words = [choice.strip() for choice in choices]
+        lettered = _LETTERED.fullmatch(said)
+        if words.count(said) == 1:
+            letter = LETTERS[words.index(said)]
+        elif lettered and (lettered[1], lettered[2].strip()) in zip(LETTERS, words, strict=False):
+            letter = lettered[1]
     if len(letter) != 1 or letter not in LETTERS[: len(choices)]:
         raise row.error(f"expected an answer from A to {LETTERS[len(choices) - 1]}, got {text!r:.60}.")
     return letter

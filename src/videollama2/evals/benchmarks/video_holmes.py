@@ -55,7 +55,9 @@ def _options(row: Row) -> tuple[str, ...]:
     held = row.get("Options")
     if not isinstance(held, dict):
         return row.texts("Options")
-    return Row({"Options": [f"{letter}. {held[letter]}" for letter in sorted(held)]}, row.origin).texts("Options")
+    return Row({"Options": [f"{key}. {held[key]}" for key in sorted(held) if held[key] is not None]}, row.origin).texts(
+        "Options"
+    )
 
 
 BENCHMARKS = (VideoHolmes(),)
