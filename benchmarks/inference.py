@@ -27,8 +27,6 @@ import measure
 from measure import say
 from videollama2.device import cpu_rates
 
-QUIET = 0.5  # load at start
-
 
 def main() -> None:
     arguments = _parser().parse_args()
@@ -39,12 +37,9 @@ def main() -> None:
     if device.type == "cpu" and cpu_rates().bfloat16 > cpu_rates().float32:
         by_dtype[torch.bfloat16] = measure.machine_rates(device, torch.bfloat16)
     say(str(facts))
-    for kind, found in by_dtype.items():
-        say(
-            f"{str(kind).removeprefix('torch.')}: matrix product {found.flop_per_s / 1e9:.1f} GFLOP/s, "
-            f"reading {found.bytes_per_s / 1e9:.1f} GB/s, copying {found.copied_per_s / 1e9:.1f} GB/s"
-        )
-    if facts["load_at_start"] >= QUIET:
+    for line in measure.limits(by_dtype):
+        say(line)
+    if facts["load_at_start"] >= measure.QUIET:
         say(f"the machine is not quiet: load {facts['load_at_start']}; trust ratios and CPU seconds")
     done: list[measure.Row] = []
     failed: list[str] = []
@@ -62,7 +57,7 @@ def main() -> None:
             done.append(row)
             shown = measure.table([row]).splitlines()
             say("\n".join(shown if len(done) == 1 else shown[2:]))
-            measure.write_report(arguments.json, facts, rates, done)
+            measure.write_report(arguments.json, facts, by_dtype, done)
             gc.collect()
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
@@ -97,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", help="also time questions to this model (a name or a folder)")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each variant; default: %(default)s")
-    parser.add_argument("--json", type=Path, help="write the results to this file, after every row")
+    parser.add_argument(
+        "--json", type=Path, help="write the results to this file and, as Markdown, beside it, after every row"
+    )
     parser.add_argument("--device", help="cpu or cuda; default: by suite")
     return parser
 

@@ -8,10 +8,11 @@ import gc
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 from videollama2.linear import linear
 
 CPU = torch.device("cpu")
+QUIET = 0.5  # load at start
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     import transformers
 
     facts = {
+        "command": _command(sys.argv),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -274,6 +277,12 @@ def machine(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return facts
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line, without the file for the results."""
+    kept = [a for i, a in enumerate(arguments) if "--json" not in (a, arguments[i - 1] if i else "")]
+    return " ".join(["python", *map(shlex.quote, kept)])
 
 
 def _processor() -> str:
@@ -329,12 +338,46 @@ def _verdict(row: Row) -> str:
     return " met by CPU s" if (row.cpu_ratio or 0.0) >= goal else " missed"
 
 
-def write_report(path: Path | None, facts: dict[str, Any], rates: Rates, rows: list[Row]) -> None:
-    """Write the table's numbers as JSON, with each variant's seconds."""
+def write_report(path: Path | None, facts: dict[str, Any], rates: dict[torch.dtype, Rates], rows: list[Row]) -> None:
+    """Write the rows as JSON, with each variant's seconds, and beside it as Markdown (`rates`: the rows' own first)."""
     if path is None:
         return
-    report = {"machine": facts, "rates": asdict(rates), "rows": [row.as_dict() for row in rows]}
+    named = {str(dtype).removeprefix("torch."): asdict(found) for dtype, found in rates.items()}
+    report = {
+        "machine": facts,
+        "rates": next(iter(named.values())),
+        "rates_by_dtype": named,
+        "rows": [row.as_dict() for row in rows],
+    }
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(_markdown(facts, rates, rows), encoding="utf-8")
+
+
+def _markdown(facts: dict[str, Any], rates: dict[torch.dtype, Rates], rows: list[Row]) -> str:
+    return "\n".join([*heading(facts), *(f"- {line}" for line in limits(rates)), "", table(rows)]) + "\n"
+
+
+def heading(facts: dict[str, Any]) -> list[str]:
+    """First lines of a report: the machine, the command, and whether anything else ran."""
+    quiet = "Quiet" if facts["load_at_start"] < QUIET else "Not quiet"
+    return [
+        f"# {facts['cores']} cores with {facts['capability']}, {facts['date']}",
+        "",
+        f"    {facts['command']}",
+        "",
+        f"{quiet}: load {facts['load_at_start']} at the start. {facts['threads']} threads, torch {facts['torch']}, "
+        f"transformers {facts['transformers']}.",
+        "",
+    ]
+
+
+def limits(rates: dict[torch.dtype, Rates]) -> list[str]:
+    """The machine's rates in words, a line per dtype."""
+    return [
+        f"{str(dtype).removeprefix('torch.')}: matrix product {found.flop_per_s / 1e9:.1f} GFLOP/s, "
+        f"reading {found.bytes_per_s / 1e9:.1f} GB/s, copying {found.copied_per_s / 1e9:.1f} GB/s"
+        for dtype, found in rates.items()
+    ]
 
 
 def say(text: str) -> None:

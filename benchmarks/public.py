@@ -2,8 +2,9 @@
 
     python benchmarks/inference.py --rows 'connector*' --public ~/VideoLLaMA2
 
-Nothing of it is here. Its package has the name of ours, so its files are imported under another one. It needs timm,
-einops, and a transformers that has TRANSFORMERS_CACHE. Written from its signatures; not run yet.
+Nothing of it is here. Its package has the name of ours, so its files are imported under another one, without its
+`__init__` files. It needs timm and einops. Tried with a stand-in of the same layout (tests/test_public_column.py), not
+with the original.
 """
 
 import importlib
@@ -12,6 +13,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import transformers
 from torch import Tensor
 
 CLASSES = {"stc_connector": "STCConnector", "stc_connector_v35": "STCConnectorV35"}
@@ -26,7 +28,7 @@ def connector(folder: Path, kind: str, state: dict[str, Tensor], shape: tuple[in
 
 
 def _module(folder: Path, name: str) -> Any:
-    package = folder / "videollama2" / "model"
+    package = folder.expanduser() / "videollama2" / "model"
     if not package.is_dir():
         raise SystemExit(f"{folder} has no videollama2/model; name the folder of the public implementation")
     alias = "public_model"
@@ -34,4 +36,9 @@ def _module(folder: Path, name: str) -> Any:
         root = types.ModuleType(alias)
         root.__path__ = [str(package)]
         sys.modules[alias] = root
-    return importlib.import_module(f"{alias}.{name}")
+    if "TRANSFORMERS_CACHE" not in vars(transformers):  # removed since; only its download of weights reads it
+        transformers.TRANSFORMERS_CACHE = ""
+    try:
+        return importlib.import_module(f"{alias}.{name}")
+    except ImportError as error:
+        raise SystemExit(f"{package / name}.py could not be imported: {error}; install what it imports") from error

@@ -48,6 +48,17 @@ def test_numbers_and_gradients_are_torchs(shape: tuple[int, ...], bias: bool, ca
 
 
 @needs_kernel
+def test_part_of_wider_weights_is_torchs(calls: list[int]) -> None:
+    """oneDNN takes them, and is slower by two orders of magnitude."""
+    x, wide = torch.randn(3, 8), torch.randn(6, 20)
+    for weight in (wide[:, :8], wide.t()[:8].t(), torch.randn(20, 12).t()[:6, 2:10]):
+        torch.testing.assert_close(module.linear(x, weight), F.linear(x, weight))
+    assert not calls
+    module.linear(x, wide[:, :8].contiguous()), module.linear(x, torch.randn(8, 6).t())
+    assert len(calls) == 2
+
+
+@needs_kernel
 def test_frozen_weights_get_no_gradient_and_keep_no_input(calls: list[int]) -> None:
     layer = Linear(8, 8).requires_grad_(False)
     x = torch.randn(3, 8, requires_grad=True)

@@ -63,12 +63,16 @@ def test_norm_and_silu_are_torchs_to_the_bit(learns: bool, autocast: bool) -> No
     assert kept(lambda: norm_silu(norm, leaf)) < kept(lambda: F.silu(norm(leaf)))
 
 
-def test_a_hook_on_the_norm_is_called() -> None:
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_hook_on_the_norm_is_called_and_what_it_keeps_stays(gradients: bool) -> None:
     norm = nn.LayerNorm(4)
     seen: list[Tensor] = []
-    norm.register_forward_hook(lambda module, args, out: seen.append(out))
-    norm_silu(norm, torch.ones(1, 4, requires_grad=True))
-    assert len(seen) == 1
+    x = torch.randn(1, 4, requires_grad=gradients)
+    with torch.set_grad_enabled(gradients):
+        expected = norm(x)
+        norm.register_forward_hook(lambda module, args, out: seen.append(out))
+        out = norm_silu(norm, x)
+    assert len(seen) == 1 and torch.equal(seen[0], expected) and torch.equal(out, F.silu(expected))
 
 
 @pytest.mark.parametrize("kind", [Qwen2Config, LlamaConfig, MistralConfig])

@@ -11,6 +11,7 @@ The bias depends only on key − query, so it is stored as one row of 2N − 1 n
 view; scores are computed for a slice of queries at a time, so memory grows with N, not N².
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,13 @@ from transformers.utils.output_capturing import capture_outputs
 from .audio import AudioEncoder, register_audio_encoder
 from .beats_config import BeatsConfig as BeatsConfig
 from .errors import EmptyMedia
-from .linear import Linear
+from .linear import Linear, applies, linear
 
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
 WEIGHT_NORM_EPS = 1e-6  # not in the usual weight norm; the original adds it under the root
 QUERY_SLICE = 1536  # queries whose biases exist at once: covers 30 s; longer audio needs no N × N matrix
+HEAD_SCORES = 1 << 21  # scores that exist at once where each head is computed by itself: they fit a CPU's cache
 SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
 
 
@@ -276,6 +278,8 @@ class BeatsAttention(nn.Module):
         gate = self.gate(q)
         N = x.shape[1]
         windows = bias.unfold(1, N, 1)
+        if self.config._attn_implementation != "eager" and not torch.is_grad_enabled() and applies(q, bias):
+            return self.out_proj(_by_heads(q, k, v, gate, windows, padding).flip(2).transpose(1, 2).flatten(2)), None
         out, weights = [], []
         for start in range(0, N, QUERY_SLICE):
             rows = slice(start, start + QUERY_SLICE)
@@ -302,6 +306,25 @@ class BeatsAttention(nn.Module):
         scores = (scores - scores.amax(-1, keepdim=True)) * SCORE_SCALE
         weights = F.dropout((scores + mask).softmax(-1), dropout, self.training)
         return weights @ v, weights
+
+
+def _by_heads(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, windows: Tensor, padding: Tensor | None) -> Tensor:
+    """Attention head by head: on a CPU, oneDNN's products and a cache that holds the scores halve its time.
+
+    q, k, v [B, heads, N, d], gate [B, heads, N, 1], windows [heads, N, N], padding bool [B, N] → [B, heads, N, d].
+    """
+    N, out = q.shape[2], torch.zeros_like(q, memory_format=torch.contiguous_format)
+    lengths = [N] * len(q) if padding is None else (~padding).sum(1).tolist()  # 0: attends to nothing, and stays zero
+    q = q * q.shape[-1] ** -0.5
+    for b, head in itertools.product((b for b, length in enumerate(lengths) if length), range(q.shape[1])):
+        keys, values = k[b, head].contiguous(), v[b, head].contiguous().t()
+        step = max(1, HEAD_SCORES // N)
+        for rows in (slice(start, start + step) for start in range(0, N, step)):
+            scores = linear(q[b, head, rows], keys).addcmul_(gate[b, head, rows], windows[head, rows])
+            if padding is not None:
+                scores.masked_fill_(padding[b], float("-inf"))
+            out[b, head, rows] = linear(scores.softmax(-1), values)
+    return out
 
 
 class _WeightNorm(nn.Module):

@@ -20,7 +20,7 @@ _PLAIN = (Tensor, nn.Parameter)
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: [..., in] × [out, in] → [..., out], as `F.linear`."""
-    if not _applies(x, weight):
+    if not applies(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -96,10 +96,12 @@ def applies_to(weight: Tensor) -> bool:
     return _AVAILABLE and weight.dtype == torch.float32 and weight.device.type == "cpu" and type(weight) in _PLAIN
 
 
-def _applies(x: Tensor, weight: Tensor) -> bool:
+def applies(x: Tensor, weight: Tensor) -> bool:
+    """Whether their product runs in oneDNN, here and now."""
     return (
         applies_to(weight)
         and x.dtype == torch.float32
+        and (weight.is_contiguous() or weight.t().is_contiguous())  # else oneDNN is slower by two orders of magnitude
         and x.device.type == "cpu"
         and type(x) in _PLAIN
         and x.dim() > 1

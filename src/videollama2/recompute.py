@@ -21,8 +21,9 @@ _GATED = "self.down_proj(self.act_fn(self.gate_proj(x))*self.up_proj(x))"
 
 def norm_silu(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     """SiLU(norm(x)), with the norm called as a module unless gradients are computed."""
-    if not _applies(x) or type(norm) is not nn.LayerNorm or _hooked(norm) or norm.bias is None:
-        return F.silu(norm(x))
+    plain = type(norm) is nn.LayerNorm and not _hooked(norm)
+    if not _applies(x) or not plain or norm.bias is None:
+        return F.silu(norm(x), inplace=plain and not torch.is_grad_enabled())
     out: Tensor = _NormSilu.apply(x, norm.weight, norm.bias, norm.eps)
     return out
 

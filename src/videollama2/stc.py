@@ -344,7 +344,7 @@ class Bottleneck(GradientCheckpointingLayer):
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.conv3(self.se(self.conv2(self.conv1(x))))
-        return F.silu(x + shortcut)
+        return F.silu(x + shortcut, inplace=not torch.is_grad_enabled())
 
 
 class ConvNorm(nn.Module):
