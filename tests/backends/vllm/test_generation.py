@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import videollama2
@@ -48,6 +49,43 @@ def test_equals_our_engine(family: str, media: Path, tmp_path: Path) -> None:
     assert [ids for ids, *_ in second] == wanted
     assert [cached for *_, cached in second] == [(length - 1) // BLOCK * BLOCK for _, length, _ in second]
     assert any(cached for *_, cached in second)
+
+
+def test_prompts_that_are_text(media: Path, tmp_path: Path) -> None:
+    """`LLM.generate`: tags are the places of files and arrays; frames, samples at their own rate."""
+    folder = small.save(tmp_path / "model", "llama")
+    engine = videollama2.load(folder, device="cpu", dtype="float32")
+    frames = np.random.default_rng(1).integers(0, 255, (9, 48, 64, 3), np.uint8)
+    wave = np.sin(np.arange(12000) / 5).astype(np.float32)
+    np.save(tmp_path / "frames.npy", frames)
+    np.save(tmp_path / "wave.npy", wave)
+    sources: list[dict[str, Any]] = [
+        {"video": str(media / "clip.mp4")},
+        {"video": str(tmp_path / "frames.npy"), "audio": str(tmp_path / "wave.npy")},
+        {"image": str(media / "still.png"), "video": str(media / "clip.mp4")},
+    ]
+    in_memory = {str(tmp_path / "frames.npy"): {"video": frames}, str(tmp_path / "wave.npy"): {
+        "audio": wave, "sampling_rate": 8000}}  # fmt: skip
+    asked, prompts = [], []
+    for files in sources:
+        parts = [{"type": kind, **in_memory.get(file, {kind: file})} for kind, file in files.items()]
+        asked.append([{"role": "user", "content": [*parts, {"type": "text", "text": "And what now?"}]}])
+        text = engine.processor.apply_chat_template(asked[-1], tokenize=False, add_generation_prompt=True)
+        prompts.append({"prompt": str(text), "multi_modal_data": {kind: [file] for kind, file in files.items()}})
+    ((*found,),) = answers(tmp_path, folder, None, prompts=prompts)
+    assert [ids for (ids,) in found] == small.expected(engine, asked)
+
+
+@pytest.mark.parametrize("missing", ["audio_config", "vision_config"])
+def test_a_model_with_one_encoder(missing: str, media: Path, tmp_path: Path) -> None:
+    """A video's audio is then not used, and reported; audio alone needs no vision encoder."""
+    folder = small.save(tmp_path / "model", "qwen2", **{missing: None})
+    engine = videollama2.load(folder, device="cpu", dtype="float32")
+    file, kind = ("clip.mp4", "video") if missing == "audio_config" else ("tone.wav", "audio")
+    part = {"type": kind, kind: str(media / file)}
+    asked = [[{"role": "user", "content": [part, {"type": "text", "text": "What now?"}]}]]
+    ((*found,),) = answers(tmp_path, folder, asked)
+    assert [ids for ids, *_ in found] == small.expected(engine, asked)
 
 
 def test_nano(media: Path, tmp_path: Path) -> None:
