@@ -8,6 +8,7 @@ Here user text is data, in every role (text/tokenization.py). Only a prompt that
 import asyncio
 import contextlib
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ...text.tokenization import SLOT_IDS, Segment, Slot, load_tokenizer, tokeni
 from .configuring import served_processor
 from .items import PART_OPTIONS, RequestOptions, ServedMedia, checked_part, served_media
 from .processing import RECEIPTS, Info
-from .responses import note_receipts
+from .responses import NOTES, note_receipts
 
 # type of a part → (its modality, whether its body is an object with this key)
 _PARTS: dict[str, tuple[Modality, str]] = {
@@ -85,6 +86,7 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
             maybe_make_thread_pool(self.tokenizer, config.model_config.renderer_num_workers + 1)
             # shared by the threads that write prompts
             self._own_tokenizer = prompt_tokenizer(config.model_config)
+            self._tokenizer_lock = threading.Lock()
 
     # ── messages ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -97,7 +99,7 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
         asked = _Asked.read(messages, params, self._info)
         connector = self._connector(params)
         sources = [_fetched(part, connector) for part in asked.parts]
-        return asked.conversation, self._prompt(self._ids(asked), asked.items(sources))
+        return asked.conversation, _prompt(*self._ids(asked), asked.items(sources))
 
     async def render_messages_async(self, messages: list[Any], params: Any) -> tuple[list[Any], DictPrompt]:
         """As `render_messages`: media are fetched concurrently, and decoded on threads."""
@@ -107,9 +109,9 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
         items = asked.items(sources)
         for item in items:  # from clients: a file that crashes its decoder must not take the server with it
             item.opener = self._workers.open_clip
-        ids = await self._ids_async(asked)
+        ids, notes = await self._ids_async(asked)
         await asyncio.gather(*(asyncio.to_thread(self._read_ahead, item) for item in items))
-        return asked.conversation, self._prompt(ids, items)
+        return asked.conversation, _prompt(ids, notes, items)
 
     @property
     def _info(self) -> Info:
@@ -126,16 +128,17 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
             allowed_media_domains=config.allowed_media_domains,
         )
 
-    def _ids(self, asked: "_Asked") -> list[int]:
+    def _ids(self, asked: "_Asked") -> tuple[list[int], tuple[str, ...]]:
+        """The prompt, with one negative id per media item, and what was dropped from it."""
         tokenizer, options = self._own_tokenizer, asked.rendering
         template = options["template"] or chat_template(tokenizer)
         known = template_variables(template) - _OF_VLLM
         variables = {name: value for name, value in options["variables"].items() if name in known}
         system = self._processor.config.system_prompt
-        rendered, _ = render_turns(
-            asked.turns, tokenizer, system_prompt=system, **{**options, "template": template, "variables": variables}
-        )
-        return list(rendered.tokenise(self._own_tokenizer))
+        options = {**options, "template": template, "variables": variables}
+        with self._tokenizer_lock:
+            rendered, notes = render_turns(asked.turns, tokenizer, system_prompt=system, **options)
+            return list(rendered.tokenise(tokenizer)), notes
 
     def _read_ahead(self, item: ServedMedia) -> None:
         """Decode an item, unless its encoder inputs are cached; so that vLLM's one processing thread need not."""
@@ -143,13 +146,6 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
         key = self.get_mm_processor().key_of(item)  # type: ignore[attr-defined]
         if item.media is not None and not (cache is not None and cache.is_cached([key])[0]):
             item.decoded(self._processor)
-
-    @staticmethod
-    def _prompt(ids: list[int], items: Sequence[ServedMedia]) -> DictPrompt:
-        prompt: Any = {"prompt_token_ids": ids}
-        for item in items:
-            prompt.setdefault("multi_modal_data", {}).setdefault(item.kind, []).append(item)
-        return prompt  # type: ignore[no-any-return]
 
     # ── text prompts ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,7 +158,8 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
             Slot(part) if k % 2 else Segment(part, trusted=True)  # type: ignore[arg-type]
             for k, part in enumerate(split)
         ]
-        ids = tokenise_pieces([p for p in pieces if isinstance(p, Slot) or p.text], self._own_tokenizer)
+        with self._tokenizer_lock:
+            ids = tokenise_pieces([p for p in pieces if isinstance(p, Slot) or p.text], self._own_tokenizer)
         return self._build_tokens_prompt(ids, prompt)
 
     # ── receipts ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,6 +175,13 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
         _check_slots(made["prompt_token_ids"])
         note_receipts(made.get(RECEIPTS, ()), self._info.default_protocol, prompt)
         return made
+
+
+def _prompt(ids: list[int], notes: Sequence[str], items: Sequence[ServedMedia]) -> DictPrompt:
+    prompt: Any = {"prompt_token_ids": ids, NOTES: notes}
+    for item in items:
+        prompt.setdefault("multi_modal_data", {}).setdefault(item.kind, []).append(item)
+    return prompt  # type: ignore[no-any-return]
 
 
 def prompt_tokenizer(model_config: Any) -> Any:

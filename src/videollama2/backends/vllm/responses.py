@@ -17,6 +17,7 @@ from ...receipt import MediaReceipt
 
 logger = logging.getLogger(__name__)
 _NOTED: ContextVar[list[dict[str, Any]] | None] = ContextVar("receipts", default=None)
+NOTES = "videollama2_notes"  # key of a prompt: what was dropped from it
 _END = "data: [DONE]\n\n"
 
 
@@ -25,12 +26,15 @@ def note_receipts(receipts: Sequence[MediaReceipt], protocol: str, prompt: Any) 
     for receipt in receipts:
         for loss in receipt.loss_messages:
             logger.warning("%s", loss)
-    if receipts and (noted := _NOTED.get()) is not None:
+    notes = prompt.get(NOTES) or ()
+    for note in notes:
+        logger.warning("%s", note)
+    if (receipts or notes) and (noted := _NOTED.get()) is not None:
         kwargs = prompt.get("mm_processor_kwargs") or {}
-        noted.append(receipt_of(receipts, kwargs.get("protocol") or protocol))
+        noted.append(receipt_of(receipts, notes, kwargs.get("protocol") or protocol))
 
 
-def receipt_of(receipts: Sequence[MediaReceipt], protocol: str) -> dict[str, Any]:
+def receipt_of(receipts: Sequence[MediaReceipt], notes: Sequence[str], protocol: str) -> dict[str, Any]:
     """The receipt of a response, with the keys that our own server uses."""
     entries = [asdict(entry) for receipt in receipts for entry in (receipt.video, receipt.audio) if entry is not None]
     return {
@@ -38,6 +42,7 @@ def receipt_of(receipts: Sequence[MediaReceipt], protocol: str) -> dict[str, Any
         "video": next((entry for entry in entries if "frames_used" in entry), None),
         "audio": next((entry for entry in entries if "state" in entry), None),
         "media": entries,
+        "notes": list(notes),
         "losses": [loss for receipt in receipts for loss in receipt.loss_messages],
     }
 
