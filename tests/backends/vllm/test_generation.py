@@ -1,6 +1,7 @@
 """vLLM generates the ids that our Engine generates, in float32, for every mixture of media."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -20,7 +21,9 @@ BLOCK = 32  # positions that the prefix cache keeps together
 ROOT = Path(__file__).parents[3]
 
 
-def answers(work: Path, model: Path, asked: Any, **settings: Any) -> list[Any]:
+def answers(
+    work: Path, model: Path, asked: Any, environment: dict[str, str] | None = None, **settings: Any
+) -> list[Any]:
     """What a vLLM process answers: per round, per conversation (ids, length of the prompt, cached part of it)."""
     llm = {"model": str(model), "max_model_len": 4096, "max_num_batched_tokens": 64, "block_size": BLOCK}
     llm |= settings.pop("llm", {})
@@ -29,7 +32,7 @@ def answers(work: Path, model: Path, asked: Any, **settings: Any) -> list[Any]:
     files = [str(work / "settings.json"), str(work / "answers.json")]
     done = subprocess.run(
         [sys.executable, "-m", "tests.backends.vllm.answers", *files],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+        cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return list(json.loads((work / "answers.json").read_text()))
@@ -105,6 +108,16 @@ def test_the_checkpoints_repetition_penalty(media: Path, tmp_path: Path) -> None
     engine.model.generation_config.repetition_penalty = 1.0
     assert small.expected(engine, asked) != wanted
     ((*found,),) = answers(tmp_path, folder, asked)
+    assert [ids for ids, *_ in found] == wanted
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="vLLM binds each process to a core")
+def test_two_processes_share_the_language_model(media: Path, tmp_path: Path) -> None:
+    folder = small.save(tmp_path / "model", "qwen2")
+    asked = small.conversations(media)
+    wanted = small.expected(videollama2.load(folder, device="cpu", dtype="float32"), asked)
+    cores = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    ((*found,),) = answers(tmp_path, folder, asked, cores, llm={"tensor_parallel_size": 2})
     assert [ids for ids, *_ in found] == wanted
 
 
