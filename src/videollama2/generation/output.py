@@ -43,8 +43,8 @@ class OutputStream:
             self.finish = "stop"
             return ""
         if self._options.top_logprobs is not None and logits is not None:
-            given = isinstance(logits, TokenLogprob)
-            self.logprobs.append(logits if given else logprob_of(logits, token, self._options.top_logprobs))
+            top = self._options.top_logprobs
+            self.logprobs.append(logits if isinstance(logits, TokenLogprob) else logprob_of(logits, token, top))
         piece = self._text.push(token)
         if last or self._text.stopped:
             self.finish = "stop"

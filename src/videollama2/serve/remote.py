@@ -166,8 +166,8 @@ class RemoteScheduler(Scheduler):
         if piece := sequence.output.flush():
             self._send_text(job, piece, sequence.output.logprobs)
         seconds = {"decode_seconds": job.decode_seconds, "encode_seconds": 0.0}
-        answer = self.engine.runner.answer(sequence, seconds)  # type: ignore[arg-type]
-        self._count(sequence, answer)  # type: ignore[arg-type]
+        answer = self.engine.runner.answer(sequence, seconds)
+        self._count(sequence, answer)
         self._end(job, answer)
 
     def _end(self, job: ChatJob, last: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ...configuration import VideoLlama2Config
-from ...modeling import VideoLlama2Model, VideoLlama2PreTrainedModel
+from ...modeling import VideoLlama2Model
 from ...weights.strict import load_state_dict
 
 PARTS = ("vision_encoder", "connector", "audio_encoder", "audio_projector")
@@ -20,7 +21,7 @@ class Encoders(VideoLlama2Model):
     """VideoLlama2Model before its language model."""
 
     def __init__(self, config: VideoLlama2Config) -> None:
-        VideoLlama2PreTrainedModel.__init__(self, config)
+        PreTrainedModel.__init__(self, config)  # VideoLlama2Model's would add the language model
         self.build_encoders(config)
         self.post_init()
         self.requires_grad_(False)

@@ -46,9 +46,10 @@ class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA)
         super().__init__()
         self.config = vllm_config.model_config.hf_config
         text = language_config(self.config)
-        with self._mark_tower_model(vllm_config, set(_KINDS)):
+        marks: Any = self  # vLLM's interfaces are untyped here
+        with marks._mark_tower_model(vllm_config, set(_KINDS)):
             self.encoders = Encoders(self.config).eval().to(vllm_config.model_config.dtype) if _is_first() else None
-        with self._mark_language_model(vllm_config):
+        with marks._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
                 hf_config=text,

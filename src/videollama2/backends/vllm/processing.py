@@ -231,7 +231,7 @@ class Processor(BaseMultiModalProcessor[Info]):
         ]
         raise_losses([message for receipt in strict for message in receipt.loss_messages])
         made = mm_input(prompt_token_ids=ids, mm_kwargs=result.kwargs, mm_hashes=result.hashes, mm_placeholders=ranges)
-        made[RECEIPTS] = ordered  # type: ignore[typeddict-unknown-key]
+        made[RECEIPTS] = ordered
         return made
 
     def key_of(self, item: ServedMedia) -> str:

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vllm import envs
 from vllm.multimodal.media import MediaConnector, MediaIO
@@ -121,7 +121,7 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
 
     def _connector(self, params: Any) -> MediaConnector:
         config = self.model_config
-        return MEDIA_CONNECTOR_REGISTRY.load(  # type: ignore[no-any-return]
+        return MEDIA_CONNECTOR_REGISTRY.load(
             envs.VLLM_MEDIA_CONNECTOR,
             media_io_kwargs=params.media_io_kwargs,
             allowed_local_media_path=config.allowed_local_media_path,
@@ -143,7 +143,7 @@ class VideoLlama2Renderer(BaseRenderer[Any]):
     def _read_ahead(self, item: ServedMedia) -> None:
         """Decode an item, unless its encoder inputs are cached; so that vLLM's one processing thread need not."""
         cache = self._mm_processor_cache
-        key = self.get_mm_processor().key_of(item)  # type: ignore[attr-defined]
+        key = self.get_mm_processor().key_of(item)
         if item.media is not None and not (cache is not None and cache.is_cached([key])[0]):
             item.decoded(self._processor)
 
@@ -181,7 +181,7 @@ def _prompt(ids: list[int], notes: Sequence[str], items: Sequence[ServedMedia]) 
     prompt: Any = {"prompt_token_ids": ids, NOTES: notes}
     for item in items:
         prompt.setdefault("multi_modal_data", {}).setdefault(item.kind, []).append(item)
-    return prompt  # type: ignore[no-any-return]
+    return prompt
 
 
 def prompt_tokenizer(model_config: Any) -> Any:
@@ -269,7 +269,7 @@ def _content(content: Any, parts: list[Mapping[str, Any]]) -> Any:
             continue
         if kind not in (*_PARTS, *_OURS):
             raise UsageError(f"a part has type {kind!r:.40}; expected text, {', '.join(_PARTS)}.")
-        modality, key = _PARTS.get(kind, (kind, ""))
+        modality, key = _PARTS[kind] if kind in _PARTS else (cast(Modality, kind), "")
         body = part.get(kind)
         source = body.get(key) if isinstance(body, Mapping) and key else body
         unknown = sorted(set(part) - {"type", kind, "uuid", "detail", *PART_OPTIONS} - {None})
