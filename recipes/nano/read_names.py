@@ -26,7 +26,7 @@ from names import class_names, group_names, memberships
 from questions import NUMBERS, Ask, ask, follow_up, kinds_for
 from safetensors.torch import save_file
 from shared_clips import Sequenced, segment_mask, shared
-from start import starting_model
+from start import load_adapters, starting_model
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
@@ -54,6 +54,8 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.model = starting_model(args.parts, args.classifier, args.gguf, args.names)
+        if args.start is not None:
+            load_adapters(self.model, args.start)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(args.parts)
         settings = self.model.model.connector.settings
         encoder = self.model.model.vision_encoder.blocks[0].classes
@@ -300,6 +302,7 @@ def main() -> None:
     for name in ("gguf", "parts", "classifier", "names", "encoded", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--start", type=Path, help="adapters to start from (default: nano 1's)")
     parser.add_argument("--seed", type=int, default=300)
     parser.add_argument("--questions", type=int, default=100, help="text-only questions")
     Trainer(parser.parse_args()).run()

@@ -117,3 +117,32 @@ def test_what_ships_is_complete_and_small() -> None:
         len(json.loads((nano_cache.SHIPPED / "sound_classes.json").read_text())) == config.audio_config.predictor_class
     )
     assert (nano_cache.SHIPPED / "MODEL_CARD.md").is_file()
+
+
+def test_parts_may_ship_as_8_bit_rows(parts: tuple[Path, Path]) -> None:
+    shipped, base = parts
+    tensors = load_file(shipped / "parts.safetensors")
+    stored = nano.in_int8(tensors, smallest=64)
+    assert {t.dtype for k, t in stored.items() if k.endswith(nano.INT8)} == {torch.int8}
+    save_file(stored, shipped / "parts.safetensors")
+    folder = nano.nano_folder(base, shipped=shipped)
+    model = VideoLlama2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)  # strict: all names
+    changed = 0
+    for name, tensor in model.state_dict().items():
+        if name in tensors and tensor.dim() > 1:
+            step = tensors[name].flatten(1).abs().amax(1) / 127
+            difference = (tensor - tensors[name]).flatten(1).abs().amax(1)
+            assert (difference <= 0.51 * step + 1e-3 * tensors[name].flatten(1).abs().amax(1)).all(), name
+            changed += bool(difference.any())
+        elif name in tensors:
+            torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-7)
+    assert changed > 5
+
+
+def test_8_bit_rows_without_their_steps_are_refused(parts: tuple[Path, Path]) -> None:
+    shipped, base = parts
+    stored = nano.in_int8(load_file(shipped / "parts.safetensors"), smallest=64)
+    lost = next(name for name in stored if name.endswith(nano.STEP))
+    save_file({k: v for k, v in stored.items() if k != lost}, shipped / "parts.safetensors")
+    with pytest.raises(TensorMismatch, match=r"rows, but its steps are missing"):
+        nano.nano_folder(base, shipped=shipped)

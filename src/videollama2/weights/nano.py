@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -76,17 +75,62 @@ def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:
     for path in sorted(shipped.glob("*")):
         if path.suffix not in (".safetensors", ".json", ".jinja") or path.name == ADAPTERS:
             continue
-        shutil.copyfile(path, target / path.name)  # a copy: the cache outlives the installation it was built from
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                weight_map |= dict.fromkeys(file.keys(), path.name)
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, target / path.name)  # a copy: the cache outlives the installation it was built from
+            continue
+        tensors = from_int8(load_file(path))
+        save_file(tensors, target / path.name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, path.name)
     adapters = shipped / ADAPTERS
-    merged = merge_adapters(language, load_file(adapters)) if adapters.is_file() else language
+    merged = merge_adapters(language, from_int8(load_file(adapters))) if adapters.is_file() else language
     shard = {LANGUAGE_PREFIX + k: v.to(torch.float16).contiguous() for k, v in merged.items()}
     save_file(shard, target / "language_model.safetensors", metadata={"format": "pt"})
     weight_map |= dict.fromkeys(shard, "language_model.safetensors")
     index = {"metadata": {}, "weight_map": dict(sorted(weight_map.items()))}
     (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+INT8, STEP = ".int8", ".step"  # suffixes of a tensor's rows as integers, and of the size of one in each row
+
+
+def in_int8(tensors: dict[str, Tensor], smallest: int = 4096) -> dict[str, Tensor]:
+    """Matrices and kernels of at least that many numbers as 8-bit rows with a step each, the rest as float16.
+
+    A row is everything with the same first index, so each output of a layer has its own step.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() < 2 or tensor.numel() < smallest:
+            out[name] = tensor.to(torch.float16).contiguous()
+            continue
+        rows = tensor.float().flatten(1)
+        step = (rows.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+        out[name + INT8] = (rows / step[:, None]).round().to(torch.int8).view(tensor.shape)
+        out[name + STEP] = step
+    return out
+
+
+def from_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `in_int8`, in float16; tensors that are no integers stay as they are.
+
+    Raises:
+        TensorMismatch: integers without steps.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(INT8):
+            step = tensors.get(name.removesuffix(INT8) + STEP)
+            if step is None or len(step) != len(tensor):
+                found = "missing" if step is None else f"of {len(step)} rows"
+                raise TensorMismatch(
+                    f"{name} has {len(tensor)} rows, but its steps are {found}; reinstall videollama2, or run "
+                    "recipes/nano again."
+                )
+            rows = tensor.flatten(1).float() * step[:, None]
+            out[name.removesuffix(INT8)] = rows.view(tensor.shape).to(torch.float16)
+        elif not name.endswith(STEP):
+            out[name] = tensor
+    return out
 
 
 def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> dict[str, Tensor]:
