@@ -86,7 +86,8 @@ class Named:
         tail = (1 - best) * float(rng.uniform(0.1, 0.6))
         shares = torch.full((K,), tail / K)
         runners = torch.from_numpy(rng.dirichlet(np.full(self.near.shape[1], 0.4))).float() * (1 - best - tail)
-        shares[self.near[c]] += runners.clamp(max=best * 0.95)
+        shares[self.near[c]] += runners
+        shares = shares.clamp(max=best * 0.95)
         shares[c] = best
         return (shares / shares.sum()).log()
 
@@ -189,7 +190,7 @@ def _others(named: Named, best: int, rng: np.random.Generator, count: int) -> li
     out: list[str] = []
     while len(out) < count:
         c = (
-            int(named.near[best][int(rng.integers(12))])
+            int(named.near[best][int(rng.integers(named.near.shape[1]))])
             if rng.random() < 0.2
             else int(rng.integers(len(named.classes)))
         )
@@ -207,9 +208,10 @@ def _is_seen(named: Named, found: list[Seen], said: str, rng: np.random.Generato
         broad = each.group is not None and rng.random() < 0.35
         asked = named.groups[each.group] if broad and each.group is not None else named.classes[each.best or 0]
         return Ask("is_seen", question.format(asked), f"Yes, I see {said}.")
-    while True:
-        c = int(rng.integers(len(named.classes)))
-        group = int(named.member[c])
-        if all(each.group != group and each.best != c for each in found) and group < len(named.groups) - 1:
-            asked = named.groups[group] if rng.random() < 0.3 else named.classes[c]
-            return Ask("is_seen", question.format(asked), f"No, I see {said}." if said else "No, I do not think so.")
+    there = {each.group for each in found} | {int(named.member[each.best]) for each in sure if each.best is not None}
+    absent = [g for g in range(len(named.groups)) if g not in there and (named.member == g).any()]
+    group = absent[int(rng.integers(len(absent)))]
+    classes = (named.member == group).nonzero().flatten().tolist()
+    broad = rng.random() < 0.3 and group < len(named.groups) - 1  # the last group is whatever is in no other
+    asked = named.groups[group] if broad else named.classes[classes[int(rng.integers(len(classes)))]]
+    return Ask("is_seen", question.format(asked), f"No, I see {said}." if said else "No, I do not think so.")
