@@ -310,7 +310,8 @@ def youtube(id: str) -> str:
 
 
 def _turns(row: Row) -> tuple[tuple[str, str], ...]:
-    turns, question = [], None
+    turns: list[tuple[str, str]] = []
+    question: str | None = None
     for turn in row.rows("conversations" if row.has("conversations") else "messages"):
         role = turn.text("from", "role")
         if role == "system" and not turns and question is None:  # the model has its own; dropped, as in public training
