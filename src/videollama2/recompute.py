@@ -34,7 +34,8 @@ def keep_less(language_model: nn.Module) -> int:
     Returns:
         How many layers were changed.
     """
-    layers = [m for m in language_model.modules() if _is_gated(type(m)) and _is_silu(m.act_fn)]
+    modules: list[Any] = list(language_model.modules())
+    layers = [m for m in modules if _is_gated(type(m)) and _is_silu(m.act_fn)]
     for layer in layers:
         layer.__class__ = _keeping_less(type(layer))
     return len(layers)
@@ -50,15 +51,15 @@ class GatedLayer:
 
 
 @functools.cache
-def _keeping_less(kind: type) -> type:
+def _keeping_less(kind: Any) -> type:
     return type(kind.__name__, (GatedLayer, kind), {"__module__": __name__})
 
 
 @functools.cache
-def _is_gated(kind: type) -> bool:
+def _is_gated(kind: Any) -> bool:
     """Whether a class of layers computes what `GatedLayer` does, by its source."""
     try:
-        lines = inspect.getsource(kind.forward).splitlines()[1:]  # type: ignore[attr-defined]
+        lines = inspect.getsource(kind.forward).splitlines()[1:]
     except (AttributeError, OSError, TypeError):
         return False
     return "".join("".join(lines).split()) in (f"return{_GATED}", f"down_proj={_GATED}returndown_proj")
