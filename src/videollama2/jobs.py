@@ -204,11 +204,13 @@ class EnginePool(ABC):
 
     Attributes:
         name, protocol: of the engines; results depend on both.
+        facts: more of them, if the job needs more.
         elsewhere: whether tasks run outside this process, which may have another working folder.
     """
 
     name: str
     protocol: Any
+    facts: Any = None
     elsewhere: bool = False
 
     @abstractmethod

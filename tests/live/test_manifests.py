@@ -184,6 +184,8 @@ def test_the_command(tiny_folder: Path, clips: Path, tmp_path: Path, capsys: pyt
     assert cli.main(["ask", str(clips), str(listed), "what?", "--out", str(tmp_path / "two"), *model]) == 3
     assert "bad.mp4: UnreadableMedia" in capsys.readouterr().err
     assert [line["id"] for line in lines(tmp_path / "two")] == ["a.mp4", "b.mp4", "bad.mp4", "a"]
+    assert cli.main(["ask", str(listed), "x?"]) == 2
+    assert "add --out FOLDER to ask about each of them" in capsys.readouterr().err
     assert cli.main(["ask", str(listed), "x?", "--actors", "2"]) == 2
     assert "--actors would have no effect without --ray" in capsys.readouterr().err
     assert cli.main(["caption", str(listed), "--out", str(tmp_path / "three"), "--whole", *model]) == 0

@@ -18,6 +18,7 @@ _EPILOG = """examples:
   videollama2 ask clip.mp4 "What do you hear?" --json      one JSON object: text, finish_reason, receipt, timings
   videollama2 ask clips rows.jsonl "What is it?" --out answers    one answer per file or row; resumable, as JSONL
 """
+_MANIFESTS = (".jsonl", ".ndjson", ".json", ".parquet", ".tar")  # live/manifests.py
 
 
 def register(commands: Any) -> None:
@@ -48,7 +49,7 @@ def _add_job_flags(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer, streaming the text to standard output; with --out or --ray, about many files."""
-    if args.out is not None or args.ray is not None:
+    if args.out is not None or args.ray is not None or args.endpoint is not None:
         return _run_job(args)
     rows.check_ray_flags(args)
     *paths, question = args.words
@@ -58,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"the last argument, {question}, is a file; expected the question: videollama2 ask MEDIA... QUESTION"
         )
+    listing = next((path for path in paths if path.lower().endswith(_MANIFESTS)), None)
+    if listing is not None:
+        raise UsageError(f"{listing} lists many files; add --out FOLDER to ask about each of them")
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
         opener = ahead.decode_ahead(args, arguments.media_from(paths, args))

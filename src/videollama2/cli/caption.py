@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     terminal.log_to_terminal(args.verbose)
     paths, question = split(args.words, QUESTION)
     suffixes, out = formats(args.format), Path(args.out)
+    if args.summary and args.endpoint is not None:
+        raise UsageError("--summary is made by an engine of this package; drop it, or run without --endpoint")
     request = rows.row_request(question, args)
     listed = find_rows(paths)
     with rows.engines(args, args.quiet or args.json) as engine, rows.counted(args, out, LINES) as on_file:

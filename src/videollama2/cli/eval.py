@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import arguments, eval_data, eval_judge, eval_report, terminal
+from ..errors import UsageError
+from . import arguments, eval_data, eval_judge, eval_report, rows, terminal
 from .eval_data import data_folder
 
 _EPILOG = """examples:
@@ -20,6 +21,7 @@ _EPILOG = """examples:
   videollama2 eval report evals/2.1-7b-av/mvbench                Markdown, JSON and HTML
   videollama2 eval compare evals/nano evals/2.1-7b-av            paired differences
   torchrun --nproc-per-node 8 -m videollama2 eval video-mme --data D
+  videollama2 eval video-mme --data D --ray auto                 on a Ray cluster
 
 `videollama2 eval run --help` lists the flags for running benchmarks. Each benchmark gets its own folder in --out. An
 interrupted run resumes when the same command is run again. Items with missing media, or whose answer fails, are marked
@@ -98,6 +100,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--protocol", metavar="P", help="media preprocessing; default: the model's own, or the setting's")
     add("--frames", type=int, metavar="N", help="frames per video; default: the model's own number")
     add("--retry-failed", action="store_true", help="retry items that failed")
+    rows.add_ray_flags(parser, add, endpoints=False)
     add("--quiet", "-q", action="store_true", help="no progress")
     add("--json", action="store_true", help="print the summaries as one JSON object")
     arguments.add_model_flags(parser)
@@ -112,21 +115,22 @@ def run(args: argparse.Namespace) -> int:
     """Run each benchmark, and print its figures."""
     from ..device import find, own
     from ..evals.loop import ablations_of
+    from ..evals.manifest import all_facts
     from ..evals.registry import benchmark
     from ..evals.report.tables import brief
     from ..evals.run import check_numbers, evaluate, media_options_for
     from ..jobs import parse_share, share_from_environment
     from ..media.clip_cache import ClipCache
-    from ..media.worker import WorkerLimits, WorkerPool
 
     terminal.log_to_terminal(args.verbose)
     chosen = [benchmark(name) for name in dict.fromkeys(args.benchmarks)]
     rank, world = share_from_environment() if args.shard is None else parse_share(args.shard)
     ablations = ablations_of(["none", *filter(None, args.ablate.split(","))])
     folders = [data_folder(Path(args.data), b.name, alone=len(chosen) == 1) for b in chosen]
-    limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
     prepared = [media_options_for(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out, quiet = out_folder(args), args.quiet or args.json
+    if args.ray is not None and world > 1:
+        raise UsageError("--ray divides the items among its engines itself; drop --shard, or torchrun")
     if args.threads is None:  # on a CPU, decoding the next item would only slow the current answer down
         args.threads = 1 if find(args.device).type == "cpu" else 2
     if "LOCAL_RANK" in os.environ and ":" not in args.device:
@@ -134,28 +138,27 @@ def run(args: argparse.Namespace) -> int:
     check_numbers(limit=args.limit, batch=args.batch, rank=rank, world=world, threads=args.threads)
     for each, folder in zip(chosen, folders, strict=True):  # report problems with files before loading a model
         each.load(folder, args.setting)
-    with terminal.progress(quiet) as on_stage:
-        workers = WorkerPool(workers=args.threads, worker_limits=limits)
-        engine = arguments.load_engine(args, on_stage, isolate=workers)
-    engine.opener = ClipCache(engine.opener)  # benchmarks ask several questions about a clip, one after the other
     summaries = {}
-    for each, folder, options in zip(chosen, folders, prepared, strict=True):
-        with (
-            terminal.counting("item", quiet=quiet) as update,
-            terminal.resumable(out / each.name),
-            terminal.without_losses(args.verbose),
-        ):
-            done = evaluate(
-                engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
-                batch=args.batch, media_options=options, rank=rank, world=world, threads=args.threads,
-                retry=args.retry_failed, on_progress=None if update is None else _counts(each.name, update),
-            )  # fmt: skip
-        summaries[each.name] = dict(done.summary)
-        if done.left:
-            terminal.say(f"{each.name}: this shard is done; {done.left} items of other shards are not")
-        elif not args.json:
-            print(terminal.harmless(brief(done.summary)))
-            terminal.say(f"results: {done.folder}")
+    with rows.engines(args, quiet, describe=all_facts, cache_clips=True) as engine:
+        if args.ray is None:
+            engine.opener = ClipCache(engine.opener)  # benchmarks ask several questions about a clip, one after another
+        for each, folder, options in zip(chosen, folders, prepared, strict=True):
+            with (
+                terminal.counting("item", quiet=quiet) as update,
+                terminal.resumable(out / each.name),
+                terminal.without_losses(args.verbose),
+            ):
+                done = evaluate(
+                    engine, each, folder, out, setting=args.setting, ablations=ablations, limit=args.limit,
+                    batch=args.batch, media_options=options, rank=rank, world=world, threads=args.threads,
+                    retry=args.retry_failed, on_progress=None if update is None else _counts(each.name, update),
+                )  # fmt: skip
+            summaries[each.name] = dict(done.summary)
+            if done.left:
+                terminal.say(f"{each.name}: this shard is done; {done.left} items of other shards are not")
+            elif not args.json:
+                print(terminal.harmless(brief(done.summary)))
+                terminal.say(f"results: {done.folder}")
     if args.json:
         terminal.print_json(summaries)
     return 0

@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 OnFile = Callable[[dict[str, Any], int, int], None]
 
 
-def add_ray_flags(parser: Any, add: Any) -> None:
-    """Flags that move a job to a Ray cluster; `add` is the `add_argument` of the group that --help shows."""
+def add_ray_flags(parser: Any, add: Any, *, endpoints: bool = True) -> None:
+    """Flags that move a job to a Ray cluster.
+
+    Args:
+        add: the `add_argument` of the group that --help shows.
+        endpoints: whether the job's engine may be a server.
+    """
     where = "on a Ray cluster: HOST:PORT, auto, or local (default)"
     ray = add("--ray", nargs="?", const="", metavar="ADDRESS", help=where)
     parser.optional_values[ray.option_strings[0]] = ADDRESS
     add = parser.add_advanced_group("cluster").add_argument
     add("--actors", type=int, metavar="N", help="engines on the cluster; default: one per GPU, else one per node")
     add("--actor-cpus", type=float, metavar="N", help="CPUs per engine; default: 1 with a GPU, else its share")
+    endpoint = "ask this OpenAI-compatible server, http://HOST:PORT/v1, by the name --model; with or without --ray"
+    if endpoints:
+        add("--endpoint", metavar="URL", help=endpoint)
     add("--block", type=int, default=4, metavar="N", help="rows that an engine gets at once; default: 4")
 
 
@@ -64,9 +72,16 @@ def engines(args: argparse.Namespace, quiet: bool, **more: Any) -> Iterator[Any]
     Raises:
         VideoLlama2Error: as `videollama2.load`, `RayPool`.
     """
+    from ..backends.endpoint import EndpointEngine, EndpointSpec
     from ..media.worker import WorkerLimits, WorkerPool
 
     limits = WorkerLimits(seconds=args.timeout, cpu_seconds=8 * args.timeout, memory_mb=args.memory)
+    url = getattr(args, "endpoint", None)
+    at = None if url is None else EndpointSpec(url=url, model=args.model)
+    if args.ray is None and at is not None:
+        check_ray_flags(args)
+        yield EndpointEngine(at, opener=WorkerPool(workers=args.threads, worker_limits=limits).open_clip)
+        return
     if args.ray is None:
         check_ray_flags(args)
         with terminal.progress(quiet) as on_stage:
@@ -77,9 +92,10 @@ def engines(args: argparse.Namespace, quiet: bool, **more: Any) -> Iterator[Any]
     from ..backends.ray.pool import RayPool
     from ..backends.ray.spec import EngineSpec
 
-    spec = EngineSpec(
+    spec = at or EngineSpec(
         model=args.model, device=args.device, dtype=args.dtype, base=args.base, revision=args.revision,
-        workers=args.threads, limits=limits, cache_clips=more.pop("cache_clips", False),
+        engine=args.engine, gguf=args.gguf, workers=args.threads, limits=limits,
+        cache_clips=more.pop("cache_clips", False),
     )  # fmt: skip
     with terminal.progress(quiet) as on_stage:
         on_stage("starting engines on the Ray cluster")

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from typing import Any
@@ -28,6 +28,15 @@ from .items import Ablation, Item
 from .loop import MediaOptions, Trial, request_of
 
 
+def questions_about(trials: Iterable[Trial], options: MediaOptions) -> Counter[Hashable]:
+    """How many questions there are about each clip.
+
+    Args:
+        trials: all of the benchmark, whether they have been answered or not.
+    """
+    return Counter(map(_key, (request_of(trial, options) for trial in trials)))
+
+
 class ClipSessions:
     """An Engine that keeps the clips open about which more questions will follow. Thread-safe.
 
@@ -41,9 +50,16 @@ class ClipSessions:
             most_open: clips that are open at once; the least recently used is closed.
         """
         self._engine, self._most_open = engine, most_open
-        self._questions = Counter(map(_key, (request_of(trial, options) for trial in trials)))
+        self._questions: Mapping[Hashable, int] = questions_about(trials, options)
         self._open: OrderedDict[Hashable, _OpenClip] = OrderedDict()
         self._lock = threading.Lock()
+
+    @classmethod
+    def counted(cls, engine: Any, questions: Mapping[Hashable, int], *, most_open: int) -> "ClipSessions":
+        """As the constructor, in a process that gets the counts (`questions_about`) instead of the benchmark."""
+        made = cls(engine, (), MediaOptions(), most_open=most_open)
+        made._questions = questions
+        return made
 
     def answer(self, request: Request) -> Answer:
         """As `Engine.answer`."""

@@ -117,37 +117,50 @@ def answer_all(conditions: Conditions, batches: Sequence[Sequence[Trial]], threa
 
 def answer_batch(conditions: Conditions, batch: Sequence[Trial]) -> list[Result]:
     """The result of each trial, in their order; raises as `answer_all`."""
-    possible = [trial for trial in batch if trial.item.missing is None and trial.item.malformed is None]
-    replies: dict[tuple[str, str], Answer | Exception]
-    replies = dict(zip((trial.key for trial in possible), _replies(conditions, possible), strict=True))
-    return [_result(conditions, trial, replies.get(trial.key), len(possible)) for trial in batch]
+    asked = requests_of(conditions, batch)
+    return results_of(conditions, batch, replies(conditions.engine, asked))
 
 
-def _replies(conditions: Conditions, trials: Sequence[Trial]) -> list[Answer | Exception]:
-    """The answer to each trial, or its error. If a batch fails, its trials are retried one by one."""
-    requests = [request_of(trial, conditions.media_options) for trial in trials]
+def requests_of(conditions: Conditions, batch: Sequence[Trial]) -> list[Request]:
+    """The requests of the trials that can be asked."""
+    return [request_of(trial, conditions.media_options) for trial in batch if _can_be_asked(trial)]
+
+
+def results_of(conditions: Conditions, batch: Sequence[Trial], found: Sequence[Answer | str]) -> list[Result]:
+    """The result of each trial, from the replies to `requests_of` them."""
+    possible = [trial for trial in batch if _can_be_asked(trial)]
+    by_key = dict(zip((trial.key for trial in possible), found, strict=True))
+    return [_result(conditions, trial, by_key.get(trial.key), len(possible)) for trial in batch]
+
+
+def _can_be_asked(trial: Trial) -> bool:
+    return trial.item.missing is None and trial.item.malformed is None
+
+
+def replies(engine: Answering, requests: Sequence[Request]) -> list[Answer | str]:
+    """The answer to each request, or its error. If a batch fails, its requests are retried one by one."""
     if len(requests) > 1:
         try:
-            return list(conditions.engine.batch(requests))
+            return list(engine.batch(requests))
         except STOPS_THE_JOB:
             raise
         except Exception as error:  # one of them caused it; retrying them one by one shows which
             logger.info("a batch of %d failed and is retried item by item: %s", len(requests), error)
-    return [_reply(conditions, request) for request in requests]
+    return [_reply(engine, request) for request in requests]
 
 
-def _reply(conditions: Conditions, request: Request) -> Answer | Exception:
+def _reply(engine: Answering, request: Request) -> Answer | str:
     try:
-        return conditions.engine.answer(request)
+        return engine.answer(request)
     except STOPS_THE_JOB:
         raise
     except Exception as error:  # whatever an item does to the model or a library concerns that item alone
-        return error
+        return described(error)
 
 
-def _result(conditions: Conditions, trial: Trial, reply: Answer | Exception | None, batch_size: int) -> Result:
+def _result(conditions: Conditions, trial: Trial, reply: Answer | str | None, batch_size: int) -> Result:
     item, answer = trial.item, reply if isinstance(reply, Answer) else None
-    error = described(reply) if isinstance(reply, Exception) else None
+    error = reply if isinstance(reply, str) else None
     verdict = Verdict(outcome=Outcome.FAILED, read=None)
     if answer is not None:
         try:

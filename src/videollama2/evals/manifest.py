@@ -9,7 +9,8 @@ import json
 import platform
 import subprocess
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import nn
 
 from .. import __version__
 from ..errors import DataError, UsageError
-from ..jobs import write_json
+from ..jobs import EnginePool, write_json
 from .benchmark import Benchmark
 from .items import Item, Loaded, Setting
 from .loop import MediaOptions
@@ -46,19 +47,19 @@ def manifest(
     """The manifest of a run.
 
     Args:
-        engine: an Engine, or anything with its `name`, `model` and `protocol`.
+        engine: an Engine, anything with its `name`, `model` and `protocol`, or a pool whose facts are `all_facts`.
         loaded: the whole benchmark, of which `items` are asked.
         folder: of the benchmark's files.
     """
-    model = engine.model
-    frames = media_options.frames if media_options.frames is not None else getattr(model.config, "num_frames", None)
+    facts = facts_of(engine)
+    frames = facts.frames if media_options.frames is None else media_options.frames
     return {
         "run": {
             "benchmark": benchmark.name,
             "setting": setting,
             "model": engine.name,
-            "weights_sha256": weights_sha256(model),
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "weights_sha256": facts.weights_sha256(),
+            "dtype": facts.dtype,
             "protocol": media_options.protocol or engine.protocol.name,
             "frames": frames,
             "prompts_sha256": prompts_sha256(items),
@@ -67,7 +68,7 @@ def manifest(
             "batch": batch,
             "limit": limit,
         },
-        "environment": [environment(model)],
+        "environment": [facts.environment()],
         "title": benchmark.title,
         "source": benchmark.source,
         "kind": benchmark.kind,
@@ -75,6 +76,40 @@ def manifest(
         "data": str(folder),
         "coverage": coverage(loaded, items),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a run's numbers depend on in a model. The functions take time.
+
+    Attributes:
+        frames: of a video, by default.
+    """
+
+    frames: int | None
+    dtype: str
+    weights_sha256: Callable[[], str | None]
+    environment: Callable[[], dict[str, Any]]
+
+
+def facts_of(engine: Any) -> Facts:
+    """The facts of an engine, or of those of a pool."""
+    if isinstance(engine, EnginePool):
+        frames, dtype, weights, around = engine.facts
+        return Facts(frames=frames, dtype=dtype, weights_sha256=lambda: weights, environment=lambda: around)
+    model = engine.model
+    return Facts(
+        frames=getattr(model.config, "num_frames", None),
+        dtype=str(model.dtype).removeprefix("torch."),
+        weights_sha256=lambda: weights_sha256(model),
+        environment=lambda: environment(model),
+    )
+
+
+def all_facts(engine: Any) -> tuple[int | None, str, str | None, dict[str, Any]]:
+    """The facts of an engine as data, for a pool's `facts`."""
+    facts = facts_of(engine)
+    return facts.frames, facts.dtype, facts.weights_sha256(), facts.environment()
 
 
 def environment(model: Any) -> dict[str, Any]:

@@ -14,16 +14,17 @@ from typing import Any
 
 from ..engine import Engine
 from ..errors import DataError, UsageError, VideoLlama2Error
-from ..jobs import FailureStreak, write_json
+from ..jobs import EnginePool, FailureStreak, write_json
 from ..protocols import protocol as named_protocol
 from ..storage import write_whole
 from .benchmark import Benchmark
-from .clip_sessions import ClipSessions, batches, by_clip, shares, taking_turns
+from .clip_sessions import ClipSessions, batches, by_clip, questions_about, shares, taking_turns
+from .elsewhere import AskClip, answer_elsewhere
 from .items import ABLATIONS, Ablation, Item, Loaded, Outcome, Result, Setting, spread
 from .journal import ResultJournal, known_results, write_results
 from .judge.judgements import PROBES, read_judgements
 from .loop import UNEXPECTED, Conditions, MediaOptions, Trial, ablations_of, answer_all
-from .manifest import FILE, manifest, settle
+from .manifest import FILE, facts_of, manifest, settle
 from .report.summary import summary
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def evaluate(
     """Ask every item that has no result yet, and write the summary once all have one.
 
     Args:
-        engine: an Engine, or anything with its `answer`, `batch`, `name`, `model` and `protocol`.
+        engine: an Engine, anything with its `answer`, `batch`, `name`, `model` and `protocol`, or an EnginePool.
         folder: where the benchmark's files are.
         out: the run's folder is OUT/BENCHMARK; an existing run there is resumed.
         ablations: the columns; "none" asks with all modalities.
@@ -93,7 +94,7 @@ def evaluate(
     check_numbers(limit=limit, batch=batch, rank=rank, world=world, threads=threads)
     ablations = ablations_of(ablations)
     media_options = media_options or media_options_for(benchmark, setting)
-    frames = media_options.frames or getattr(engine.model.config, "num_frames", None)
+    frames = media_options.frames or facts_of(engine).frames
     if frames is not None:
         benchmark = benchmark.with_frames(frames)
     loaded = benchmark.load(folder, setting)
@@ -103,10 +104,9 @@ def evaluate(
                    limit=limit, folder=folder)  # fmt: skip
     known = settle(place / FILE, new)
     planned = batches(by_clip(items), ablations, batch)
-    mine = taking_turns(shares(planned, world)[rank], threads)
-    asking = engine
+    mine = taking_turns(shares(planned, world)[rank], 1 if isinstance(engine, EnginePool) else threads)
+    asking, trials = engine, [trial for each in planned for trial in each]
     if isinstance(engine, Engine):
-        trials = [trial for each in planned for trial in each]
         asking = ClipSessions(engine, trials, media_options, most_open=threads + 1)
     conditions = Conditions(engine=asking, benchmark=benchmark, setting=setting, media_options=media_options)
     with ResultJournal(place, rank, world) as journal:
@@ -114,7 +114,14 @@ def evaluate(
         _check_ranges(before.values(), items)
         done = {k for k, r in before.items() if not (retry and r.outcome == Outcome.FAILED)}
         left = [tuple(trial for trial in each if trial.key not in done) for each in mine]
-        _answer(conditions, [each for each in left if each], sum(map(len, mine)), journal, threads, on_progress)
+        left = [each for each in left if each]
+        if isinstance(engine, EnginePool):
+            results = answer_elsewhere(
+                engine, AskClip(questions_about(trials, media_options), threads), conditions, left
+            )
+        else:
+            results = answer_all(conditions, left, threads)
+        _answer(conditions, left, results, sum(map(len, mine)), journal, on_progress)
     return _finish(place, benchmark, known, items, ablations)
 
 
@@ -137,9 +144,9 @@ def _seconds(bounds: tuple[float | None, float | None]) -> str:
 def _answer(
     conditions: Conditions,
     left: Sequence[Sequence[Trial]],
+    found: Iterable[list[Result]],
     total: int,
     journal: ResultJournal,
-    threads: int,
     on_progress: OnResults | None,
 ) -> None:
     done = total - sum(map(len, left))
@@ -155,7 +162,7 @@ def _answer(
         if number <= _FAILURES_LOGGED:
             logger.warning("%s: a malformed record is not asked: %s", name, problem)
     failures = _Failures(name, {*missing, *malformed})
-    for results in answer_all(conditions, left, threads):
+    for results in found:
         journal.write(results)
         done += len(results)
         if on_progress is not None:

@@ -7,7 +7,7 @@ OUT/captions.jsonl    one line per file, appended as files are done; once all ar
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ..generation.request import Request
 from ..jobs import EnginePool, LocalPool, Stopped
 from ..subtitles import render_subtitles, write_subtitles
 from .files import InputFile, same_stem
-from .row_job import DONE, FAILED, MANIFEST, PARTLY, Line, RowRun, RowWork, run_rows
+from .row_job import DONE, FAILED, MANIFEST, PARTLY, Line, RowRun, RowWork, receipt_fields, run_rows
 from .windows import Window, subtitles_of, watch
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class CaptionWork(RowWork):
         result = watch(engine, part, on_window=on_window, **self.settings)
         captions = [
             {"start": w.start, "end": w.end, "text": w.text, "error": w.error,
-             "receipt": None if w.answer is None else asdict(w.answer.receipt)}
+             "receipt": None if w.answer is None else receipt_fields(w.answer)}
             for w in result.windows
         ]  # fmt: skip
         total = result.summary

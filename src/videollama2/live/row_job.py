@@ -235,7 +235,13 @@ def settings_of(pool: EnginePool, work: RowWork) -> dict[str, Any]:
 
 def answer_fields(answer: Answer) -> Line:
     """An answer as fields of a line."""
-    return {"text": answer.text, "finish_reason": answer.finish_reason, "receipt": asdict(answer.receipt)}
+    return {"text": answer.text, "finish_reason": answer.finish_reason, "receipt": receipt_fields(answer)}
+
+
+def receipt_fields(answer: Answer) -> Line:
+    """An answer's receipt as plain data; that of a server already is."""
+    receipt: Any = answer.receipt
+    return receipt if isinstance(receipt, dict) else asdict(receipt)
 
 
 def _head(row: InputFile) -> Line:

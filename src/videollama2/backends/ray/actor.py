@@ -14,7 +14,7 @@ from typing import Any
 from ... import __version__, errors
 from ...errors import UnreadableMedia, VideoLlama2Error
 from ...jobs import STOPS_THE_JOB, EngineWork, error_text, in_threads
-from .spec import EngineSpec
+from .spec import Loadable
 
 MAX_DEATHS = 3
 _GIVEN_UP = (
@@ -47,7 +47,7 @@ class EngineActor:
     """Loads an engine once, then works on batches of tasks. Never raises: what would end the job is returned."""
 
     def __init__(
-        self, spec: EngineSpec, work: EngineWork[Any, Any], deaths: Any, threads: int, version: str, ray_get: Any
+        self, spec: Loadable, work: EngineWork[Any, Any], deaths: Any, threads: int, version: str, ray_get: Any
     ) -> None:
         self._work, self._deaths, self._threads = work, deaths, threads
         self._get: Callable[[Any], Any] = ray_get

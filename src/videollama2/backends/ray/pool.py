@@ -5,7 +5,7 @@
 Only paths and results pass through Ray; actors read media themselves. The driver takes results as they come, and Ray
 starts no more blocks than fit its object store, so that memory stays flat. Ray restarts lost actors and repeats their
 blocks; a result that arrives twice is dropped by the job (live/row_job.py). Ray's own checkpoints are not used
-(docs/decisions/0021-ray-data-with-our-journal.md).
+(docs/decisions/0024-ray-data-with-our-journal.md).
 """
 
 import math
@@ -19,7 +19,7 @@ from ...errors import UsageError, VideoLlama2Error
 from ...jobs import EnginePool, EngineWork
 from . import start
 from .actor import Deaths, EngineActor, as_error, as_text
-from .spec import EngineSpec
+from .spec import Loadable
 
 MAX_BLOCKS = 20_000  # of one job; more rows make larger blocks
 _NEW_ACTORS_THAT_MAY_DIE = 3  # in a row, while they load
@@ -37,7 +37,7 @@ class RayPool(EnginePool):
 
     def __init__(
         self,
-        spec: EngineSpec,
+        spec: Loadable,
         *,
         address: str | None = None,
         actors: int | None = None,
@@ -65,7 +65,7 @@ class RayPool(EnginePool):
         self._spec, self._threads, self._block = spec.anywhere(), threads, block
         with ExitStack() as opened:
             self._ray = opened.enter_context(start.connected(address))
-            self.actors, self._resources = _plan(self._ray, actors, cpus)
+            self.actors, self._resources = _plan(self._ray, actors, cpus, gpus=spec.uses_gpu)
             self.name, self.protocol, self.facts = self._described(describe)
             self._opened = opened.pop_all()
 
@@ -134,14 +134,14 @@ class RayPool(EnginePool):
         return name, protocol, facts
 
 
-def _plan(ray: Any, actors: int | None, cpus: float | None) -> tuple[int, Mapping[str, Any]]:
+def _plan(ray: Any, actors: int | None, cpus: float | None, *, gpus: bool) -> tuple[int, Mapping[str, Any]]:
     """Number of actors, and what each of them occupies."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
         raise UsageError("the Ray cluster has no CPUs; start its nodes with `ray start --num-cpus N`")
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    if gpus:
-        return actors or gpus, {"num_gpus": 1, "num_cpus": 1 if cpus is None else cpus}
+    devices = int(sum(node.get("GPU", 0) for node in nodes)) if gpus else 0
+    if devices:
+        return actors or devices, {"num_gpus": 1, "num_cpus": 1 if cpus is None else cpus}
     count = actors or len(nodes)
     if cpus is None:
         cpus = max(1, int(min(node["CPU"] for node in nodes) // math.ceil(count / len(nodes))))

@@ -2,9 +2,23 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ...media.worker import WorkerLimits
+
+
+class Loadable(Protocol):
+    """An engine as data: `EngineSpec`, or `backends.endpoint.EndpointSpec`."""
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether it runs on a GPU if there is one."""
+
+    def anywhere(self) -> "Loadable":
+        """The same for a process with another working folder."""
+
+    def load(self) -> Any:
+        """The engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +35,20 @@ class EngineSpec:
     dtype: str = "auto"
     base: str | None = None
     revision: str | None = None
+    engine: str | None = None
+    gguf: str | None = None
     workers: int = 2
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     cache_clips: bool = False
 
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether it runs on a GPU if there is one."""
+        return self.device != "cpu"
+
     def anywhere(self) -> "EngineSpec":
         """The same for a process with another working folder."""
-        return replace(self, model=_located(self.model), base=None if self.base is None else _located(self.base))
+        return replace(self, model=_located(self.model), base=_located(self.base), gguf=_located(self.gguf))
 
     def load(self) -> Any:
         """The engine; raises as `videollama2.load`."""
@@ -38,12 +59,13 @@ class EngineSpec:
 
         engine = videollama2.load(
             self.model, device=self.device, dtype=self.dtype, base=self.base, revision=self.revision,
-            isolate=WorkerPool(workers=self.workers, worker_limits=self.limits),
+            engine=self.engine, gguf=self.gguf, isolate=WorkerPool(workers=self.workers, worker_limits=self.limits),
         )  # fmt: skip
         if self.cache_clips:
             engine.opener = ClipCache(engine.opener)
         return engine
 
 
-def _located(name: str) -> str:
-    return str(Path(name).absolute()) if Path(name).is_dir() else name
+def _located(name: Any) -> Any:
+    """A local path as an absolute one; any other name, and None, as it is."""
+    return str(Path(name).absolute()) if name is not None and Path(name).exists() else name

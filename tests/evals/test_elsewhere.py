@@ -1,0 +1,80 @@
+"""Items asked by engines of a pool, in other processes: the results are those of a run with one engine."""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videollama2.engine import Engine
+from videollama2.errors import UnreadableMedia
+from videollama2.evals import probe
+from videollama2.evals.manifest import all_facts
+from videollama2.evals.registry import benchmark
+from videollama2.evals.run import evaluate
+from videollama2.jobs import EnginePool
+
+
+class Elsewhere(EnginePool):
+    """As a pool of other processes: what goes there and back is pickled, and the working folder is another."""
+
+    elsewhere = True
+
+    def __init__(self, engine: Engine, lost: Callable[[int], bool] = lambda number: False) -> None:
+        self._engine, self._lost = engine, lost
+        self.name, self.protocol, self.facts = engine.name, engine.protocol, all_facts(engine)
+        self.tasks = 0
+
+    def map(self, work: Any, tasks: Sequence[Any]) -> Any:
+        for number, task in enumerate(tasks):
+            self.tasks += 1
+            there, its = pickle.loads(pickle.dumps((work, task)))  # noqa: S301  our own
+            here = Path.cwd()
+            os.chdir("/")
+            try:
+                gone = self._lost(number)
+                found = there.lost(its, UnreadableMedia("it died")) if gone else there(self._engine, its, lambda: False)
+            finally:
+                os.chdir(here)
+            for _ in range(2):  # a pool may repeat a task of a node that it lost
+                yield pickle.loads(pickle.dumps(found))  # noqa: S301  our own
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A small probe, under a relative path."""
+    monkeypatch.chdir(tmp_path)
+    probe.make(Path("clips") / "probe", probe.built_in(), clips=1, seed=1)
+    yield Path("clips") / "probe"
+
+
+def test_results_are_those_of_one_engine(engine: Engine, clips: Path) -> None:
+    chosen = benchmark("probe")
+    evaluate(engine, chosen, clips, Path("plain"), ablations=("none", "audio"), batch=2)
+    pool = Elsewhere(engine)
+    evaluate(pool, chosen, clips, Path("pool"), ablations=("none", "audio"), batch=2)
+    for name in ("results.jsonl", "summary.json", "manifest.json"):
+        assert (Path("pool") / "probe" / name).read_bytes() == (Path("plain") / "probe" / name).read_bytes(), name
+    assert pool.tasks > 1
+    assert evaluate(pool, chosen, clips, Path("pool"), ablations=("none", "audio"), batch=2).left == 0
+
+
+def test_an_interrupted_run_and_a_lost_clip(engine: Engine, clips: Path) -> None:
+    chosen = benchmark("probe")
+    seen = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Elsewhere(engine), chosen, clips, Path("pool"), on_progress=stop)
+    pool = Elsewhere(engine, lost=lambda number: number == 0)
+    run = evaluate(pool, chosen, clips, Path("pool"))
+    failed = [result for result in run.results if result.error is not None]
+    assert failed and all("UnreadableMedia: it died" in (result.error or "") for result in failed)
+    assert len({(r.ablation, r.id) for r in run.results}) == len(run.results) and run.left == 0
