@@ -34,10 +34,10 @@ def keep_less(language_model: nn.Module) -> int:
     Returns:
         How many layers were changed.
     """
-    modules: list[Any] = list(language_model.modules())
-    layers = [m for m in modules if _is_gated(type(m)) and _is_silu(m.act_fn)]
-    for layer in layers:
-        layer.__class__ = _keeping_less(type(layer))
+    kinds: list[tuple[Any, Any]] = [(module, type(module)) for module in language_model.modules()]
+    layers = [(module, kind) for module, kind in kinds if _is_gated(kind) and _is_silu(module.act_fn)]
+    for layer, kind in layers:
+        layer.__class__ = _keeping_less(kind)
     return len(layers)
 
 
