@@ -82,6 +82,19 @@ def test_gradients_have_gradients() -> None:
     torch.testing.assert_close(ours, y.grad, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)])
+def test_an_output_can_be_changed_in_place(shape: tuple[int, ...]) -> None:
+    """As some of PEFT's adapters do."""
+    x, own, plain = torch.randn(shape, generator=torch.Generator().manual_seed(1)), Linear(8, 5), nn.Linear(8, 5)
+    plain.load_state_dict(own.state_dict())
+    for layer in (own, plain):
+        out = layer(x)
+        out += 2 * x[..., :5]
+        out.square().sum().backward()
+    torch.testing.assert_close(own.weight.grad, plain.weight.grad)
+    torch.testing.assert_close(own.bias.grad, plain.bias.grad)
+
+
 def test_elsewhere_it_is_torchs_layer(calls: list[int]) -> None:
     layer = Linear(8, 4)
     assert torch.equal(layer(torch.ones(8)), F.linear(torch.ones(8), layer.weight, layer.bias))

@@ -25,8 +25,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):
-        out: Tensor = _Product.apply(x, weight, bias)
-        return out
+        # rows, because the product of more dimensions is a view, which autograd lets nobody change in place, as AdaLoRA
+        # does with a layer's output
+        out: Tensor = _Product.apply(x.flatten(0, -2), weight, bias)
+        return out.unflatten(0, x.shape[:-1])
     return _product(x, weight, bias)
 
 
@@ -47,11 +49,10 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        rows = gradient.flatten(0, -2)
+        rows = gradient.contiguous()
         return (
-            linear(gradient, weight.t()) if weight is not None else None,
-            linear(rows.t(), x.flatten(0, -2).t()) if x is not None else None,
+            linear(rows, weight.t()) if weight is not None else None,
+            linear(rows.t(), x.t()) if x is not None else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
