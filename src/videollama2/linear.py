@@ -27,8 +27,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         # rows, because the product of more dimensions is a view, which autograd lets nobody change in place, as AdaLoRA
         # does with a layer's output
-        out: Tensor = _Product.apply(x.flatten(0, -2), weight, bias)
-        return out.unflatten(0, x.shape[:-1])
+        out: Tensor = _Product.apply(x if x.dim() == 2 else x.flatten(0, -2), weight, bias)
+        return out if x.dim() == 2 else out.unflatten(0, x.shape[:-1])
     return _product(x, weight, bias)
 
 
