@@ -49,8 +49,8 @@ def answers(
             found = done.get()
             if isinstance(found, VideoLlama2Error):
                 raise found
-            if (item := next(left, None)) is not None:
-                waiting.put(item)
+            if (following := next(left, None)) is not None:
+                waiting.put(following)
             else:
                 outstanding -= 1
             yield found
