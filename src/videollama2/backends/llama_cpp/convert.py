@@ -20,7 +20,8 @@ from ...processing import VideoLlama2Processor
 from ...weights import stages
 from ...weights.convert import RECEIPT, Conversion, atomic_folder, check_target, earlier, listed_files
 from ...weights.files import SINGLE
-from ...weights.locate import is_nano, locate
+from ...weights.locate import locate
+from ...weights.nano_cache import is_nano
 from .encoders import encoder_tensors
 from .quantise import named_type
 from .write import Progress, write_gguf

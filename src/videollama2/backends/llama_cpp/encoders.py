@@ -45,7 +45,7 @@ class MediaEncoders(VideoLlama2Model):
     """VideoLlama2Model without its language model."""
 
     def __init__(self, config: VideoLlama2Config) -> None:
-        VideoLlama2PreTrainedModel.__init__(self, config)
+        VideoLlama2PreTrainedModel.__init__(self, config)  # type: ignore[call-arg]
         self.build_encoders(config)
         self.embedding: GgufEmbedding | None = None
         self.post_init()

@@ -13,7 +13,8 @@ from ...errors import UsageError
 from ...hub import DEFAULTS
 from ...text.tokenization import load_tokenizer
 from ...weights import stages
-from ...weights.locate import is_nano, locate
+from ...weights.locate import locate
+from ...weights.nano_cache import is_nano
 from .families import HEAD, GgufTensor, add_settings, family_of, gguf_tensors
 from .quantise import TYPES, named_type, quantise, tensor_kind
 from .tokens import add_tokenizer
