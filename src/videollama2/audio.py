@@ -102,7 +102,7 @@ class AudioEncoder(PreTrainedModel):
         Raises:
             UsageError: this encoder records nothing.
         """
-        raise UsageError(f"{type(self).__name__} records no hidden states or attentions; drop output_hidden_states")
+        raise UsageError(f"{type(self).__name__} records no hidden states or attentions; drop output_hidden_states.")
 
 
 AUDIO_ENCODERS: dict[str, type[AudioEncoder]] = {}  # model_type → class
@@ -128,7 +128,7 @@ def audio_encoder_class(model_type: str) -> type[AudioEncoder]:
     if model_type not in AUDIO_ENCODERS:
         raise ConfigError(
             f"unknown audio encoder {model_type!r}; expected one of {', '.join(AUDIO_ENCODERS)}, or one that was "
-            "registered with videollama2.audio.register_audio_encoder"
+            "registered with videollama2.audio.register_audio_encoder."
         )
     return AUDIO_ENCODERS[model_type]
 

@@ -106,7 +106,7 @@ class BeatsModel(AudioEncoder):
         if frames < patch:
             raise EmptyMedia(
                 f"the audio has {frames} filterbank frames; BEATs expects at least {patch} "
-                f"({(25 + 10 * (patch - 1)) / 1000:.3f} s)"
+                f"({(25 + 10 * (patch - 1)) / 1000:.3f} s)."
             )
         dtype = self.patch_embedding.weight.dtype
         x = (input_features.to(dtype) - FBANK_MEAN) / (2 * FBANK_STD)

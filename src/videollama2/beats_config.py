@@ -58,10 +58,10 @@ class BeatsConfig(AudioEncoderConfig):
         }
         for name, (found, expected) in unsupported.items():
             if found != expected:
-                raise ConfigError(f"BEATs with {name}={found!r} is not supported; released ones have {expected!r}")
+                raise ConfigError(f"BEATs with {name}={found!r} is not supported; released ones have {expected!r}.")
         D, heads = self.encoder_embed_dim, self.encoder_attention_heads
         if D % heads:
-            raise ConfigError(f"BEATs width {D} does not divide into {heads} heads")
+            raise ConfigError(f"BEATs width {D} does not divide into {heads} heads.")
 
     @property
     def bins(self) -> int:

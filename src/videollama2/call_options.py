@@ -92,30 +92,30 @@ class CallOptions:
                     else f"unknown keyword {name}{did_you_mean(name, [*own, *IMAGE_SETTINGS])}"
                 )
             elif name not in _KNOWN and name not in _INSTEAD:
-                raise UsageError(f"unknown keyword {name}{did_you_mean(name, [*own, *IMAGE_SETTINGS])}")
+                raise UsageError(f"unknown keyword {name}{did_you_mean(name, [*own, *IMAGE_SETTINGS])}.")
         options = cls(**values, image_settings=tuple(settings))
         options._check()
         return options
 
     def _check(self) -> None:
         if self.padding not in (None, True, False, "longest", "max_length", "do_not_pad"):
-            raise UsageError(f"padding={self.padding!r}; expected padding=True, False or 'max_length'")
+            raise UsageError(f"padding={self.padding!r}; expected padding=True, False or 'max_length'.")
         if self.padding == "max_length" and self.max_length is None:
-            raise UsageError("padding='max_length' requires max_length; or pass padding=True to pad to the longest")
+            raise UsageError("padding='max_length' requires max_length; or pass padding=True to pad to the longest.")
         if self.return_tensors not in ("pt", "np", None):
-            raise UsageError(f"return_tensors={self.return_tensors!r}; expected 'pt', 'np', or None for lists")
+            raise UsageError(f"return_tensors={self.return_tensors!r}; expected 'pt', 'np', or None for lists.")
         if self.padding_side not in ("left", "right", None):
             raise UsageError(
-                f"padding_side is {self.padding_side!r}; expected 'left' (generation) or 'right' (training)"
+                f"padding_side is {self.padding_side!r}; expected 'left' (generation) or 'right' (training)."
             )
         if self.truncation not in (None, True, False, "longest_first", "only_first", "do_not_truncate"):
-            raise UsageError(f"truncation={self.truncation!r}; expected True or False")
+            raise UsageError(f"truncation={self.truncation!r}; expected True or False.")
         for name in ("max_length", "pad_to_multiple_of", "sampling_rate"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise UsageError(f"{name}={value!r}; expected an integer of 1 or more")
+                raise UsageError(f"{name}={value!r}; expected an integer of 1 or more.")
         if self.num_frames is not None and self.fps is not None:
-            raise UsageError("num_frames and fps both set how many frames to sample; pass only one of them")
+            raise UsageError("num_frames and fps both set how many frames to sample; pass only one of them.")
 
     @property
     def truncates(self) -> bool:
@@ -148,19 +148,19 @@ def flattened(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in (kwargs.get(group) or {}).items():
             if group == "audio_kwargs" and name in ("padding", "max_length", "truncation", "pad_to_multiple_of"):
                 if value not in (None, False, True, "longest"):
-                    raise UsageError(f"audio_kwargs: {name}={value!r} is not supported; the protocol sets the length")
+                    raise UsageError(f"audio_kwargs: {name}={value!r} is not supported; the protocol sets the length.")
                 continue
             if name in flat and (group != "common_kwargs" or flat[name] != value):
-                raise UsageError(f"{name} was passed twice: in {group} and as a keyword")
+                raise UsageError(f"{name} was passed twice: in {group} and as a keyword.")
             if name in nested and nested[name] != value:
-                raise UsageError(f"{name} has two values, {nested[name]!r} and {value!r}; images and videos share it")
+                raise UsageError(f"{name} has two values, {nested[name]!r} and {value!r}; images and videos share it.")
             nested[name] = value
     return {**flat, **nested}
 
 
 def _once(name: str, flat: Mapping[str, Any]) -> None:
     if name in flat:
-        raise UsageError(f"{name} was passed twice, once under its old name")
+        raise UsageError(f"{name} was passed twice, once under its old name.")
 
 
 _KNOWN = {

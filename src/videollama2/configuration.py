@@ -116,7 +116,7 @@ class VideoLlama2Config(PreTrainedConfig):
             kind = self.audio_config.get("model_type", BeatsConfig.model_type)
             self.audio_config = audio_encoder_class(kind).config_class(**self.audio_config)
         if len(self.audio_pool) != 2 or not all(isinstance(n, int) and n >= 1 for n in self.audio_pool):
-            raise ConfigError(f"audio_pool is {self.audio_pool!r}; expected two integers, for time and frequency")
+            raise ConfigError(f"audio_pool is {self.audio_pool!r}; expected two integers, for time and frequency.")
         self.audio_pool = (self.audio_pool[0], self.audio_pool[1])
         vocabulary = self.text_config.vocab_size
         self.image_token_id = vocabulary if self.image_token_id is None else self.image_token_id
@@ -126,7 +126,7 @@ class VideoLlama2Config(PreTrainedConfig):
         if self.vision_config is not None:
             connector_settings(self.connector_type)  # raises on an unknown name
         if not isinstance(self.num_frames, int) or self.num_frames < 1:
-            raise ConfigError(f"num_frames is {self.num_frames!r}; expected an integer of 1 or more")
+            raise ConfigError(f"num_frames is {self.num_frames!r}; expected an integer of 1 or more.")
 
     # transformers and PEFT look for these on the whole model's configuration
     vocab_size = _of_text("vocab_size")
@@ -218,7 +218,7 @@ class VideoLlama2Config(PreTrainedConfig):
 
             raise ConfigError(
                 f"config.json describes a model of type {found!r}; expected {VideoLlama2Config.model_type!r} with a "
-                f"text_config, or an original model type ({', '.join(LANGUAGE_MODELS)})"
+                f"text_config, or an original model type ({', '.join(LANGUAGE_MODELS)})."
             )
         fields = VideoLlama2Config.__dataclass_fields__
         config_dict = _merged(config_dict, {key: kwargs.pop(key) for key in list(kwargs) if key in _own_fields()})
@@ -265,7 +265,7 @@ def _sub_config(value: Any, name: str) -> Any:
     values = dict(value)
     model_type = values.pop("model_type", None)
     if model_type is None:
-        raise ConfigError(f"{name} has no model_type; expected one of transformers' names, such as 'qwen2'")
+        raise ConfigError(f"{name} has no model_type; expected one of transformers' names, such as 'qwen2'.")
     try:
         return AutoConfig.for_model(model_type, **values)
     except (ValueError, TypeError, StrictDataclassError) as error:
@@ -284,7 +284,7 @@ def refuse_unknown_keys(values: Iterable[str], known: set[str] | frozenset[str],
         named.append(f"{key!r}" + (f" (did you mean {near!r}?)" if near else ""))
     raise ConfigError(
         f"{where} has {len(unknown)} unknown key(s): {', '.join(named)}; "
-        "correct or remove them, or pass ignored_keys=(…) when loading, to ignore them"
+        "correct or remove them, or pass ignored_keys=(…) when loading, to ignore them."
     )
 
 
@@ -295,5 +295,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} contains a {type(values).__name__}; expected a JSON object")
+        raise ConfigError(f"{path} contains a {type(values).__name__}; expected a JSON object.")
     return values

@@ -108,7 +108,7 @@ def named_dtype(name: str | torch.dtype) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     if name not in DTYPES:
-        raise UsageError(f"unknown dtype {name!r}; expected one of auto, {', '.join(DTYPES)}")
+        raise UsageError(f"unknown dtype {name!r}; expected one of auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
 
 
@@ -127,11 +127,11 @@ def _device(requested: str | torch.device | None) -> tuple[torch.device, str]:
     try:
         device = torch.device(requested)
     except RuntimeError:
-        raise UsageError(f"unknown device {requested!r}; expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'") from None
+        raise UsageError(f"unknown device {requested!r}; expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {requested!r} was requested, but torch finds no CUDA GPU; use 'auto' or 'cpu'")
+        raise UsageError(f"device {requested!r} was requested, but torch finds no CUDA GPU; use 'auto' or 'cpu'.")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device 'mps' was requested, but this machine has no Apple GPU; use 'auto' or 'cpu'")
+        raise UsageError("device 'mps' was requested, but this machine has no Apple GPU; use 'auto' or 'cpu'.")
     return device, "device as requested"
 
 
@@ -142,7 +142,7 @@ def _dtype(requested: str | torch.dtype | None, device: torch.device) -> tuple[t
     if requested != "auto":
         dtype = named_dtype(requested)
         if dtype is torch.float16 and device.type == "cpu" and not _computes_float16():
-            raise UsageError("dtype float16 is slow on this CPU, which has no kernels for it; use float32 or bfloat16")
+            raise UsageError("dtype float16 is slow on this CPU, which has no kernels for it; use float32 or bfloat16.")
         return dtype, reason
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):

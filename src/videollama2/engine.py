@@ -113,7 +113,7 @@ class Engine:
         if not asked:
             return []
         if len({request.options for request in asked}) > 1:
-            raise UsageError("the requests of a batch must share their generation options; send the others separately")
+            raise UsageError("the requests of a batch must share their generation options; send the others separately.")
         media: list[MediaSet] = []
         encoded: list[TokenisedPrompt] = []
         with SharedMedia(self.decode, self.encode_media, check_losses) as shared:
@@ -273,7 +273,7 @@ def _request(given: Any, kwargs: dict[str, Any]) -> Request:
     if isinstance(given, Request):
         return given
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise UsageError(f"a request is {given!r:.80}; expected a Request or a pair (media, question)")
+        raise UsageError(f"a request is {given!r:.80}; expected a Request or a pair (media, question).")
     return as_request(given[0], given[1], kwargs)
 
 

@@ -73,7 +73,7 @@ def _check_count(found: int, token_id: int, media: Sequence[Tensor]) -> None:
     if found != expected:
         raise PromptError(
             f"the prompt has {found} placeholders {token_id}, but its {len(media)} media have {expected} tokens; "
-            "build the prompt with the processor that prepared the media"
+            "build the prompt with the processor that prepared the media."
         )
 
 

@@ -45,7 +45,7 @@ class HubOptions:
 
     def __post_init__(self) -> None:
         if self.proxies:
-            raise UsageError("huggingface_hub does not accept proxies per call; set HTTPS_PROXY in the environment")
+            raise UsageError("huggingface_hub does not accept proxies per call; set HTTPS_PROXY in the environment.")
 
     @classmethod
     def take(cls, kwargs: MutableMapping[str, Any]) -> "HubOptions":
@@ -73,7 +73,7 @@ def find_folder(name: str | Path, options: HubOptions = DEFAULTS, *, fetch: bool
     """
     folder = Path(name)
     if folder.is_file():
-        raise CheckpointNotFound(f"{folder} is a file; expected a checkpoint folder with a config.json")
+        raise CheckpointNotFound(f"{folder} is a file; expected a checkpoint folder with a config.json.")
     if folder.is_dir():
         if options.revision not in (None, "main"):
             logger.warning("revision %r has no effect: %s is a local folder", str(options.revision), folder)
@@ -82,7 +82,7 @@ def find_folder(name: str | Path, options: HubOptions = DEFAULTS, *, fetch: bool
     if not options.subfolder:
         return folder
     if not (folder / options.subfolder).is_dir():
-        raise CheckpointNotFound(f"{name} has no subfolder {options.subfolder!r}")
+        raise CheckpointNotFound(f"{name} has no subfolder {options.subfolder!r}.")
     return folder / options.subfolder
 
 
@@ -111,11 +111,11 @@ def _snapshot(name: str, options: HubOptions, *, fetch: bool, weights: bool) -> 
         )
     except (OSError, HFValidationError, ValueError) as error:
         if not fetch:
-            raise CheckpointNotFound(f"{name!r}{at} is neither a local folder nor in the hub cache") from error
+            raise CheckpointNotFound(f"{name!r}{at} is neither a local folder nor in the hub cache.") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointNotFound(
             f"no checkpoint {name!r}{at}: not a local folder, not in the hub cache, and the download failed "
-            f"({reason}). Pass a folder, or run `videollama2 info` to list the built-in names"
+            f"({reason}). Pass a folder, or run `videollama2 info` to list the built-in names."
         ) from error
 
 

@@ -137,10 +137,10 @@ def placed_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[tuple[in
                 if value is not None:
                     yield number, place, value
                 elif not skip_damaged:
-                    raise DataError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}; remove the line")
+                    raise DataError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}; remove the line.")
                 place += len(line)
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
 def line_at(path: Path, place: int) -> dict[str, Any]:
@@ -154,9 +154,9 @@ def line_at(path: Path, place: int) -> dict[str, Any]:
             file.seek(place)
             value = _parsed(file.readline())
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     if value is None:
-        raise DataError(f"{path} changed while it was being read; run the same command again")
+        raise DataError(f"{path} changed while it was being read; run the same command again.")
     return value
 
 
@@ -185,7 +185,7 @@ def in_threads(
         UsageError: fewer than one thread. Whatever `work` raises.
     """
     if threads < 1:
-        raise UsageError(f"expected 1 or more threads, got {threads}")
+        raise UsageError(f"expected 1 or more threads, got {threads}.")
     if threads == 1:
         yield from map(work, tasks)
         return
@@ -285,7 +285,7 @@ def parse_share(text: str) -> tuple[int, int]:
     """
     rank, _, world = text.partition("/")
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
-        raise UsageError(f"expected a share K/N with K from 0 to N-1 (0/2 and 1/2 are the two halves), got {text!r}")
+        raise UsageError(f"expected a share K/N with K from 0 to N-1 (0/2 and 1/2 are the two halves), got {text!r}.")
     return int(rank), int(world)
 
 
@@ -298,7 +298,7 @@ def _lock(file: BinaryIO, path: Path, in_use: str) -> None:
         pass
     except BlockingIOError:
         file.close()
-        raise UsageError(f"another process is writing {path}; {in_use}") from None
+        raise UsageError(f"another process is writing {path}; {in_use}.") from None
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

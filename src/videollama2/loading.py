@@ -84,7 +84,7 @@ def load(
     decoder: Decoder | None = None
     if _uses_llama_cpp(engine, gguf, folder):
         if fp16_weights:
-            raise UsageError("fp16_weights is for --engine torch; a GGUF file has its own number format")
+            raise UsageError("fp16_weights is for --engine torch; a GGUF file has its own number format.")
         from .backends.llama_cpp.load import load_parts  # an extra
 
         network, tokenizer_folder, decoder, placement = load_parts(
@@ -117,11 +117,11 @@ def _uses_llama_cpp(engine: str | None, gguf: str | Path | None, folder: Path) -
         UsageError: an unknown engine, or a GGUF file for torch.
     """
     if engine not in (None, *ENGINES):
-        raise UsageError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+        raise UsageError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}.")
     if engine == LLAMA_CPP or (engine is None and gguf is not None):
         return True
     if gguf is not None:
-        raise UsageError(f"--gguf is for --engine {LLAMA_CPP}, but the engine is {engine}; drop one of the two")
+        raise UsageError(f"--gguf is for --engine {LLAMA_CPP}, but the engine is {engine}; drop one of the two.")
     if not any(folder.glob("*.gguf")):
         return False
     from .backends.llama_cpp.load import only_as_gguf  # an extra
@@ -172,7 +172,7 @@ def _fp16_weights(device: Any, dtype: Any) -> tuple[bool, Any]:
         return False, dtype
     if dtype not in (None, "auto", "float32", "fp32", torch.float32):
         raise UsageError(
-            f"fp16_weights computes in float32, but dtype is {str(dtype).removeprefix('torch.')}; drop one of the two"
+            f"fp16_weights computes in float32, but dtype is {str(dtype).removeprefix('torch.')}; drop one of the two."
         )
     return True, "float32"
 
@@ -194,7 +194,7 @@ def load_network(
     except VideoLlama2Error:
         raise
     except ImportError as error:  # of a package that an argument needs: flash attention, a quantisation
-        raise MissingExtra(f"{error} Install that package, or drop the argument that requires it") from error
+        raise MissingExtra(f"{error} Install that package, or drop the argument that requires it.") from error
     use_onednn(network)
     complete = stages.kind(folder, options.variant) == "complete"
     return network, folder if complete else stages.tokenizer_folder(folder, base, options)

@@ -177,11 +177,11 @@ class MediaFeatures:
 
     def _require_vision(self) -> None:
         if self.vision_encoder is None or self.connector is None:
-            raise UnsupportedModality("this model has no vision encoder; ask about text and audio only")
+            raise UnsupportedModality("this model has no vision encoder; ask about text and audio only.")
 
     def _require_audio(self) -> AudioEncoder:
         if self.audio_encoder is None or self.audio_projector is None:
-            raise UnsupportedModality("this model has no audio encoder; drop the audio, or load an audio-visual model")
+            raise UnsupportedModality("this model has no audio encoder; drop the audio, or load an audio-visual model.")
         return self.audio_encoder
 
 
@@ -196,7 +196,7 @@ def _either(
 ) -> BaseModelOutputWithPooling | None:
     """The output for media, or for their features; None without either."""
     if media is not None and features is not None:
-        raise UsageError("got both media and features of one kind; expected one or the other")
+        raise UsageError("got both media and features of one kind; expected one or the other.")
     if features is not None:
         return BaseModelOutputWithPooling(pooler_output=connect(features))
     return None if media is None else get(media, *more, return_dict=True)

@@ -39,12 +39,12 @@ class MediaGenerationMixin(GenerationMixin):
         given = {name: kwargs.pop(name) for name in (*MEDIA_INPUTS, *FEATURE_INPUTS) if name in kwargs}
         if any(value is not None for value in given.values()):
             if kwargs.get("mm_encoder_outputs"):
-                raise UsageError("got both media and mm_encoder_outputs; expected one or the other")
+                raise UsageError("got both media and mm_encoder_outputs; expected one or the other.")
             assistant = kwargs.get("assistant_model")
             if assistant is not None and not hasattr(assistant.config, "placeholder_ids"):
                 raise UsageError(
                     f"assistant_model is a {assistant.config.model_type} model, which can't read the placeholders of "
-                    "media; expected a VideoLLaMA 2 model"
+                    "media; expected a VideoLLaMA 2 model."
                 )
             kwargs["mm_encoder_outputs"] = self.model.encode_media(**given)
             ids = kwargs.get("input_ids", inputs)

@@ -190,7 +190,7 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
         media = (pixel_values, pixel_values_videos, input_features, input_features_mask)
         outputs = self.encode_media(*media, image_features, video_features, audio_features)
         if twice := sorted(outputs.keys() & (mm_encoder_outputs or {}).keys()):
-            raise UsageError(f"got both {twice[0]} inputs and mm_encoder_outputs of {twice[0]}; expected one")
+            raise UsageError(f"got both {twice[0]} inputs and mm_encoder_outputs of {twice[0]}; expected one.")
         outputs |= mm_encoder_outputs or {}
         if inputs_embeds is None or outputs:
             prompt = input_ids if inputs_embeds is None else inputs_embeds
@@ -341,7 +341,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, MediaGener
         """Next-token cross entropy in float32 over the supervised positions: a scalar."""
         supervised = target != -100
         if not bool(supervised.any()):
-            raise ConfigError("expected at least one supervised position in the batch, got none (all labels are -100)")
+            raise ConfigError("expected at least one supervised position in the batch, got none (all labels are -100).")
         seen = self._head(hidden[supervised]) if logits is None else logits[supervised]
         total = F.cross_entropy(seen.float(), target[supervised].to(seen.device), reduction="sum")
         return total / (supervised.sum() if num_items is None else num_items)

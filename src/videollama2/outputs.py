@@ -68,7 +68,7 @@ def cache_argument(past_key_values: Any, cache: Any) -> dict[str, Any]:
         UsageError: both names were used.
     """
     if past_key_values is not None and cache is not None:
-        raise UsageError("got both past_key_values and cache, two names of one argument; expected one")
+        raise UsageError("got both past_key_values and cache, two names of one argument; expected one.")
     if past_key_values is not None and CACHE == "cache" and not torch.compiler.is_compiling():
         warnings.warn("`past_key_values` is deprecated in this transformers; pass `cache`", FutureWarning, stacklevel=4)
     return {CACHE: past_key_values if cache is None else cache}

@@ -73,20 +73,20 @@ class Phase:
         unknown = (set(self.learns) | set(self.rates)) - set(PARTS)
         if unknown or not self.learns:
             raise UsageError(
-                f"phase {self.name!r} names the parts {sorted(unknown) or 'none'}; expected some of {', '.join(PARTS)}"
+                f"phase {self.name!r} names the parts {sorted(unknown) or 'none'}; expected some of {', '.join(PARTS)}."
             )
         within(self, 0, math.inf, "learning_rate", "weight_decay")
         within(self, 1, 10**6, "batch")
         within(self, 1, math.inf, "steps", "max_length", "frames")
         for name, most in (("epochs", 1e6), ("clip", math.inf)):  # nothing would be learned at zero
             if not 0 < getattr(self, name) <= most:
-                raise UsageError(f"{name} is {getattr(self, name):g}; expected more than 0, at most {most:g}")
+                raise UsageError(f"{name} is {getattr(self, name):g}; expected more than 0, at most {most:g}.")
         for name, what in (("warmup", "a share of the steps"), ("beta2", "the share that is kept in each step")):
             if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name):g}; expected {what}, 0 ≤ {name} < 1")
+                raise UsageError(f"{name} is {getattr(self, name):g}; expected {what}, 0 ≤ {name} < 1.")
         for part, rate in self.rates.items():
             if not rate >= 0:
-                raise UsageError(f"rates has {part}={rate:g}; expected at least 0")
+                raise UsageError(f"rates has {part}={rate:g}; expected at least 0.")
 
     def but(self, **changes: Any) -> "Phase":
         """A copy of this phase with other values."""
@@ -111,7 +111,7 @@ class Phase:
         members = _by_part(model.named_parameters())
         absent = [p for p in self.learns if not members.get(p) and p != "lm_head"]
         if absent:
-            raise UsageError(f"phase {self.name!r} trains {', '.join(sorted(absent))}, which this model does not have")
+            raise UsageError(f"phase {self.name!r} trains {', '.join(sorted(absent))}, which this model does not have.")
         learning: dict[str, list[Any]] = {}
         adapted = {part for part, named in members.items() if any("lora_" in name for name, _ in named)}
         if "language_model" in adapted:
@@ -140,7 +140,7 @@ def within(owner: object, least: float, most: float, *names: str) -> None:
         value = getattr(owner, name)
         if value is not None and not least <= value <= most:
             wanted = f"at least {least:g}" if value < least else f"at most {most:g}"
-            raise UsageError(f"{name} is {value:.6g}; expected {wanted}")
+            raise UsageError(f"{name} is {value:.6g}; expected {wanted}.")
 
 
 def part_of(name: str) -> str:
@@ -152,7 +152,7 @@ def part_of(name: str) -> str:
     for part, prefix in PARTS.items():
         if name.startswith(prefix):
             return part
-    raise UsageError(f"the parameter {name!r} belongs to no part of the model; expected one of {', '.join(PARTS)}")
+    raise UsageError(f"the parameter {name!r} belongs to no part of the model; expected one of {', '.join(PARTS)}.")
 
 
 def _by_part(named: Iterable[tuple[str, "nn.Parameter"]]) -> dict[str, list[tuple[str, "nn.Parameter"]]]:

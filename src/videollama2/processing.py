@@ -161,7 +161,7 @@ class VideoLlama2Processor(TransformersCalls):
             UsageError: for push_to_hub, or another keyword.
         """
         if push_to_hub or kwargs:
-            raise UsageError("save_pretrained takes a folder only; to upload, call processor.push_to_hub(name)")
+            raise UsageError("save_pretrained takes a folder only; to upload, call processor.push_to_hub(name).")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         files = [str(f) for f in self.tokenizer.save_pretrained(folder)]
@@ -199,7 +199,7 @@ class VideoLlama2Processor(TransformersCalls):
         separate = wants_audio and media.audio_source is not None
         no_audio_encoder = UnsupportedModality(
             f"{source_name(media.source)} has only audio to use, but this model has no audio encoder; load an "
-            "audio-visual model"
+            "audio-visual model."
         )
         if not has_audio_encoder and not media.video:
             raise no_audio_encoder
@@ -225,7 +225,7 @@ class VideoLlama2Processor(TransformersCalls):
         if clip.frames and self.pixels is None:
             raise UnsupportedModality(
                 f"{clip.source} has video or images, but this model has no vision encoder; ask only about its audio "
-                "(video=False, --no-video)"
+                "(video=False, --no-video)."
             )
         pixels = video = audio = None
         losses = tuple(Loss("decoding", detail) for detail in clip.losses)
@@ -302,7 +302,7 @@ class VideoLlama2Processor(TransformersCalls):
         positions = self.config.max_positions
         if characters > MAX_CHARACTERS_PER_TOKEN * positions:
             raise ContextOverflow(
-                f"the text has {characters:,} characters, but the context is only {positions:,} tokens; shorten it"
+                f"the text has {characters:,} characters, but the context is only {positions:,} tokens; shorten it."
             )
 
     def collate(
@@ -319,9 +319,9 @@ class VideoLlama2Processor(TransformersCalls):
             width: of the padded rows; None: the longest prompt's.
         """
         if not prompts:
-            raise UsageError("expected a batch of 1 or more prompts, got 0")
+            raise UsageError("expected a batch of 1 or more prompts, got 0.")
         if padding_side not in ("left", "right"):
-            raise UsageError(f"padding_side is {padding_side!r}; expected 'left' (generation) or 'right' (training)")
+            raise UsageError(f"padding_side is {padding_side!r}; expected 'left' (generation) or 'right' (training).")
         width = width or max(len(prompt.input_ids) for prompt in prompts)
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.full((len(prompts), width), pad, dtype=torch.long)
@@ -380,7 +380,7 @@ def _with_folder_fps(media: Media, protocol: Protocol) -> Protocol:
     """The protocol with the requested frame rate of a folder."""
     fps = media.fps
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps <= 1000:
-        raise UsageError(f"fps={fps!r}; expected frames per second, more than 0 and at most 1000")
+        raise UsageError(f"fps={fps!r}; expected frames per second, more than 0 and at most 1000.")
     if not (isinstance(media.source, str | PathLike) and Path(media.source).is_dir()):
-        raise UsageError(f"fps={fps:g} is for folders of images; {source_name(media.source)} is not a folder")
+        raise UsageError(f"fps={fps:g} is for folders of images; {source_name(media.source)} is not a folder.")
     return replace(protocol, folder_fps=float(fps))

@@ -75,14 +75,14 @@ class ProcessorAttributes(ProcessorMixin):
                 config = config or owner.config
                 kept[name] = part
             elif name != "image_processor":
-                raise UsageError(f"{name} is a {type(part).__name__}; expected one of this package's processors")
+                raise UsageError(f"{name} is a {type(part).__name__}; expected one of this package's processors.")
             settings = pixels_of(part) if owner is None else owner.pixels
             if name == "feature_extractor" or settings is None:
                 continue
             if self.pixels not in (None, settings):
                 raise UsageError(
                     f"{name} has other image settings than the other parts, or `pixels`; expected the same, because "
-                    "frames and images are prepared alike"
+                    "frames and images are prepared alike."
                 )
             self.pixels = settings
         for name, part in kept.items():
@@ -96,14 +96,14 @@ class ProcessorAttributes(ProcessorMixin):
             UsageError: an invalid value, or images of a size that the vision encoder does not take.
         """
         if self.pixels is None:
-            raise UsageError(f"{', '.join(changes)}: this model has no vision encoder")
+            raise UsageError(f"{', '.join(changes)}: this model has no vision encoder.")
         try:
             changed = self.pixels.changed(changes)
         except ValueError as error:  # ConfigError, of a file's settings
             raise UsageError(str(error)) from error
         if self.config.vision_config is not None and changed.output_size != self.pixels.output_size:
             height, width = self.pixels.output_size
-            raise UsageError(f"images of {changed.output_size}; the vision encoder expects ({height}, {width})")
+            raise UsageError(f"images of {changed.output_size}; the vision encoder expects ({height}, {width}).")
         return changed
 
     def _with_tokenizers_defaults(self, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -124,14 +124,14 @@ class TransformersCalls(ProcessorAttributes):
             PromptError: the template rejects a conversation.
         """
         if tools or documents:
-            raise UsageError("this model does not support tools or documents; put their text into a message")
+            raise UsageError("this model does not support tools or documents; put their text into a message.")
         if sanitize_control_tokens is False and tokenize:
             sanitize_control_tokens = None  # transformers' default; here messages are always data
         if continue_final_message not in (True, False, None, "content"):
-            raise UsageError(f"continue_final_message={continue_final_message!r}; expected True, False or 'content'")
+            raise UsageError(f"continue_final_message={continue_final_message!r}; expected True, False or 'content'.")
         if continue_final_message and (add_generation_prompt or return_assistant_tokens_mask):
             raise UsageError(
-                "continue_final_message can't be combined with add_generation_prompt or return_assistant_tokens_mask"
+                "continue_final_message can't be combined with add_generation_prompt or return_assistant_tokens_mask."
             )
         template = self._template(chat_template)
         known = template_variables(template)
@@ -238,7 +238,7 @@ class TransformersCalls(ProcessorAttributes):
         merged = flattened(nested or {})
         twice = [name for name in flat if name in merged]
         if twice:
-            raise UsageError(f"{twice[0]} was passed twice: in processor_kwargs and as a keyword")
+            raise UsageError(f"{twice[0]} was passed twice: in processor_kwargs and as a keyword.")
         return {**merged, **flat}
 
     def _media_alone(self, given: Mapping[str, Any], options: CallOptions) -> BatchFeature:
@@ -289,7 +289,7 @@ class TransformersCalls(ProcessorAttributes):
         if any(span.start < kept.start or span.start + span.length > kept.stop for span in prompt.spans):
             raise ContextOverflow(
                 f"the prompt has {len(ids):,} tokens; truncation to max_length={limit:,} would cut its media. Raise "
-                "max_length, or use fewer frames"
+                "max_length, or use fewer frames."
             )
         spans = tuple(type(s)(s.modality, s.start - kept.start, s.length) for s in prompt.spans)
         return TokenisedPrompt(ids[keep], spans, prompt.notes, prompt.generated[keep])
@@ -298,7 +298,7 @@ class TransformersCalls(ProcessorAttributes):
         longest = max(len(prompt.input_ids) for prompt in prompts)
         width = options.width(longest) if options.pads else longest
         if options.return_tensors and not options.pads and any(len(p.input_ids) != longest for p in prompts):
-            raise UsageError("padding=False, but the prompts differ in length; expected padding=True for tensors")
+            raise UsageError("padding=False, but the prompts differ in length; expected padding=True for tensors.")
         batch = self.collate(prompts, media, options.padding_side or self._padding_side(), width=width)
         if options.return_mm_token_type_ids:
             batch["mm_token_type_ids"] = torch.tensor(self.create_mm_token_type_ids(batch["input_ids"]))

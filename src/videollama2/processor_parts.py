@@ -102,7 +102,7 @@ class _Part:
         if name in IMAGE_SETTINGS and self.kind != "audio":
             self._processor.pixels = self._processor._change_pixels({name: value})
         elif name in self.to_dict():
-            raise UsageError(f"{name} can't be set on the {self.kind} part: load the processor with it, or pass it")
+            raise UsageError(f"{name} can't be set on the {self.kind} part: load the processor with it, or pass it.")
         else:
             object.__setattr__(self, name, value)
 
@@ -115,7 +115,7 @@ class _Part:
         options = CallOptions.read(kwargs, return_tensors="pt")
         media = self.media(given, options)
         if not media:
-            raise UsageError(f"expected one or more of {self.kind} media, got none")
+            raise UsageError(f"expected one or more of {self.kind} media, got none.")
         batch: BatchFeature = self._processor.media_batch(media, options)
         own = BatchFeature({name: value for name, value in batch.items() if name in self.model_input_names})
         return as_arrays(own) if options.return_tensors == "np" else own

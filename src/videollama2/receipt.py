@@ -204,5 +204,5 @@ def raise_losses(losses: Sequence[str]) -> None:
     if losses:
         raise MediaLost(
             f"strict: {'; '.join(losses)}. Adjust the request (for audio: audio=False, --no-audio), "
-            "or turn off strict mode"
+            "or turn off strict mode."
         )

@@ -99,7 +99,7 @@ def process_video(
     if audio.fbank is None or audio.receipt.state != "used":
         logger.warning("%s: the audio is %s; the model gets silence", clip.source, audio.receipt.state)
     if audio.fbank is None:
-        raise UnsupportedModality(f"{clip.source} can't have audio; call without va=True")
+        raise UnsupportedModality(f"{clip.source} can't have audio; call without va=True.")
     return {"video": pixels, "audio": audio.fbank[None]}
 
 
@@ -132,7 +132,7 @@ def mm_infer(
         UnsupportedModality: the model has no encoder for it.
     """
     if modal not in _SHAPES:
-        raise UsageError(f"modal is {modal!r}; expected one of {', '.join(_SHAPES)}")
+        raise UsageError(f"modal is {modal!r}; expected one of {', '.join(_SHAPES)}.")
     options = _options(model, kwargs)
     features = _features(model, image_or_video, modal)
     prompt = build_prompt(
@@ -156,7 +156,7 @@ def _options(model: Any, kwargs: dict[str, Any]) -> GenerateOptions:
     known = {"do_sample", "temperature", "top_p", "max_new_tokens", "seed"}
     unknown = sorted(set(kwargs) - known)
     if unknown:
-        raise UsageError(f"mm_infer has no option {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
+        raise UsageError(f"mm_infer has no option {', '.join(unknown)}; expected some of {', '.join(sorted(known))}.")
     sampling = kwargs.get("do_sample", False)
     options = GenerateOptions(
         max_new_tokens=kwargs.get("max_new_tokens", 2048),
@@ -175,7 +175,7 @@ def _features(model: Any, given: Tensor | Mapping[str, Tensor] | None, modal: st
         return {}
     if isinstance(given, Mapping):
         if modal != "video" or set(given) != {"video", "audio"}:
-            raise UsageError(f"found {sorted(given)} with modal {modal!r}; expected 'video' and 'audio' with 'video'")
+            raise UsageError(f"found {sorted(given)} with modal {modal!r}; expected 'video' and 'audio' with 'video'.")
         return {**_features(model, given["video"], "video"), **_features(model, given["audio"], "audio")}
     shape = _SHAPES[modal]
     if (
@@ -186,7 +186,7 @@ def _features(model: Any, given: Tensor | Mapping[str, Tensor] | None, modal: st
         found = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
         raise UsageError(
             f"modal is {modal!r}, but {found} was passed; expected the output of processor[{modal!r}], "
-            f"{list(shape)} (None: any number), or modal='text' for a question alone"
+            f"{list(shape)} (None: any number), or modal='text' for a question alone."
         )
     core, moved = model.model, given.to(model.device)
     if modal == "audio":

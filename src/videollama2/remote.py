@@ -58,7 +58,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
     except ImportError as error:
         raise MissingExtra(f"{path} can't be opened: {error}; pip install the package that it names.") from error
     except Exception as error:  # each protocol's package has exceptions of its own
-        raise UnreadableMedia(f"{path} can't be read: {_reason(path, error)}") from error
+        raise UnreadableMedia(f"{path} can't be read: {_reason(path, error)}.") from error
 
 
 def _reason(path: str, error: Exception) -> str:

@@ -59,7 +59,7 @@ class ConnectorSettings:
         if min(folded) < 1:
             raise MediaError(
                 f"{frames} frame(s) of {rows}×{columns} patches are too few for a connector that folds "
-                f"{'×'.join(map(str, self.downsample))} into one; use at least {self.downsample[0]} frames"
+                f"{'×'.join(map(str, self.downsample))} into one; use at least {self.downsample[0]} frames."
             )
         return folded[0], folded[1], folded[2]
 
@@ -127,7 +127,7 @@ def connector_settings(connector_type: str) -> "ConnectorSettings | MeanSettings
         return CONNECTORS[connector_type]
     if connector_type == "linear" or _MLP.match(connector_type):
         return MeanSettings(connector_type)
-    raise ConfigError(f"unknown connector {connector_type!r}; available: {', '.join(CONNECTORS)}, linear, mlpNx_gelu")
+    raise ConfigError(f"unknown connector {connector_type!r}; available: {', '.join(CONNECTORS)}, linear, mlpNx_gelu.")
 
 
 def build_connector(connector_type: str, vision_width: int, language_width: int) -> nn.Module:
@@ -154,7 +154,7 @@ def build_mlp(kind: str, width_in: int, width_out: int) -> nn.Module:
         return Linear(width_in, width_out)
     match = _MLP.match(kind)
     if match is None or int(match[1]) < 1:
-        raise ConfigError(f"unknown projector {kind!r}; available: linear, mlpNx_gelu (N ≥ 1)")
+        raise ConfigError(f"unknown projector {kind!r}; available: linear, mlpNx_gelu (N ≥ 1).")
     layers: list[nn.Module] = [Linear(width_in, width_out)]
     for _ in range(int(match[1]) - 1):
         layers += [nn.GELU(), Linear(width_out, width_out)]
@@ -175,7 +175,7 @@ class STCConnector(nn.Module):
         if settings.depth == 0 and vision_width != language_width:
             raise ConfigError(
                 f"a connector without a RegStage can't map vision width {vision_width} to language width "
-                f"{language_width}; use equal widths or another connector"
+                f"{language_width}; use equal widths or another connector."
             )
         self.settings = settings
         self.s1 = _reg_stage(settings.depth, vision_width, language_width)
@@ -291,7 +291,7 @@ def _as_grid(features: Tensor) -> Tensor:
     if side * side != N:
         raise ConfigError(
             f"the connector needs a square grid of patches, got {N} per frame; "
-            "a class token must be dropped (vision_feature_select='patch')"
+            "a class token must be dropped (vision_feature_select='patch')."
         )
     return features.unflatten(2, (side, side))
 

@@ -37,5 +37,5 @@ def unwritable(path: Path, error: OSError) -> StorageError:
     """The StorageError for output that can't be written."""
     return StorageError(
         f"{path} can't be written ({error.strerror or error}); earlier output is intact. Free some space, or choose "
-        "another folder with --out, then run the same command again"
+        "another folder with --out, then run the same command again."
     )

@@ -148,7 +148,7 @@ def write_subtitles(path: Path, subtitles: Sequence[Subtitle]) -> None:
         StorageError: it can't be written.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: expected a file name ending in {' or '.join(FORMATS)}")
+        raise UsageError(f"{path}: expected a file name ending in {' or '.join(FORMATS)}.")
     write_whole(path, render_subtitles(subtitles, FORMATS[path.suffix.lower()]).encode("utf-8", "replace"))
 
 
@@ -166,7 +166,9 @@ def render_subtitles(subtitles: Sequence[Subtitle], kind: str) -> str:
     events = library.SSAFile()
     for subtitle in subtitles:
         if not 0 <= subtitle.start < subtitle.end:
-            raise UsageError(f"a subtitle from {subtitle.start} to {subtitle.end} ms; expected its end after its start")
+            raise UsageError(
+                f"a subtitle from {subtitle.start} to {subtitle.end} ms; expected its end after its start."
+            )
         text = " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in subtitle.text).split())
         text = text.replace("-->", "→")
         for letter in "nNh":

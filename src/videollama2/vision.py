@@ -65,7 +65,7 @@ def vision_family(model_type: str | None, where: str = "the vision encoder") -> 
         ConfigError: not in VISION_FAMILIES.
     """
     if model_type not in VISION_FAMILIES:
-        raise ConfigError(f"{where} is a {model_type!r}; expected one of {', '.join(VISION_FAMILIES)}")
+        raise ConfigError(f"{where} is a {model_type!r}; expected one of {', '.join(VISION_FAMILIES)}.")
     return VISION_FAMILIES[model_type]
 
 
@@ -92,7 +92,7 @@ def blocks_needed(num_layers: int, feature_layer: int) -> int:
     if not 0 <= index <= num_layers:
         raise ConfigError(
             f"vision_feature_layer {feature_layer} does not exist in an encoder of {num_layers} blocks; "
-            f"expected {-num_layers - 1} … {num_layers}"
+            f"expected {-num_layers - 1} … {num_layers}."
         )
     return index
 

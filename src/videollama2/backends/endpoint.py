@@ -100,14 +100,14 @@ class EndpointEngine:
             try:
                 return post(self.endpoint, body, {}, self._spec.timeout)
             except Refused as error:
-                raise WorkerError(f"{self.endpoint.public}: {error}; check --endpoint and --model") from error
+                raise WorkerError(f"{self.endpoint.public}: {error}; check --endpoint and --model.") from error
             except Unanswered as error:
                 if not error.again:
                     raise UnreadableMedia(f"{self.endpoint.public}: {error}") from error
                 if attempt == self._spec.retries:
                     raise WorkerError(
                         f"{self.endpoint.public}: {error}; {attempt + 1} tries. Check the server, then run the same "
-                        "command again"
+                        "command again."
                     ) from error
                 self._pause(min(120.0, error.wait or 2**attempt * random.uniform(0.5, 1.0)))
         raise AssertionError("the last try returns or raises")
@@ -115,7 +115,7 @@ class EndpointEngine:
 
 def _body(model: str, request: Request, media: Media) -> dict[str, Any]:
     if media.fps is not None or media.audio_source is not None or media.times is not None:
-        raise UsageError("--fps and separate audio can't be sent to an endpoint; drop them, or run without --endpoint")
+        raise UsageError("--fps and separate audio can't be sent to an endpoint; drop them, or run without --endpoint.")
     options = request.options
     part = {"start": media.start, "end": media.end, "audio_track": media.audio_track}
     kind = _kind(media)
@@ -132,7 +132,7 @@ def _body(model: str, request: Request, media: Media) -> dict[str, Any]:
     protocol = request.protocol if isinstance(request.protocol, str | None) else request.protocol.name
     more = {"seed": options.seed, "protocol": protocol, "strict": request.strict or None}
     if options.schema is not None:
-        raise UsageError("--schema can't be sent to an endpoint; drop it, or run without --endpoint")
+        raise UsageError("--schema can't be sent to an endpoint; drop it, or run without --endpoint.")
     return {
         "model": model, "messages": [*system, {"role": "user", "content": parts}],
         "max_tokens": options.max_new_tokens, "temperature": options.temperature,
@@ -154,7 +154,7 @@ def _content(source: Any) -> bytes:
     try:
         return Path(source).read_bytes()
     except OSError as error:
-        raise UnreadableMedia(f"{source} can't be read: {(error.strerror or str(error)).lower()}") from error
+        raise UnreadableMedia(f"{source} can't be read: {(error.strerror or str(error)).lower()}.") from error
 
 
 def _checked(reply: Any, media: Media) -> EndpointAnswer:
@@ -167,11 +167,11 @@ def _checked(reply: Any, media: Media) -> EndpointAnswer:
         choice, receipt = reply["choices"][0], reply.get("receipt")
         text, reason = choice["message"]["content"], choice["finish_reason"]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UnreadableMedia(f"the endpoint's reply has no {error}; expected an OpenAI-compatible server") from error
+        raise UnreadableMedia(f"the endpoint's reply has no {error}; expected an OpenAI-compatible server.") from error
     if not isinstance(text, str) or not isinstance(receipt, dict):
         raise UnreadableMedia(
             "the endpoint's reply has no receipt, so what was used of the media is unknown; expected `videollama2 "
-            "serve`, or `vllm serve` with videollama2 installed"
+            "serve`, or `vllm serve` with videollama2 installed."
         )
     for entry in [receipt.get("video"), receipt.get("audio"), *receipt.get("media", [])]:
         if not isinstance(entry, dict):
@@ -189,5 +189,5 @@ def _check_range(entry: Mapping[str, Any], media: Media) -> None:
     if used and not (min(used) >= start - _SLACK and max(used) <= end + _SLACK):
         raise UnreadableMedia(
             f"the endpoint used {min(used):g} to {max(used):g} s; expected {start:g} to {end:g} s. Its server has no "
-            "ranges; pass --whole, or run without --endpoint"
+            "ranges; pass --whole, or run without --endpoint."
         )

@@ -256,12 +256,12 @@ def media_from(paths: Sequence[str], args: argparse.Namespace) -> "list[Media]":
 
     for path in paths:
         if not local_path(path).exists():
-            raise MediaNotFound(f"{path} not found; expected a media file or a folder of images")
+            raise MediaNotFound(f"{path} not found; expected a media file or a folder of images.")
     media = [media_item(path, args) for path in paths]
     if not media and media_item("", args) != Media(source=""):
         raise UsageError(
             "--start, --end, --frames, --fps, --audio-track, --video-track, --no-audio and --no-video require media, "
-            "but no media file was passed"
+            "but no media file was passed."
         )
     return media
 
@@ -291,7 +291,7 @@ def _schema_in(path: str | None) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UsageError(f"--schema {path} can't be read ({error}); expected a file with a JSON schema") from error
+        raise UsageError(f"--schema {path} can't be read ({error}); expected a file with a JSON schema.") from error
 
 
 def exists(path: str) -> bool:

@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
     rows.check_ray_flags(args)
     *paths, question = args.words
     if not question.strip():
-        raise UsageError("the question is empty; pass it as the last argument")
+        raise UsageError("the question is empty; pass it as the last argument.")
     if arguments.exists(question):
         raise UsageError(
-            f"the last argument, {question}, is a file; expected the question: videollama2 ask MEDIA... QUESTION"
+            f"the last argument, {question}, is a file; expected the question: videollama2 ask MEDIA... QUESTION."
         )
     listing = next((path for path in paths if path.lower().endswith(_MANIFESTS)), None)
     if listing is not None:
-        raise UsageError(f"{listing} lists many files; add --out FOLDER to ask about each of them")
+        raise UsageError(f"{listing} lists many files; add --out FOLDER to ask about each of them.")
     terminal.log_to_terminal(args.verbose)
     with terminal.progress(args.json) as on_stage:
         opener = ahead.decode_ahead(args, arguments.media_from(paths, args))
@@ -100,7 +100,7 @@ def _run_job(args: argparse.Namespace) -> int:
 
     terminal.log_to_terminal(args.verbose)
     if args.subtitles is not None or args.receipt:
-        raise UsageError("--subtitles and --receipt are for one question; drop them (answers.jsonl has the receipts)")
+        raise UsageError("--subtitles and --receipt are for one question; drop them (answers.jsonl has the receipts).")
     *paths, question = args.words
     if not paths or arguments.exists(question) or is_remote(question):
         paths, question = args.words, ""  # each row has its own

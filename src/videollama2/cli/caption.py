@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     paths, question = split(args.words, QUESTION)
     suffixes, out = formats(args.format), Path(args.out)
     if args.summary and args.endpoint is not None:
-        raise UsageError("--summary is made by an engine of this package; drop it, or run without --endpoint")
+        raise UsageError("--summary is made by an engine of this package; drop it, or run without --endpoint.")
     request = rows.row_request(question, args)
     listed = find_rows(paths)
     with rows.engines(args, args.quiet or args.json) as engine, rows.counted(args, out, LINES) as on_file:
@@ -93,5 +93,5 @@ def formats(text: str) -> tuple[str, ...]:
     if wanted == (".none",):
         return ()
     if unknown := [suffix[1:] for suffix in wanted if suffix not in FORMATS]:
-        raise UsageError(f"--format {', '.join(unknown)}; expected srt, vtt, srt,vtt or none")
+        raise UsageError(f"--format {', '.join(unknown)}; expected srt, vtt, srt,vtt or none.")
     return wanted

@@ -64,12 +64,12 @@ def _convert(args: argparse.Namespace, progress: "Progress | None") -> "Conversi
         from ..weights.convert import convert
 
         if args.base is not None:
-            raise UsageError("--base is for --gguf; to convert a training stage's own files, drop it")
+            raise UsageError("--base is for --gguf; to convert a training stage's own files, drop it.")
         return convert(args.source, args.target, layout=args.to, progress=progress)
     from ..backends.llama_cpp.convert import convert_gguf
 
     if args.to is not None:
-        raise UsageError("--gguf and --to can't be combined; convert twice")
+        raise UsageError("--gguf and --to can't be combined; convert twice.")
     return convert_gguf(args.source, args.target, args.gguf, base=args.base, progress=progress)
 
 

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     prepared = [media_options_for(each, args.setting, protocol=args.protocol, frames=args.frames) for each in chosen]
     out, quiet = out_folder(args), args.quiet or args.json
     if args.ray is not None and world > 1:
-        raise UsageError("--ray divides the items among its engines itself; drop --shard, or torchrun")
+        raise UsageError("--ray divides the items among its engines itself; drop --shard, or torchrun.")
     if args.threads is None:  # on a CPU, decoding the next item would only slow the current answer down
         args.threads = 1 if find(args.device).type == "cpu" else 2
     if "LOCAL_RANK" in os.environ and ":" not in args.device:

@@ -86,7 +86,7 @@ def _folder(name: str, folder: Path) -> dict[str, Any]:
     from ..weights import stages
 
     if not folder.is_dir() or not any((folder / f).is_file() for f in ("config.json", "adapter_config.json")):
-        raise CheckpointNotFound(f"{folder}: no config.json; expected a checkpoint folder")
+        raise CheckpointNotFound(f"{folder}: no config.json; expected a checkpoint folder.")
     found: dict[str, Any] = {"name": name, "kind": stages.kind(folder)}
     if (folder / "config.json").is_file():
         config = stages.read_config(folder)

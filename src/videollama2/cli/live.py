@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     terminal.log_to_terminal(args.verbose)
     if args.source == "-" and args.question is None:
-        raise UsageError("standard input is the source; pass the question on the command line")
+        raise UsageError("standard input is the source; pass the question on the command line.")
     if math.isnan(args.speed):
-        raise UsageError("--speed nan; expected more than 0")
+        raise UsageError("--speed nan; expected more than 0.")
     choices = question_options(args)
     with terminal.progress(args.json) as on_stage:
         engine = arguments.load_engine(args, on_stage)

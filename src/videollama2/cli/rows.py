@@ -117,7 +117,7 @@ def check_ray_flags(args: argparse.Namespace) -> None:
     """
     given = [flag for flag in ("--actors", "--actor-cpus") if getattr(args, flag[2:].replace("-", "_")) is not None]
     if given:
-        raise UsageError(f"{' and '.join(given)} would have no effect without --ray; add --ray, or drop it")
+        raise UsageError(f"{' and '.join(given)} would have no effect without --ray; add --ray, or drop it.")
 
 
 @contextmanager

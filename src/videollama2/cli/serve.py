@@ -190,7 +190,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         serve(engine, settings, address, create_app(engine, settings, scheduling))
     except OSError as error:
-        raise StorageError(f"could not start the server: {error.strerror or error}") from error
+        raise StorageError(f"could not start the server: {error.strerror or error}.") from error
     return 0
 
 
@@ -269,7 +269,7 @@ def address_of(args: argparse.Namespace) -> Any:
 
     for path in filter(None, (args.tls_cert, args.tls_key)):
         if not path.is_file():
-            raise UsageError(f"{path} not found; expected a PEM file")
+            raise UsageError(f"{path} not found; expected a PEM file.")
     return ServerAddress(
         host=args.host, port=args.port, certificate=args.tls_cert, key=args.tls_key, trusted_proxies=args.trust_proxy
     )
@@ -282,5 +282,5 @@ def _keys(path: Path | None) -> tuple[str, ...]:
         try:
             keys += [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} can't be read; expected a text file with one API key per line") from error
+            raise UsageError(f"{path} can't be read; expected a text file with one API key per line.") from error
     return tuple(dict.fromkeys(key for key in keys if key))

@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = args.model or (args.recipe.stem if args.dry_run and uses else None)
         if not model or not (args.data or uses or args.dry_run):
-            raise UsageError("--model and --data are required: the model to start from, and the training records")
+            raise UsageError("--model and --data are required: the model to start from, and the training records.")
         phase, settings = resolve(args.phase, recipe, given)
         sources = Sources(
             model=model, data=(*(args.data or ()), *data_of(uses)), evaluation=tuple(args.evaluation), base=args.base,
@@ -173,9 +173,9 @@ def _sets(args: argparse.Namespace) -> "list[SetUse]":
     if args.sets is None:
         return []
     if args.resume:
-        raise UsageError("a resumed run keeps its sets; omit --sets")
+        raise UsageError("a resumed run keeps its sets; omit --sets.")
     if args.recipe is None:
-        raise UsageError("--sets needs --recipe, which names the sets")
+        raise UsageError("--sets needs --recipe, which names the sets.")
     from ..train.mixtures import data_of, sets_of_recipe, uses_table
 
     uses = sets_of_recipe(args.recipe, args.phase, args.sets)
@@ -199,7 +199,7 @@ def _check_repeated(args: argparse.Namespace, sources: Any) -> None:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{args.output} was started with {flag} {_words(original)}, not {_words(given)}; omit {flag} to resume "
-                "it, or start a new run"
+                "it, or start a new run."
             )
 
 

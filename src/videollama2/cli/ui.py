@@ -39,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     if args.server is not None:
         parts = urlsplit(args.server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"--server {args.server!r} is not a server address; expected http://HOST:PORT")
+            raise UsageError(f"--server {args.server!r} is not a server address; expected http://HOST:PORT.")
         _show(args.server, args.open)
         return 0
     if args.no_page:
-        raise UsageError("ui can't be combined with --no-page; to serve only the API, run videollama2 serve --no-page")
+        raise UsageError("ui can't be combined with --no-page; to serve only the API, run videollama2 serve --no-page.")
     settings, address = settings_of(args), address_of(args)
     arguments.trim_torch(args)
     from ..serve.app import create_app
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         server.run()
     except OSError as error:
-        raise StorageError(f"could not start the server: {error.strerror or error}") from error
+        raise StorageError(f"could not start the server: {error.strerror or error}.") from error
     return 0
 
 

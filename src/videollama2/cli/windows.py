@@ -97,6 +97,6 @@ def _subtitle_file(path: str | None) -> Path | None:
     if path is None:
         return None
     if Path(path).suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {path}: expected a name that ends in {' or '.join(FORMATS)}")
+        raise UsageError(f"--out {path}: expected a name that ends in {' or '.join(FORMATS)}.")
     render_subtitles((), "srt")
     return Path(path)

@@ -70,7 +70,7 @@ def mappings(path: Path, name: str, cache: Path | None = None) -> Iterator[tuple
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         sheet = ". Save the sheet as CSV (UTF-8)." if suffix in (".xlsx", ".xls", ".ods") else "."
-        raise DataError(f"{path} is not a records file; expected one of {', '.join(SUFFIXES)}{sheet}")
+        raise DataError(f"{path} is not a records file; expected one of {', '.join(SUFFIXES)}{sheet}.")
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected a records file.")
     word = {".json": "record", ".parquet": "row", ".tar": "sample"}.get(suffix, "line")
@@ -191,7 +191,7 @@ def _unpacked(row: dict[str, Any]) -> Found:
         if isinstance(value, str):
             value = parsed(value)
             if isinstance(value, DataError):
-                return DataError(f"{key}, {value}")
+                return DataError(f"{key}, {value}.")
             row[key] = value
     return row
 

@@ -260,7 +260,7 @@ def _turn(turn: Any, k: int, style: str) -> dict[str, str]:
     said, speakers = _SAID[style], _SPEAKERS[style]
     if not isinstance(turn, dict) or len(turn) != 2 or style not in turn or said not in turn:
         if isinstance(turn, DataError):  # a repeated key
-            raise DataError(f"turn {k}: {turn}")
+            raise DataError(f"turn {k}: {turn}.")
         found = ", ".join(map(str, turn)) if isinstance(turn, dict) else f"{turn!r:.60}"
         raise DataError(f"turn {k} has {found}; expected only {style!r} and {said!r}, as in the first turn.")
     speaker, text = turn[style], turn[said]

@@ -158,7 +158,7 @@ def _sample(
     named = [key for key in _KEY_OF if record.get(key) is not None]
     if not media or len(named) > 1:
         if named and not media:
-            return DataError(f"its record has the key {named[0]}, but the shard has no media member {stem}.…")
+            return DataError(f"its record has the key {named[0]}, but the shard has no media member {stem}.….")
         return record  # text alone, or several media keys, which records.py rejects
     problem = _name_media(record, named, stem, media, folder)
     if problem is not None:

@@ -53,9 +53,9 @@ class Request:
                 messages or in each `Media`.
         """
         if self.question is None and self.messages is None:
-            raise UsageError("no question; expected answer(media, question), where media may be None")
+            raise UsageError("no question; expected answer(media, question), where media may be None.")
         if self.question is not None and self.messages is not None:
-            raise UsageError("got both a question and messages; put the question into the messages")
+            raise UsageError("got both a question and messages; put the question into the messages.")
         if self.messages is not None:
             self._raise_if_given("media", "system", *_OF_MEDIA, where="them in the messages, each with its part")
             return media_of(self.messages)
@@ -78,7 +78,7 @@ class Request:
         """Raise on options that would have no effect."""
         given = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
         if given:
-            raise UsageError(f"{', '.join(given)} would have no effect here; expected {where}")
+            raise UsageError(f"{', '.join(given)} would have no effect here; expected {where}.")
 
 
 _OF_MEDIA = ("start", "end", "video", "audio", "num_frames", "video_track", "audio_track")
@@ -98,14 +98,14 @@ def as_request(media: Any, question: str | None, kwargs: dict[str, Any]) -> Requ
     """
     if isinstance(media, Request):
         if question is not None or kwargs:
-            raise UsageError("a Request can't be combined with other arguments; use dataclasses.replace to change it")
+            raise UsageError("a Request can't be combined with other arguments; use dataclasses.replace to change it.")
         return media
     unknown = sorted(set(kwargs) - _KEYWORDS - _OPTIONS)
     if unknown:
         known = sorted((_KEYWORDS | _OPTIONS) - {"options"})
-        raise UsageError(f"unknown option(s) {', '.join(unknown)}; expected some of {', '.join(known)}")
+        raise UsageError(f"unknown option(s) {', '.join(unknown)}; expected some of {', '.join(known)}.")
     if question is not None and not isinstance(question, str):
-        raise UsageError(f"the question is a {type(question).__name__}; expected a str")
+        raise UsageError(f"the question is a {type(question).__name__}; expected a str.")
     about = {name: value for name, value in kwargs.items() if name in _KEYWORDS}
     options = replace(about.pop("options", GenerateOptions()), **{k: v for k, v in kwargs.items() if k in _OPTIONS})
     return Request(media=media, question=question, options=options, **about)
@@ -121,6 +121,6 @@ def changed_options(options: GenerateOptions, changes: dict[str, Any]) -> Genera
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)} can't change for one question about open media; expected some of "
-            f"{', '.join(sorted(_OPTIONS))}, or open the media again"
+            f"{', '.join(sorted(_OPTIONS))}, or open the media again."
         )
     return replace(options, **changes)

@@ -87,7 +87,7 @@ class Runner:
             spans = ", ".join(f"{s.length} of {s.modality}" for s in encoded.spans) or "all of text"
             raise ContextOverflow(
                 f"the prompt takes {length} positions ({spans}), but the model's context has {limit}; "
-                "ask about a shorter range, fewer frames or fewer media, or shorten the text"
+                "ask about a shorter range, fewer frames or fewer media, or shorten the text."
             )
 
     def start(self, prompt: PromptEmbeddings, options: GenerateOptions) -> ActiveSequence:

@@ -61,7 +61,7 @@ class GenerateOptions:
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), kind, minimum, maximum, expected)
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
-            raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of non-empty strings")
+            raise UsageError(f"stop is {self.stop!r:.80}; expected a tuple of non-empty strings.")
         if self.schema is not None:
             object.__setattr__(self, "schema", schema_text(self.schema))
 
@@ -87,7 +87,7 @@ def _check(name: str, value: Any, kind: type, minimum: float, maximum: float, ex
     """UsageError unless `value` is of that kind and within limits (NaN never is)."""
     right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     if not (right and minimum <= value <= maximum):
-        raise UsageError(f"{name} is {value!r}; expected {expected}")
+        raise UsageError(f"{name} is {value!r}; expected {expected}.")
 
 
 def _first(*values: Any) -> Any:

@@ -73,7 +73,7 @@ class ActiveSequence:
         if not finite:
             self.error = NumericsError(
                 "the model's logits are NaN or infinite, so its next token would be garbage; the checkpoint may be "
-                "damaged, or its values may overflow float16 (load with dtype='bfloat16' or 'float32')"
+                "damaged, or its values may overflow float16 (load with dtype='bfloat16' or 'float32')."
             )
             return ""
         try:

@@ -134,7 +134,7 @@ class AnswerStream:
             UsageError: the text has not been read to its end.
         """
         if self._answer is None:
-            raise UsageError("the stream has not been read to its end; iterate over it first, or call finish()")
+            raise UsageError("the stream has not been read to its end; iterate over it first, or call finish().")
         return self._answer
 
     def finish(self) -> Answer:

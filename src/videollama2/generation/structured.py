@@ -37,12 +37,12 @@ def schema_text(schema: Any) -> str:
     try:
         value = json.loads(schema) if isinstance(schema, str) else schema
         if not isinstance(value, Mapping):
-            raise UsageError(f"schema is {value!r:.80}; expected a JSON schema, which is an object")
+            raise UsageError(f"schema is {value!r:.80}; expected a JSON schema, which is an object.")
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"the schema is not JSON: {error}; expected a JSON schema") from error
+        raise UsageError(f"the schema is not JSON: {error}; expected a JSON schema.") from error
     if len(text) > MAX_SCHEMA_CHARACTERS:
         raise UsageError(f"the schema has {len(text):,} characters; expected at most {MAX_SCHEMA_CHARACTERS:,}")
     _grammar_text(text)
@@ -73,14 +73,14 @@ class Grammar:
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
-            raise UsageError(f"the schema can't be followed: {_reason(self._matcher.get_error())}; simplify it")
+            raise UsageError(f"the schema can't be followed: {_reason(self._matcher.get_error())}; simplify it.")
         allowed = np.unpackbits(bits, bitorder="little")[: len(logits)].astype(bool)
         return logits.float().masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
 
     def accept(self, token: int) -> None:
         """Advance by a token that the mask allows."""
         if not self._matcher.consume_token(token):
-            raise UsageError(f"the schema can't be followed: {_reason(self._matcher.get_error())}; simplify it")
+            raise UsageError(f"the schema can't be followed: {_reason(self._matcher.get_error())}; simplify it.")
 
 
 class Grammars:
@@ -110,7 +110,7 @@ class Grammars:
         llguidance = _library()
         matcher = llguidance.LLMatcher(self._read, _grammar_text(schema), log_level=0)
         if matcher.is_error():
-            raise UsageError(f"the schema can't be used: {_reason(matcher.get_error())}")
+            raise UsageError(f"the schema can't be used: {_reason(matcher.get_error())}.")
         return Grammar(matcher)
 
 
@@ -120,7 +120,7 @@ def _grammar_text(schema: str) -> str:
     llguidance = _library()
     grammar: str = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT)
     if problem := llguidance.LLMatcher.validate_grammar(grammar):
-        raise UsageError(f"the schema can't be used: {_reason(problem)}")
+        raise UsageError(f"the schema can't be used: {_reason(problem)}.")
     return grammar
 
 

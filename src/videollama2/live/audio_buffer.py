@@ -95,14 +95,14 @@ def _checked_block(samples: NDArray[np.generic], rate: int) -> NDArray[np.int16]
     if block.ndim != 2 or block.shape[1] not in _LAYOUTS or block.dtype not in (np.float32, np.float64, np.int16):
         raise UsageError(
             f"the audio is {array.dtype}{list(array.shape)}; expected float or int16 [samples] or [samples, channels] "
-            "with 1, 2 or 6 channels"
+            "with 1, 2 or 6 channels."
         )
     if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not 1000 <= rate <= 1_000_000:
-        raise UsageError(f"rate={rate!r}; expected an integer from 1,000 to 1,000,000 samples per second")
+        raise UsageError(f"rate={rate!r}; expected an integer from 1,000 to 1,000,000 samples per second.")
     if len(block) > MAX_PUSH_SECONDS * rate:
-        raise UsageError(f"{len(block) / rate:.0f} s of audio in one push; the limit is {MAX_PUSH_SECONDS:g} s")
+        raise UsageError(f"{len(block) / rate:.0f} s of audio in one push; the limit is {MAX_PUSH_SECONDS:g} s.")
     if block.dtype == np.int16:
         return np.ascontiguousarray(block, np.int16)
     if not np.isfinite(block).all():
-        raise NumericsError("the audio has NaN or infinite samples; expected finite ones, ±1")
+        raise NumericsError("the audio has NaN or infinite samples; expected finite ones, ±1.")
     return np.round(np.clip(block, -1, 1) * 32767).astype(np.int16)

@@ -62,7 +62,7 @@ def caption_files(
     for suffix in formats:
         render_subtitles((), suffix[1:])  # a missing package fails here, not after hours of work
     if len(request.media_items()) != 1 or request.question is None:
-        raise UsageError("expected one question about one Media, whose source is replaced by each file")
+        raise UsageError("expected one question about one Media, whose source is replaced by each file.")
     pool = engine if isinstance(engine, EnginePool) else LocalPool(engine, threads)
     work = CaptionWork(request, {"window": window, "overlap": overlap, "summary": summary})
     write = functools.partial(_write_subtitles, out=out, formats=formats, alike=same_stem(files))

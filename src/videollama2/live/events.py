@@ -122,10 +122,10 @@ def when(
         UsageError: an invalid threshold, window or overlap, or no event. VideoLlama2Error: as `watch`.
     """
     if not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
-        raise UsageError(f"threshold={threshold!r}; expected a number from 0 to 1")
+        raise UsageError(f"threshold={threshold!r}; expected a number from 0 to 1.")
     request = as_request(media, event, kwargs)
     if not (request.question or "").strip():
-        raise UsageError("no event; expected when(engine, media, event), with an event such as 'the door opens'")
+        raise UsageError("no event; expected when(engine, media, event), with an event such as 'the door opens'.")
     asked = replace(
         request,
         question=QUESTION.format(event=request.question),

@@ -80,7 +80,7 @@ def find_files(paths: Sequence[str | Path]) -> list[InputFile]:
     for each in paths:
         path = local_path(each)
         if not path.exists():
-            raise MediaNotFound(f"{path} is neither a file nor a folder; expected files or folders to caption")
+            raise MediaNotFound(f"{path} is neither a file nor a folder; expected files or folders to caption.")
         here = [(p, p.relative_to(path).as_posix()) for p in _files(path)] if path.is_dir() else [(path, path.name)]
         for file, name in here:
             key = file.resolve()
@@ -90,7 +90,7 @@ def find_files(paths: Sequence[str | Path]) -> list[InputFile]:
                 found[key] = InputFile(file, name if names[name] == 1 else f"{names[name]}/{name}")
     if not found:
         where = ", ".join(map(str, paths))
-        raise EmptyMedia(f"{where}: no videos or audio files; expected files like clip.mp4 or speech.flac")
+        raise EmptyMedia(f"{where}: no videos or audio files; expected files like clip.mp4 or speech.flac.")
     return list(found.values())
 
 

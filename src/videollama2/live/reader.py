@@ -80,9 +80,9 @@ class StreamReader:
             video, audio: which streams to push.
         """
         if not speed > 0:
-            raise UsageError(f"speed={speed!r}; expected more than 0 (1: real time)")
+            raise UsageError(f"speed={speed!r}; expected more than 0 (1: real time).")
         if not (video or audio):
-            raise UsageError("video and audio are both false; request at least one")
+            raise UsageError("video and audio are both false; request at least one.")
         self.name = _CREDENTIALS.sub("", str(source)) if isinstance(source, str | Path) else "<pipe>"
         self.ended = threading.Event()
         self.error: MediaError | None = None
@@ -122,7 +122,7 @@ class StreamReader:
             self.error = error
         except (av.error.FFmpegError, EOFError, OSError, ValueError) as error:
             words = str(getattr(error, "strerror", None) or type(error).__name__).lower()
-            self.error = UnreadableMedia(f"{self.name} can't be read ({words}); expected a video or audio source")
+            self.error = UnreadableMedia(f"{self.name} can't be read ({words}); expected a video or audio source.")
         finally:
             self.ended.set()
 
@@ -138,7 +138,7 @@ class StreamReader:
             with contextlib.suppress(NoAudioStream):
                 streams.append(audio_stream(container, source))
         if not streams:
-            raise UnreadableMedia(f"{self.name} has none of the requested streams (video, audio)")
+            raise UnreadableMedia(f"{self.name} has none of the requested streams (video, audio).")
         resampler = mono_resampler()
         began, undecodable = time.monotonic(), 0
         for packet in container.demux(streams):
@@ -205,7 +205,7 @@ def ask_every(
         UsageError: invalid `seconds`. VideoLlama2Error: see errors.py.
     """
     if not seconds > 0:
-        raise UsageError(f"seconds={seconds!r} between questions; expected more than 0")
+        raise UsageError(f"seconds={seconds!r} between questions; expected more than 0.")
     asked, due = 0.0, seconds
     while True:
         ended = reader.ended.wait(_POLL_SECONDS)  # before reading the clock, so that the last frames count
@@ -263,7 +263,7 @@ def _named(source: str | Path, name: str, whitelist: dict[str, str]) -> tuple[st
         return str(source), {"format": "rtsp", "timeout": _TIMEOUTS, "options": {"rtsp_transport": "tcp"}}
     path = local_path(source)  # rejects every other address
     if not path.exists() or path.is_dir():
-        raise MediaNotFound(f"{name} is not a file, pipe, camera or rtsp:// address")
+        raise MediaNotFound(f"{name} is not a file, pipe, camera or rtsp:// address.")
     if path.is_file():
         with MediaSource.of(path, DEFAULT_LIMITS).container():  # rejects playlists and scripts
             pass
@@ -274,7 +274,7 @@ def _camera(name: str | None) -> tuple[str, str]:
     """FFmpeg's name of a camera on this system, and the format that reads it."""
     form, first, others = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     if name is None and first is None:
-        raise UsageError("no default camera on this system; name one, such as camera:Integrated Camera")
+        raise UsageError("no default camera on this system; name one, such as camera:Integrated Camera.")
     found = first if name is None else name if name.startswith("/dev/") else others.format(name)
     return str(found), form
 

@@ -185,11 +185,11 @@ def run_rows(
                 if streak.update(unexpected=bool(line["error"] and line["error"]["unexpected"])):
                     raise VideoLlama2Error(
                         f"{streak.length} files in a row failed unexpectedly, the last with {line['error']['type']}: "
-                        f"{line['error']['message']}. Fix the cause, then run the same command again"
+                        f"{line['error']['message']}. Fix the cause, then run the same command again."
                     )
         if waiting:
             raise VideoLlama2Error(
-                f"{len(waiting)} rows came back without a result, such as {min(waiting)}; run the same command again"
+                f"{len(waiting)} rows came back without a result, such as {min(waiting)}; run the same command again."
             )
         others = [line.place for id_, line in known.items() if id_ not in by_name]  # of earlier runs
         places = [*(known[row.name].place for row in rows), *others]
@@ -223,7 +223,7 @@ def settings_of(pool: EnginePool, work: RowWork) -> dict[str, Any]:
     """
     request, media = work.request, work.request.media_items()
     if len(media) != 1:
-        raise UsageError("expected a request about one Media, whose source is replaced by each file")
+        raise UsageError("expected a request about one Media, whose source is replaced by each file.")
     chosen = request.protocol or pool.protocol
     about = {k: v for k, v in asdict(replace(media[0], source=None)).items() if k not in ("source", "times")}
     return {
@@ -272,7 +272,7 @@ def _journal(
         for number, place, line in placed_lines(out / name):
             if not isinstance(line.get("file"), str) or line.get("status") not in (DONE, PARTLY, FAILED):
                 raise DataError(
-                    f"{out / name}:{number}: expected the {noun} of a file; remove the line, or choose another --out"
+                    f"{out / name}:{number}: expected the {noun} of a file; remove the line, or choose another --out."
                 )
             known[line["file"]] = _known(place, line)
         requested = json.loads(json.dumps(settings))
@@ -281,12 +281,12 @@ def _journal(
             try:
                 before = json.loads(manifest.read_bytes())
             except (OSError, ValueError) as error:
-                raise DataError(f"{manifest} can't be read ({error}); remove it, or choose another --out") from error
+                raise DataError(f"{manifest} can't be read ({error}); remove it, or choose another --out.") from error
             changed = [f"{k}: {before.get(k)!r} → {v!r}" for k, v in requested.items() if before.get(k) != v]
             if changed:
                 raise UsageError(
                     f"{out} has {noun} made with other settings ({'; '.join(changed)}); choose another folder with "
-                    "--out, or use the same settings"
+                    "--out, or use the same settings."
                 )
         write_json(manifest, requested)
         yield journal, known

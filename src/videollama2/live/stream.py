@@ -59,7 +59,7 @@ class LiveStream:
         if not (isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS):
             raise UsageError(f"seconds={seconds!r}; expected more than 0 and up to {MAX_SECONDS:g}")
         if not (max_fps > 0 and math.isfinite(max_fps)) or max_bytes < 1:
-            raise UsageError(f"max_fps={max_fps!r}, max_bytes={max_bytes!r}; expected more than 0")
+            raise UsageError(f"max_fps={max_fps!r}, max_bytes={max_bytes!r}; expected more than 0.")
         self.engine, self.seconds = engine, float(seconds)
         self._max_bytes, self._limits, self._name = max_bytes, limits, name
         self._gap = 1 / max_fps  # minimum seconds between two held frames
@@ -96,7 +96,9 @@ class LiveStream:
         when = _seconds(time)
         with self._lock:
             if self._last_frame is not None and when < self._last_frame:
-                raise UsageError(f"a frame at {when:g} s after one at {self._last_frame:g} s; expected ascending times")
+                raise UsageError(
+                    f"a frame at {when:g} s after one at {self._last_frame:g} s; expected ascending times."
+                )
             self._last_frame = when
             if not self._wants(when):
                 return
@@ -135,7 +137,7 @@ class LiveStream:
         with self._lock:
             now = self._now()
             if now is None:
-                raise EmptyMedia(f"{self._name}: no frames or audio have been pushed yet")
+                raise EmptyMedia(f"{self._name}: no frames or audio have been pushed yet.")
             start = now - self.seconds
             kept = [(time, frame) for time, frame in self._frames if time >= start - _SAME_TIME]
             samples, begins = self._audio.last(start)
@@ -201,5 +203,5 @@ class LiveStream:
 
 def _seconds(time: float) -> float:
     if isinstance(time, bool) or not isinstance(time, int | float | np.floating) or not math.isfinite(time):
-        raise UsageError(f"time={time!r}; expected a finite number of seconds")
+        raise UsageError(f"time={time!r}; expected a finite number of seconds.")
     return float(time)

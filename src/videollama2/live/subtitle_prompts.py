@@ -55,7 +55,7 @@ def open_with_subtitles(
     """
     media = request.media_items()
     if len(media) != 1 or request.question is None:
-        raise UsageError(f"subtitles need one clip and a question about it; got {len(media)} media items")
+        raise UsageError(f"subtitles need one clip and a question about it; got {len(media)} media items.")
     extra = {} if on_stage is None else {"on_stage": on_stage}
     session = engine.open(request, **extra)
     available = in_range(subtitles, media[0].start, media[0].end)

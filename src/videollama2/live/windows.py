@@ -164,7 +164,7 @@ def windows(
     check_range(start, end)
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
     if first >= last:
-        raise TimeRangeError(f"start={first:g}, but the clip ends at {seconds:.3f} s; choose a range within it")
+        raise TimeRangeError(f"start={first:g}, but the clip ends at {seconds:.3f} s; choose a range within it.")
     if window is None:
         return [(first, last)]
     step = window - overlap
@@ -232,18 +232,18 @@ def clock_time(seconds: float) -> str:
 def _check_window(window: float | None, overlap: float) -> None:
     if window is None:
         if overlap:
-            raise UsageError(f"overlap={overlap!r} without a window; drop the overlap, or set a window")
+            raise UsageError(f"overlap={overlap!r} without a window; drop the overlap, or set a window.")
         return
     if not (isinstance(window, int | float) and 0 < window < math.inf):
-        raise UsageError(f"window={window!r}; expected more than 0 seconds")
+        raise UsageError(f"window={window!r}; expected more than 0 seconds.")
     if not (isinstance(overlap, int | float) and 0 <= overlap <= 0.9 * window):
-        raise UsageError(f"overlap={overlap!r}; expected seconds from 0 to nine tenths of the window ({window:g} s)")
+        raise UsageError(f"overlap={overlap!r}; expected seconds from 0 to nine tenths of the window ({window:g} s).")
 
 
 def _single_item(request: Request) -> Media:
     media = request.media_items()
     if len(media) != 1 or request.question is None:
-        raise UsageError(f"{len(media)} media items; expected one, and a question about it")
+        raise UsageError(f"{len(media)} media items; expected one, and a question about it.")
     return media[0]
 
 

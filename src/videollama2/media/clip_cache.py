@@ -26,7 +26,7 @@ class ClipCache:
     def __init__(self, opener: Opener, max_clips: int = 4) -> None:
         """`max_clips` is the number of clips to hold; the least recently used is dropped."""
         if max_clips < 1:
-            raise UsageError(f"max_clips={max_clips}; expected 1 or more")
+            raise UsageError(f"max_clips={max_clips}; expected 1 or more.")
         self._opener, self._max_clips = opener, max_clips
         self._clips: OrderedDict[Hashable, Future[Clip]] = OrderedDict()
         self._lock = threading.Lock()

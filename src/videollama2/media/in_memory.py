@@ -59,7 +59,7 @@ def picture(value: Any) -> Any:
     if array.dtype.kind == "f":
         least, most = float(array.min(initial=0)), float(array.max(initial=0))
         if not (least >= 0 and most <= 255):  # NaN fails, too
-            raise UsageError(f"pixels from {least:g} to {most:g}; expected 0 to 1, or 0 to 255")
+            raise UsageError(f"pixels from {least:g} to {most:g}; expected 0 to 1, or 0 to 255.")
         array = np.rint(array * (255 if most <= 1 else 1)).astype(np.uint8)
     return array
 
@@ -78,9 +78,9 @@ def recording(samples: Any, rate: int | None, name: str = "<samples>") -> Record
     if array.ndim == 2:
         array = array.mean(axis=int(array.shape[0] > array.shape[1]))
     if array.ndim != 1 or array.dtype.kind not in "fiu":
-        raise UsageError(f"the audio is {array.dtype}{list(array.shape)}; expected [samples] or [channels, samples]")
+        raise UsageError(f"the audio is {array.dtype}{list(array.shape)}; expected [samples] or [channels, samples].")
     if rate is not None and not rate > 0:
-        raise UsageError(f"sampling_rate={rate!r}; expected samples per second")
+        raise UsageError(f"sampling_rate={rate!r}; expected samples per second.")
     integers = np.asarray(as_array(samples)).dtype
     wave: NDArray[np.float64] = array.astype(np.float64)
     if integers.kind in "iu":
@@ -121,4 +121,4 @@ def from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text[head.end() :] if head else text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UnreadableMedia(f"the media item is not valid base64 ({error})") from None
+        raise UnreadableMedia(f"the media item is not valid base64 ({error}).") from None

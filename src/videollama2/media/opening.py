@@ -177,7 +177,7 @@ def _open_file(item: str | os.PathLike[str] | bytes, options: _Options) -> Clip:
 
 def _require_no_tracks(name: str, options: _Options) -> None:
     if options.video_track is not None or options.audio_track is not None:
-        raise UsageError(f"video_track and audio_track choose tracks of video and audio files, not of {name}")
+        raise UsageError(f"video_track and audio_track choose tracks of video and audio files, not of {name}.")
 
 
 def _require_video(name: str, options: _Options) -> None:

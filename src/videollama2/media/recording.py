@@ -34,15 +34,15 @@ class Recording:
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.times):
             raise UsageError(
-                f"{len(self.frames)} frames with {len(self.times)} times; expected one time for each frame"
+                f"{len(self.frames)} frames with {len(self.times)} times; expected one time for each frame."
             )
         samples = self.samples
         if samples is not None and (samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all()):
             raise UsageError(
-                f"the audio is {samples.dtype}{list(samples.shape)}; expected float32 [samples], finite, ±1"
+                f"the audio is {samples.dtype}{list(samples.shape)}; expected float32 [samples], finite, ±1."
             )
         if not len(self.frames) and not self._has_audio:
-            raise EmptyMedia(f"{self.name} has neither frames nor audio")
+            raise EmptyMedia(f"{self.name} has neither frames nor audio.")
 
     @property
     def _has_audio(self) -> bool:

@@ -108,7 +108,7 @@ class MediaSource:
     @property
     def _path(self) -> Path:
         if self.path is None:
-            raise UsageError("this source is bytes; it has no path")
+            raise UsageError("this source is bytes; it has no path.")
         return self.path
 
     def head(self, n: int = 64) -> bytes:
@@ -180,7 +180,7 @@ class MediaSource:
         except MediaError:
             raise
         except (av.error.FFmpegError, EOFError) as error:
-            raise UnreadableMedia(f"{self.name} can't be read ({_why(error)}): {_guess(head)}") from error
+            raise UnreadableMedia(f"{self.name} can't be read ({_why(error)}): {_guess(head)}.") from error
 
     def decoders(self) -> frozenset[str]:
         """FFmpeg's names of the decoders allowed for this source."""

@@ -63,7 +63,7 @@ def check_choice(kind: MediaKind, choice: TrackChoice) -> None:
     """Raise UsageError unless a choice is a number from 1, a text, or None."""
     number = isinstance(choice, int) and not isinstance(choice, bool) and choice >= 1
     if not (choice is None or number or (isinstance(choice, str) and choice.strip())):
-        raise UsageError(f"{kind}_track={choice!r}; expected a track's number from 1, or its language")
+        raise UsageError(f"{kind}_track={choice!r}; expected a track's number from 1, or its language.")
 
 
 def tracks(container: "av.container.InputContainer", source: MediaSource, kind: MediaKind) -> tuple[Track, ...]:
@@ -89,7 +89,7 @@ def choose_track(container: "av.container.InputContainer", source: MediaSource, 
     if choice is not None:
         named = named_track(found, choice)
         if named is None:
-            raise UsageError(f"{source.name} has no {kind} track {choice}; it has {listed(found)}")
+            raise UsageError(f"{source.name} has no {kind} track {choice}; it has {listed(found)}.")
         return named
     best = container.streams.best(kind)
     first = next((t for t in found if best is not None and t.stream.index == best.index), found[0])

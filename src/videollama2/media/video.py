@@ -193,7 +193,7 @@ class VideoReader:
         elif table is not None:
             index = self._index_of_packets(table)
         else:
-            raise UsageError("the timeline does not include the video stream; read it with that stream")
+            raise UsageError("the timeline does not include the video stream; read it with that stream.")
         if not index.frames:
             raise EmptyMedia(
                 f"{self._source.name} has a video stream without frames; the file is truncated or corrupt."

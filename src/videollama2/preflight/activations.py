@@ -174,7 +174,8 @@ def _traced(
         media = sum(len(f) for f in features[0])
         if media >= length:
             raise UsageError(
-                f"the media of a sample take {media} positions and max_length is {length}; raise it or use fewer frames"
+                f"the media of a sample take {media} positions and max_length is {length}; "
+                "raise it or use fewer frames."
             )
         targets = length - media if supervised is None else supervised
         words = torch.empty(1, length - media, dtype=torch.long, device="meta")

@@ -67,7 +67,7 @@ def _from_folder(name: str, folder: Path, base: str | Path | None) -> Subject:
         config = stages.read_config(folder) if (folder / "config.json").is_file() else None
     if config is None:
         reason = "; ".join(problems) or "it describes another kind of model"
-        raise ConfigError(f"{folder}: no usable config.json of a VideoLLaMA 2 ({reason})")
+        raise ConfigError(f"{folder}: no usable config.json of a VideoLLaMA 2 ({reason}).")
     return Subject(name, source, config, folder, collected, problems=problems)
 
 

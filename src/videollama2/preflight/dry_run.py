@@ -178,7 +178,7 @@ def _look(sources: Sources, phase: Phase, settings: Settings, config: VideoLlama
         longest = max(longest, (record.origin, len(example.ids)), key=lambda found: found[1])
     if faults:
         listed = "\n".join(faults[:MAX_FAULTS] + ["…"] * (len(faults) > MAX_FAULTS))
-        raise DataError(f"{len(faults)} of {len(chosen)} records are not trainable:\n{listed}")
+        raise DataError(f"{len(faults)} of {len(chosen)} records are not trainable:\n{listed}.")
     return RecordsSummary(
         kinds={kind: number * count // len(chosen) for kind, number in kinds.items()},
         mixture=data.order.describe(),

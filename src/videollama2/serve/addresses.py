@@ -75,22 +75,22 @@ def read_url(text: str, *, schemes: Collection[str], ports: Collection[int], hos
     if len(text) > MAX_URL:
         raise UsageError(f"the media URL has {len(text):,} characters; expected at most {MAX_URL:,}")
     if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
-        raise UsageError("the media URL has characters that are not allowed in URLs; percent-encode them")
+        raise UsageError("the media URL has characters that are not allowed in URLs; percent-encode them.")
     parts = _URL.fullmatch(text)
     if parts is None:
         raise UsageError(
-            "the media URL is not valid; expected https://HOST/PATH, without user name, password or brackets"
+            "the media URL is not valid; expected https://HOST/PATH, without user name, password or brackets."
         )
     scheme, host = parts["scheme"].lower(), parts["host"].lower()
     if scheme not in schemes:
-        raise UsageError(f"the media URL has the scheme {scheme}; expected {' or '.join(schemes)}")
+        raise UsageError(f"the media URL has the scheme {scheme}; expected {' or '.join(schemes)}.")
     _check_host(host)
     port = int(parts["port"]) if parts["port"] else DEFAULT_PORTS[scheme]
     if port not in ports:
-        raise UsageError(f"the media URL has port {port}; expected {' or '.join(map(str, sorted(ports)))}")
+        raise UsageError(f"the media URL has port {port}; expected {' or '.join(map(str, sorted(ports)))}.")
     if not any(host == one or (one.startswith(".") and host.endswith(one)) for one in hosts):
         raise UsageError(
-            f"this server does not allow media URLs from {host}; upload the file, or send it as a data URL"
+            f"this server does not allow media URLs from {host}; upload the file, or send it as a data URL."
         )
     return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""))
 
@@ -98,12 +98,12 @@ def read_url(text: str, *, schemes: Collection[str], ports: Collection[int], hos
 def _check_host(host: str) -> None:
     labels = host.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
-        raise UsageError("the media URL has an invalid host name")
+        raise UsageError("the media URL has an invalid host name.")
     if _NUMBER.fullmatch(labels[-1]):
         try:
             ipaddress.IPv4Address(host)  # four decimal numbers without leading zeros, nothing else
         except ValueError as error:
-            raise UsageError("the media URL has a numeric host; expected a name, or four decimal numbers") from error
+            raise UsageError("the media URL has a numeric host; expected a name, or four decimal numbers.") from error
 
 
 def is_public(address: str) -> bool:
@@ -130,9 +130,9 @@ def public_addresses(target: Target, deadline: float, lookup: Lookup | None = No
     answers = _look_up(target, deadline, lookup or _system_lookup)
     addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     if not addresses:
-        raise UnreadableMedia(f"{target.host} has no IP address; check the name, or upload the file")
+        raise UnreadableMedia(f"{target.host} has no IP address; check the name, or upload the file.")
     if not all(is_public(address) for address in addresses):
-        raise UnreadableMedia(f"{target.host} has an IP address outside the public Internet; upload the file")
+        raise UnreadableMedia(f"{target.host} has an IP address outside the public Internet; upload the file.")
     return addresses
 
 
@@ -154,7 +154,7 @@ def _look_up(target: Target, deadline: float, lookup: Lookup) -> list[tuple[Any,
     try:
         answer = found.get(timeout=max(deadline - time.monotonic(), 0.001))
     except queue.Empty as error:
-        raise UnreadableMedia(f"looking up {target.host} took too long; try again, or upload the file") from error
+        raise UnreadableMedia(f"looking up {target.host} took too long; try again, or upload the file.") from error
     if isinstance(answer, Exception):
-        raise UnreadableMedia(f"{target.host} was not found; check the name, or upload the file") from answer
+        raise UnreadableMedia(f"{target.host} was not found; check the name, or upload the file.") from answer
     return answer

@@ -286,7 +286,7 @@ def _file_routes(app: FastAPI, server: ServerState) -> None:
         if len(given) > len(set(given)):
             raise ApiError(400, "invalid_value", "a form field is repeated; send files one by one", param="file")
         if anchor is None and seconds is not None:
-            raise UsageError("expires_after requires the anchor created_at")
+            raise UsageError("expires_after requires the anchor created_at.")
         name = display_name(file.filename)
         stored = await asyncio.to_thread(files.add, file.file, file.size or 0, name, purpose, seconds)
         return _file(stored)

@@ -54,7 +54,7 @@ class Decoding:
             VideoLlama2Error: as open_clip, with the file called by its id.
         """
         if not isinstance(item, UploadedFile | bytes):
-            raise UsageError(f"expected an uploaded file or bytes, got a {type(item).__name__}")
+            raise UsageError(f"expected an uploaded file or bytes, got a {type(item).__name__}.")
         name = str(item) if isinstance(item, UploadedFile) else "the media item"
         path = os.fspath(item) if isinstance(item, UploadedFile) else source_name(item)
 

@@ -60,7 +60,7 @@ class Fetcher:
             UsageError: it is not allowed.
         """
         if not self.limits.url_hosts:
-            raise UsageError("this server does not allow media by URL; upload the file, or send it as a data URL")
+            raise UsageError("this server does not allow media by URL; upload the file, or send it as a data URL.")
         return read_url(url, schemes=self.limits.url_schemes, ports=self.limits.url_ports, hosts=self.limits.url_hosts)
 
     def fetch(self, url: str, max_bytes: int | None = None) -> bytes:
@@ -77,7 +77,7 @@ class Fetcher:
         deadline = time.monotonic() + self.limits.url_seconds
         target = self.check(url)
         if not self._slots.acquire(timeout=self.limits.url_seconds):
-            raise UnreadableMedia("too many downloads at once; try again later, or upload the file")
+            raise UnreadableMedia("too many downloads at once; try again later, or upload the file.")
         try:
             for _ in range(self.limits.url_redirects + 1):
                 found = self._once(target, deadline, limit)
@@ -86,7 +86,7 @@ class Fetcher:
                 target = self._redirected(target, found)
         finally:
             self._slots.release()
-        raise UnreadableMedia(f"{target.host} redirects more than {self.limits.url_redirects} times; upload the file")
+        raise UnreadableMedia(f"{target.host} redirects more than {self.limits.url_redirects} times; upload the file.")
 
     def _redirected(self, target: Target, location: str) -> Target:
         """A redirect's target, checked like the original URL."""
@@ -95,7 +95,7 @@ class Fetcher:
         except ValueError as error:  # UsageError is one
             raise UsageError(f"the redirect of {target.host} is not followed: {error}") from error
         if target.scheme == "https" and following.scheme != "https":
-            raise UsageError(f"the redirect of {target.host} from https to http is not followed")
+            raise UsageError(f"the redirect of {target.host} from https to http is not followed.")
         return following
 
     def _once(self, target: Target, deadline: float, limit: int) -> bytes | str:
@@ -110,13 +110,13 @@ class Fetcher:
                 return _content(target, exchange, exchange.getresponse(), limit)
         except TimeoutError as error:
             seconds = f"{self.limits.url_seconds:g} s"
-            raise UnreadableMedia(f"{target.host} did not send the file within {seconds}; upload the file") from error
+            raise UnreadableMedia(f"{target.host} did not send the file within {seconds}; upload the file.") from error
         except ssl.SSLError as error:
-            raise UnreadableMedia(f"the TLS certificate of {target.host} is not valid; upload the file") from error
+            raise UnreadableMedia(f"the TLS certificate of {target.host} is not valid; upload the file.") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, UnreadableMedia | MediaTooLarge | UsageError):
                 raise
-            raise UnreadableMedia(f"{target.host} did not send a valid HTTP response; upload the file") from error
+            raise UnreadableMedia(f"{target.host} did not send a valid HTTP response; upload the file.") from error
 
     def _socket(self, target: Target, deadline: float) -> socket.socket:
         """A connection to an address of the host that has just been looked up and checked."""
@@ -133,7 +133,7 @@ class Fetcher:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
             return start_tls(sock, target.host, deadline, self._tls)
-        raise UnreadableMedia(f"could not connect to {target.host}; check the URL, or upload the file") from failure
+        raise UnreadableMedia(f"could not connect to {target.host}; check the URL, or upload the file.") from failure
 
 
 def _content(target: Target, exchange: Exchange, response: http.client.HTTPResponse, limit: int) -> bytes | str:
@@ -141,16 +141,16 @@ def _content(target: Target, exchange: Exchange, response: http.client.HTTPRespo
     if response.status in _REDIRECTS:
         location = response.getheader("Location")
         if not location:
-            raise UnreadableMedia(f"{target.host} sent a redirect without a location; upload the file")
+            raise UnreadableMedia(f"{target.host} sent a redirect without a location; upload the file.")
         return location
     if response.status != 200:
-        raise UnreadableMedia(f"{target.host} answered with HTTP status {response.status}; expected 200")
+        raise UnreadableMedia(f"{target.host} answered with HTTP status {response.status}; expected 200.")
     encoding = (response.getheader("Content-Encoding") or "identity").strip().lower()
     if encoding != "identity":
-        raise UnreadableMedia(f"{target.host} sent compressed content, which was not requested; upload the file")
+        raise UnreadableMedia(f"{target.host} sent compressed content, which was not requested; upload the file.")
     declared = response.length  # None: chunked, or until the connection ends
     if declared == 0:
-        raise UnreadableMedia(f"{target.host} sent no content")
+        raise UnreadableMedia(f"{target.host} sent no content.")
     if declared is not None and declared > limit:
         raise _too_large(target, limit)
     exchange.max_bytes = 2 * limit + _MAX_HEADER_BYTES  # the content, and as much again for its chunks
@@ -161,11 +161,11 @@ def _content(target: Target, exchange: Exchange, response: http.client.HTTPRespo
         content.write(chunk)
     if declared is not None and content.tell() != declared:
         sent = f"{content.tell():,} of {declared:,} bytes"
-        raise UnreadableMedia(f"{target.host} sent only {sent}; try again, or upload the file")
+        raise UnreadableMedia(f"{target.host} sent only {sent}; try again, or upload the file.")
     if not content.tell():
-        raise UnreadableMedia(f"{target.host} sent no content")
+        raise UnreadableMedia(f"{target.host} sent no content.")
     return content.getvalue()
 
 
 def _too_large(target: Target, limit: int) -> MediaTooLarge:
-    return MediaTooLarge(f"{target.host} sends more than the limit of {limit:,} bytes; upload the file")
+    return MediaTooLarge(f"{target.host} sends more than the limit of {limit:,} bytes; upload the file.")

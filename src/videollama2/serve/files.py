@@ -168,11 +168,11 @@ class FileStore:
         for path in self.folder.glob("file-*.bin"):
             try:
                 if not _ID.fullmatch(path.stem):
-                    raise DataError("not a generated name")
+                    raise DataError("not a generated name.")
                 found = StoredFile(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
                 typed = all(type(value) is type(getattr(_TEMPLATE, name)) for name, value in vars(found).items())
                 if not typed or found.id != path.stem or path.is_symlink() or found.bytes != path.stat().st_size:
-                    raise DataError("its metadata don't match")
+                    raise DataError("its metadata don't match.")
                 self._files[found.id] = found
             except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
                 logger.warning("ignoring %s (neither served nor deleted): %s", path.name, error)
@@ -193,5 +193,5 @@ def display_name(filename: str | None) -> str:
     """
     name = "".join(c for c in re.split(r"[/\\]", filename or "")[-1] if c.isprintable()) or "upload"
     if len(name) > 255:
-        raise UsageError(f"the file name has {len(name)} characters; expected at most 255")
+        raise UsageError(f"the file name has {len(name)} characters; expected at most 255.")
     return name

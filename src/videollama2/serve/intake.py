@@ -84,7 +84,7 @@ class MediaIntake:
             as `media`.
         """
         if len(parts) > self.limits.max_media:
-            raise UsageError(f"the request has {len(parts):,} media items; expected at most {self.limits.max_media}")
+            raise UsageError(f"the request has {len(parts):,} media items; expected at most {self.limits.max_media}.")
         left, found = self.limits.max_request_media_bytes, []
         for part in parts:
             found.append(self._media(part, left))
@@ -94,12 +94,12 @@ class MediaIntake:
     def _media(self, part: Mapping[str, Any], left: int) -> Media:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in KINDS:
-            raise UsageError(f"a content part has type {_shown(kind)}; expected text, {', '.join(KINDS)}")
+            raise UsageError(f"a content part has type {_shown(kind)}; expected text, {', '.join(KINDS)}.")
         body = part.get(kind)
         if unknown := sorted(str(key) for key in set(part) - {"type", kind, *_OPTIONS}):
-            raise UsageError(f"a {kind} part has {_shown(unknown[0])}; expected {kind}, {', '.join(_OPTIONS)}")
+            raise UsageError(f"a {kind} part has {_shown(unknown[0])}; expected {kind}, {', '.join(_OPTIONS)}.")
         if not isinstance(body, Mapping):
-            raise UsageError(f"the {kind} part needs an object {kind!r}: {_expected(kind)}")
+            raise UsageError(f"the {kind} part needs an object {kind!r}: {_expected(kind)}.")
         options = self._options(kind, part)
         source = self._source(kind, body, left)
         audio_only = kind in ("audio_url", "input_audio")
@@ -114,22 +114,22 @@ class MediaIntake:
                 options[name] = _seconds(name, options[name])
         start, end = options.get("start", 0.0), options.get("end", math.inf)
         if not start < end:
-            raise UsageError(f"start={start:g}, end={end:g}; expected start before end")
+            raise UsageError(f"start={start:g}, end={end:g}; expected start before end.")
         frames, limit = options.get("num_frames"), self.limits.max_num_frames
         if frames is not None and (isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= limit):
-            raise UsageError(f"num_frames={_shown(frames)}; expected an integer from 1 to {limit}")
+            raise UsageError(f"num_frames={_shown(frames)}; expected an integer from 1 to {limit}.")
         if not isinstance(options.get("sound", True), bool):
-            raise UsageError(f"sound={_shown(options['sound'])}; expected true or false")
+            raise UsageError(f"sound={_shown(options['sound'])}; expected true or false.")
         for name in ("video_track", "audio_track"):
             track = options.get(name)
             if not (track is None or (isinstance(track, str) and 0 < len(track) <= _MAX_TRACK)):
                 number = isinstance(track, int) and not isinstance(track, bool) and 1 <= track <= 1000
                 if not number:
-                    raise UsageError(f"{name}={_shown(track)}; expected a number from 1, or a language")
+                    raise UsageError(f"{name}={_shown(track)}; expected a number from 1, or a language.")
         if wrong := [
             n for n in ("num_frames", "sound", "video_track") if n in options and kind in ("audio_url", "input_audio")
         ]:
-            raise UsageError(f"a {kind} part has {wrong[0]}, which does not apply to audio")
+            raise UsageError(f"a {kind} part has {wrong[0]}, which does not apply to audio.")
         return options
 
     def _source(self, kind: str, body: Mapping[str, Any], left: int) -> bytes | UploadedFile:
@@ -137,45 +137,45 @@ class MediaIntake:
             _only(kind, body, {"data", "format"})
             if body.get("format") not in _AUDIO_FORMATS:
                 raise UsageError(
-                    f"format={_shown(body.get('format'))} of input_audio; expected one of {', '.join(_AUDIO_FORMATS)}"
+                    f"format={_shown(body.get('format'))} of input_audio; expected one of {', '.join(_AUDIO_FORMATS)}."
                 )
             data = _text(kind, body, "data")
             return self._data(data, left) if data[:5].lower() == "data:" else self._decoded(data, 0, left)
         if kind == "file":
             _only(kind, body, {"file_id", "file_data", "filename"})
             if ("file_id" in body) == ("file_data" in body):
-                raise UsageError(f"a file part needs either file_id or file_data: {_expected(kind)}")
+                raise UsageError(f"a file part needs either file_id or file_data: {_expected(kind)}.")
             if "file_id" in body:
                 return self._uploaded(_text(kind, body, "file_id"))
             return self._data(_text(kind, body, "file_data"), left)
         _only(kind, body, {"url", "detail"} if kind == "image_url" else {"url"})
         if body.get("detail", "auto") not in ("auto", "low", "high"):
-            raise UsageError(f"detail={_shown(body['detail'])}; expected auto, low or high")
+            raise UsageError(f"detail={_shown(body['detail'])}; expected auto, low or high.")
         url = _text(kind, body, "url")
         if url[:5].lower() == "data:":
             return self._data(url, left)
         if not re.match(r"https?://", url, re.IGNORECASE):
             raise UsageError(
-                f"the {kind} is neither a data URL nor an http URL; to use a local file, upload it and send its id"
+                f"the {kind} is neither a data URL nor an http URL; to use a local file, upload it and send its id."
             )
         if self._fetcher is None:
-            raise UsageError("this server does not allow media by URL; upload the file, or send it as a data URL")
+            raise UsageError("this server does not allow media by URL; upload the file, or send it as a data URL.")
         return self._fetcher.fetch(url, left)
 
     def _uploaded(self, id: str) -> UploadedFile:
         if self._files is None:
-            raise UsageError("this server does not accept uploads; send the media as a data URL")
+            raise UsageError("this server does not accept uploads; send the media as a data URL.")
         if not _FILE_ID.fullmatch(id):
-            raise UsageError("the file_id is not valid; expected the id that the upload returned")
+            raise UsageError("the file_id is not valid; expected the id that the upload returned.")
         return UploadedFile(self._files.path_of(id), id)
 
     def _data(self, url: str, left: int) -> bytes:
         """The content of a data URL."""
         head = _HEAD.match(url[:_MAX_HEAD])
         if head is None:
-            raise UsageError("the data URL is not valid; expected data:TYPE;base64,DATA")
+            raise UsageError("the data URL is not valid; expected data:TYPE;base64,DATA.")
         if head["type"] and not _TYPES.fullmatch(head["type"].lower()):
-            raise UsageError(f"the data URL has type {_shown(head['type'])}; expected video, image or audio")
+            raise UsageError(f"the data URL has type {_shown(head['type'])}; expected video, image or audio.")
         return self._decoded(url, head.end(), left)
 
     def _decoded(self, text: str, start: int, left: int) -> bytes:
@@ -183,7 +183,7 @@ class MediaIntake:
         limit = min(self.limits.max_data_bytes, left)
         length = len(text) - start
         if length // 4 * 3 > limit + 2:
-            raise MediaTooLarge(f"a media item in the request is larger than {limit:,} bytes; upload it as a file")
+            raise MediaTooLarge(f"a media item in the request is larger than {limit:,} bytes; upload it as a file.")
         content = io.BytesIO()
         try:
             for at in range(start, len(text), _CHUNK):
@@ -193,32 +193,32 @@ class MediaIntake:
                 content.write(binascii.a2b_base64(chunk, strict_mode=True))
         except ValueError as error:  # binascii.Error is one; so is the error for non-ASCII
             raise UsageError(
-                "invalid base64 in the request; expected the standard alphabet, padded, without line breaks"
+                "invalid base64 in the request; expected the standard alphabet, padded, without line breaks."
             ) from error
         if content.tell() > limit:
-            raise MediaTooLarge(f"a media item in the request is larger than {limit:,} bytes; upload it as a file")
+            raise MediaTooLarge(f"a media item in the request is larger than {limit:,} bytes; upload it as a file.")
         if not content.tell():
-            raise UsageError("a media item in the request is empty")
+            raise UsageError("a media item in the request is empty.")
         return content.getvalue()
 
 
 def _seconds(name: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= 1e9:  # rejects NaN too
-        raise UsageError(f"{name}={_shown(value)}; expected seconds, 0 or more")
+        raise UsageError(f"{name}={_shown(value)}; expected seconds, 0 or more.")
     return float(value)
 
 
 def _text(kind: str, body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise UsageError(f"the {kind} part needs a string {name!r}: {_expected(kind)}")
+        raise UsageError(f"the {kind} part needs a string {name!r}: {_expected(kind)}.")
     return value
 
 
 def _only(kind: str, body: Mapping[str, Any], known: set[str]) -> None:
     if unknown := sorted(str(key) for key in set(body) - known):
-        raise UsageError(f"{kind} has {_shown(unknown[0])}; expected {', '.join(sorted(known))}")
+        raise UsageError(f"{kind} has {_shown(unknown[0])}; expected {', '.join(sorted(known))}.")
 
 
 def _expected(kind: str) -> str:

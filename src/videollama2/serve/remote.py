@@ -146,7 +146,7 @@ class RemoteScheduler(Scheduler):
         if sequence is None or sequence.done:
             return
         if logprobs and any(one.logprob != one.logprob for one in logprobs):
-            sequence.error = NumericsError("the model's log probabilities are NaN")
+            sequence.error = NumericsError("the model's log probabilities are NaN.")
         first = not sequence.output.generated
         self._send_text(job, sequence.push(ids, logprobs), sequence.output.logprobs)
         if first:

@@ -35,7 +35,7 @@ class ServerAddress:
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
-            raise UsageError("TLS requires a certificate and its key; pass both or neither")
+            raise UsageError("TLS requires a certificate and its key; pass both or neither.")
 
 
 class HeaderTimeoutProtocol(H11Protocol):
@@ -141,7 +141,7 @@ def in_thread(app: Any, settings: ServeSettings) -> Any:
     try:
         while not server.started:
             if not thread.is_alive():
-                raise UsageError("the server did not start; see its log")
+                raise UsageError("the server did not start; see its log.")
             thread.join(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}", server

@@ -62,14 +62,14 @@ class RequestLimits:
             value = getattr(self, each.name)
             least = 0 if each.name == "url_redirects" else 1 if isinstance(value, int) else 1e-3
             if isinstance(value, int | float) and not least <= value < float("inf"):  # also rejects NaN
-                raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}")
+                raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}.")
         if wrong := sorted(set(self.url_schemes) - {"http", "https"}):
-            raise UsageError(f"url_schemes has {', '.join(wrong)}; expected http, https or both")
+            raise UsageError(f"url_schemes has {', '.join(wrong)}; expected http, https or both.")
         for host in self.url_hosts:
             if not host.strip(".") or host != host.strip().lower() or set(host) & set("*/:@[]\\ "):
                 raise UsageError(
                     f"url_hosts has {host!r}; expected a lower-case name like media.example.org, or .example.org for "
-                    "every host under it"
+                    "every host under it."
                 )
 
     @property
@@ -175,15 +175,15 @@ class ServeSettings:
                 else 1
             )
             if not least <= value < float("inf"):  # also rejects NaN
-                raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}")
+                raise UsageError(f"{each.name}={value}; expected a number of at least {least:g}.")
         if any(len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key for key in self.api_keys):
             raise UsageError(
-                "an API key is too short or has unusual characters; expected 8 or more of printable ASCII, no spaces"
+                "an API key is too short or has unusual characters; expected 8 or more of printable ASCII, no spaces."
             )
         if "*" in self.cors_origins:
-            raise UsageError("cors_origins has '*'; list the origins, such as https://example.org")
+            raise UsageError("cors_origins has '*'; list the origins, such as https://example.org.")
         if self.default_tokens > self.max_tokens:
-            raise UsageError(f"default_tokens={self.default_tokens} is above max_tokens={self.max_tokens}")
+            raise UsageError(f"default_tokens={self.default_tokens} is above max_tokens={self.max_tokens}.")
 
     @property
     def max_body_bytes(self) -> int:

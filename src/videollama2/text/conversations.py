@@ -97,7 +97,7 @@ def _items(text: Any) -> list[Any]:
         items = [items]
     strings = [isinstance(item, str) for item in items]
     if not items or not (all(strings) or all(isinstance(item, list | tuple) for item in items)):
-        raise UsageError(f"text is {text!r:.80}; expected a question, a conversation, or a list of either")
+        raise UsageError(f"text is {text!r:.80}; expected a question, a conversation, or a list of either.")
     return items
 
 
@@ -142,7 +142,7 @@ def _share(kind: Modality, given: Any, places: Sequence[int], quoted: Sequence[i
         return [given_ones]
     raise UsageError(
         f"{len(entries)} {kind} media were passed for {n} questions; expected one each, a list for each, or as many as "
-        f"the texts have <{kind}> ({wanted})"
+        f"the texts have <{kind}> ({wanted})."
     )
 
 
@@ -168,7 +168,7 @@ def _in_order(slots: Sequence[Modality], own: Mapping[Modality, list[Any]]) -> l
         wanted, found = list(slots).count(kind), len(own.get(kind, ()))
         if wanted != found:
             raise UsageError(
-                f"the text has {wanted} <{kind}>, but {found} {kind} media were passed; expected one for each"
+                f"the text has {wanted} <{kind}>, but {found} {kind} media were passed; expected one for each."
             )
     left = {kind: iter(media) for kind, media in own.items()}
     return [(kind, next(left[kind])) for kind in slots]
@@ -181,7 +181,8 @@ def _filled(conversation: Sequence[Message], own: Mapping[Modality, list[Any]]) 
     places = _places(conversation)
     if sorted(places) != sorted(kind for kind, media in own.items() for _ in media):
         raise UsageError(
-            "got media, but the conversations do not have a part without a source for each; put media into the messages"
+            "got media, but the conversations do not have a part without a source for each; "
+            "put media into the messages."
         )
     left = iter(_in_order(places, own))
     return [

@@ -98,7 +98,7 @@ def normalised(conversation: Sequence[Any], options: PartDefaults) -> list[Messa
         kept = {key: value for key, value in message.items() if value is not None}
         refused = [key for key in _NOT_READ if kept.get(key)]
         if refused:
-            raise UsageError(f"a message has {refused[0]}, which is not supported; put its text into the content")
+            raise UsageError(f"a message has {refused[0]}, which is not supported; put its text into the content.")
         if isinstance(kept.get("content"), list | tuple):
             kept["content"] = _normalised_parts(kept["content"], options)
         messages.append(kept)
@@ -153,7 +153,7 @@ def _media(part: Mapping[str, Any], options: PartDefaults | None) -> Media:
     if len(sources) != 1 or not set(own) <= set(_PART_OPTIONS):
         raise UsageError(
             f"a {kind} part has {', '.join(map(str, part))}; expected type, {kind} (its source; or path, url or "
-            f"base64), and optionally {', '.join(_PART_OPTIONS)}"
+            f"base64), and optionally {', '.join(_PART_OPTIONS)}."
         )
     source = from_base64(sources[0]) if part.get("base64") is not None else sources[0]
     return source_media(kind, source, options, **own)
@@ -189,7 +189,7 @@ def _read(kind: Modality, source: Any, rate: int | None, options: PartDefaults) 
             if options.fetch is None:
                 raise UsageError(
                     f"{source:.80} is a URL, and URLs are not downloaded unless you allow it: set the processor's "
-                    "`fetch` to a function from a URL to bytes (docs/ways-in.md), or pass a path or bytes"
+                    "`fetch` to a function from a URL to bytes (docs/ways-in.md), or pass a path or bytes."
                 )
             return options.fetch(source)
         return source.removeprefix("file://")
@@ -201,9 +201,9 @@ def _read(kind: Modality, source: Any, rate: int | None, options: PartDefaults) 
 
 def _frames_at(fps: float, source: Any, start: float | None, end: float | None) -> int:
     if not fps > 0:
-        raise UsageError(f"fps={fps!r}; expected more than 0 frames per second")
+        raise UsageError(f"fps={fps!r}; expected more than 0 frames per second.")
     if isinstance(source, str | PathLike) and Path(source).is_dir():
-        raise UsageError("a call's fps can't sample a folder; pass num_frames, or the folder's own fps in its part")
+        raise UsageError("a call's fps can't sample a folder; pass num_frames, or the folder's own fps in its part.")
     seconds = (length_seconds(source) if end is None else end) - (start or 0.0)
     return max(1, round(seconds * fps))
 
@@ -211,7 +211,7 @@ def _frames_at(fps: float, source: Any, start: float | None, end: float | None) 
 def _count(source: Any) -> int:
     if isinstance(source, list | tuple) or hasattr(source, "shape"):
         return len(source)
-    raise UsageError("do_sample_frames=False uses all frames of a list or array; for a file, pass num_frames")
+    raise UsageError("do_sample_frames=False uses all frames of a list or array; for a file, pass num_frames.")
 
 
 def parts_of(message: Message) -> Sequence[Any]:

@@ -69,7 +69,7 @@ class SlotPrompt:
         _check_media(self.slots, media)
         clash = set(token_ids.values()) & set(self.ids)
         if clash:
-            raise PromptError(f"ids {sorted(clash)} are used for both text and placeholders; expected separate ids")
+            raise PromptError(f"ids {sorted(clash)} are used for both text and placeholders; expected separate ids.")
         ids: list[int] = []
         generated: list[bool] = []
         spans: list[Span] = []
@@ -92,14 +92,14 @@ def _check_media(slots: Sequence[Modality], media: Sequence[Mapping[Modality, in
     if len(slots) != len(media):
         raise PromptError(
             f"the messages have {len(slots)} media ({', '.join(slots) or 'none'}), but {len(media)} media were passed; "
-            "expected one for each, in the order of the messages"
+            "expected one for each, in the order of the messages."
         )
     for k, (slot, counts) in enumerate(zip(slots, media, strict=True)):
         allowed: tuple[set[str], ...] = ({slot}, {"video", "audio"}) if slot == "video" else ({slot},)
         if set(counts) not in allowed or any(n < 1 for n in counts.values()):
             raise PromptError(
                 f"media item {k + 1} of the messages is {slot!r}, but its tokens are {dict(counts)}; expected at least "
-                f"one {slot} token{' (and audio, if it is used)' if slot == 'video' else ''}"
+                f"one {slot} token{' (and audio, if it is used)' if slot == 'video' else ''}."
             )
 
 
@@ -128,7 +128,7 @@ def prompt_of_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, system_promp
     the template rejects or drops raises PromptError.
     """
     if turns[-1].role != "user":
-        raise PromptError("the last message is from the assistant; expected a user message to answer")
+        raise PromptError("the last message is from the assistant; expected a user message to answer.")
     rendered, notes = render_turns(turns, tokenizer, system_prompt=system_prompt)
     return SlotPrompt(rendered.tokenise(tokenizer), notes)
 
@@ -168,18 +168,18 @@ def parse_messages(messages: Sequence[Message]) -> list[Turn]:
     training). Raises PromptError for any other input.
     """
     if isinstance(messages, (str, Mapping)) or not messages:
-        raise PromptError(f"expected a list of messages, got {type(messages).__name__} {messages!r:.60}")
+        raise PromptError(f"expected a list of messages, got {type(messages).__name__} {messages!r:.60}.")
     turns = [_parse_message(message, k + 1) for k, message in enumerate(messages)]
     asked = turns[1:] if turns[0].role == "system" else turns
     if not asked:
-        raise PromptError("the conversation has only a system message; add a user message")
+        raise PromptError("the conversation has only a system message; add a user message.")
     for k, turn in enumerate(asked):
         expected = ("user", "assistant")[k % 2]
         if turn.role != expected:
             number = k + 1 + len(turns) - len(asked)
             raise PromptError(
                 f"message {number} has role {turn.role!r}, expected {expected!r}: after an optional system message, "
-                "user and assistant alternate, the user first"
+                "user and assistant alternate, the user first."
             )
     return turns
 
@@ -192,19 +192,19 @@ def with_modalities(turns: Sequence[Turn], modalities: Sequence[Modality]) -> li
 
 def _parse_message(message: Message, number: int) -> Turn:
     if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-        raise PromptError(f"message {number} is {message!r:.80}; expected a dict with 'role' and 'content'")
+        raise PromptError(f"message {number} is {message!r:.80}; expected a dict with 'role' and 'content'.")
     role, content = message["role"], message["content"]
     if role not in ("system", "user", "assistant"):
-        raise PromptError(f"message {number} has role {role!r}; expected 'system', 'user' or 'assistant'")
+        raise PromptError(f"message {number} has role {role!r}; expected 'system', 'user' or 'assistant'.")
     if isinstance(content, str):
         return Turn(role, (content,))
     if not isinstance(content, Sequence) or not content:
-        raise PromptError(f"message {number} has content {content!r:.80}; expected a str or a non-empty list of parts")
+        raise PromptError(f"message {number} has content {content!r:.80}; expected a str or a non-empty list of parts.")
     parts: list[str | Slot] = []
     for part in content:
         parsed = _parse_part(part, number)
         if isinstance(parsed, Slot) and role != "user":
-            raise PromptError(f"message {number} has role {role!r} and contains media; only user messages may")
+            raise PromptError(f"message {number} has role {role!r} and contains media; only user messages may.")
         if parts and (isinstance(parsed, Slot) or isinstance(parts[-1], Slot)):
             parts.append("\n")
         parts.append(parsed)
@@ -219,7 +219,7 @@ def _parse_part(part: Any, number: int) -> str | Slot:
         return Slot(cast(Modality, kind))
     raise PromptError(
         f"message {number} has a part {part!r:.80}; expected {{'type': 'text', 'text': …}} or "
-        "{'type': 'image' | 'video' | 'audio', …}"
+        "{'type': 'image' | 'video' | 'audio', …}."
     )
 
 
@@ -230,7 +230,7 @@ def released_messages(instruct: str | Sequence[Message], modality: Modality | No
     turns: list[dict[str, Any]] = [dict(message) for message in messages]
     first = turns[0].get("content") if turns else None
     if not isinstance(first, str) or turns[0].get("role") != "user":
-        raise PromptError("expected a user message first, with a str as content; the media item is put before it")
+        raise PromptError("expected a user message first, with a str as content; the media item is put before it.")
     slot: list[dict[str, Any]] = [{"type": modality}] if modality is not None else []
     turns[0]["content"] = [*slot, {"type": "text", "text": first if slot else "\n" + first}]
     return list(turns)
@@ -245,7 +245,7 @@ def stop_token_ids(tokenizer: Tokenizer, generation_config: Any = None) -> list[
     more = listed if isinstance(listed, (list, tuple)) else [listed]
     ids = dict.fromkeys(int(i) for i in (tokenizer.eos_token_id, *more) if i is not None)
     if not ids:
-        raise PromptError("neither the tokenizer nor the generation config names an end token; set eos_token")
+        raise PromptError("neither the tokenizer nor the generation config names an end token; set eos_token.")
     return list(ids)
 
 

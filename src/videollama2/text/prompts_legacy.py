@@ -116,5 +116,5 @@ CONVERSATION_TEMPLATES: dict[str, ConversationTemplate] = {
 def conversation_template(name: str) -> ConversationTemplate:
     """The template with that name. Raises PromptError if unknown."""
     if name not in CONVERSATION_TEMPLATES:
-        raise PromptError(f"unknown conversation template {name!r}; known: {', '.join(CONVERSATION_TEMPLATES)}")
+        raise PromptError(f"unknown conversation template {name!r}; known: {', '.join(CONVERSATION_TEMPLATES)}.")
     return CONVERSATION_TEMPLATES[name]

@@ -181,7 +181,7 @@ def render(
     for match in re.finditer(f"{name}(\\d+)end", text):
         k = int(match.group(1))
         if k in seen and any(isinstance(part, Slot) for part in turns[k].parts):
-            raise PromptError(f"the chat template writes message {k + 1}, which contains media, more than once")
+            raise PromptError(f"the chat template writes message {k + 1}, which contains media, more than once.")
         seen.append(k)
         left = next(_LEAD[:n] for n in range(len(_LEAD) + 1) if text[at : match.start()].endswith(_LEAD[n:]))
         right = next(_TRAIL[n:] for n in range(len(_TRAIL), -1, -1) if text.startswith(_TRAIL[:n], match.end()))
@@ -207,7 +207,7 @@ def render_whole(turns: Sequence[Turn], tokenizer: Tokenizer, **options: Any) ->
     rendered = render(turns, tokenizer, **options)
     if rendered.dropped:
         lost = ", ".join(f"{k + 1} ({turns[k].role})" for k in rendered.dropped)
-        raise PromptError(f"the chat template omits message {lost}; remove it, or put its text into a user message")
+        raise PromptError(f"the chat template omits message {lost}; remove it, or put its text into a user message.")
     return rendered
 
 
@@ -264,7 +264,7 @@ def chat_template(tokenizer: Tokenizer) -> str:
         return LLAMA_TEMPLATE
     raise PromptError(
         "the tokenizer has no chat template, and its family has no default; put the model's chat_template.jinja "
-        "into the checkpoint folder"
+        "into the checkpoint folder."
     )
 
 

@@ -28,7 +28,7 @@ def backend_from_model(path: Path) -> Any:
     try:
         pieces, special = _read(path)
     except (IndexError, KeyError, UnicodeDecodeError, struct.error) as error:
-        raise ConfigError(f"{path}: not a SentencePiece model ({error!r}); copy the file again") from error
+        raise ConfigError(f"{path}: not a SentencePiece model ({error!r}); copy the file again.") from error
     vocab = {piece: index for index, (piece, _, _) in enumerate(pieces)}
     unknown = special[0]
     backend = Tokenizer(BPE(vocab=vocab, merges=_merges(pieces), unk_token=unknown, fuse_unk=True, byte_fallback=True))
@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[list[tuple[str, float, int]], list[str]]:
     if trainer.get(3, 1) != _BPE or not trainer.get(35) or len(unknown) != 1 or not plain or user_defined:
         raise ConfigError(
             f"{path}: expected a byte-fallback BPE model like Llama's or Mistral's. "
-            "Save the tokenizer with transformers once, and put the tokenizer.json that it writes next to this file"
+            "Save the tokenizer with transformers once, and put the tokenizer.json that it writes next to this file."
         )
     return pieces, unknown + control
 

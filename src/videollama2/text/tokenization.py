@@ -73,7 +73,7 @@ def load_tokenizer(folder: str | Path, **options: Any) -> Tokenizer:
     except VideoLlama2Error:
         raise
     except Exception as error:  # the tokenizers library raises nothing narrower
-        raise ConfigError(f"the tokenizer in {folder} can't be read ({error}); fetch its files again") from error
+        raise ConfigError(f"the tokenizer in {folder} can't be read ({error}); fetch its files again.") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
@@ -93,7 +93,7 @@ def _read_tokenizer(folder: Path, options: dict[str, Any]) -> Tokenizer:
         return AutoTokenizer.from_pretrained(folder, **options)
     raise CheckpointNotFound(
         f"{folder}: no tokenizer; expected tokenizer.json, tokenizer.model or vocab.json. "
-        "Copy the language model's tokenizer files into the folder"
+        "Copy the language model's tokenizer files into the folder."
     )
 
 
@@ -197,7 +197,7 @@ def _tokenise_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls
     except UnicodeEncodeError as error:
         raise PromptError(
             f"the text contains {text[error.start]!r}, half of a surrogate pair and not a Unicode character. "
-            "Decode the input with the right encoding, or with errors='replace'"
+            "Decode the input with the right encoding, or with errors='replace'."
         ) from None
     harmless = "".join(s.text if s.trusted else "x" * bool(s.text) for s in stretch)
     expected = controls.sequence(_tokenise(harmless, tokenizer))
@@ -210,7 +210,7 @@ def _tokenise_stretch(stretch: Sequence[Segment], tokenizer: Tokenizer, controls
     if controls.sequence(ids) != expected:
         raise PromptError(
             "this tokenizer turns some of the text into a control token, which could not be prevented; "
-            "remove anything that looks like a chat marker from the text"
+            "remove anything that looks like a chat marker from the text."
         )
     return ids
 
@@ -288,7 +288,7 @@ def _tokenise_plain(text: str, tokenizer: Tokenizer, *, prefix: bool, first: boo
     if backend is None:
         raise PromptError(
             "the text contains what looks like a control token, and this slow tokenizer would treat it as one. "
-            "Load the tokenizer with videollama2.text.tokenization.load_tokenizer"
+            "Load the tokenizer with videollama2.text.tokenization.load_tokenizer."
         )
     normal = backend.normalizer.normalize_str(text) if backend.normalizer is not None else text
     splits = [normal]

@@ -42,7 +42,7 @@ def add_lora(model: Any, settings: Settings) -> list[str]:
     chosen = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.startswith(prefixes)]
     for part, prefix in zip(settings.lora_parts, prefixes, strict=True):
         if not any(name.startswith(prefix) for name in chosen):
-            raise UsageError(f"lora_parts names {part}, which this model lacks; remove it")
+            raise UsageError(f"lora_parts names {part}, which this model lacks; remove it.")
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.alpha,

@@ -111,7 +111,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, st
             other = sorted(files.shapes.keys() ^ named.keys())
             raise TensorMismatch(
                 f"{folder} has {len(files.shapes)} trained tensors, this model has {len(named)}; they differ in "
-                f"{', '.join(other[:3])}{' …' if len(other) > 3 else ''}. Resume with that run's model and settings"
+                f"{', '.join(other[:3])}{' …' if len(other) > 3 else ''}. Resume with that run's model and settings."
             )
         with torch.no_grad():
             for name, parameter in named.items():
@@ -125,7 +125,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, st
             if not all(present):
                 raise CheckpointNotFound(
                     f"{folder} has only one of the two moments of {name}; remove {folder} to resume from the "
-                    "previous checkpoint"
+                    "previous checkpoint."
                 )
             moments[parameter] = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, values in moments[parameter].items():
@@ -145,7 +145,7 @@ def _state(folder: Path) -> dict[str, Any]:
     if not (counted and named and measured) or len(list(folder.glob("trained-*.safetensors"))) != state["world"]:
         raise CheckpointNotFound(
             f"{folder / STATE} was changed or damaged, or files next to it are missing; remove {folder} to resume "
-            "from the previous checkpoint"
+            "from the previous checkpoint."
         )
     return state
 
@@ -183,7 +183,7 @@ def locked(run: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise UsageError(
-                    f"another run is writing to {run}; wait for it to end, or choose another --output"
+                    f"another run is writing to {run}; wait for it to end, or choose another --output."
                 ) from None
             logger.debug("%s can't be locked (%s)", path, error)  # some file systems don't support locks
         try:
@@ -207,7 +207,7 @@ def writing(target: Path) -> Iterator[None]:
         remedy = "Free some space" if full else "Make it writable, or choose another --output"
         raise StorageError(
             f"{target} can't be written ({error}); earlier checkpoints are untouched. {remedy}, then continue with "
-            "--resume"
+            "--resume."
         ) from None
 
 
@@ -261,7 +261,7 @@ class _ShardedFiles:
         if not world or set(self.files) != {f"{stem}-{rank}-of-{world}.safetensors" for rank in range(world)}:
             raise CheckpointNotFound(
                 f"{folder} has {', '.join(self.files) or f'no {stem} file'}; expected one {stem} file per process "
-                "that saved it. Resume from another checkpoint of the run, or start a new run"
+                "that saved it. Resume from another checkpoint of the run, or start a new run."
             )
         self.stack = contextlib.ExitStack()
         self.shapes: dict[str, list[int]] = {}
@@ -275,7 +275,7 @@ class _ShardedFiles:
                 self.stack.close()
                 raise CheckpointNotFound(
                     f"{self.folder / name} can't be read ({error}); remove {self.folder} to resume from the previous "
-                    "checkpoint"
+                    "checkpoint."
                 ) from None
             held = set(file.keys())
             for key, place in (file.metadata() or {}).items():
@@ -298,7 +298,7 @@ class _ShardedFiles:
             self.stack.close()
             raise CheckpointNotFound(
                 f"{self.folder / name} is damaged: expected first row and shape, got {place!r:.60}; remove "
-                f"{self.folder} to resume from the previous checkpoint"
+                f"{self.folder} to resume from the previous checkpoint."
             )
         return first, shape
 
@@ -307,7 +307,7 @@ class _ShardedFiles:
         if list(tensor.shape) != self.shapes[name]:
             raise TensorMismatch(
                 f"{self.folder}: {name} has shape {self.shapes[name]}, the model's has {list(tensor.shape)}; the "
-                "checkpoint belongs to another model"
+                "checkpoint belongs to another model."
             )
         local, start = _local(tensor.detach())
         shards = sorted(self.shards.get(name, ()), key=lambda shard: shard[0])
@@ -321,7 +321,7 @@ class _ShardedFiles:
         if not complete or any(shape[1:] != list(tensor.shape[1:]) for shape in shapes):
             raise CheckpointNotFound(
                 f"{self.folder} has {rows} as (first row, rows) of {name}, of shape {list(tensor.shape)}; expected "
-                f"every row once. Remove {self.folder} to resume from the previous checkpoint"
+                f"every row once. Remove {self.folder} to resume from the previous checkpoint."
             )
         if not tensor.ndim:
             local.copy_(shards[0][1][...])

@@ -89,6 +89,6 @@ def accumulation_steps(batch: int, micro_batch: int, processes: Processes) -> in
         near = max(share, batch // share * share)
         raise UsageError(
             f"a batch of {batch} can't be divided into micro-batches of {micro_batch} on {processes.world_size} "
-            f"process(es); expected a multiple of {share}, e.g. --batch {near}, or another --micro-batch"
+            f"process(es); expected a multiple of {share}, e.g. --batch {near}, or another --micro-batch."
         )
     return batch // share

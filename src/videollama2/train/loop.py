@@ -154,7 +154,7 @@ def optimise(
         began = time.perf_counter()
         set_train_mode(model, phase)  # the caller may have evaluated the model
     if done == start < steps:
-        raise UsageError(f"{phase.name}: expected {steps - start} steps of training data, got none")
+        raise UsageError(f"{phase.name}: expected {steps - start} steps of training data, got none.")
 
 
 def _backward(
@@ -223,11 +223,11 @@ def evaluate(
     processes = strategy.processes
     total, count = processes.sum([total, count])
     if not count:
-        raise UsageError("no sample of the evaluation data could be read; check it with `videollama2 data doctor`")
+        raise UsageError("no sample of the evaluation data could be read; check it with `videollama2 data doctor`.")
     if not math.isfinite(total):  # otherwise NaN would remain the best loss
         raise NumericsError(
             f"the loss on the evaluation data is {total / count}; its samples: "
-            f"{', '.join(processes.gather(not_finite))}. Check these samples, or lower the learning rate"
+            f"{', '.join(processes.gather(not_finite))}. Check these samples, or lower the learning rate."
         )
     return total / count
 
@@ -258,5 +258,5 @@ def _not_finite(
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
     return NumericsError(
         f"{phase.name}: {what} at step {batch.step}; its samples: {', '.join(blamed) or 'none'}. The weights are those "
-        "of the step before. Check these samples, or lower the learning rate"
+        "of the step before. Check these samples, or lower the learning rate."
     )

@@ -175,7 +175,7 @@ def check_trackers(trackers: Sequence[str] | None) -> tuple[str, ...]:
         return ()
     for name in trackers:
         if name not in known:
-            raise UsageError(f"unknown tracker {name!r}; expected {', '.join(known)}")
+            raise UsageError(f"unknown tracker {name!r}; expected {', '.join(known)}.")
         if importlib.util.find_spec(name) is None:
             raise MissingExtra(f"tracker {name!r} is not installed; run: pip install {known[name]}")
     return tuple(dict.fromkeys(trackers))

@@ -63,7 +63,7 @@ def plot(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
         figure.savefig(path, dpi=150, format="png")
     except OSError as error:
         raise StorageError(
-            f"{path} can't be written ({error.strerror or error}); choose another file with --out"
+            f"{path} can't be written ({error.strerror or error}); choose another file with --out."
         ) from error
     return path
 
@@ -87,7 +87,7 @@ def sketch(runs: Sequence[str | Path]) -> str:
 def _labelled(runs: Sequence[str | Path]) -> dict[str, Path]:
     """Legend label → run: the folder's name, or the path given where names are not unique."""
     if not runs:
-        raise UsageError("no run to plot; pass the output folder of a training run")
+        raise UsageError("no run to plot; pass the output folder of a training run.")
     paths = [Path(run) for run in runs]
     names = [p.resolve().name for p in paths]
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
@@ -104,7 +104,7 @@ def _curves(run: Path) -> dict[_Panel, Curve]:
                 steps.append(event["step"])
                 values.append(_number(value, run) * panel.scale)
     if not found:
-        raise UsageError(f"{run / FILE} has no step yet; wait for the first, or pass another run")
+        raise UsageError(f"{run / FILE} has no step yet; wait for the first, or pass another run.")
     return {panel: found[panel] for panel in PANELS if panel in found}
 
 
@@ -112,7 +112,7 @@ def _number(value: int | float | str, run: Path) -> float:
     try:
         return float(value)  # "nan" and "inf" too
     except ValueError as error:
-        raise UsageError(f"{run / FILE}: expected a number, got {value!r}; remove the line") from error
+        raise UsageError(f"{run / FILE}: expected a number, got {value!r}; remove the line.") from error
 
 
 def _draw(panels: Sequence[_Panel], curves: dict[str, dict[_Panel, Curve]]) -> Any:

@@ -29,7 +29,7 @@ def check_save(phase: Phase, settings: Settings) -> None:
     if settings.save == "parts" and not settings.lora_rank and phase.learns - held:
         raise UsageError(
             f"save=parts can store {', '.join(sorted(held))}, but {', '.join(sorted(phase.learns - held))} learn too; "
-            "use --save whole, or adapters (--lora-rank)"
+            "use --save whole, or adapters (--lora-rank)."
         )
 
 

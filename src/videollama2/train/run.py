@@ -88,7 +88,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     start = read_saved(output)
     began = start["phase"]["name"]
     if began != phase:
-        raise UsageError(f"{output} has a run of {began}, not of {phase}; resume {began}, or choose another --output")
+        raise UsageError(f"{output} has a run of {began}, not of {phase}; resume {began}, or choose another --output.")
     values = {k: v for k, v in {**start["phase"], **start["settings"]}.items() if k != "name"}
     try:
         run = start["run"]
@@ -98,7 +98,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
         own = resolve(phase, values)
     except (KeyError, TypeError, ValueError) as error:  # a UsageError is a ValueError
         raise UsageError(
-            f"{output / SETTINGS} was changed since the run wrote it ({error}); restore it, or start a new run"
+            f"{output / SETTINGS} was changed since the run wrote it ({error}); restore it, or start a new run."
         ) from None
     now = resolve(phase, values, overrides)
     before, after = ({k: v for part in both for k, v in vars(part).items()} for both in (own, now))
@@ -106,7 +106,7 @@ def resumed(output: Path, phase: str, overrides: Mapping[str, Any]) -> tuple[Sou
     if changed:
         raise UsageError(
             f"{', '.join(changed)} can't change when a run is resumed; only {', '.join(sorted(RESUMABLE))} can. Omit "
-            "the others, or start a new run"
+            "the others, or start a new run."
         )
     return sources, *now
 
@@ -128,18 +128,18 @@ def _open_folder(
     """
     exists, saved = (output / SETTINGS).is_file(), checkpoint.checkpoints(output)
     if exists and saved and not resume:
-        raise UsageError(f"{output} already holds a run; continue it with --resume, or choose another --output")
+        raise UsageError(f"{output} already holds a run; continue it with --resume, or choose another --output.")
     if resume and not exists:
-        raise UsageError(f"{output} has no run to resume; omit --resume, or pass the --output of a run")
+        raise UsageError(f"{output} has no run to resume; omit --resume, or pass the --output of a run.")
     if not exists and output.is_dir() and any(p.suffix != checkpoint.UNFINISHED for p in output.iterdir()):
-        raise UsageError(f"{output} is not empty; expected an empty folder, or one that does not exist")
+        raise UsageError(f"{output} is not empty; expected an empty folder, or one that does not exist.")
     if exists and not saved and (output / SUMMARY).is_file():
         raise UsageError(
             f"{output} has a finished run's model without its checkpoints, and the model would be overwritten; choose "
-            "another --output"
+            "another --output."
         )
     if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; expected a folder as --output")
+        raise UsageError(f"{output} is a file; expected a folder as --output.")
     processes.barrier()  # all have checked the folder before the first process writes to it
     if processes.first:
         with checkpoint.writing(output / SETTINGS):
@@ -330,7 +330,7 @@ class _Run:
             if state[key] != self.state[key]:
                 raise UsageError(
                     f"{folder} was trained with {what}; resume with those in {self.output / SETTINGS}, or start a new "
-                    "run"
+                    "run."
                 )
         self.state = state | {"steps": self.data.steps}
         logger.info("resuming at step %d of %d", self.state["step"], self.data.steps)

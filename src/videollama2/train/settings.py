@@ -61,19 +61,20 @@ class Settings:
         within(self, 0, 1024, "workers")
         within(self, 0, 1e9, "cache_gb")
         if self.lora_alpha is not None and not self.lora_alpha > 0:
-            raise UsageError(f"lora_alpha is {self.lora_alpha:g}; expected more than 0, or none for 2 × rank")
+            raise UsageError(f"lora_alpha is {self.lora_alpha:g}; expected more than 0, or none for 2 × rank.")
         if not 0 <= self.lora_dropout < 1:
-            raise UsageError(f"lora_dropout is {self.lora_dropout:g}; expected 0 ≤ lora_dropout < 1")
+            raise UsageError(f"lora_dropout is {self.lora_dropout:g}; expected 0 ≤ lora_dropout < 1.")
         if self.quantise is not None and not self.lora_rank:
-            raise UsageError("a quantised language model can only learn through adapters; set lora_rank (e.g. 64)")
+            raise UsageError("a quantised language model can only learn through adapters; set lora_rank (e.g. 64).")
         if self.quantise not in (None, 4, 8):
-            raise UsageError(f"quantise is {self.quantise}; expected 4 or 8 bits, or none")
+            raise UsageError(f"quantise is {self.quantise}; expected 4 or 8 bits, or none.")
         if unknown := set(self.trackers or ()) - set(TRACKERS):
-            raise UsageError(f"unknown trackers {', '.join(sorted(unknown))}; expected {', '.join(TRACKERS)}")
+            raise UsageError(f"unknown trackers {', '.join(sorted(unknown))}; expected {', '.join(TRACKERS)}.")
         other = set(self.lora_parts) - {"language_model", "audio_encoder"}
         if other or not self.lora_parts:
             raise UsageError(
-                f"lora_parts is {', '.join(self.lora_parts) or 'empty'}; expected language_model, audio_encoder or both"
+                f"lora_parts is {', '.join(self.lora_parts) or 'empty'}; "
+                "expected language_model, audio_encoder or both."
             )
 
     @property
@@ -101,7 +102,7 @@ def resolve(
         UsageError: an unknown phase or key (the nearest is suggested), or an invalid value.
     """
     if phase not in PHASES:
-        raise UsageError(f"unknown phase {phase!r}{did_you_mean(phase, PHASES)}; expected one of {', '.join(PHASES)}")
+        raise UsageError(f"unknown phase {phase!r}{did_you_mean(phase, PHASES)}; expected one of {', '.join(PHASES)}.")
     values: dict[str, Any] = {}
     known = fields()
     for source in (recipe or {}, overrides or {}):
@@ -109,7 +110,7 @@ def resolve(
             if key in NOTES:
                 continue
             if key not in known:
-                raise UsageError(f"unknown setting {key!r}{did_you_mean(key, known)}")
+                raise UsageError(f"unknown setting {key!r}{did_you_mean(key, known)}.")
             values[key] = coerce(key, value, known[key][0])
     own = {f.name for f in dataclasses.fields(Phase)}
     changed = PHASES[phase].but(**{k: v for k, v in values.items() if k in own})
@@ -130,7 +131,7 @@ def read_recipe(path: Path, phase: str, setting: str | None) -> dict[str, Any]:
     where = {name: table for name, table in tables.items() if isinstance(table, dict)}
     if setting is not None:
         if setting not in where:
-            raise UsageError(f"{path} has no setting {setting!r}; found {', '.join(where) or 'no table'}")
+            raise UsageError(f"{path} has no setting {setting!r}; found {', '.join(where) or 'no table'}.")
         where = where[setting]
     if phase in where and isinstance(where[phase], dict):
         return dict(where[phase])
@@ -138,7 +139,7 @@ def read_recipe(path: Path, phase: str, setting: str | None) -> dict[str, Any]:
         return read_recipe(path.parent / str(tables["include"]), phase, setting)
     inside = [name for name, table in where.items() if isinstance(table, dict) and phase in table]
     hint = f"; use --setting {' or '.join(inside)}" if inside else ""
-    raise UsageError(f"{path} has no table for {phase!r}{hint}; found {', '.join(where) or 'no table'}")
+    raise UsageError(f"{path} has no table for {phase!r}{hint}; found {', '.join(where) or 'no table'}.")
 
 
 def recipe_tables(path: Path) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def recipe_tables(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not a readable recipe ({error}); see recipes/README.md") from None
+        raise UsageError(f"{path} is not a readable recipe ({error}); see recipes/README.md.") from None
 
 
 def coerce(key: str, value: Any, kind: Any) -> Any:
@@ -162,7 +163,7 @@ def coerce(key: str, value: Any, kind: Any) -> Any:
     try:
         return _coerce(value, kind)
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{key} is {value!r:.100}; expected {describe(kind)}") from None
+        raise UsageError(f"{key} is {value!r:.100}; expected {describe(kind)}.") from None
 
 
 def describe(kind: Any) -> str:
@@ -236,7 +237,7 @@ def read_saved(folder: Path) -> dict[str, Any]:
     """
     path = folder / "settings.json"
     if not path.is_file():
-        raise UsageError(f"{folder} is not a training run (no settings.json); expected the --output of a run")
+        raise UsageError(f"{folder} is not a training run (no settings.json); expected the --output of a run.")
     from ..configuration import read_json
 
     values = read_json(path)
@@ -244,6 +245,6 @@ def read_saved(folder: Path) -> dict[str, Any]:
     if wrong or not isinstance(values["phase"].get("name"), str):
         raise UsageError(
             f"{path} was changed since the run wrote it (see {', '.join(sorted(wrong)) or 'the name of the phase'}); "
-            "restore it, or start a new run"
+            "restore it, or start a new run."
         )
     return values

@@ -160,7 +160,7 @@ def _check_media(records: Sequence[Record], settings: Settings) -> None:
     if settings.on_unreadable == "error":
         raise MediaNotFound(
             f"{message}. Pass --media-root, remove the records (`videollama2 data doctor` writes a clean list), or use "
-            "--on-unreadable skip"
+            "--on-unreadable skip."
         )
     logger.warning("%s; they will be skipped and counted", message)
 
@@ -199,7 +199,7 @@ def _weights(phase: Phase, pools: Mapping[str, Sequence[int]]) -> dict[str, floa
         found = ", ".join(f"{name} ({len(pool)})" for name, pool in pools.items())
         raise UsageError(
             f"the mixture names {', '.join(phase.mixture)}, the data has {found}; set a share for each, e.g. --mixture "
-            f"{','.join(f'{n}=1' for n in pools)}, or --mixture none"
+            f"{','.join(f'{n}=1' for n in pools)}, or --mixture none."
         )
     if absent:
         logger.warning("no records of %s in the data; mixing %s alone", ", ".join(absent), ", ".join(present))

@@ -206,5 +206,5 @@ def find(name: str) -> Release:
     near = nearest(wanted, known)
     hint = f"; did you mean {known[near].short_name!r}?" if near else "."
     raise CheckpointNotFound(
-        f"no released checkpoint is called {name!r}{hint} Known: {', '.join(r.short_name for r in RELEASES)}"
+        f"no released checkpoint is called {name!r}{hint} Known: {', '.join(r.short_name for r in RELEASES)}."
     )

@@ -101,7 +101,7 @@ def listed_files(source: Path) -> dict[Path, Path]:
     if source.is_file():
         return {Path(source.name): source}
     if not source.is_dir():
-        raise CheckpointNotFound(f"{source} does not exist; expected a .bin or .pt file, or a folder of them")
+        raise CheckpointNotFound(f"{source} does not exist; expected a .bin or .pt file, or a folder of them.")
     found = {p.relative_to(source): p for p in sorted(source.rglob("*")) if p.is_file()}
     return {k: p for k, p in found.items() if not any(part.startswith(".") for part in k.parts)}
 
@@ -110,11 +110,11 @@ def check_target(source: Path, target: Path) -> None:
     """UsageError unless `target` may become the result of converting `source`."""
     src, dst = source.resolve(), target.resolve()
     if dst == src or src in dst.parents:
-        raise UsageError(f"{target} is inside {source}, which is never written to; choose another folder")
+        raise UsageError(f"{target} is inside {source}, which is never written to; choose another folder.")
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; expected a folder to create")
+        raise UsageError(f"{target} is a file; expected a folder to create.")
     if target.is_dir() and any(target.iterdir()) and not (target / RECEIPT).is_file():
-        raise UsageError(f"{target} is not empty and not an earlier result of `convert`; choose another folder")
+        raise UsageError(f"{target} is not empty and not an earlier result of `convert`; choose another folder.")
 
 
 def earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
@@ -158,7 +158,7 @@ def _convert_files(files: Mapping[Path, Path], folder: Path, progress: Progress 
     if progress is not None:
         progress("", total, total)
     if not result.converted and not any(c.endswith(".safetensors") for c in result.copied):
-        raise CheckpointNotFound(f"nothing to convert: {len(files)} file(s), none a {', '.join(PICKLES)} of tensors")
+        raise CheckpointNotFound(f"nothing to convert: {len(files)} file(s), none a {', '.join(PICKLES)} of tensors.")
     return result
 
 
@@ -202,7 +202,7 @@ def _convert_pickle(name: Path, file: Path, folder: Path, result: Conversion) ->
     else:
         target, tensors = name.with_name(_new_name(name.name)), _tensors(loaded, file)
     if (folder / target).exists():
-        raise WeightsError(f"{file} would become {target}, but another file already did; convert them one by one")
+        raise WeightsError(f"{file} would become {target}, but another file already did; convert them one by one.")
     (folder / target).parent.mkdir(parents=True, exist_ok=True)
     save_file(_unshared(tensors), folder / target, metadata={"format": "pt"})
     result.converted[str(name)] = str(target)
@@ -212,7 +212,7 @@ def _convert_pickle(name: Path, file: Path, folder: Path, result: Conversion) ->
 
 def _beats_config(cfg: Any, file: Path) -> dict[str, Any]:
     if not isinstance(cfg, dict):
-        raise WeightsError(f"{file}: 'cfg' is a {type(cfg).__name__}; expected BEATs' settings as a dict")
+        raise WeightsError(f"{file}: 'cfg' is a {type(cfg).__name__}; expected BEATs' settings as a dict.")
     known = {k: v for k, v in cfg.items() if k in BeatsConfig.__dataclass_fields__}
     BeatsConfig(**known)  # raises if it can't be built
     return dict(cfg)
@@ -225,12 +225,12 @@ def _tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
         if key in ("state_dict", "model", "module") and isinstance(inner, dict):
             loaded = inner
     if not isinstance(loaded, dict) or not loaded:
-        raise WeightsError(f"{file} contains a {type(loaded).__name__}; expected a dict of tensors by name")
+        raise WeightsError(f"{file} contains a {type(loaded).__name__}; expected a dict of tensors by name.")
     other = [k for k, v in loaded.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
     if other:
         raise WeightsError(
             f"{file} has {len(other)} entries besides tensors ({', '.join(map(str, other[:5]))}); "
-            "expected a bare state dict, or BEATs' {'cfg', 'model'}"
+            "expected a bare state dict, or BEATs' {'cfg', 'model'}."
         )
     return dict(loaded)
 
@@ -258,7 +258,7 @@ def _convert_index(name: Path, file: Path, folder: Path, result: Conversion) -> 
     for shard in set(shards.values()):
         # a name with a path separator could read from elsewhere on the disk
         if not isinstance(shard, str) or Path(shard).name != shard or not (file.parent / shard).is_file():
-            raise TensorMismatch(f"{file} names {shard!r}, but no such file is next to it")
+            raise TensorMismatch(f"{file} names {shard!r}, but no such file is next to it.")
     target = name.with_name("model.safetensors.index.json")
     index["weight_map"] = {k: _new_name(v) for k, v in shards.items()}
     _write_json(folder / target, index)

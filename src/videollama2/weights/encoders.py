@@ -42,7 +42,7 @@ def audio_encoder_tensors(path: Path) -> dict[str, LazyTensor]:
         CheckpointNotFound: no tensors, or only a pickle.
     """
     if path.is_file() and path.suffix != ".safetensors":
-        raise CheckpointNotFound(f"{path} is a pickle; run `videollama2 convert {path} DST` once and pass DST")
+        raise CheckpointNotFound(f"{path} is a pickle; run `videollama2 convert {path} DST` once and pass DST.")
     if (path / SINGLE).is_file() or (path / INDEX).is_file():
         headers = read_headers(weight_files(path))
         return on_disk(headers, lambda name: PARTS["audio_encoder"] + name)

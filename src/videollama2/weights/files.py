@@ -52,10 +52,10 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
         for shard in shards:
             # a name with a path separator could read tensors from elsewhere on the disk
             if not isinstance(shard, str) or Path(shard).name != shard:
-                raise TensorMismatch(f"{folder / index_name} names {shard!r}, but no such file is next to it")
+                raise TensorMismatch(f"{folder / index_name} names {shard!r}, but no such file is next to it.")
             if not (folder / shard).is_file():
                 raise TensorMismatch(
-                    f"{folder / index_name} names {shard!r}, which is missing; fetch the checkpoint again"
+                    f"{folder / index_name} names {shard!r}, which is missing; fetch the checkpoint again."
                 )
         return [folder / shard for shard in shards]
     if (folder / single).is_file():
@@ -64,9 +64,9 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     if pickles:
         raise CheckpointNotFound(
             f"{folder} has no safetensors, only pickles ({', '.join(pickles[:3])}), which are never read at run time; "
-            f"run `videollama2 convert {folder} DST` once and load DST"
+            f"run `videollama2 convert {folder} DST` once and load DST."
         )
-    raise CheckpointNotFound(f"{folder} has neither {single} nor {index_name}; expected a checkpoint folder")
+    raise CheckpointNotFound(f"{folder} has neither {single} nor {index_name}; expected a checkpoint folder.")
 
 
 def _of_variant(name: str, variant: str | None) -> str:
@@ -84,7 +84,7 @@ def refuse_pickles(folder: Path, names: Iterable[str]) -> None:
     if pickled:
         raise CheckpointNotFound(
             f"{folder} has pickles ({', '.join(pickled)}), which are never read at run time; "
-            f"run `videollama2 convert {folder} DST` once and load DST"
+            f"run `videollama2 convert {folder} DST` once and load DST."
         )
 
 
@@ -102,10 +102,10 @@ def read_headers(files: list[Path]) -> dict[str, TensorInfo]:
                 for name in opened.keys():  # noqa: SIM118 - not a dict
                     part = opened.get_slice(name)
                     if name in found:
-                        raise TensorMismatch(f"{name} is in both {found[name].file.name} and {file.name}")
+                        raise TensorMismatch(f"{name} is in both {found[name].file.name} and {file.name}.")
                     found[name] = TensorInfo(file, tuple(part.get_shape()), part.get_dtype())
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{file} is not a readable safetensors file ({error}); fetch it again") from None
+            raise WeightsError(f"{file} is not a readable safetensors file ({error}); fetch it again.") from None
     return found
 
 

@@ -104,16 +104,16 @@ def _grown(
     num_frames: int,
 ) -> VideoLlama2Config:
     if vision is None and audio is None:
-        raise UsageError("nothing to add to the model; expected a vision encoder, an audio encoder, or both")
+        raise UsageError("nothing to add to the model; expected a vision encoder, an audio encoder, or both.")
     config = collected.config or _bare(folder)
     if vision is not None:
         if any(name.startswith(PARTS["vision_encoder"]) for name in collected.tensors):
-            raise UsageError(f"{folder} already has a vision encoder; drop --vision")
+            raise UsageError(f"{folder} already has a vision encoder; drop --vision.")
         if config.vision_config is None:
             config = _with_vision(config, locate(vision)[0], connector, num_frames)
     if audio is not None:
         if any(name.startswith(PARTS["audio_encoder"]) for name in collected.tensors):
-            raise UsageError(f"{folder} already has an audio encoder; drop --audio")
+            raise UsageError(f"{folder} already has an audio encoder; drop --audio.")
         if config.audio_config is None:
             config = _with_audio(config, Path(audio))
     return config
@@ -125,7 +125,7 @@ def _bare(folder: Path) -> VideoLlama2Config:
     if text.model_type not in LANGUAGE_FAMILIES:
         raise ConfigError(
             f"{folder} is a {text.model_type!r}; expected a causal language model of one of the "
-            f"families {', '.join(LANGUAGE_FAMILIES)}, or a VideoLLaMA 2"
+            f"families {', '.join(LANGUAGE_FAMILIES)}, or a VideoLLaMA 2."
         )
     return VideoLlama2Config(
         text_config=text.to_dict(),

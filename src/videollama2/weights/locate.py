@@ -27,14 +27,14 @@ def locate(model: str | Path, base: str | Path | None = None, options: HubOption
         return find_folder(path, options), path.resolve().name
     if is_nano(model):
         if options.for_another() != options:
-            raise UsageError(f"{DEFAULT_MODEL} is built in: it has no revision, subfolder or variant")
+            raise UsageError(f"{DEFAULT_MODEL} is built in: it has no revision, subfolder or variant.")
         if options != DEFAULTS and base is not None and not Path(base).exists():
             base = find_folder(base, options)
         return nano_folder(base), DEFAULT_MODEL
     model, revision = split_revision(model)
     if revision is not None:
         if options.revision not in (None, revision):
-            raise UsageError(f"got two revisions of {model}: {revision!r} and {options.revision!r}; expected one")
+            raise UsageError(f"got two revisions of {model}: {revision!r} and {options.revision!r}; expected one.")
         options = replace(options, revision=revision)
     name = hub_id(model)
     return find_folder(name, options), name if options.revision is None else f"{name}@{options.revision}"
@@ -49,7 +49,7 @@ def at_revision(model: str, revision: str | None) -> str:
     if revision is None:
         return model
     if is_nano(model) or Path(model).exists():
-        raise UsageError(f"--revision {revision} is for a hub id; {model} has no revisions")
+        raise UsageError(f"--revision {revision} is for a hub id; {model} has no revisions.")
     return f"{model}@{revision}"
 
 

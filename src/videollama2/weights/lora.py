@@ -87,7 +87,7 @@ def apply_lora(folder: Path, settings: Mapping[str, Any], base: Mapping[str, Laz
     if unknown:
         raise TensorMismatch(
             f"{folder} adapts {len(unknown)} module(s) that the base does not have: {', '.join(unknown)}. "
-            "It was trained on another model; pass that one as base"
+            "It was trained on another model; pass that one as base."
         )
     merged = dict(base)
     for name, update in factors.items():
@@ -103,14 +103,14 @@ def apply_lora(folder: Path, settings: Mapping[str, Any], base: Mapping[str, Laz
 def _check(folder: Path, settings: Mapping[str, Any]) -> None:
     kind = str(settings.get("peft_type", "LORA")).upper()
     if kind != "LORA":
-        raise ConfigError(f"{folder} is a {kind} adapter; expected LORA. Apply and merge it with peft itself")
+        raise ConfigError(f"{folder} is a {kind} adapter; expected LORA. Apply and merge it with peft itself.")
     found = [key for key in _UNSUPPORTED if settings.get(key)]
     start = str(settings.get("init_lora_weights", "")).lower()
     if start.startswith(_CHANGES_THE_BASE):
         found.append(f"init_lora_weights={start}")
     if found:
         raise ConfigError(
-            f"{folder} uses {', '.join(found)}, which is not plain LoRA. Apply and merge it with peft itself"
+            f"{folder} uses {', '.join(found)}, which is not plain LoRA. Apply and merge it with peft itself."
         )
 
 
@@ -124,14 +124,14 @@ def _factors(
         if match := _FACTOR.match(name):
             sides.setdefault(match["module"], {})[match["side"]] = name
         elif "lora_" in name:
-            raise ConfigError(f"{folder} has {name}, which is not plain LoRA. Apply and merge it with peft itself")
+            raise ConfigError(f"{folder} has {name}, which is not plain LoRA. Apply and merge it with peft itself.")
         else:
             others.append(name)
     single = sorted(module for module, pair in sides.items() if len(pair) != 2)
     if single:
-        raise TensorMismatch(f"{folder / WEIGHTS} has only one of lora_A and lora_B for {', '.join(single)}")
+        raise TensorMismatch(f"{folder / WEIGHTS} has only one of lora_A and lora_B for {', '.join(single)}.")
     if not sides:
-        raise TensorMismatch(f"{folder / WEIGHTS} has no lora_A and lora_B; expected an adapter's file")
+        raise TensorMismatch(f"{folder / WEIGHTS} has no lora_A and lora_B; expected an adapter's file.")
     factors = {}
     for module, pair in sides.items():
         down, up = OnDisk(headers, pair["A"]), OnDisk(headers, pair["B"])
@@ -143,7 +143,7 @@ def _factors(
 def _scale(module: str, rank: int, settings: Mapping[str, Any], folder: Path) -> float:
     stated = _pattern(settings.get("rank_pattern"), module, settings.get("r", rank))
     if stated != rank:
-        raise TensorMismatch(f"{folder}: {module} has rank {rank}, but adapter_config.json states {stated}")
+        raise TensorMismatch(f"{folder}: {module} has rank {rank}, but adapter_config.json states {stated}.")
     alpha = _pattern(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
     return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
@@ -162,5 +162,5 @@ def _check_shapes(name: str, update: Factors, shape: tuple[int, ...]) -> None:
     if (math.prod(down[1:]), up[0], down[0]) != (columns, rows, up[1]):
         raise TensorMismatch(
             f"the adapter's factors for {name} are {list(down)} and {list(up)}, "
-            f"which do not form an update of shape {list(shape)}"
+            f"which do not form an update of shape {list(shape)}."
         )

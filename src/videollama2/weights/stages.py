@@ -123,7 +123,7 @@ def load(
     folder, _ = locate(folder, options=options)
     if kind(folder, options.variant) == "complete":
         if any(given is not None for given in (base, vision, audio)):
-            raise UsageError(f"{folder} is a complete model; it takes no base and no separate encoders")
+            raise UsageError(f"{folder} is a complete model; it takes no base and no separate encoders.")
         whole: VideoLlama2ForConditionalGeneration = VideoLlama2ForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, ignored_keys=ignored_keys, variant=options.variant, **kwargs
         )
@@ -165,7 +165,7 @@ def tokenizer_folder(folder: str | Path, base: str | Path | None = None, options
     for candidate in folders:
         if any((candidate / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
             return candidate
-    raise CheckpointNotFound(f"no tokenizer in {' nor in '.join(map(str, folders))}; fetch tokenizer.json or .model")
+    raise CheckpointNotFound(f"no tokenizer in {' nor in '.join(map(str, folders))}; fetch tokenizer.json or .model.")
 
 
 def merge(
@@ -185,10 +185,10 @@ def merge(
     """
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and is not an empty folder; choose another")
+        raise UsageError(f"{target} exists and is not an empty folder; choose another.")
     folder, _ = locate(folder)
     if kind(folder) == "complete":
-        raise UsageError(f"{folder} is already a complete model; there is nothing to merge")
+        raise UsageError(f"{folder} is already a complete model; there is nothing to merge.")
     collected = collect(folder, base, vision=vision, audio=audio)
     model = build(collected, dtype, {})
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ def collect(
     )
     config = config or below.config
     if config is None:
-        raise ConfigError(f"{folder}: no config.json, and its base {below.folders[0]} is only a language model")
+        raise ConfigError(f"{folder}: no config.json, and its base {below.folders[0]} is only a language model.")
     tensors = _without_absent_parts(below.tensors, config)
     tensors |= _vision_encoder(folder, config, tensors, vision) | _audio_encoder(config, tensors, audio)
     if found == "lora":
@@ -253,14 +253,14 @@ def read_part(folder: str | Path, part: str) -> dict[str, Tensor]:
     prefix = PARTS[part]
     found = {name.removeprefix(prefix): tensor[...] for name, tensor in tensors.items() if name.startswith(prefix)}
     if not found:
-        raise TensorMismatch(f"{folder} has no tensors of the {part}")
+        raise TensorMismatch(f"{folder} has no tensors of the {part}.")
     return found
 
 
 def _complete(folder: Path, ignored_keys: tuple[str, ...]) -> Collected:
     headers = read_headers(weight_files(folder))
     if quantised_layers(headers):
-        raise UsageError(f"{folder} is quantised; a stage or an adapter can be merged only into unquantised weights")
+        raise UsageError(f"{folder} is quantised; a stage or an adapter can be merged only into unquantised weights.")
     equal_copies(headers)
     values = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     is_language_model = not str(values.get("model_type", "")).startswith("videollama2")
@@ -286,14 +286,14 @@ def _base_folder(folder: Path, base: str | Path | None, found: Kind, options: Hu
     if base is None:
         raise ConfigError(
             f"{folder} is a {found} stage, not a whole model, and its config.json names no base (_name_or_path); "
-            "pass the base model's folder as base= (--base)"
+            "pass the base model's folder as base= (--base)."
         )
     try:
         below, _ = locate(base, options=options.for_another())
     except CheckpointNotFound as error:
         raise CheckpointNotFound(f"the base {str(base)!r} of {folder}: {error}") from None
     if below.resolve() == folder.resolve():
-        raise ConfigError(f"{folder} names itself as its base; pass the base model's folder as base= (--base)")
+        raise ConfigError(f"{folder} names itself as its base; pass the base model's folder as base= (--base).")
     return below
 
 
@@ -303,7 +303,7 @@ def _stage_tensors(folder: Path, *, needed: bool) -> dict[str, LazyTensor]:
     refuse_pickles(folder, [f.name for f in files])
     present = [f for f in files if f.is_file()]
     if needed and not present:
-        raise CheckpointNotFound(f"{folder}: expected at least one of {', '.join(f.name for f in files)}, found none")
+        raise CheckpointNotFound(f"{folder}: expected at least one of {', '.join(f.name for f in files)}, found none.")
     headers = read_headers(present)
     equal_copies(headers)
     return on_disk(headers, plain_name)
@@ -326,7 +326,7 @@ def _vision_encoder(
     except CheckpointNotFound as error:
         raise CheckpointNotFound(
             f"the vision encoder's weights are neither in {folder} nor in its base, and {str(named)!r} can't be used "
-            f"({error}). Pass its folder as vision= (in Python) or --vision (`videollama2 merge`)"
+            f"({error}). Pass its folder as vision= (in Python) or --vision (`videollama2 merge`)."
         ) from None
 
 
@@ -357,7 +357,7 @@ def _check_parts(folder: Path, config: VideoLlama2Config, tensors: dict[str, Laz
     for part in wanted:
         prefix, how = _PARTS[part]
         if not any(name.startswith(prefix) for name in tensors):
-            raise TensorMismatch(f"the {part}'s weights are neither in {folder} nor in its base; {how}")
+            raise TensorMismatch(f"the {part}'s weights are neither in {folder} nor in its base; {how}.")
 
 
 def _dtype(requested: Any, config: VideoLlama2Config, tensors: dict[str, LazyTensor]) -> Any:

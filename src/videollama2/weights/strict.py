@@ -65,7 +65,7 @@ class Differences:
             raise TensorMismatch(
                 f"{folder} does not contain the model that its config.json describes. "
                 + "; ".join(problems)
-                + ". Nothing was initialised in their place: fetch the checkpoint again or correct config.json"
+                + ". Nothing was initialised in their place: fetch the checkpoint again or correct config.json."
             )
 
 
@@ -249,7 +249,7 @@ def equal_copies(headers: dict[str, TensorInfo]) -> set[str]:
         if not torch.equal(first, read_tensor(headers, name)):
             raise TensorMismatch(
                 f"{name} differs from {copies[0]}, but BEATs shares one relative_attention_bias among its layers; "
-                "the checkpoint is damaged, or belongs to another model"
+                "the checkpoint is damaged, or belongs to another model."
             )
     return {n.replace("model.audio_tower.", "model.audio_encoder.") for n in copies[1:]} | set(copies[1:])
 

@@ -53,7 +53,7 @@ class Weights:
         self.library.complaints()
         self.pointer = self.library.llama_model_load_from_file(str(file.path).encode(), params)
         if not self.pointer:
-            raise WeightsError(f"llama.cpp can't load {file.path}: {self.library.complaints() or 'unknown reason'}")
+            raise WeightsError(f"llama.cpp can't load {file.path}: {self.library.complaints() or 'unknown reason'}.")
         self.vocab_size = int(self.library.llama_vocab_n_tokens(self.library.llama_model_get_vocab(self.pointer)))
         weakref.finalize(self, self.library.llama_model_free, self.pointer)
 
@@ -114,7 +114,7 @@ class Cells:
         self._reclaim()
         while not self._free:
             if not self._evict():
-                raise OutOfMemory(f"more than {_SEQUENCES} sequences are in use; close some, or ask fewer at once")
+                raise OutOfMemory(f"more than {_SEQUENCES} sequences are in use; close some, or ask fewer at once.")
             self._reclaim()
         return CellSlot(self, self._free.pop())
 
@@ -203,7 +203,7 @@ class Cells:
             if self._context is None:
                 raise OutOfMemory(
                     f"llama.cpp found no memory for {size} positions ({self._library.complaints()}); "
-                    "use a smaller file type or a shorter prompt"
+                    "use a smaller file type or a shorter prompt."
                 )
             return False
         if self._context is not None:
@@ -263,11 +263,11 @@ class Cells:
         """Run a batch, making room for it if necessary."""
         while result := self._run(batch):
             if result != _NO_ROOM:
-                raise NumericsError(f"llama.cpp failed (code {result}): {self._library.complaints() or 'no reason'}")
+                raise NumericsError(f"llama.cpp failed (code {result}): {self._library.complaints() or 'no reason'}.")
             if not self._grow(batch.n_tokens) and not self._evict():
                 raise OutOfMemory(
                     f"no memory for {batch.n_tokens} more positions beside the {self._size} in use; "
-                    "ask about fewer or shorter media, or close sessions"
+                    "ask about fewer or shorter media, or close sessions."
                 )
 
     def _run(self, batch: library.BatchStruct) -> int:
@@ -277,7 +277,7 @@ class Cells:
     def _logits(self, index: int) -> Tensor:
         found = self._library.llama_get_logits_ith(self._context, index)
         if not found:
-            raise NumericsError(f"llama.cpp returned no logits: {self._library.complaints()}")
+            raise NumericsError(f"llama.cpp returned no logits: {self._library.complaints()}.")
         return torch.from_numpy(np.ctypeslib.as_array(found, (self._weights.vocab_size,)).copy())
 
     @contextlib.contextmanager

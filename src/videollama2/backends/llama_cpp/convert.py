@@ -48,13 +48,13 @@ def convert_gguf(
     base = None if is_nano(model) else base
     if target.suffix == ".gguf":
         if target.exists():
-            raise UsageError(f"{target} exists; delete it, or choose another name")
+            raise UsageError(f"{target} exists; delete it, or choose another name.")
         write_gguf(model, target, type_name, base=base, progress=progress)
         return Conversion(converted={str(model): target.name}, bytes=target.stat().st_size)
     check_target(folder, target)
     collected = stages.collect(folder, base)
     if collected.config is None:
-        raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2")
+        raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2.")
     files = {str(f): f for place in collected.folders for f in listed_files(place).values()}
     stamp = {"gguf": type_name, "source": {name: [f.stat().st_size, f.stat().st_mtime_ns] for name, f in files.items()}}
     if (done := earlier(target, stamp)) is not None:

@@ -52,13 +52,13 @@ def family_of(text: Any) -> Family:
     if family is None:
         raise UsageError(
             f"the language model is a {text.model_type}, which is not supported with llama.cpp; "
-            f"supported: {', '.join(FAMILIES)}. Use --engine torch"
+            f"supported: {', '.join(FAMILIES)}. Use --engine torch."
         )
     rope = str(_rope(text).get("rope_type", "default"))
     if rope != "default":
-        raise UsageError(f"rotary positions of type {rope!r} are not supported with llama.cpp; use --engine torch")
+        raise UsageError(f"rotary positions of type {rope!r} are not supported with llama.cpp; use --engine torch.")
     if getattr(text, "hidden_act", "silu") != "silu":
-        raise UsageError(f"activation {text.hidden_act!r} is not supported with llama.cpp; use --engine torch")
+        raise UsageError(f"activation {text.hidden_act!r} is not supported with llama.cpp; use --engine torch.")
     return family
 
 
@@ -134,7 +134,7 @@ def gguf_tensors(text: Any, tensors: Mapping[str, LazyTensor]) -> list[GgufTenso
             continue
         found = names.get_name(plain, try_suffixes=(".weight", ".bias"))
         if found is None:
-            raise UsageError(f"tensor {name} has no place in a GGUF of a {text.model_type}; use --engine torch")
+            raise UsageError(f"tensor {name} has no place in a GGUF of a {text.model_type}; use --engine torch.")
         made.append(GgufTensor(found, tuple(tensor.shape), (tensor,), heads=_heads(plain, text, family)))
     for target, parts in experts.items():
         stacked = tuple(parts[i] for i in sorted(parts))

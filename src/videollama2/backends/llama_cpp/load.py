@@ -50,13 +50,13 @@ def find_gguf(folder: Path, wanted: str | Path | None) -> Path:
         there = [file for file in there if f".{name}.".lower() in file.name.lower()]
     if len(there) > 1:
         raise UsageError(
-            f"{folder} has several GGUF files ({', '.join(f.name for f in there)}); choose one with --gguf"
+            f"{folder} has several GGUF files ({', '.join(f.name for f in there)}); choose one with --gguf."
         )
     if not there:
         kind = named_type(str(wanted)) if wanted is not None else next(iter(TYPES))
         raise CheckpointNotFound(
             f"{folder} has no {'' if wanted is None else kind + ' '}GGUF file of its language model; write one with "
-            f"`videollama2 convert MODEL DST --gguf {kind}` and pass --model DST"
+            f"`videollama2 convert MODEL DST --gguf {kind}` and pass --model DST."
         )
     return there[0]
 
@@ -77,10 +77,10 @@ def load_parts(
         WeightsError: the file is damaged, or is another model's. MissingExtra: llama.cpp is missing.
     """
     if str(device or "auto") not in ("auto", "cpu"):
-        raise UsageError(f"--engine llama.cpp runs on the CPU, but device is {device}; drop it, or use --engine torch")
+        raise UsageError(f"--engine llama.cpp runs on the CPU, but device is {device}; drop it, or use --engine torch.")
     collected = stages.collect(folder, base, options=options)
     if collected.config is None:
-        raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2")
+        raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2.")
     collected = replace(collected, config=_with_settings(collected.config, kwargs))
     config = collected.config
     assert config is not None
@@ -91,7 +91,7 @@ def load_parts(
     weights = Weights(file)
     if weights.vocab_size != config.text_config.vocab_size:
         raise TensorMismatch(
-            f"{file.path} has a vocabulary of {weights.vocab_size}, but config.json of {config.text_config.vocab_size}"
+            f"{file.path} has a vocabulary of {weights.vocab_size}, but config.json of {config.text_config.vocab_size}."
         )
     network = load_encoders(collected, file, placement.dtype)
     use_onednn(network)
@@ -111,7 +111,7 @@ def load_parts(
 def _with_settings(config: VideoLlama2Config, settings: dict[str, Any]) -> VideoLlama2Config:
     unknown = [name for name in settings if name not in config.to_dict()]
     if unknown:
-        raise UsageError(f"--engine llama.cpp takes no argument {unknown[0]!r}; drop it, or use --engine torch")
+        raise UsageError(f"--engine llama.cpp takes no argument {unknown[0]!r}; drop it, or use --engine torch.")
     changed: VideoLlama2Config = type(config).from_dict({**config.to_dict(), **settings}) if settings else config
     return changed
 

@@ -44,7 +44,7 @@ def write_gguf(
     base = None if is_nano(model) else base
     collected = stages.collect(folder, base)
     if collected.config is None:
-        raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2")
+        raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2.")
     text = collected.config.text_config
     tensors = gguf_tensors(text, collected.tensors)
     kinds = [

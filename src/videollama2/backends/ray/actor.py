@@ -55,7 +55,7 @@ class EngineActor:
         self._engine: Any = None
         try:
             if version != __version__:
-                raise VideoLlama2Error(f"videollama2 {__version__} is installed, the job's is {version}; install that")
+                raise VideoLlama2Error(f"videollama2 {__version__} is installed, the job's is {version}; install that.")
             self._engine = spec.load()
         except Exception as error:  # raised from here, it would start replacements without end
             self._failure = as_text(error, where=_node())

@@ -61,7 +61,7 @@ class RayPool(EnginePool):
         """
         for name, value in {"actors": actors, "threads": threads, "block": block}.items():
             if value is not None and value < 1:
-                raise UsageError(f"expected {name} of 1 or more, got {value}")
+                raise UsageError(f"expected {name} of 1 or more, got {value}.")
         self._spec, self._threads, self._block = spec.anywhere(), threads, block
         with ExitStack() as opened:
             self._ray = opened.enter_context(start.connected(address))
@@ -138,7 +138,7 @@ def _plan(ray: Any, actors: int | None, cpus: float | None, *, gpus: bool) -> tu
     """Number of actors, and what each of them occupies."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
-        raise UsageError("the Ray cluster has no CPUs; start its nodes with `ray start --num-cpus N`")
+        raise UsageError("the Ray cluster has no CPUs; start its nodes with `ray start --num-cpus N`.")
     devices = int(sum(node.get("GPU", 0) for node in nodes)) if gpus else 0
     if devices:
         return actors or devices, {"num_gpus": 1, "num_cpus": 1 if cpus is None else cpus}

@@ -48,7 +48,7 @@ def connected(address: str | None) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     if ADDRESS.fullmatch(address) is None:
-        raise UsageError(f"--ray {address}: expected HOST:PORT, ray://HOST:PORT, auto or local")
+        raise UsageError(f"--ray {address}: expected HOST:PORT, ray://HOST:PORT, auto or local.")
     already = ray.is_initialized()
     if not already:
         if address not in (AUTO, LOCAL):
@@ -59,7 +59,7 @@ def connected(address: str | None) -> Iterator[Any]:
         except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and TimeoutError alike
             raise UsageError(
                 f"no Ray cluster answers at {address} ({_short(error)}); start one with `ray start --head`, or pass "
-                "--ray local to use this machine"
+                "--ray local to use this machine."
             ) from error
     try:
         yield ray
@@ -71,7 +71,7 @@ def connected(address: str | None) -> Iterator[Any]:
 def lost(error: BaseException) -> VideoLlama2Error:
     """The error of a job whose cluster failed."""
     return VideoLlama2Error(
-        f"Ray ended the job: {_short(error)}. The results so far are kept; run the same command again to resume"
+        f"Ray ended the job: {_short(error)}. The results so far are kept; run the same command again to resume."
     )
 
 
@@ -84,7 +84,7 @@ def _check_reachable(address: str) -> None:
         reason = str(getattr(error, "strerror", None) or error).lower()
         raise UsageError(
             f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or pass --ray local "
-            "to use this machine"
+            "to use this machine."
         ) from error
 
 

@@ -122,13 +122,13 @@ class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA)
                 yield name, tensor
             elif (own := name.removeprefix("model.")).split(".", 1)[0] in PARTS:
                 if own in parts and not torch.equal(parts[own], tensor):
-                    raise TensorMismatch(f"copies of {name} differ; the checkpoint is damaged: fetch it again")
+                    raise TensorMismatch(f"copies of {name} differ; the checkpoint is damaged: fetch it again.")
                 if keep:
                     parts[own] = tensor
             else:
                 raise TensorMismatch(
                     f"{found} belongs to no part of this model; fetch the checkpoint again, or merge an adapter first "
-                    "(`videollama2 merge`)"
+                    "(`videollama2 merge`)."
                 )
 
 

@@ -40,7 +40,7 @@ class WorkerPool:
             limits: what one file may decode to; a caller's limits can only lower them.
         """
         if workers < 1:
-            raise UsageError(f"workers={workers}; expected 1 or more")
+            raise UsageError(f"workers={workers}; expected 1 or more.")
         self.limits = limits
         crew = [Worker(COMMAND, worker_limits or WorkerLimits()) for _ in range(workers)]
         self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # last in, first out: prefer a running worker

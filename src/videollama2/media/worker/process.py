@@ -50,7 +50,7 @@ class WorkerLimits:
     def __post_init__(self) -> None:
         wrong = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if not getattr(self, f.name) > 0]
         if wrong:
-            raise UsageError(f"{', '.join(wrong)}; expected worker limits above 0")
+            raise UsageError(f"{', '.join(wrong)}; expected worker limits above 0.")
 
     def lowered(self, other: "WorkerLimits | None") -> "WorkerLimits":
         """The lower limit of each pair."""
@@ -114,7 +114,7 @@ class Worker:
         if self._timed_out:
             raise WorkerDied(HUNG, f"no reply within {allowed.seconds:g} s; its worker was killed")
         if self.closed:
-            raise WorkerError("the media workers were stopped")
+            raise WorkerError("the media workers were stopped.")
         if code == -getattr(signal, "SIGXCPU", 0):
             why = f"it took more than {allowed.cpu_seconds:g} s of CPU time"
         crash = WorkerDied(CRASHED, f"its worker crashed ({why or _exit_reason(code)})")
@@ -156,7 +156,7 @@ class Worker:
             self._reap(self._process)
         with self._lock:
             if self.closed:
-                raise WorkerError("the media workers were stopped")
+                raise WorkerError("the media workers were stopped.")
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
             try:
                 self._process = process = subprocess.Popen(
@@ -179,7 +179,7 @@ class Worker:
             if self._timed_out:
                 why = f"it was not ready within {_START_SECONDS:g} s"
             colon = ": " if stderr else ""
-            raise WorkerError(f"could not start a media worker ({why or _exit_reason(code)}){colon}{stderr}")
+            raise WorkerError(f"could not start a media worker ({why or _exit_reason(code)}){colon}{stderr}.")
         self.confinement = tuple(ready[0])
         return process
 

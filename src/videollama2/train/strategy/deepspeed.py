@@ -54,7 +54,7 @@ class DeepSpeedZero(Strategy):
         """
         config = read_config(file)
         if "RANK" not in os.environ:
-            raise UsageError("DeepSpeed runs under torchrun: torchrun --nproc-per-node N -m videollama2 train …")
+            raise UsageError("DeepSpeed runs under torchrun: torchrun --nproc-per-node N -m videollama2 train ….")
         try:
             import deepspeed
         except ImportError:
@@ -139,18 +139,18 @@ def read_config(file: Path) -> dict[str, Any]:
         given = json.loads(file.read_text(encoding="utf-8"))
         stage = given.get("zero_optimization", {}).get("stage", 0)
     except (OSError, UnicodeDecodeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file} is not a readable DeepSpeed configuration ({error})") from None
+        raise UsageError(f"{file} is not a readable DeepSpeed configuration ({error}).") from None
     if stage not in (1, 2):
         raise UsageError(
             f"{file} sets ZeRO stage {stage}; expected 1 or 2. To shard the weights too (ZeRO 3), omit --deepspeed: "
-            "under torchrun that is what FSDP does"
+            "under torchrun that is what FSDP does."
         )
     for key, decides in _DECIDED_BY.items():
         value = given.get(key)
         if isinstance(value, dict) and key in ("fp16", "bf16"):
             value = None if value.get("enabled") in (None, "auto", False) else value
         if value not in (None, "auto"):
-            raise UsageError(f'{file} sets {key}, which is decided by {decides}; remove it or set it to "auto"')
+            raise UsageError(f'{file} sets {key}, which is decided by {decides}; remove it or set it to "auto".')
     kept = {key: value for key, value in given.items() if key not in _DECIDED_BY}
     zero = {k: v for k, v in kept["zero_optimization"].items() if v != "auto"}
     return {

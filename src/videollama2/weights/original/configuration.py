@@ -135,10 +135,10 @@ def _vision_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if stated is not None and found != stated:
         raise ConfigError(
             f"mm_hidden_size is {stated}, but the vision encoder {values['mm_vision_tower']!r} is {found} wide; "
-            "one of the two files belongs to another model"
+            "one of the two files belongs to another model."
         )
     if values.get("mm_vision_select_layer") is None:
-        raise ConfigError("mm_vision_tower is set but mm_vision_select_layer is not; released models use -2")
+        raise ConfigError("mm_vision_tower is set but mm_vision_select_layer is not; released models use -2.")
     return {
         "vision_config": vision,
         "vision_feature_layer": values["mm_vision_select_layer"],
@@ -152,11 +152,11 @@ def _audio_part(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if width is not None and width != audio["encoder_embed_dim"]:
         raise ConfigError(
             f"mm_hidden_size_a is {width}, but BEATs is {audio['encoder_embed_dim']} wide; for another size of "
-            f"BEATs, put its beats_config.json into {folder}"
+            f"BEATs, put its beats_config.json into {folder}."
         )
     out = values.get("hidden_size_a")
     if out is not None and out != values["hidden_size"]:
-        raise ConfigError(f"hidden_size_a is {out}, but the language model is {values['hidden_size']} wide")
+        raise ConfigError(f"hidden_size_a is {out}, but the language model is {values['hidden_size']} wide.")
     return {"audio_config": audio, "audio_projector_type": values.get("mm_projector_a_type", "linear")}
 
 
@@ -187,7 +187,7 @@ def vision_encoder_config(name: str, folder: Path) -> dict[str, Any]:
     except OSError:
         raise ConfigError(
             f"the vision encoder {name!r} is not in {folder}, not a local folder, not built in "
-            f"({', '.join(VISION_ENCODERS)}) and not in the hub cache; put its config.json into {folder / base}/"
+            f"({', '.join(VISION_ENCODERS)}) and not in the hub cache; put its config.json into {folder / base}/."
         ) from None
 
 
@@ -218,11 +218,11 @@ def original_config(config: VideoLlama2Config, dtype: torch.dtype) -> dict[str, 
     names = [name for name, family in LANGUAGE_MODELS.items() if family == text.model_type]
     if not names:
         raise ConfigError(
-            f"the original has no model type for {text.model_type!r}; expected {', '.join(LANGUAGE_MODELS.values())}"
+            f"the original has no model type for {text.model_type!r}; expected {', '.join(LANGUAGE_MODELS.values())}."
         )
     if tuple(config.audio_pool) != (1, 1):
         raise ConfigError(
-            f"the original has no audio pooling (audio_pool is {tuple(config.audio_pool)}); keep our layout"
+            f"the original has no audio pooling (audio_pool is {tuple(config.audio_pool)}); keep our layout."
         )
     dropped = ("model_type", "architectures", "dtype", "transformers_version", "_name_or_path")
     values = {k: v for k, v in text.to_dict().items() if k not in dropped and v is not None}
@@ -244,7 +244,7 @@ def original_config(config: VideoLlama2Config, dtype: torch.dtype) -> dict[str, 
         }
     if config.audio_config is not None:
         if config.audio_config.model_type != BeatsConfig.model_type:
-            raise ConfigError(f"the original's audio encoder is BEATs, not {config.audio_config.model_type!r}")
+            raise ConfigError(f"the original's audio encoder is BEATs, not {config.audio_config.model_type!r}.")
         values |= {
             "mm_audio_tower": "audio_tower.bin",
             "mm_hidden_size_a": config.audio_config.encoder_embed_dim,

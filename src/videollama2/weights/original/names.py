@@ -96,6 +96,6 @@ def beats_state_dict(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     for name, tensor in tensors.items():
         target = our_name(prefix + name).removeprefix(prefix)
         if target in ours and not torch.equal(ours[target], tensor):
-            raise TensorMismatch(f"copies of BEATs' shared relative_attention_bias differ (seen at {name})")
+            raise TensorMismatch(f"copies of BEATs' shared relative_attention_bias differ (seen at {name}).")
         ours.setdefault(target, tensor)
     return ours
