@@ -75,6 +75,8 @@ def load(
     if "pack" in kwargs:
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
         fp16_weights = kwargs.pop("pack")
+    if engine == LLAMA_CPP and device not in (None, "auto", "cpu", torch.device("cpu")):
+        raise UsageError(f"--engine llama.cpp runs on the CPU, but device is {device}; drop it, or use --engine torch.")
     if not fp16_weights and (not dtype_is_free(dtype) or device not in (None, "auto")):
         choose(device, dtype)  # an impossible request fails before anything is fetched
     options = HubOptions.take(kwargs)

@@ -427,6 +427,8 @@ FETCHERS = {
     "serve/fetch.py": "media by URL, from hosts that the server's operator listed",
     "serve/addresses.py": "looks up the hosts of these",
     "evals/judge/http.py": "the judge's endpoint, which the user of the command line names",
+    "remote.py": "rows and manifests of batch jobs, which the user of the command line names",
+    "backends/ray/start.py": "asks whether the cluster answers that --ray names",
 }
 NETWORK = {
     "socket", "ssl", "http.client", "urllib.request", "urllib3", "requests", "httpx", "httpx2", "aiohttp", "ftplib",
