@@ -1,15 +1,26 @@
 """The parts of the vLLM plugin that need no vLLM: versions, options, keys of media."""
 
 import re
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from videollama2.backends.vllm.items import RequestOptions, ServedMedia, checked_part, served_media
-from videollama2.backends.vllm.plugin import RANGE, unsupported
+from videollama2.backends.vllm.plugin import RANGE, register_with_vllm, unsupported
 from videollama2.engine import Engine
 from videollama2.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_vllm_finds_the_plugin() -> None:
+    """An environment with only the source on its path has no entry points, so the file that declares them is read."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    point = EntryPoint("videollama2", declared["vllm.general_plugins"]["videollama2"], "vllm.general_plugins")
+    assert point.load() is register_with_vllm
 
 
 @pytest.mark.parametrize("version", ["0.32.0", "0.33.0", "0.33.1.dev5+cpu"])
