@@ -75,8 +75,8 @@ def load(
     if "pack" in kwargs:
         warnings.warn("load(pack=) is now load(fp16_weights=)", DeprecationWarning, stacklevel=2)
         fp16_weights = kwargs.pop("pack")
-    if engine == LLAMA_CPP and device not in (None, "auto", "cpu", torch.device("cpu")):
-        raise UsageError(f"--engine llama.cpp runs on the CPU, but device is {device}; drop it, or use --engine torch.")
+    if engine == LLAMA_CPP:
+        _check_on_cpu(device)  # before `choose`, whose error would be about the GPU
     if not fp16_weights and (not dtype_is_free(dtype) or device not in (None, "auto")):
         choose(device, dtype)  # an impossible request fails before anything is fetched
     options = HubOptions.take(kwargs)
@@ -85,6 +85,7 @@ def load(
     stage_base = None if is_nano(model) else base
     decoder: Decoder | None = None
     if _uses_llama_cpp(engine, gguf, folder):
+        _check_on_cpu(device)
         if fp16_weights:
             raise UsageError("fp16_weights is for --engine torch; a GGUF file has its own number format.")
         from .backends.llama_cpp.load import load_parts  # an extra
@@ -110,6 +111,11 @@ def load(
     return Engine(
         network, processor, name=name, placement=placement, default_protocol=protocol, opener=opener, decoder=decoder
     )
+
+
+def _check_on_cpu(device: str | torch.device | None) -> None:
+    if str(device or "auto") not in ("auto", "cpu"):
+        raise UsageError(f"--engine llama.cpp runs on the CPU, but device is {device}; drop it, or use --engine torch.")
 
 
 def _uses_llama_cpp(engine: str | None, gguf: str | Path | None, folder: Path) -> bool:

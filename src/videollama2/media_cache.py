@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from typing import Protocol as Interface
 
 from .encoded_media import EncodedMedia
@@ -22,6 +22,7 @@ from .receipt import AudioReceipt, Loss, MediaReceipt, VideoReceipt
 from .text.media_parts import Media
 
 logger = logging.getLogger(__name__)
+V = TypeVar("V")
 _CHUNK = 1 << 20
 _METADATA = "media_receipt"  # metadata key; files written by other versions have another key and are ignored
 
@@ -39,12 +40,42 @@ class MediaCache(Interface):
         """Cache it."""
 
 
+class RecentlyUsed(Generic[V]):
+    """Values of at most `max_bytes` in all; the least recently used are dropped. Thread-safe.
+
+    Attributes:
+        nbytes: size of the values.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.nbytes, self._max = 0, max_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: str) -> V | None:
+        """The value of a key."""
+        with self._lock:
+            if key not in self._held:
+                return None
+            self._held.move_to_end(key)
+            return self._held[key][0]
+
+    def put(self, key: str, value: V, nbytes: int) -> None:
+        """Keep a value of that size, unless it alone exceeds `max_bytes`."""
+        if nbytes > self._max:
+            return
+        with self._lock:
+            self.nbytes += nbytes - self._held.pop(key, (None, 0))[1]
+            self._held[key] = value, nbytes
+            while self.nbytes > self._max:
+                self.nbytes -= self._held.popitem(last=False)[1][1]
+
+
 class EncodedMediaCache:
     """Least-recently-used cache in memory and, optionally, on disk. Safe to use from several threads.
 
     Attributes:
         model: distinguishes this model's tokens from another's.
-        nbytes: memory of the cached tokens.
     """
 
     def __init__(
@@ -55,12 +86,16 @@ class EncodedMediaCache:
         Raises:
             OSError: the folder can't be created.
         """
-        self.model, self.nbytes = model, 0
-        self._max, self._folder, self._max_folder = max_bytes, folder, max_folder_bytes
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, EncodedMedia] = OrderedDict()
+        self.model = model
+        self._folder, self._max_folder = folder, max_folder_bytes
+        self._memory: RecentlyUsed[EncodedMedia] = RecentlyUsed(max_bytes)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the cached tokens."""
+        return self._memory.nbytes
 
     def key(self, media: Media, protocol: Protocol) -> str | None:
         """Hash of content, range, modalities, protocol and model; None for sources that are not files.
@@ -90,32 +125,19 @@ class EncodedMediaCache:
 
     def get(self, key: str) -> EncodedMedia | None:
         """The media cached under a key, in memory or on disk; the tensors are on the CPU."""
-        with self._lock:
-            found = self._held.get(key)
+        found = self._memory.get(key)
+        if found is None:
+            found = self._read(key)
             if found is not None:
-                self._held.move_to_end(key)
-                return found
-        found = self._read(key)
-        if found is not None:
-            self._hold(key, found)
+                self._memory.put(key, found, found.nbytes)
         return found
 
     def put(self, key: str, value: EncodedMedia) -> None:
         """Cache a copy, evicting the least recently used if needed."""
         tokens = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in value.tokens.items()}
         copied = replace(value, tokens=tokens, reused=True)
-        self._hold(key, copied)
+        self._memory.put(key, copied, copied.nbytes)
         self._write(key, copied)
-
-    def _hold(self, key: str, value: EncodedMedia) -> None:
-        if value.nbytes > self._max:
-            return
-        with self._lock:
-            old = self._held.pop(key, None)
-            self.nbytes += value.nbytes - (old.nbytes if old else 0)
-            self._held[key] = value
-            while self.nbytes > self._max:
-                self.nbytes -= self._held.popitem(last=False)[1].nbytes
 
     def _read(self, key: str) -> EncodedMedia | None:
         if self._folder is None:

@@ -11,11 +11,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from .indexed import Indexed
 from .record_files import Place, parsed
 from .records import Kind, Record, of_mapping
 
@@ -23,7 +24,7 @@ RECORDS, MISSING, MANIFEST, INDEX = "records.jsonl", "missing.jsonl", "manifest.
 _NUMBER = np.dtype("<u8")  # of the index: where each record begins, and where the last ends
 
 
-class BuiltRecords(Sequence[Record]):
+class BuiltRecords(Indexed[Record]):
     """The records of a built set.
 
     Args:
@@ -66,25 +67,20 @@ class BuiltRecords(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._index) - 1
 
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, slice):
-            return [self[k] for k in range(*place.indices(len(self)))]
-        k = range(len(self))[place]
-        start, end = int(self._index[k]), int(self._index[k + 1])
+    def at(self, place: int) -> Record:
+        """The record on line place + 1."""
+        start, end = int(self._index[place]), int(self._index[place + 1])
         with self.path.open("rb") as file:
             file.seek(start)
             line = parsed(file.read(end - start))
-        where = Place(str(k + 1), f"{self.path.parent.name}/{self.path.name}:{k + 1}", f"line {k + 1}")
+        number = place + 1
+        where = Place(str(number), f"{self.path.parent.name}/{self.path.name}:{number}", f"line {number}")
         if not isinstance(line, dict):
-            raise DataError(f"{self.path}, line {k + 1}: {line}; build the set again.")
+            raise DataError(f"{self.path}, line {number}: {line}; build the set again.")
         return of_mapping(line, where, str(self.path.parent), self._sound, self.path)
 
 
-class JoinedRecords(Sequence[Record]):
+class JoinedRecords(Indexed[Record]):
     """Several sequences of records as one."""
 
     def __init__(self, parts: Sequence[Sequence[Record]]) -> None:
@@ -94,16 +90,10 @@ class JoinedRecords(Sequence[Record]):
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, slice):
-            return [self[k] for k in range(*place.indices(len(self)))]
-        k = range(len(self))[place]
-        part = bisect_right(self.ends, k)
-        return self.parts[part][k - (self.ends[part - 1] if part else 0)]
+    def at(self, place: int) -> Record:
+        """The record at a place of all."""
+        part = bisect_right(self.ends, place)
+        return self.parts[part][place - (self.ends[part - 1] if part else 0)]
 
     def span(self, part: int) -> range:
         """The places of a part's records."""

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from ..errors import DataError, MediaError, did_you_mean
 from ..receipt import MODALITIES, Modality
+from ..remote import is_remote
 from ..text.media_parts import Media
 from .labels import move_tag_first
 from .record_files import Place, mappings
@@ -52,7 +53,6 @@ _SAID = {"from": "value", "role": "content"}
 _TAG = {modality: f"<{modality}>" for modality in MODALITIES}
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _MAX_SECONDS = 1e15  # doubles still resolve less than a second
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,7 +301,7 @@ def _modality_and_source(given: Mapping[str, Any], root: str) -> tuple[Modality 
 def _path(value: Any, key: str, root: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise DataError(f"{key} is {value!r:.60}; expected the path of a file (records can't contain media).")
-    if "://" in value and _URL.match(value):
+    if "://" in value and is_remote(value):
         raise DataError(f"{key} is the URL {value:.80}; expected a local file: download it and give its path.")
     return value if _ABSOLUTE.match(value) else f"{root}/{value}"  # a million Paths are slow
 

@@ -76,8 +76,6 @@ def load_parts(
         UsageError: an argument that this engine does not take, or an unsupported language model.
         WeightsError: the file is damaged, or is another model's. MissingExtra: llama.cpp is missing.
     """
-    if str(device or "auto") not in ("auto", "cpu"):
-        raise UsageError(f"--engine llama.cpp runs on the CPU, but device is {device}; drop it, or use --engine torch.")
     collected = stages.collect(folder, base, options=options)
     if collected.config is None:
         raise UsageError(f"{folder} is a language model without encoders; expected a VideoLLaMA 2.")

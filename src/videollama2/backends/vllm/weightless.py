@@ -1,7 +1,5 @@
 """An Engine without weights: it decodes media, writes prompts and fills receipts, while vLLM generates."""
 
-import threading
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from ...engine import Engine
 from ...errors import UsageError
 from ...generation.runner import Runner
 from ...media import Opener
-from ...media_cache import EncodedMediaCache, MediaCache
+from ...media_cache import EncodedMediaCache, MediaCache, RecentlyUsed
 from ...modeling import VideoLlama2ForConditionalGeneration
 from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
@@ -112,27 +110,21 @@ class DecodedMediaCache(EncodedMediaCache):
     """Encoder inputs, the least recently used dropped; vLLM caches what the encoders make of them. Thread-safe."""
 
     def __init__(self, max_bytes: int, model: str) -> None:
-        super().__init__(max_bytes, model=model)
-        self._limit, self._inputs_lock = max_bytes, threading.Lock()
-        self._inputs: OrderedDict[str, DecodedMedia] = OrderedDict()
+        super().__init__(0, model=model)
+        self._inputs: RecentlyUsed[DecodedMedia] = RecentlyUsed(max_bytes)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the cached inputs."""
+        return self._inputs.nbytes
 
     def decoded(self, key: str) -> DecodedMedia | None:
         """The item cached under a key."""
-        with self._inputs_lock:
-            if key in self._inputs:
-                self._inputs.move_to_end(key)
-            return self._inputs.get(key)
+        return self._inputs.get(key)
 
     def add(self, key: str, item: DecodedMedia) -> None:
         """Cache it, unless it is larger than the cache."""
-        if _nbytes(item) > self._limit:
-            return
-        with self._inputs_lock:
-            old = self._inputs.pop(key, None)
-            self.nbytes += _nbytes(item) - (0 if old is None else _nbytes(old))
-            self._inputs[key] = item
-            while self.nbytes > self._limit:
-                self.nbytes -= _nbytes(self._inputs.popitem(last=False)[1])
+        self._inputs.put(key, item, _nbytes(item))
 
 
 def _nbytes(item: DecodedMedia) -> int:

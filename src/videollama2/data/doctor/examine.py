@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from ...errors import MediaError, UsageError
 from ...media.opening import MAX_NUM_FRAMES
@@ -26,6 +26,7 @@ from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
 from ...text.media_parts import Media
+from ..indexed import Indexed
 from ..records import Record
 from ..tar_media import is_tar_path, tar_member, without_place
 from .decoding import CRASHED, HUNG, Answer, Task, answers
@@ -149,7 +150,7 @@ def _check_settings(workers: int, timeout_s: float, memory_mb: int, **counts: in
         )
 
 
-class _Chosen(Sequence[Record]):
+class _Chosen(Indexed[Record]):
     """The records at some places of a sequence."""
 
     def __init__(self, records: Sequence[Record], places: Sequence[int]) -> None:
@@ -161,13 +162,8 @@ class _Chosen(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         return (self._records[place] for place in self._places)
 
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, slice):
-            return [self._records[k] for k in self._places[place]]
+    def at(self, place: int) -> Record:
+        """The record at the place that is chosen here."""
         return self._records[self._places[place]]
 
 

@@ -7,9 +7,10 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Any, Generic, TypeVar, overload
+from typing import IO, Any, Generic, TypeVar
 
 from ...errors import StorageError
+from ..indexed import Indexed
 
 T = TypeVar("T")
 _BLOCK = 1_000  # items of a list that are written at once
@@ -20,7 +21,7 @@ def _same(item: Any) -> Any:
     return item
 
 
-class DiskList(Sequence[T], Generic[T]):
+class DiskList(Indexed[T], Generic[T]):
     """A list that is only appended to. The file has no name, and goes with the list.
 
     Args:
@@ -68,14 +69,9 @@ class DiskList(Sequence[T], Generic[T]):
             yield from self._load(block)
         yield from self._tail
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self[k] for k in range(*place.indices(len(self)))]
-        block, k = divmod(range(len(self))[place], _BLOCK)
+    def at(self, place: int) -> T:
+        """The item at a place, from memory or from its block in the file."""
+        block, k = divmod(place, _BLOCK)
         return self._tail[k] if block == len(self._starts) else self._load(block)[k]
 
     def __eq__(self, other: object) -> bool:
