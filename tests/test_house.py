@@ -59,6 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "beats_config",
         "beats",
         "vision",
+        "colours",
         "efficientnet_lite",
         "fusion",
         "outputs",

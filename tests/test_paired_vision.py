@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 import videollama2
+from videollama2.colours import COLOURS, colour_votes
 from videollama2.configuration import VideoLlama2Config
 from videollama2.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, SameConv
 from videollama2.errors import ConfigError
@@ -24,7 +25,8 @@ from . import tiny
 from .close import same_numbers
 
 STAGES = ((3, 1, 1, 4, 1), (3, 2, 2, 6, 2), (5, 2, 2, 8, 1))
-CLASSES, GROUPS = 7, 3
+CLASSES, GROUPS, SHADES = 7, 3, len(COLOURS)
+SCORES = CLASSES + SHADES
 LITE = {"image_size": 50, "stem": 4, "stages": STAGES, "hidden_size": 12, "num_classes": CLASSES}
 PATCHES = {
     "model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2,
@@ -77,15 +79,16 @@ def test_both_encoders_answer_as_they_do_alone() -> None:
     pixels = torch.rand(2, 3, 50, 50) * 2 - 1
     features = encode_frames(model, pixels, -1)
     assert (
-        features.shape == (2, 16, 16 + CLASSES) == (2, *(num_patches(model.config)[0] ** 2,), model.config.hidden_size)
+        features.shape == (2, 16, 16 + SCORES) == (2, *(num_patches(model.config)[0] ** 2,), model.config.hidden_size)
     )
     both = model.blocks[0]
     alone = both.classes.classifier(both.classes(pixels).mean(1))
-    same_numbers(features[..., 16:].mean(1), alone)  # the mean of the scores is the classifier's answer
+    same_numbers(features[..., 16:-SHADES].mean(1), alone)  # the mean of the scores is the classifier's answer
     colours = F.interpolate(pixels, size=(28, 28), mode="bicubic", antialias=True) * 128 / 255 + 127 / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     seen = both.patches((colours - mean) / std, output_hidden_states=True).hidden_states[-1]
     same_numbers(features[..., :16], seen[:, 1:])
+    same_numbers(features[..., -SHADES:], colour_votes(colours, (4, 4)))
 
 
 def test_resampling_keeps_means_and_moves_nothing_far() -> None:
@@ -101,6 +104,7 @@ def dictionary() -> Dictionary:
     names = Dictionary(NAMES, 4)
     with torch.no_grad():
         names.words.copy_(torch.arange(10.0)[:, None, None] + torch.arange(3.0)[:, None] / 10 + torch.zeros(4))
+        names.colours.copy_(torch.arange(20.0, 20 + SHADES)[:, None].expand(SHADES, 4))
         names.certainty.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 4))
         names.groups.weight.copy_(F.one_hot(torch.tensor([0, 0, 0, 1, 1, 2, 2]), 3).T.float())
     return names
@@ -110,10 +114,15 @@ def dictionary() -> Dictionary:
 def test_the_best_names_are_spelled_behind_how_sure_they_are() -> None:
     first = torch.tensor([0.05, 0.6, 0.02, 0.2, 0.05, 0.05, 0.03])
     second = torch.tensor([0.1, 0.1, 0.1, 0.25, 0.35, 0.05, 0.05])
-    scores = torch.stack([first, first, second, second]).log()[None]
+    colours = torch.full((4, SHADES), 0.02)
+    colours[:2, 4], colours[2:, 6] = 0.8, 0.4
+    scores = torch.cat([torch.stack([first, first, second, second]).log(), colours], -1)[None]
     tokens = dictionary()(scores)
-    assert tokens.shape == (1, NAMES.names, 4) == (1, 2 * 3 * 4, 4)
-    slots = tokens[0, :, 0].view(2, 3, 4)
+    assert tokens.shape == (1, NAMES.names, 4) == (1, 2 * (3 * 4 + 2), 4)
+    periods = tokens[0, :, 0].view(2, 14)
+    assert periods[:, 13].tolist() == [24, 26]  # a colour of each period, behind its share
+    assert ((periods[:, 12] + 1) / 2).tolist() == pytest.approx([0.8, 0.4])
+    slots = periods[:, :12].view(2, 3, 4)
     assert slots[..., 1:].tolist()[0][0] == pytest.approx([1.0, 1.1, 1.2])  # three words of class 1
     assert slots[..., 1].round().int().tolist() == [[1, 3, 7], [4, 3, 8]]  # two classes, then a group of each period
     shares = (slots[..., 0] + 1) / 2
@@ -124,13 +133,13 @@ def test_the_best_names_are_spelled_behind_how_sure_they_are() -> None:
 def test_names_follow_stc_and_a_still_counts_as_its_copies() -> None:
     model = naming(num_frames=4)
     connector, processor = model.model.connector, VideoLlama2Processor(tiny.tokenizer(), model.config)
-    features = torch.randn(1, 4, 16, 16 + CLASSES)
+    features = torch.randn(1, 4, 16, 16 + SCORES)
     tokens = connector(features)
     same_numbers(tokens[:, : -NAMES.names], connector.stc(features[..., :16]))
     same_numbers(tokens[:, -NAMES.names :], connector.names(features[..., 16:].mean(2)))
-    assert tokens.shape[1] == processor.video_tokens(4) == 2 * 2 * 2 + 24
+    assert tokens.shape[1] == processor.video_tokens(4) == 2 * 2 * 2 + 28
     frame = features[:, :1]
-    same_numbers(connector(frame, still=4), connector(frame.expand(1, 4, 16, 16 + CLASSES)))
+    same_numbers(connector(frame, still=4), connector(frame.expand(1, 4, 16, 16 + SCORES)))
 
 
 def test_a_clip_is_answered_through_a_saved_folder(tmp_path: Path) -> None:
@@ -142,7 +151,7 @@ def test_a_clip_is_answered_through_a_saved_folder(tmp_path: Path) -> None:
         assert torch.equal(engine.model.state_dict()[name], tensor), name
     clip = tiny.write_clip(tmp_path / "clip.mp4", frames=20, fps=10)
     answer = engine.answer(clip, "What is shown?", max_new_tokens=3)
-    assert answer.receipt.video.tokens == check_model(tmp_path / "model", clip, dtype="float32").tokens["video"] == 32
+    assert answer.receipt.video.tokens == check_model(tmp_path / "model", clip, dtype="float32").tokens["video"] == 36
 
 
 def test_the_configuration_survives_a_file_and_auto_classes_know_both_encoders(tmp_path: Path) -> None:
@@ -150,11 +159,11 @@ def test_the_configuration_survives_a_file_and_auto_classes_know_both_encoders(t
     config.save_pretrained(tmp_path)
     read = VideoLlama2Config.from_pretrained(tmp_path).vision_config
     assert isinstance(read, PairedVisionConfig) and list(map(tuple, read.classes.stages)) == list(STAGES)
-    assert (read.hidden_size, read.image_size, read.grid) == (16 + CLASSES, 50, (4, 4))
+    assert (read.hidden_size, read.image_size, read.grid) == (16 + SCORES, 50, (4, 4))
     assert isinstance(AutoModel.from_config(read), PairedVision)
     assert isinstance(AutoModel.from_config(EfficientNetLiteConfig(**LITE)), EfficientNetLite)
 
 
 def test_features_without_class_scores_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"expects features that end with 1000 class scores.*are 16 wide"):
+    with pytest.raises(ConfigError, match=r"expects features that end with 1011 scores.*are 16 wide"):
         tiny.model(connector_type="stc_connector_v35_names")

@@ -87,7 +87,8 @@ def distil(
         inputs = tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         ).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        halved = device.type == "cuda" or torch.is_autocast_enabled(device.type)  # a caller's own stays in effect
+        with torch.autocast(device.type, torch.bfloat16, enabled=halved):
             out = model.generate(**inputs, max_new_tokens=new_tokens, pad_token_id=tokenizer.pad_token_id, **how)
         for question, ids in zip(chunk, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids

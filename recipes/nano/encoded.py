@@ -10,7 +10,7 @@ holds 50 items:
 
     kind    "av", "video", "image" or "audio"
     seen    bf16 [144, D], STC's tokens (of a still, 36 tokens four times); None without a picture
-    scores  f32 [periods, K], mean class scores of each period of the clip; None without a picture
+    scores  f32 [periods, K], mean scores of classes and colours of each period of the clip; None without a picture
     heard   bf16 [n, D], audio tokens; None without audio
     scene   the composed scene; None for a photograph
 """
@@ -91,9 +91,9 @@ def clip(
 
 
 def see(model: Any, pixels: Tensor) -> dict[str, Tensor]:
-    """STC's tokens and the periods' class scores of frames f32[T, 3, S, S]; one frame is a still."""
+    """STC's tokens and the periods' scores of frames f32[T, 3, S, S]; one frame is a still."""
     inner = model.model
-    connector, K = inner.connector, inner.connector.settings.classes
+    connector, K = inner.connector, inner.connector.settings.scores
     features = inner.encode_frames(pixels)
     still = FRAMES if len(pixels) == 1 else None
     seen = connector.stc(features[None, ..., :-K], still)[0]

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from questions import NO_SOUND, Ask, title
+from questions import NO_SOUND, WORDINGS, Ask, title
 from torch import Tensor
+
+from videollama2.colours import COLOURS
 
 SURE, LIKELY, BROAD = 0.4, 0.12, 0.5
 UNSURE = "I am not sure what it is."
@@ -29,7 +31,11 @@ OBJECT = (
     "What is visible here?", "Can you tell me what this is?", "Which object is this?", "What am I looking at?",
     "Please name the main object.", "What is it?", "Identify the object.", "What is this a picture of?",
     "What's in this image?",
-    "Say in a few words what is there.", "What thing do you see here?", "Tell me what you can see.",
+    "Say in a few words what is there.", "What thing do you see here?", "Tell me what you can see.", "What's this?",
+    "What does this show?", "What can you make out?", "Tell me what this is.", "What is the main thing here?",
+    "What do you recognise?", "Say what is shown.", "Who or what is in the picture?", "What is displayed?",
+    "Describe the object in a few words.", "What appears in the clip?", "Can you recognise what is in this image?",
+    "I'd like to know what this picture shows.", "Name it.", "What is being shown to us?", "What kind of object is it?",
 )  # fmt: skip
 BOTH = ("What do you see and hear?", "What is seen and what is heard?", "What can you see and hear?")
 DESCRIBE = (
@@ -44,15 +50,18 @@ KIND_OF = (
 )
 IS_SEEN = (
     "Is there {} in the picture?", "Do you see {}?", "Is there {} in the video?", "Can you see {}?", "Is this {}?",
-    "Does the picture show {}?",
+    "Does the picture show {}?", "Is there {}?", "Is {} shown?", "Can {} be seen?", "Is {} visible?", "Is it {}?",
+    "Does it show {}?", "Is {} in the video?", "Is there {} here?",
 )  # fmt: skip
 OR = ("Is this {}?", "Which is it: {}?", "Is it {}?", "What is shown, {}?")
 FIRST, LAST = ("What is shown first?", "What do you see first?"), ("What is shown last?", "What do you see at the end?")
 LETTERED = (
     "Question: {question}\nOptions:\n{options}\nAnswer with the option's letter from the given choices directly and "
     "only give the best option.",
-    "{question}\n{options}\nChoose one option.", "{question} Choose from:\n{options}",
+    "{question}\n{options}\nChoose one option.", "{question} Choose from:\n{options}", "{question}\n{options}",
+    "{options}\n{question} Reply with a letter.",
 )  # fmt: skip
+MARKS = ("({}) ", "({}) ", "{}. ", "{}) ", "{}: ")  # of options
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Named:
         return cls(tuple(map(with_article, names)), tuple(map(with_article, groups)), membership.argmax(0), near)
 
     def made_up(self, rng: np.random.Generator, but: int | None = None) -> Tensor:
-        """f32[K]: log probabilities of some class and its neighbours; `but`: another class than this."""
+        """f32[K + colours]: log probabilities of some class and its neighbours; `but`: another class than this."""
         K = len(self.classes)
         while (c := int(rng.integers(K))) == but:
             pass
@@ -89,7 +98,8 @@ class Named:
         shares[self.near[c]] += runners
         shares = shares.clamp(max=best * 0.95)
         shares[c] = best
-        return (shares / shares.sum()).log()
+        colours = torch.from_numpy(rng.dirichlet(np.full(len(COLOURS), 0.3))).float()
+        return torch.cat([(shares / shares.sum()).log(), colours])
 
     def group_shares(self, shares: Tensor) -> Tensor:
         return torch.zeros(len(self.groups)).index_add_(0, self.member, shares)
@@ -111,8 +121,8 @@ class Seen:
 
 
 def seen(named: Named, scores: Tensor) -> Seen:
-    """From the class scores f32[K] of a period."""
-    shares = scores.float().softmax(-1)
+    """From the scores f32[K + colours] of a period."""
+    shares = scores[: len(named.classes)].float().softmax(-1)
     (first, second), (a, b) = (x.tolist() for x in shares.topk(2))
     broad, g = (x.item() for x in named.group_shares(shares).max(0))
     name, other, group = named.classes[a], named.classes[b], named.groups[int(g)]
@@ -128,20 +138,30 @@ def seen(named: Named, scores: Tensor) -> Seen:
     return Seen("", None, None)
 
 
+def colour(scores: Tensor) -> str:
+    """The colour that stands out most, from the scores f32[K + colours] of a period."""
+    return list(COLOURS)[int(scores[-len(COLOURS) :].argmax())]
+
+
 def asks(
     named: Named, periods: list[Tensor], heard: list[str], rng: np.random.Generator, count: int, kinds: dict[str, float]
 ) -> list[Ask]:
-    """Questions about a picture or clip whose periods have these scores, and in which these sounds are heard."""
+    """Up to `count` questions about a picture or clip whose periods have these scores; `heard`: its sounds."""
     found = [seen(named, scores) for scores in periods]
     phrases = list(dict.fromkeys(each.phrase for each in found if each.phrase))
-    options = {"object": True, "both": True, "describe": True, "is_seen": True, "sound": True,
+    colours = {str(colour(scores)) for scores in periods}
+    options = {"object": True, "colour": len(colours) == 1, "both": True, "describe": True, "is_seen": True,
+               "sound": True,
                "kind_of": len(phrases) < 2 and found[0].group is not None,
                "or": found[0].best is not None, "lettered": found[0].best is not None,
                "first_seen": len(phrases) == 2, "last_seen": len(phrases) == 2}  # fmt: skip
     fit = {kind: weight for kind, weight in kinds.items() if options[kind]}
     odds = np.array(list(fit.values()))
     chosen = rng.choice(len(fit), count, p=odds / odds.sum())
-    return [_ask(list(fit)[i], named, found, phrases, heard, rng) for i in chosen]
+    asked = [_ask(list(fit)[i], named, found, phrases, heard, rng) for i in chosen if list(fit)[i] != "colour"]
+    if len(asked) < count:
+        asked.append(Ask("colour", str(rng.choice(WORDINGS["colour"])), f"It is {colours.pop()}."))
+    return asked
 
 
 def _ask(
@@ -179,10 +199,13 @@ def _ask(
 
 
 def lettered(question: str, answer: str, names: list[str], rng: np.random.Generator) -> Ask:
-    """The question with lettered options."""
-    lines = [f"({chr(65 + i)}) {name}" for i, name in enumerate(names)]
-    asked = LETTERED[int(rng.choice(len(LETTERED), p=(0.6, 0.2, 0.2)))]
-    return Ask("lettered", asked.format(question=question, options="\n".join(lines)), lines[names.index(answer)] + ".")
+    """The question with lettered options, in lines or in one line; the answer repeats the right one."""
+    mark = MARKS[int(rng.integers(len(MARKS)))]
+    options = [mark.format(chr(65 + i)) + name for i, name in enumerate(names)]
+    asked = LETTERED[int(rng.choice(len(LETTERED), p=(0.5, 0.15, 0.15, 0.1, 0.1)))]
+    between = "\n" if rng.random() < 0.75 else (", ", " ")[int(rng.integers(2))]
+    said = f"({chr(65 + names.index(answer))}) {answer}."
+    return Ask("lettered", asked.format(question=question, options=between.join(options)), said)
 
 
 def _others(named: Named, best: int, rng: np.random.Generator, count: int) -> list[str]:
@@ -203,7 +226,7 @@ def _others(named: Named, best: int, rng: np.random.Generator, count: int) -> li
 def _is_seen(named: Named, found: list[Seen], said: str, rng: np.random.Generator, question: str) -> Ask:
     """Yes for a class or group that is there, no for one of another group."""
     sure = [each for each in found if each.best is not None]
-    if sure and rng.random() < 0.5:
+    if sure and rng.random() < 0.55:
         each = sure[int(rng.integers(len(sure)))]
         broad = each.group is not None and rng.random() < 0.35
         asked = named.groups[each.group] if broad and each.group is not None else named.classes[each.best or 0]

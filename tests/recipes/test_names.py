@@ -1,5 +1,6 @@
 """The steps of nano's recipe that teach it names."""
 
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -9,11 +10,13 @@ from classifier import state_dict
 from encoded import scene_of
 from named import UNSURE, Named, asks, lettered, seen
 from names import GROUPS, dictionary, group_names, memberships
+from questions import Ask
 from read_names import STILL_TOKENS, fewer
 from shared_clips import Sequenced
 from torch import Tensor
 from torch.nn import functional as F
 
+from videollama2.colours import COLOURS
 from videollama2.data.composed import compose
 from videollama2.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from videollama2.names import NamingSettings
@@ -24,6 +27,7 @@ from .small import tokenizer
 
 STAGES = ((3, 1, 1, 4, 1), (5, 2, 3, 6, 2))
 KINDS = {"object": 1.0, "both": 1.0, "describe": 1.0, "is_seen": 3.0, "kind_of": 1.0, "or": 1.0, "lettered": 1.0,
+         "colour": 1.0,
          "first_seen": 1.0, "last_seen": 1.0, "sound": 1.0}  # fmt: skip
 
 
@@ -109,6 +113,8 @@ def test_names_are_spelled_in_the_language_models_tokens() -> None:
     assert torch.equal(found["words"][0], embeddings[long[:3]])
     assert torch.equal(found["words"][1], embeddings[[*short, pad, pad][:3]])
     assert found["words"].shape == (2 + 64, 3, 8) and found["certainty"].shape == (2, 8)
+    red = made.encode(" red", add_special_tokens=False)[0]
+    assert found["colours"].shape == (len(COLOURS), 8) and torch.equal(found["colours"][0], embeddings[red])
 
 
 def named() -> Named:
@@ -134,7 +140,7 @@ def test_what_is_said_follows_how_sure_the_classifier_is(shares: tuple[float, ..
 
 def test_a_flat_guess_is_not_named() -> None:
     many = Named.of([f"t{i}" for i in range(20)], ["thing"], torch.ones(1, 20), torch.eye(20), close=3)
-    flat = torch.zeros(20)
+    flat = torch.cat([torch.zeros(20), stands_out("red")])
     assert seen(many, flat).phrase == ""
     said = asks(many, [flat], [], np.random.default_rng(0), 3, {"object": 1.0})
     assert {ask.answer for ask in said} == {UNSURE}
@@ -142,8 +148,8 @@ def test_a_flat_guess_is_not_named() -> None:
 
 def test_answers_are_true_of_the_scores() -> None:
     rng, world = np.random.default_rng(1), named()
-    dog = torch.tensor((0.7, 0.1, 0.1, 0.05, 0.03, 0.02)).log()
-    oboe = torch.tensor((0.05, 0.05, 0.05, 0.7, 0.1, 0.05)).log()
+    dog = torch.cat([torch.tensor((0.7, 0.1, 0.1, 0.05, 0.03, 0.02)).log(), stands_out("brown")])
+    oboe = torch.cat([torch.tensor((0.05, 0.05, 0.05, 0.7, 0.1, 0.05)).log(), stands_out("black")])
     found = asks(world, [dog, oboe], ["birds"], rng, 400, KINDS)
     of = {kind: {ask.answer for ask in found if ask.kind == kind} for kind in KINDS}
     assert of["object"] == {"A collie, then an oboe."} and of["both"] == {
@@ -156,22 +162,44 @@ def test_answers_are_true_of_the_scores() -> None:
     assert all(any(name in ask.question for name in ("collie", "oboe", "dog", "instrument")) for ask in yes)
     assert not any("jeans" in ask.question for ask in yes)
     assert all("jeans" in ask.question for ask in no)  # the one class of neither group
+    assert not of["colour"]  # there are two
     for ask in found:
         if ask.kind == "lettered":
-            assert ask.answer.rstrip(".") in ask.question and ask.answer.endswith(" a collie.")
+            assert_right_option(ask, "a collie")
+    one = asks(world, [oboe, oboe], [], rng, 200, KINDS)
+    assert {ask.answer for ask in one if ask.kind == "colour"} == {"It is black."}
+
+
+def stands_out(colour: str) -> torch.Tensor:
+    """Shares of colours, at the end of a period's scores."""
+    return torch.tensor([0.7 if name == colour else 0.03 for name in COLOURS])
+
+
+def assert_right_option(ask: Ask, name: str) -> None:
+    """The answer is the option's letter and name, and in the question that letter stands before that name."""
+    letter, said = re.fullmatch(r"\(([A-E])\) (.*)\.", ask.answer).groups()  # type: ignore[union-attr]
+    assert said == name
+    assert re.search(rf"\b{letter}\W{{1,2}}{name}", ask.question), ask
 
 
 def test_made_up_scores_speak_for_one_class_and_are_shares() -> None:
     rng, world = np.random.default_rng(2), named()
     scores = [world.made_up(rng) for _ in range(200)]
-    assert all(float(s.exp().sum()) == pytest.approx(1, abs=1e-4) for s in scores)
-    assert {int(s.argmax()) for s in scores} == set(range(6))
-    assert all(int(world.made_up(rng, 3).argmax()) != 3 for _ in range(50))
+    assert all(float(s[:6].exp().sum()) == pytest.approx(1, abs=1e-4) for s in scores)
+    assert all(float(s[6:].sum()) == pytest.approx(1, abs=1e-4) for s in scores)
+    assert {int(s[:6].argmax()) for s in scores} == set(range(6))
+    assert {int(s[6:].argmax()) for s in scores} == set(range(len(COLOURS)))
+    assert all(int(world.made_up(rng, 3)[:6].argmax()) != 3 for _ in range(50))
 
 
 def test_the_right_option_is_repeated_with_its_letter() -> None:
-    one = lettered("What is it?", "a cat", ["a dog", "a cat"], np.random.default_rng(0))
-    assert "(A) a dog\n(B) a cat" in one.question and one.answer == "(B) a cat."
+    rng = np.random.default_rng(0)
+    asked = [lettered("What is it?", "a cat", ["a dog", "a cat"], rng) for _ in range(60)]
+    assert {ask.answer for ask in asked} == {"(B) a cat."}
+    for ask in asked:
+        assert_right_option(ask, "a cat")
+    assert any("(A) a dog\n(B) a cat" in ask.question for ask in asked)
+    assert any("A. a dog, B. a cat" in ask.question or "A. a dog B. a cat" in ask.question for ask in asked)
 
 
 def test_a_scene_survives_a_file() -> None:

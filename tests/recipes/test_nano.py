@@ -120,6 +120,16 @@ def test_text_alone_pulls_the_adapters_back_to_the_base_model() -> None:
     assert float(whole(**seen).loss.detach()) < float(model.train()(**inputs).loss.detach())
 
 
+def test_text_is_distilled_from_a_model_whose_layers_are_in_bfloat16() -> None:
+    model, tokens = small_model(), tokenizer()
+    for module in model.model.language_model.modules():  # as read_names.py has them, under its autocast
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data = module.weight.data.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = script("chat").distil(model, tokens, asked=["What is heard?"], new_tokens=4, sampled=False)
+    assert all(question == "What is heard?" and answer for question, answer in pairs)
+
+
 def test_sounds_are_added_at_the_means_of_what_the_model_hands_over() -> None:
     audio_only = script("audio_only")
     config = small_config()
