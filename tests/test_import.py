@@ -130,3 +130,9 @@ def test_the_version_is_the_installed_one() -> None:
     from importlib.metadata import version
 
     assert videollama2.__version__ == version("videollama2")
+
+
+def test_the_doctor_counts_no_tokens_without_transformers() -> None:
+    """Importing it takes three CPU seconds, and a check of media alone has no use for it."""
+    modules, _, _ = fresh("import videollama2.data.doctor.examine, videollama2.data.doctor.report")
+    assert "transformers" not in modules

@@ -1,6 +1,7 @@
 """What `eval list --data` and `eval self-test` report: exactly what loading finds."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,28 @@ def test_the_list_loads_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_list_repeats_why_a_folder_cannot_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "all_data_final_reorg.json").write_text("[}")
-    assert main(["eval", "list", "cmm", "--data", str(tmp_path)]) == 0
+    assert main(["eval", "list", "cmm", "--data", str(tmp_path)]) == 1
     told = capsys.readouterr().out
     assert "can't be loaded: " in told and "all_data_final_reorg.json" in told
     assert main(["eval", "self-test", "cmm", "--data", str(tmp_path)]) == 1
     assert "can't be loaded: " in capsys.readouterr().out
+
+
+def test_the_list_fails_if_a_benchmark_that_is_there_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without names, D holds some of the benchmarks: the others don't count."""
+    for name, text in (("cmm", "[}"), ("avut", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "AV_Human_data.json").write_text(text)
+    miniature("daily-omni", tmp_path / "daily-omni")
+    assert main(["eval", "list", "--data", str(tmp_path)]) == 1
+    assert "2 of 3 can't be loaded: cmm, avut" in " ".join(capsys.readouterr().err.split())
+    shutil.rmtree(tmp_path / "cmm")
+    shutil.rmtree(tmp_path / "avut")
+    assert main(["eval", "list", "--data", str(tmp_path), "--json"]) == 0
+    assert main(["eval", "list", "--data", str(tmp_path / "daily-omni")]) == 0
+    (tmp_path / "daily-omni" / "qa.json").write_text("[{}]")
+    assert main(["eval", "list", "--data", str(tmp_path / "daily-omni")]) == 1
+    assert "1 of 1 can't be loaded: daily-omni" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_self_test_shows_items_readings_and_the_official_scorer(

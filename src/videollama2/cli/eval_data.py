@@ -1,6 +1,7 @@
 """`videollama2 eval list` and `self-test`: the benchmarks, and what loading a user's files finds. No model needed."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from . import terminal
 _LIST = """examples:
   videollama2 eval list                          all benchmarks, and the files each one needs
   videollama2 eval list mvbench --data D         load D/mvbench, or D itself, as a run would
+
+The exit status is 1 if a named benchmark, or one whose files are in D, can't be loaded.
 """
 _SELF_TEST = """examples:
   videollama2 eval self-test --data D            every benchmark that has a folder in D
@@ -53,11 +56,24 @@ def run_list(args: argparse.Namespace) -> int:
             found.append(inspected(each, data_folder(Path(args.data), each.name, alone=True), args.setting))
     if args.json:
         terminal.print_json(found)
-        return 0
-    for one in found:
+    for one in [] if args.json else found:
         _print_head(one)
         _print_loaded(one)
-    return 0
+    return _failed([one for one in found if args.benchmarks or _is_there(one, args.data)])
+
+
+def _is_there(found: dict[str, Any], data: str | None) -> bool:
+    """Whether a folder has the benchmark's name, or all of its required files."""
+    required = [need["there"] for need in found["needs"] if need["required"]]
+    return data is not None and (Path(data, found["name"]).is_dir() or (bool(required) and all(required)))
+
+
+def _failed(found: Sequence[dict[str, Any]]) -> int:
+    """The exit status: 1 if one can't be loaded. Names those that can't."""
+    names = [each["name"] for each in found if each.get("problem") is not None]
+    if names:
+        terminal.say(f"{len(names)} of {len(found)} can't be loaded: {', '.join(names)}")
+    return int(bool(names))
 
 
 def run_self_test(args: argparse.Namespace) -> int:
@@ -83,7 +99,7 @@ def run_self_test(args: argparse.Namespace) -> int:
             _print_official(found[-1])
     if args.json:
         terminal.print_json(found)
-    return int(any(each["problem"] is not None for each in found))
+    return _failed(found)
 
 
 def _print_head(found: dict[str, Any]) -> None:

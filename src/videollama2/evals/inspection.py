@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.annotation_files import DataFolder
-from ..errors import DataError
+from ..errors import VideoLlama2Error
 from .benchmark import Benchmark
 from .extract import LETTERS
 from .items import Item, Loaded, Needed, Outcome, Setting, spread
@@ -38,15 +38,15 @@ def _needs(benchmark: Benchmark, there: Mapping[str, bool | None] | None = None)
     ]
 
 
-def _load(benchmark: Benchmark, folder: Path, setting: Setting) -> Loaded | DataError:
+def _load(benchmark: Benchmark, folder: Path, setting: Setting) -> Loaded | VideoLlama2Error:
     try:
         return benchmark.load(folder, setting)
-    except DataError as error:
+    except VideoLlama2Error as error:
         return error
 
 
-def _described(benchmark: Benchmark, folder: Path, loaded: Loaded | DataError) -> dict[str, Any]:
-    if isinstance(loaded, DataError):
+def _described(benchmark: Benchmark, folder: Path, loaded: Loaded | VideoLlama2Error) -> dict[str, Any]:
+    if isinstance(loaded, VideoLlama2Error):
         there = {need.path: _by_name(folder, need) for need in benchmark.needs}
         return {"needs": _needs(benchmark, there), "folder": str(folder), "problem": str(loaded)}
     return {
@@ -67,7 +67,7 @@ def self_test(benchmark: Benchmark, folder: Path, setting: Setting = "strict", s
     """
     loaded = _load(benchmark, folder, setting)
     found = inspected(benchmark) | _described(benchmark, folder, loaded)
-    if isinstance(loaded, DataError):
+    if isinstance(loaded, VideoLlama2Error):
         return found
     askable = [item for item in loaded.items if item.malformed is None]
     return found | {

@@ -18,11 +18,10 @@ from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import MediaError, UsageError
 from ...media.opening import MAX_NUM_FRAMES
-from ...processing import VideoLlama2Processor
 from ...protocols import Protocol
 from ...protocols import protocol as named_protocol
 from ...text.media_parts import Media
@@ -34,6 +33,9 @@ from .journal import DoctorJournal
 from .judging import Finding, Seen, Severity, of_facts, of_text, used_seconds
 from .lengths import Length, Lengths
 from .on_disk import DiskDict, DiskList
+
+if TYPE_CHECKING:
+    from ...processing import VideoLlama2Processor
 
 Progress = Callable[[str, int, int], None]  # (stage, number done, number in all)
 
@@ -86,7 +88,7 @@ class Examination:
 
 def examine(
     records: Sequence[Record],
-    processor: VideoLlama2Processor | None = None,
+    processor: "VideoLlama2Processor | None" = None,
     *,
     unread: Sequence[tuple[str, str]] = (),
     workers: int = 0,

@@ -4,12 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import PromptError
-from ...processing import VideoLlama2Processor
 from ..labels import IGNORE, characters_per_id, chat_example, fewest_ids
 from ..records import Record
+
+if TYPE_CHECKING:
+    from ...processing import VideoLlama2Processor
 
 Known = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """(key, function) → the function's result, or an earlier result of the same key."""
@@ -38,7 +40,7 @@ class Length:
 class Lengths:
     """Counts positions by a model's tokenizer and connector, without opening media."""
 
-    def __init__(self, processor: VideoLlama2Processor, max_length: int | None, known: Known) -> None:
+    def __init__(self, processor: "VideoLlama2Processor", max_length: int | None, known: Known) -> None:
         """Set the model.
 
         Args:

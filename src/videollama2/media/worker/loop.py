@@ -21,6 +21,7 @@ Handler = Callable[[Any, list[bytearray]], tuple[Any, Sequence[Blob]]]
 
 def run_worker(handler: Handler) -> None:
     """Confine this process and answer tasks. Anything else that is printed goes to standard error."""
+    gc.freeze()  # what imports made stays; searching it after each task would take longer than most tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal; the parent ends its workers
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
