@@ -252,3 +252,60 @@ def test_answers_as_letters_or_words(tmp_path: Path, answer: str, truth: str | N
     plain(tmp_path / "qa.json", [{**record, "Answer": "A"}, record])
     item = benchmark("daily-omni").load(tmp_path, "strict").items[1]
     assert item.truth == (() if truth is None else (truth,)) and (item.malformed is None) == (truth is not None)
+
+
+WAV = b"RIFF\x24\0\0\0WAVEfmt "
+
+
+def test_clotho_aqa_of_lmms_eval_with_its_sounds(tmp_path: Path) -> None:
+    """Sounds are in the table; questions about one share its file, and loading again unpacks nothing."""
+    file = tmp_path / "clotho_aqa" / "clotho_aqa_test_filtered-00000-of-00001.parquet"
+    sound, other = {"bytes": WAV + b"1", "path": "rain.wav"}, {"bytes": b"fLaC2", "path": None}
+    asked = [
+        {"audio": sound, "question": "Is it raining?", "answer": "yes"},
+        {"audio": sound, "question": "What falls?", "answer": "water"},
+        {"audio": other, "question": "Who is it?", "answer": "man"},
+        {"audio": {"bytes": None, "path": "gone.wav"}, "question": "Is it loud?", "answer": "no"},
+    ]
+    parquet(file, asked)
+    found = loaded("clotho-aqa", tmp_path)
+    assert [(item.question.split("\n")[0], item.truth) for item in found.items] == [
+        (f"Question: {row['question']}", (row["answer"],)) for row in asked
+    ]
+    media = [item.media for item in found.items]
+    assert media[0] == media[1] != media[2] and found.items[3].missing is not None
+    files = [Path(each.source) for each in media[:3] if each is not None]
+    assert files[0].read_bytes() == WAV + b"1" and files[0].suffix == ".wav"
+    assert files[2].read_bytes() == b"fLaC2" and files[2].suffix == ".flac"
+    assert all(each is not None and each.audio and not each.video for each in media[:3])
+    written = files[0].stat().st_mtime_ns
+    assert loaded("clotho-aqa", tmp_path) == found and files[0].stat().st_mtime_ns == written
+    parquet(file, [{**asked[0], "audio": {"bytes": WAV + b"changed", "path": "rain.wav"}}])
+    (item,) = loaded("clotho-aqa", tmp_path).items
+    assert item.media is not None and Path(item.media.source).read_bytes() == WAV + b"changed"
+    assert not files[2].exists()
+
+
+def test_vocalsound_of_lmms_eval_with_its_sounds(tmp_path: Path) -> None:
+    rows = [("f0003", "Throat clearing", 1), ("m0004", "Cough", 3)]
+    for part, (speaker, answer, age) in enumerate(rows):
+        parquet(
+            tmp_path / "data" / f"test-{part:05}-of-00002.parquet",
+            [{"audio": {"bytes": WAV + bytes([part]), "path": None}, "spk_id": speaker, "answer": answer,
+              "age_group": age}],
+        )  # fmt: skip
+    found = loaded("vocalsound", tmp_path)
+    assert [(item.id, item.truth, dict(item.categories)) for item in found.items] == [
+        ("1/f0003", ("Throat clearing",), {"sound": "Throat clearing", "sex": "female", "age": "18-25"}),
+        ("2/m0004", ("Cough",), {"sound": "Cough", "sex": "male", "age": "49-80"}),
+    ]
+    assert [Path(item.media.source).read_bytes() for item in found.items if item.media] == [WAV + b"\0", WAV + b"\1"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "test-00000-of-00001.parquet"
+    parquet(file, [{"audio": {"bytes": WAV, "path": None}, "spk_id": "f1", "answer": "Cough"}])
+    (tmp_path / "data" / f"{file.name}.media").mkdir()
+    (tmp_path / "data" / f"{file.name}.media" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"exists, but was not unpacked from test-00000-of-00001.parquet"):
+        loaded("vocalsound", tmp_path)

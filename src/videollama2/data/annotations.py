@@ -2,7 +2,7 @@
 
     .json     a list of objects; an object with such a list; one object per line      .jsonl  one object per line
     .csv .tsv .txt   with a header, or columns named by the caller      .xlsx  the first sheet
-    .parquet  with all of its parts ("-00000-of-00003")
+    .parquet  with all of its parts ("-00000-of-00003"), without the media that it may embed (parquet_media.py)
 
 Nothing in a file is ever executed: lists written as text are parsed as literals. A trailing comma before a closing
 bracket is accepted, since published files have it. A record that can't be read is a Row with a problem, which every
@@ -194,7 +194,7 @@ def rows(
     elif suffix == ".xlsx":
         found = _sheet(path)
     elif suffix == ".parquet":
-        parts = _parts(_there(path))
+        parts = parts_of(_there(path))
         return [Row(row, f"{part.name}:{number}") for part in parts for number, row in _parquet(part)]
     else:
         raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
@@ -228,7 +228,7 @@ def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
         return None
 
 
-def _parts(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
     """The files of a Parquet table: the one that was named, or all of "test-00000-of-00003.parquet" to "00002"."""
     found = re.fullmatch(r"(.+-)([0-9]{5})-of-([0-9]{5})\.parquet", path.name)
     if found is None:
@@ -254,7 +254,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     if instead:
         raise DataError(f"{path} is {instead}.")
-    return parquet_rows(path, "eval")
+    return parquet_rows(path, "eval", media=False)
 
 
 def _content(path: Path, encoding: str = "utf-8") -> str:

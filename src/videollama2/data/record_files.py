@@ -12,7 +12,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from .shards import once, samples_of_shard
 
 Found = Any  # a mapping, a DataError, or any other value of the file
 _ROWS = 4096  # of a Parquet file, per batch
+_ROWS_OF_MEDIA = 16  # each may have megabytes
 _COLUMNS = (
     "question",
     "answer",
@@ -127,13 +128,16 @@ def _parquet(path: Path) -> Iterator[tuple[int, Found]]:
     return ((number, _unpacked(row)) for number, row in parquet_rows(path))
 
 
-def parquet_rows(path: Path, extra: str = "train", *, media: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_rows(
+    path: Path, extra: str = "train", *, media: bool = True, only: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a Parquet file, numbered from 1.
 
     Args:
         path: of the file.
         extra: of this package that installs pyarrow, for the error.
         media: whether bytes are read, which are media in the hub's files; without, memory doesn't grow with them.
+        only: the columns to read; None: all.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -150,8 +154,9 @@ def parquet_rows(path: Path, extra: str = "train", *, media: bool = True) -> Ite
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
                 raise DataError(f"{path}: two columns have the same name; expected each once: {', '.join(names):.200}.")
-            columns = None if media else _without_bytes(file.schema_arrow)
-            for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
+            columns = list(only) if only is not None else None if media else _without_bytes(file.schema_arrow)
+            rows = _ROWS_OF_MEDIA if only is not None else _ROWS
+            for batch in file.iter_batches(batch_size=rows, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

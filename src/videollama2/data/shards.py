@@ -54,7 +54,7 @@ def samples_of_shard(shard: Path, cache: Path | None = None) -> Iterator[tuple[s
     try:
         with tarfile.open(shard, "r:") as tar:
             samples = checked_samples(tar, shard, shard.stat().st_size)
-            folder = _folder(shard, cache)
+            folder = media_folder(shard, cache)
             for stem, members in samples.items():
                 yield stem, _sample(tar, stem, members, folder)
     except (tarfile.TarError, EOFError) as error:
@@ -115,8 +115,15 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _folder(shard: Path, cache: Path | None) -> Path:
-    """The folder of the shard's media, emptied if the shard has changed since it was unpacked."""
+def media_folder(shard: Path, cache: Path | None = None) -> Path:
+    """The folder of a file's unpacked media, emptied if the file has changed since.
+
+    Args:
+        shard: or another file that holds media. cache: folder to make it in; None: the file's.
+
+    Raises:
+        DataError: it can't be made, or is another folder.
+    """
     folder = (shard.parent if cache is None else cache).absolute() / f"{shard.name}.media"
     stat = shard.stat()
     stamp = json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
@@ -124,7 +131,7 @@ def _folder(shard: Path, cache: Path | None) -> Path:
         with _locked(shard):  # processes of a run arrive together; none may empty what another fills
             marker = folder / _STAMP
             if folder.is_symlink() or (folder.exists() and not marker.is_file() and any(folder.iterdir())):
-                raise DataError(f"{folder} exists, but was not unpacked from this shard; move it away.")
+                raise DataError(f"{folder} exists, but was not unpacked from {shard.name}; move it away.")
             if not marker.is_file() or marker.read_text(encoding="utf-8") != stamp:
                 if folder.exists():
                     shutil.rmtree(folder)

@@ -10,13 +10,14 @@ return items.loaded(published=1197)
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..data.annotation_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, DataFolder, MediaFinder, first_existing, some
-from ..data.annotations import Row, rows
+from ..data.annotations import Row, parts_of, rows
+from ..data.parquet_media import unpacked
 from ..data.record_files import decoded, not_the_file
 from ..errors import DataError
 from ..text.media_parts import Media
@@ -47,7 +48,9 @@ class Items:
         self.files.append(path)
         return path
 
-    def file_or_reformat(self, *official: str, reformats: Sequence[str], keys: Sequence[str] = ()) -> tuple[Path, bool]:
+    def file_or_reformat(
+        self, *official: str, reformats: Sequence[str], keys: Sequence[str] = (), copies: Sequence[Sequence[str]] = ()
+    ) -> tuple[Path, bool]:
         """The file to read, and whether it is a reformat of the original's evaluation, which only `paper` prefers.
 
         Raises:
@@ -58,7 +61,7 @@ class Items:
         reformat = self.data.optional(*reformats)
         if self.setting != "paper" or reformat is None:
             try:
-                return self.file(*official, keys=keys), False
+                return self.file(*official, keys=keys, copies=copies), False
             except DataError:
                 if reformat is None:
                     first_existing(self.data.path, *official, *reformats)
@@ -87,6 +90,24 @@ class Items:
     def sounds(self, *folders: str) -> "BenchmarkMedia":
         """A finder of audio files."""
         return BenchmarkMedia(self.data.media(*folders, suffixes=SOUND_SUFFIXES), True)
+
+    def embedded(self, path: Path, column: str) -> Callable[[Row], FoundMedia]:
+        """A finder of the media that the rows of a Parquet file hold in a column; unpacked beside it, once.
+
+        Raises:
+            DataError: they can't be read or written.
+        """
+        files: dict[str, Path] = {}
+        for part in parts_of(path):
+            files |= unpacked(part, column)
+
+        def find(row: Row) -> FoundMedia:
+            if row.origin not in files:
+                return None, f"{row.origin} holds no media in its column {column!r}"
+            file = files[row.origin]
+            return Media(source=file, video=file.suffix not in SOUND_SUFFIXES, audio=True), None
+
+        return find
 
     def add(self, item: Item) -> None:
         """Add an item; a repeated id gets a number when all are there."""

@@ -1,6 +1,7 @@
 """VocalSound: which of six human sounds is heard. Published: share of replies with the class.
 
-Files: github.com/YuanGongND/vocalsound, the 16 kHz or 44 kHz archive.
+Files: github.com/YuanGongND/vocalsound, the 16 kHz or 44 kHz archive; or lmms-lab/vocalsound on the hub, with its
+sounds (columns as lmms-eval, tasks/vocalsound, reads them).
 """
 
 import re
@@ -14,6 +15,8 @@ from ..items import Loaded, Needed, Setting
 from ..sources import Items, path_tails
 
 _AGES = {"te_age1.json": "18-25", "te_age2.json": "26-48", "te_age3.json": "49-80"}
+_COPY = ("audio", "spk_id", "answer")  # columns of lmms-lab's copy
+_AGE_GROUPS = dict(enumerate(_AGES.values(), 1))  # its age_group
 _SEXES = {"f": "female", "m": "male"}
 _TABLE = "class_labels_indices_vs.csv"
 
@@ -31,6 +34,7 @@ class VocalSound(OptionBenchmark):
         Needed(path=_TABLE, what="index, mid, display_name of the labels", required=False),
         Needed(path="datafiles/subtest/te_age[123].json", what="sounds by the speaker's age", required=False),
         Needed(path="vocalsound_eval.jsonl", what="or the original's: {audio, gt}", required=False),
+        Needed(path="data/test-*.parquet", what="or lmms-lab/vocalsound, with sounds", required=False),
         Needed(path="audio_16k/*.wav", what="the sounds; also audio_44k/, audio/", required=False, media=True),
     )
 
@@ -38,8 +42,11 @@ class VocalSound(OptionBenchmark):
         """One item per sound; both settings ask alike."""
         items = Items(folder, setting)
         path, reformat = items.file_or_reformat(
-            "datafiles/te.json", reformats=("vocalsound_eval.jsonl",), keys=("wav", "labels")
-        )
+            "datafiles/te.json", "test-*.parquet", reformats=("vocalsound_eval.jsonl",), keys=("wav", "labels"),
+            copies=[_COPY],
+        )  # fmt: skip
+        if path.suffix.lower() == ".parquet":
+            return self._copy(items, path)
         media = items.sounds("audio_16k", "audio_44k", "audio", "")
         labels, ages = ({}, {}) if reformat else (self._labels(items), _ages(items))
         for row in rows(path) if reformat else rows(path, key="data"):
@@ -53,6 +60,24 @@ class VocalSound(OptionBenchmark):
                     categories["age"] = ages[name]
                 found = media.find(name)
                 items.add(self.option_item(setting, row.origin, found, id=name, label=sound, categories=categories))
+        return items.loaded()
+
+    def _copy(self, items: Items, path: Path) -> Loaded:
+        """The items of the hub's copy."""
+        find = items.embedded(path, "audio")
+        for number, row in enumerate(rows(path), 1):
+            with items.record(row):
+                speaker, sound = row.text("spk_id"), self.class_of(row.origin, row.text("answer"))
+                categories = {"sound": sound} | ({"sex": _SEXES[speaker[0]]} if speaker[0] in _SEXES else {})
+                if row.has("age_group"):
+                    group = row.number("age_group")
+                    categories["age"] = _AGE_GROUPS.get(group, str(group))
+                items.add(
+                    self.option_item(
+                        items.setting, row.origin, find(row), id=f"{number}/{speaker}", label=sound,
+                        categories=categories,
+                    )
+                )  # fmt: skip
         return items.loaded()
 
     def _labels(self, items: Items) -> Mapping[str, str]:
