@@ -194,7 +194,7 @@ def rows(
     elif suffix == ".xlsx":
         found = _sheet(path)
     elif suffix == ".parquet":
-        parts = parts_of(_there(path))
+        parts = table_parts(_there(path))
         return [Row(row, f"{part.name}:{number}") for part in parts for number, row in _parquet(part)]
     else:
         raise DataError(f"{path}: expected a .json, .jsonl, .csv, .tsv, .txt, .xlsx or .parquet file.")
@@ -228,7 +228,7 @@ def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
         return None
 
 
-def parts_of(path: Path) -> list[Path]:
+def table_parts(path: Path) -> list[Path]:
     """The files of a Parquet table: the one that was named, or all of "test-00000-of-00003.parquet" to "00002"."""
     found = re.fullmatch(r"(.+-)([0-9]{5})-of-([0-9]{5})\.parquet", path.name)
     if found is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..data.annotation_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, DataFolder, MediaFinder, first_existing, some
-from ..data.annotations import Row, parts_of, rows
+from ..data.annotations import Row, rows, table_parts
 from ..data.parquet_media import unpacked
 from ..data.record_files import decoded, not_the_file
 from ..errors import DataError
@@ -98,7 +98,7 @@ class Items:
             DataError: they can't be read or written.
         """
         files: dict[str, Path] = {}
-        for part in parts_of(path):
+        for part in table_parts(path):
             files |= unpacked(part, column)
 
         def find(row: Row) -> FoundMedia:
