@@ -1,11 +1,13 @@
 """A 7B model on a CPU: the shape of 2.1-7b-av with random weights, its language model in llama.cpp.
 
     python benchmarks/llama_cpp.py build FOLDER                  7 GB on disk: encoders, and a Q4_K_M file
-    python benchmarks/llama_cpp.py measure FOLDER --json report.json [--frames 8]
+    python benchmarks/llama_cpp.py answer FOLDER --json report.json [--frames 8]
+    python benchmarks/llama_cpp.py rates FOLDER --json report.json
 
-`measure` answers about 30 s of video with audio in a process of its own, as `videollama2 ask` does, and reports its
-stages and peak memory; then it decodes from the same file with a bare llama_decode loop, interleaved with our own
-decoding, so that the ratio of their rates is of one machine at one time.
+`answer` runs `videollama2 ask` on 30 s of video with audio in a process of its own, and reports its stages and peak
+memory. `rates` compares our decoding with a bare llama_decode loop on the same file, in turns, so that the ratio is of
+one machine at one time: with our settings, and with llama.cpp's defaults, as its own llama-bench has them. Each adds
+its rows to the report, and writes report.md beside it.
 """
 
 import os
@@ -16,11 +18,11 @@ import argparse
 import ctypes
 import functools
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from measure import machine
 from videollama2.backends.llama_cpp import context, library
 from videollama2.backends.llama_cpp.encoders import EncodersForGeneration
 from videollama2.backends.llama_cpp.families import HEAD, PREFIX, add_settings, family_of, gguf_tensors
@@ -126,10 +129,12 @@ def write_media(path: Path) -> Path:
     return path
 
 
-def answer(folder: Path, clip: Path, frames: int | None, tokens: int) -> dict[str, Any]:
+def answer(args: argparse.Namespace) -> dict[str, Any]:
     """One answer by the command line, in a process of its own."""
-    command = [sys.executable, "-m", "videollama2", "ask", clip, QUESTION, "--model", folder, "--json"]
-    command += ["--max-new-tokens", tokens] + ([] if frames is None else ["--frames", frames])
+    clip = write_media(args.folder / "clip.mp4")
+    command = [sys.executable, "-m", "videollama2", "ask", clip, QUESTION, "--model", args.folder, "--json"]
+    command += ["--protocol", args.protocol, "--max-new-tokens", args.tokens]
+    command += [] if args.frames is None else ["--frames", args.frames]
     code = (
         "import resource, subprocess, sys\n"
         "made = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE)\n"
@@ -141,48 +146,72 @@ def answer(folder: Path, clip: Path, frames: int | None, tokens: int) -> dict[st
     seconds = time.perf_counter() - started
     *text, peak = out.stdout.decode().strip().splitlines()
     found = json.loads("\n".join(text))
+    receipt = found["receipt"]
     return {
-        "seconds": round(seconds, 1), "peak_gib": round(int(peak) / 2**20, 2),
-        "frames": found["receipt"]["video"]["frames_used"], "prompt_tokens": found["receipt"]["prompt_tokens"],
-        "generated_tokens": found["receipt"]["generated_tokens"], "dtype": found["receipt"]["dtype"],
-        "tokens": {"video": found["receipt"]["video"]["tokens"], "audio": found["receipt"]["audio"]["tokens"]},
-        **{name: round(value, 2) for name, value in found["timings"].items()},
+        "protocol": receipt["protocol"], "frames": receipt["video"]["frames_used"],
+        "video tokens": receipt["video"]["tokens"], "audio tokens": receipt["audio"]["tokens"],
+        "prompt": receipt["prompt_tokens"], "generated": receipt["generated_tokens"], "encoders": receipt["dtype"],
+        "seconds": round(seconds, 1), "peak GiB": round(int(peak) / 2**20, 2),
+        **{f"{name} s": round(value, 2) for name, value in found["timings"].items()},
     }  # fmt: skip
 
 
-def rates(folder: Path, positions: int, rounds: int = 4, tokens: int = 8) -> dict[str, float]:
-    """Tokens per second of our decoding and of a bare loop, after as many positions, in turns."""
-    weights = context.Weights(read_gguf(gguf_of(folder)))
-    cells = context.Cells(weights, torch.get_num_threads())
-    slot, bare = cells.slot(), Bare(weights, positions + 2 * rounds * tokens + 64)
+def rates(folder: Path, positions: int, rounds: int = 4, tokens: int = 8) -> list[dict[str, Any]]:
+    """Tokens per second of our decoding and of bare loops, after as many positions, in turns."""
     ids = np.arange(positions, dtype=np.int32) % 1000
-    embeds = weights.file.rows("token_embd.weight", ids.astype(np.int64))
-    cells.prefill([(slot, embeds)])
-    bare.decode(ids)
-    ours, theirs = [], []
+    weights = context.Weights(read_gguf(gguf_of(folder)))
+    room = positions + rounds * tokens + 64
+    loops = {"ours": Ours(weights), "bare": Bare(weights, weights.pointer, room)}
+    loops["defaults"] = Bare(weights, with_defaults(weights), room)
+    prompt, decoding = ({name: [] for name in loops} for _ in range(2))
+    for name, loop in loops.items():
+        prompt[name].append(positions / seconds_of(lambda: loop.decode(ids)))  # noqa: B023
     for _ in range(rounds):
-        started = time.perf_counter()
-        for token in range(tokens):
-            cells.step([(slot, token)]).argmax()
-        ours.append(tokens / (time.perf_counter() - started))
-        started = time.perf_counter()
-        for token in range(tokens):
-            bare.decode(np.array([token], np.int32))
-        theirs.append(tokens / (time.perf_counter() - started))
-    found = {"positions": positions, "ours": statistics.median(ours), "bare": statistics.median(theirs)}
-    return {name: round(value, 2) for name, value in (found | {"ratio": found["ours"] / found["bare"]}).items()}
+        for name, loop in loops.items():
+            decoding[name].append(tokens / seconds_of(lambda: [loop.decode(ids[i : i + 1]) for i in range(tokens)]))  # noqa: B023
+    return [
+        {"what": what, "positions": positions, **{name: round(statistics.median(r), 2) for name, r in found.items()}}
+        for what, found in (("prompt", prompt), ("decoding", decoding))
+    ]
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def with_defaults(weights: context.Weights) -> Any:
+    """The same file as llama.cpp loads it by default: matrices repacked, in a second copy."""
+    params = weights.library.llama_model_default_params()
+    params.n_gpu_layers = 0
+    return weights.library.llama_model_load_from_file(str(weights.file.path).encode(), params)
+
+
+class Ours:
+    """One sequence in our memory of keys and values, as an answer computes it."""
+
+    def __init__(self, weights: context.Weights) -> None:
+        self._weights, self._cells = weights, context.Cells(weights, torch.get_num_threads())
+        self._slot = self._cells.slot()
+
+    def decode(self, ids: np.ndarray) -> int:
+        """Compute a prompt's embeddings, or one token; returns the most likely next one."""
+        if len(ids) == 1:
+            return int(self._cells.step([(self._slot, int(ids[0]))]).argmax())
+        rows = self._weights.file.rows("token_embd.weight", ids.astype(np.int64))
+        return int(self._cells.prefill([(self._slot, rows)]).argmax())
 
 
 class Bare:
     """llama_decode and nothing else: one sequence, tokens in, greedy out, default parameters."""
 
-    def __init__(self, weights: context.Weights, positions: int) -> None:
-        self._library, self._at = weights.library, 0
+    def __init__(self, weights: context.Weights, model: Any, positions: int) -> None:
+        self._library, self._vocab = weights.library, weights.vocab_size
         params = self._library.llama_context_default_params()
         params.n_ctx = positions
         params.n_threads = params.n_threads_batch = torch.get_num_threads()
-        self._context, self._vocab = self._library.llama_init_from_model(weights.pointer, params), weights.vocab_size
-        self._weights = weights
+        self._context, self._weights = self._library.llama_init_from_model(model, params), weights
 
     def decode(self, ids: np.ndarray) -> int:
         """Compute tokens; returns the most likely next one."""
@@ -195,38 +224,59 @@ class Bare:
         return int(logits.argmax())
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The report."""
-    clip = write_media(args.folder / "clip.mp4")
-    report: dict[str, Any] = {
-        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "model": MODEL, "type": TYPE, "gguf_gib": round(gguf_of(args.folder).stat().st_size / 2**30, 2),
-    }  # fmt: skip
-    if not args.only_rates:
-        report["answer"] = answer(args.folder, clip, args.frames, args.tokens)
-    if not args.only_answer:
-        report["decoding"] = rates(args.folder, args.positions)
-    return report
+def add(report: Path | None, new: dict[str, Any]) -> None:
+    """Print rows and add them to the report, whose table is written again."""
+    print(json.dumps(new, indent=1))
+    if report is None:
+        return
+    found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    for name, rows in new.items():
+        found[name] = found.get(name, []) + rows
+    report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    report.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+
+
+def markdown(report: dict[str, list[dict[str, Any]]]) -> str:
+    """The report as a page."""
+    facts = report["machine"][0]
+    lines = [f"# {MODEL} ({TYPE}) on a CPU, {facts['date']}", ""]
+    lines += [f"    {run['command']}" for run in report["machine"]]
+    loads = ", ".join(str(run["load_at_start"]) for run in report["machine"])
+    lines += ["", f"{facts['processor']}, {facts['threads']} threads, {facts['capability']}, torch {facts['torch']}."]
+    lines += [f"Load at the start of each run: {loads}. Random weights; {SECONDS} s of video with audio."]
+    if answers := report.get("answers"):
+        lines += ["", "## One answer, the whole process", "", *table(answers)]
+    if measured := report.get("rates"):
+        rows = [row | {f"ours / {n}": f"{row['ours'] / row[n]:.2f}" for n in ("bare", "defaults")} for row in measured]
+        lines += ["", "## Tokens per second", "", *table(rows), ""]
+        lines += ["bare: llama_decode alone, same weights. defaults: the same, repacked as llama.cpp does by default."]
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """A Markdown table with a column for each key."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[str(row.get(name, "")) for name in names] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in [names, ["---"] * len(names), *cells]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("build", "measure"))
+    parser.add_argument("action", choices=("build", "answer", "rates"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--frames", type=int, help="of the video; default: the model's 16")
+    parser.add_argument("--protocol", default="released")
     parser.add_argument("--tokens", type=int, default=32, help="of the answer")
     parser.add_argument("--positions", type=int, default=256, help="before decoding is compared with a bare loop")
-    parser.add_argument("--only-answer", action="store_true")
-    parser.add_argument("--only-rates", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    facts = machine(torch.device("cpu"))
     if args.action == "build":
         build(args.folder)
-        return
-    report = measure(args)
-    print(json.dumps(report, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    elif args.action == "answer":
+        add(args.json, {"answers": [answer(args)], "machine": [facts]})
+    else:
+        add(args.json, {"rates": rates(args.folder, args.positions), "machine": [facts]})
 
 
 if __name__ == "__main__":
