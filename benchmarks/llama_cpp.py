@@ -48,6 +48,10 @@ from videollama2.weights.meta import ShapesOnly
 
 MODEL, TYPE, SECONDS = "2.1-7b-av", "Q4_K_M", 30
 QUESTION = "What do you see and hear in this video?"
+STAGES = {
+    "decode_seconds": "reading s", "encode_seconds": "encoding s", "prefill_seconds": "prompt s",
+    "generate_seconds": "generating s", "total_seconds": "answer s", "tokens_per_second": "tokens/s",
+}  # fmt: skip
 TILE = 2048  # rows of random weights that are quantised; a matrix repeats them
 
 
@@ -152,7 +156,7 @@ def answer(args: argparse.Namespace) -> dict[str, Any]:
         "video tokens": receipt["video"]["tokens"], "audio tokens": receipt["audio"]["tokens"],
         "prompt": receipt["prompt_tokens"], "generated": receipt["generated_tokens"], "encoders": receipt["dtype"],
         "seconds": round(seconds, 1), "peak GiB": round(int(peak) / 2**20, 2),
-        **{f"{name} s": round(value, 2) for name, value in found["timings"].items()},
+        **{STAGES[name]: round(value, 2) for name, value in found["timings"].items()},
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..beats import BeatsConfig
 from ..errors import CheckpointNotFound, TensorMismatch, UsageError, WeightsError
+from ..storage import work_folder
 from .pickles import read_pickle
 
 logger = logging.getLogger(__name__)
@@ -133,14 +134,12 @@ def earlier(target: Path, stamp: dict[str, Any]) -> Conversion | None:
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A folder that replaces `target` if the block succeeds, and is removed otherwise."""
-    parent = target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=parent) as work:
-        new = Path(work) / "new"
+    with work_folder(target) as work:
+        new = work / "new"
         new.mkdir()
         yield new
         if target.exists():
-            target.rename(Path(work) / "old")
+            target.rename(work / "old")
         new.rename(target)
 
 

@@ -11,7 +11,6 @@ Nothing is guessed from a folder's name, and a missing tensor is an error, never
 import logging
 import math
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from ..errors import CheckpointNotFound, ConfigError, TensorMismatch, UsageError
 from ..hub import DEFAULTS, HubOptions, find_folder
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
+from ..storage import work_folder
 from .encoders import audio_encoder_tensors, vision_encoder_tensors
 from .files import (
     LazyTensor,
@@ -191,9 +191,8 @@ def merge(
         raise UsageError(f"{folder} is already a complete model; there is nothing to merge.")
     collected = collect(folder, base, vision=vision, audio=audio)
     model = build(collected, dtype, {})
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as work:
-        new = Path(work) / "new"
+    with work_folder(target) as work:
+        new = work / "new"
         with quiet():
             model.save_pretrained(new)
         for file in new.glob("*.safetensors"):

@@ -1,8 +1,11 @@
 """`convert --gguf`: what is in the file, and the folder that llama.cpp answers from."""
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -16,7 +19,7 @@ from videollama2.backends.llama_cpp.convert import convert_gguf
 from videollama2.backends.llama_cpp.header import read_gguf
 from videollama2.backends.llama_cpp.quantise import TYPES, quantise, tensor_kind
 from videollama2.cli import main
-from videollama2.errors import UsageError
+from videollama2.errors import StorageError, UsageError
 
 from ... import tiny
 from .models import checkpoint, gguf_of
@@ -130,3 +133,58 @@ def test_threads_convert_as_one_call_does() -> None:
     values = np.random.default_rng(0).standard_normal((5000, 1024), np.float32)
     parts = np.concatenate([quantise(values[i : i + 1000], Kind.Q4_K) for i in range(0, 5000, 1000)])
     assert np.array_equal(quantise(values, Kind.Q4_K), parts)
+
+
+_SLOW_CONVERT = """
+import sys, time
+from videollama2.backends.llama_cpp import write
+real = write.quantise
+def slow(*args):
+    print("writing", flush=True)
+    time.sleep(0.5)
+    return real(*args)
+write.quantise = slow
+from videollama2.cli import main
+main(["convert", *sys.argv[1:], "--gguf", "F16"])
+"""
+
+
+@pytest.mark.parametrize("target", ["file.gguf", "folder"])
+def test_killed_in_the_middle(tmp_path: Path, target: str) -> None:
+    """No file of that name; the next conversion removes what was written of it."""
+    pytest.importorskip("fcntl", reason="Windows has no flock")
+    source, place = checkpoint(tmp_path / "source"), tmp_path / "out" / target
+    command = [sys.executable, "-c", _SLOW_CONVERT, source, place]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "writing" not in (line := process.stdout.readline()):
+        assert line or process.poll() is None
+    process.kill()
+    process.wait()
+    assert not place.exists() and len([*place.parent.iterdir()]) == 1
+    convert_gguf(source, place, "F16")
+    assert [*place.parent.iterdir()] == [place]
+
+
+@pytest.mark.parametrize("target", ["file.gguf", "folder"])
+def test_a_full_disk(tmp_path: Path, target: str) -> None:
+    """Simulated by a limit on the size of files."""
+    pytest.importorskip("resource", reason="Windows has no such limit")
+    source, place = checkpoint(tmp_path / "source"), tmp_path / "out" / target
+    code = (
+        "import resource, sys; from videollama2.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "convert", source, place, "--gguf", "F32"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and "can't be written" in done.stderr and "Free some space" in done.stderr
+    assert "Traceback" not in done.stderr and not [*place.parent.iterdir()]
+
+
+def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noticed before anything is written."""
+    source = checkpoint(tmp_path / "source")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(StorageError, match=r"takes 0\.\d GB, but .* has 0\.0 GB free"):
+        convert_gguf(source, tmp_path / "small.gguf", "F32")
+    assert [*tmp_path.iterdir()] == [source]

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import videollama2
-from videollama2.backends.llama_cpp import context, library
+from videollama2.backends.llama_cpp import context, library, origin
+from videollama2.backends.llama_cpp.convert import convert_gguf
 from videollama2.backends.llama_cpp.header import read_gguf
 from videollama2.errors import (
     CheckpointNotFound,
@@ -110,6 +112,58 @@ def test_a_file_of_the_same_shape(folder: Path, tmp_path: Path) -> None:
     engine.model.save_pretrained(other)
     with pytest.raises(TensorMismatch, match="other weights"):
         load(folder, gguf=gguf_of(other))
+
+
+def change_one_matrix(folder: Path) -> None:
+    """As a merged adapter does: the norms stay."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    name = "model.language_model.layers.1.self_attn.v_proj.weight"
+    tensors[name] = tensors[name] + 0.02 * torch.randn(tensors[name].shape, generator=torch.Generator().manual_seed(1))
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("type_name", ["F32", "Q8_0"])
+def test_a_file_of_another_revision(tmp_path: Path, type_name: str) -> None:
+    """A model that was trained on after its file was written, with adapters that leave the norms alone."""
+    trained = checkpoint(tmp_path / "trained")
+    file = gguf_of(trained, type_name)
+    change_one_matrix(trained)
+    with pytest.raises(
+        TensorMismatch, match=r"written from other weights \(layers\.1\.self_attn\.v_proj\.weight differs"
+    ):
+        load(trained)
+    pytest.importorskip("xllamacpp", reason="pip install 'videollama2[gguf]'")
+    file.unlink()
+    gguf_of(trained, type_name)
+    assert load(trained).answer(None, Q, max_new_tokens=2).text
+
+
+def test_another_revisions_file_beside_encoders_alone(tmp_path: Path) -> None:
+    """The converted folder has no weights to compare with, but knows which they were."""
+    pytest.importorskip("xllamacpp", reason="pip install 'videollama2[gguf]'")
+    source = checkpoint(tmp_path / "source")
+    convert_gguf(source, tmp_path / "small", "F32")
+    change_one_matrix(source)
+    with pytest.raises(TensorMismatch, match="written from other weights"):
+        load(tmp_path / "small", gguf=gguf_of(source))
+    assert load(tmp_path / "small").answer(None, Q, max_new_tokens=2).text
+
+
+def test_the_same_weights_in_16_bits(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp", reason="pip install 'videollama2[gguf]'")
+    made = checkpoint(tmp_path / "made")
+    gguf_of(made)
+    tensors = load_file(made / "model.safetensors")
+    save_file({n: t.bfloat16() for n, t in tensors.items()}, made / "model.safetensors", metadata={"format": "pt"})
+    assert load(made).answer(None, Q, max_new_tokens=2).text
+
+
+def test_a_file_that_states_nothing(folder: Path) -> None:
+    """As other programs write it: recognised by its shape and its final norm alone."""
+    file = read_gguf(folder / "language_model.F32.gguf")
+    for stated in (None, "", "no json", "[]", '{"norm.weight": 3}', 7):
+        origin.check_same(stated, str(file.settings[origin.KEY]), file.path, "again.")
 
 
 @pytest.mark.parametrize("family", ["gemma2", "phi3"])

@@ -22,7 +22,9 @@ from ...weights.convert import RECEIPT, Conversion, atomic_folder, check_target,
 from ...weights.files import SINGLE
 from ...weights.locate import locate
 from ...weights.nano_cache import is_nano
+from . import origin
 from .encoders import encoder_tensors
+from .header import read_gguf
 from .quantise import named_type
 from .write import Progress, write_gguf
 
@@ -50,7 +52,10 @@ def convert_gguf(
         if target.exists():
             raise UsageError(f"{target} exists; delete it, or choose another name.")
         write_gguf(model, target, type_name, base=base, progress=progress)
-        return Conversion(converted={str(model): target.name}, bytes=target.stat().st_size)
+        written = read_gguf(target)
+        return Conversion(
+            converted={str(model): target.name}, tensors=len(written.tensors), bytes=target.stat().st_size
+        )
     check_target(folder, target)
     collected = stages.collect(folder, base)
     if collected.config is None:
@@ -64,7 +69,8 @@ def convert_gguf(
         tensors = {
             name: tensor[...].contiguous().clone() for name, tensor in encoder_tensors(collected.tensors).items()
         }
-        save_file(tensors, new / SINGLE, metadata={"format": "pt"})
+        metadata = {"format": "pt", origin.METADATA: origin.sample(collected.tensors)}
+        save_file(tensors, new / SINGLE, metadata=metadata)
         (new / SINGLE).chmod(0o644)  # safetensors creates files that only their owner can read
         _save_settings(collected, folder, base, new)
         made = {str(p.relative_to(new)): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from ...configuration import VideoLlama2Config
 from ...modeling import VideoLlama2Model, VideoLlama2PreTrainedModel
 from ...weights import stages
-from ...weights.files import LazyTensor
+from ...weights.files import SINGLE, LazyTensor
 from ...weights.strict import assemble
+from . import origin
 from .families import HEAD, PREFIX
 from .header import GgufFile
 
@@ -87,6 +89,16 @@ def load_encoders(collected: stages.Collected, file: GgufFile, dtype: torch.dtyp
 def encoder_tensors(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
     """A checkpoint's tensors without those of its language model."""
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX) and name != HEAD}
+
+
+def known_weights(collected: stages.Collected) -> str:
+    """`origin.sample` of a checkpoint's language model, also if the checkpoint has it as a GGUF file alone."""
+    found = origin.sample(collected.tensors)
+    file = collected.folders[0] / SINGLE
+    if found or not file.is_file():
+        return found
+    with safe_open(file, framework="pt") as opened:
+        return str((opened.metadata() or {}).get(origin.METADATA, ""))
 
 
 def final_norm(tensors: dict[str, LazyTensor]) -> Any:

@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
 from ...errors import CheckpointNotFound, TensorMismatch, WeightsError
+from . import origin
 from .families import family_of
 from .quantise import TYPES
 
@@ -24,7 +25,7 @@ _SCALARS = "BbHhIif?"  # of GGUF's value types 0 to 7
 _STRING, _ARRAY = 8, 9
 _LONG = {10: "Q", 11: "q", 12: "d"}
 _EMBEDDING, _NORM = "token_embd.weight", "output_norm.weight"
-_AGAIN = "write it again with `videollama2 convert MODEL DST --gguf TYPE`"
+AGAIN = "write it again with `videollama2 convert MODEL DST --gguf TYPE`"
 
 
 @dataclass(frozen=True)
@@ -99,24 +100,25 @@ def read_gguf(path: Path) -> GgufFile:
         CheckpointNotFound: no such file. WeightsError: it is not GGUF, or is truncated or damaged.
     """
     if not path.is_file():
-        raise CheckpointNotFound(f"{path} not found; expected a GGUF file: {_AGAIN}")
+        raise CheckpointNotFound(f"{path} not found; expected a GGUF file: {AGAIN}")
     size = path.stat().st_size
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             settings, tensors = _parse(view)
     except (struct.error, ValueError, KeyError, IndexError, UnicodeDecodeError, OverflowError) as error:
-        raise WeightsError(f"{path} is not a complete GGUF file ({error}); {_AGAIN}") from error
+        raise WeightsError(f"{path} is not a complete GGUF file ({error}); {AGAIN}") from error
     end = max((place.end for place in tensors.values()), default=0)
     if end > size:
-        raise WeightsError(f"{path} is truncated: it has {size} bytes of {end}; copy it again, or {_AGAIN}")
+        raise WeightsError(f"{path} is truncated: it has {size} bytes of {end}; copy it again, or {AGAIN}")
     return GgufFile(path, settings, tensors)
 
 
-def check_belongs(found: GgufFile, text: Any, norm: NDArray[np.float32] | None = None) -> None:
+def check_belongs(found: GgufFile, text: Any, norm: NDArray[np.float32] | None = None, weights: str = "") -> None:
     """Whether a file is the language model that a configuration describes.
 
     Args:
         norm: the checkpoint's own final norm, if it has one; it is stored unquantised in the file, too.
+        weights: what `origin.sample` returned for the checkpoint; empty: unknown.
 
     Raises:
         TensorMismatch: it is another model.
@@ -136,11 +138,12 @@ def check_belongs(found: GgufFile, text: Any, norm: NDArray[np.float32] | None =
     have["vocabulary"] = 0 if embedding is None else embedding.shape[0]
     wrong = [f"{name} {have[name]}, expected {value}" for name, value in wanted.items() if have[name] != value]
     if wrong:
-        raise TensorMismatch(f"{found.path} is not this checkpoint's language model: {'; '.join(wrong)}; {_AGAIN}")
+        raise TensorMismatch(f"{found.path} is not this checkpoint's language model: {'; '.join(wrong)}; {AGAIN}")
     if norm is not None and _NORM in found.tensors and not np.allclose(found.vector(_NORM), norm, rtol=1e-3, atol=1e-3):
         raise TensorMismatch(
-            f"{found.path} has the shape of this checkpoint's language model, but other weights; {_AGAIN}"
+            f"{found.path} has the shape of this checkpoint's language model, but other weights; {AGAIN}"
         )
+    origin.check_same(found.settings.get(origin.KEY), weights, found.path, AGAIN)
 
 
 def _parse(view: mmap.mmap) -> tuple[dict[str, Any], dict[str, TensorPlace]]:

@@ -15,7 +15,7 @@ from ...linear import use_onednn
 from ...weights import stages
 from .context import Weights
 from .decoder import LlamaCppDecoder
-from .encoders import EncodersForGeneration, final_norm, load_encoders
+from .encoders import EncodersForGeneration, final_norm, known_weights, load_encoders
 from .families import context_limit, family_of
 from .header import GgufFile, check_belongs, read_gguf
 from .quantise import TYPES, named_type
@@ -84,7 +84,7 @@ def load_parts(
     assert config is not None
     family_of(config.text_config)
     file = read_gguf(find_gguf(folder, gguf))
-    check_belongs(file, config.text_config, final_norm(collected.tensors))
+    check_belongs(file, config.text_config, final_norm(collected.tensors), known_weights(collected))
     placement = _placement(file, dtype)
     weights = Weights(file)
     if weights.vocab_size != config.text_config.vocab_size:

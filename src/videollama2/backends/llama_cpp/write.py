@@ -1,7 +1,6 @@
 """A checkpoint's language model as a GGUF file, tensor by tensor: no more than a few tensors are in memory at once."""
 
 import logging
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ import numpy as np
 
 from ...errors import UsageError
 from ...hub import DEFAULTS
+from ...storage import work_folder
 from ...text.tokenization import load_tokenizer
 from ...weights import stages
 from ...weights.locate import locate
 from ...weights.nano_cache import is_nano
+from . import origin
 from .families import HEAD, GgufTensor, add_settings, family_of, gguf_tensors
 from .quantise import TYPES, named_type, quantise, tensor_kind
 from .tokens import add_tokenizer
@@ -55,22 +56,24 @@ def write_gguf(
         for t in tensors
     ]  # fmt: skip
     tokenizer = _tokenizer(folder, base)
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as work:
-        path = Path(work) / target.name
+    sizes = [int(np.prod(gguf.quant_shape_to_byte_shape(t.shape, k))) for t, k in zip(tensors, kinds, strict=True)]
+    with work_folder(target, sum(sizes)) as work:
+        path = work / target.name
         writer = gguf.GGUFWriter(path, family_of(text).architecture)
         writer.add_name(name)
         writer.add_file_type(TYPES[type_name][0])
         writer.add_quantization_version(2)
         add_settings(writer, text)
         add_tokenizer(writer, tokenizer, text.vocab_size)
-        _write(writer, tensors, kinds, progress)
+        writer.add_string(origin.KEY, origin.sample(collected.tensors))
+        _write(writer, tensors, kinds, sizes, progress)
         path.replace(target)
     return target
 
 
-def _write(writer: gguf.GGUFWriter, tensors: list[GgufTensor], kinds: list[Any], progress: Progress | None) -> None:
-    sizes = [int(np.prod(gguf.quant_shape_to_byte_shape(t.shape, k))) for t, k in zip(tensors, kinds, strict=True)]
+def _write(
+    writer: gguf.GGUFWriter, tensors: list[GgufTensor], kinds: list[Any], sizes: list[int], progress: Progress | None
+) -> None:
     for tensor, kind, size in zip(tensors, kinds, sizes, strict=True):
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, raw_dtype=kind)
     writer.write_header_to_file()
