@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,12 @@ with work_folder(Path(sys.argv[1])) as work:
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> subprocess.Popen[str]:
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that is writing `target`."""
-    return subprocess.Popen([sys.executable, "-c", _HOLDER, tmp_path / "target"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", _HOLDER, tmp_path / "target"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
 
 
 def test_a_killed_process(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

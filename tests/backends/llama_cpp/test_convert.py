@@ -155,12 +155,11 @@ def test_killed_in_the_middle(tmp_path: Path, target: str) -> None:
     pytest.importorskip("fcntl", reason="Windows has no flock")
     source, place = checkpoint(tmp_path / "source"), tmp_path / "out" / target
     command = [sys.executable, "-c", _SLOW_CONVERT, source, place]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while "writing" not in (line := process.stdout.readline()):
-        assert line or process.poll() is None
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "writing" not in (line := process.stdout.readline()):
+            assert line or process.poll() is None
+        process.kill()
     assert not place.exists() and len([*place.parent.iterdir()]) == 1
     convert_gguf(source, place, "F16")
     assert [*place.parent.iterdir()] == [place]
