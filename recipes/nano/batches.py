@@ -72,7 +72,7 @@ class Sizes:
 
     def audio(self, samples: int) -> int:
         audio = self.config.audio_config
-        return int(audio.num_tokens(audio.num_features(audio.num_frames(samples)), self.config.audio_pool))
+        return int(self.config.audio_tokens(audio.num_features(audio.num_frames(samples))))
 
 
 @dataclass

@@ -24,7 +24,9 @@ from .beats import BeatsConfig
 from .errors import ConfigError, nearest
 from .hub import HubOptions, find_folder, refuse_unknown
 from .names import NamingConnector  # noqa: F401 - adds its connector to those of stc.py
+from .paired_audio import PairedAudio  # noqa: F401 - registers itself
 from .paired_vision import PairedVision  # noqa: F401 - adds its encoders to transformers' Auto classes
+from .sound_names import projector_names
 from .stc import connector_settings
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class VideoLlama2Config(PreTrainedConfig):
         vision_feature_layer: index into the vision encoder's hidden states; -2 skips the last block (spec §1.2).
         vision_feature_select: `patch` drops a class token, `cls_patch` keeps it.
         num_frames: number of frames sampled from a video, and that an image counts as.
-        audio_projector_type: `linear` or `mlpNx_gelu` (spec §1.6).
+        audio_projector_type: `linear`, `mlpNx_gelu` (spec §1.6), or a name of sound_names.PROJECTORS.
         audio_pool: (time, frequency) average pooling of audio features before the projector. (1, 1) in every released
             model; nano pools, because each position costs a laptop 8 ms.
         image_token_id, video_token_id, audio_token_id: placeholder ids, one per feature in a prompt. By default the
@@ -142,6 +144,13 @@ class VideoLlama2Config(PreTrainedConfig):
     def placeholder_ids(self) -> dict[Any, int]:
         """The placeholder id of each modality."""
         return {"image": self.image_token_id, "video": self.video_token_id, "audio": self.audio_token_id}
+
+    def audio_tokens(self, features: int) -> int:
+        """Number of tokens of that many audio features."""
+        if self.audio_config is None:
+            return 0
+        heard = self.audio_config.num_tokens(features, self.audio_pool)
+        return int(heard + projector_names(self.audio_projector_type))
 
     def move_placeholders(self, vocabulary: int) -> None:
         """After a resize, keep placeholder ids that were outside `vocabulary` outside the new one.

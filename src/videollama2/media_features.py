@@ -15,6 +15,7 @@ from transformers.utils.generic import can_return_tuple
 from .audio import AudioEncoder, pool_features
 from .errors import UnsupportedModality, UsageError
 from .fusion import splice
+from .sound_names import NamingProjector
 from .vision import encode_frames, is_frozen, record_frames
 
 MEDIA_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_features_mask")
@@ -118,8 +119,10 @@ class MediaFeatures:
 
     def connect_audio(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Per audio [n, C] → [tokens, D]."""
-        rows = self._require_audio().config.rows
-        pooled = [pool_features(audio, rows, self.config.audio_pool) for audio in features]
+        rows, pool = self._require_audio().config.rows, self.config.audio_pool
+        if isinstance(self.audio_projector, NamingProjector):
+            return [self.audio_projector(audio, rows, pool) for audio in features]
+        pooled = [pool_features(audio, rows, pool) for audio in features]
         return list(self.audio_projector(torch.cat(pooled)).split([len(audio) for audio in pooled]))
 
     def encode_media(

@@ -30,7 +30,8 @@ from .fusion import mark_placeholders
 from .media_features import MediaFeatures
 from .media_generation import MediaGenerationMixin
 from .outputs import VideoLlama2CausalLMOutput, VideoLlama2ModelOutput, balancing_loss, cache_argument, modality_outputs
-from .stc import build_connector, build_mlp
+from .sound_names import build_projector
+from .stc import build_connector
 from .vision import is_frozen, vision_family
 
 ZERO_3 = "DeepSpeed's ZeRO stage 3 is not supported: modules read each other's weights. Use stage 1 or 2, or FSDP."
@@ -140,7 +141,7 @@ class VideoLlama2Model(MediaFeatures, VideoLlama2PreTrainedModel):
         if config.audio_config is not None:
             audio = config.audio_config
             self.audio_encoder = audio_encoder_class(audio.model_type)(audio)
-            self.audio_projector = build_mlp(config.audio_projector_type, audio.hidden_size, D)
+            self.audio_projector = build_projector(config.audio_projector_type, audio.hidden_size, D)
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embedding."""

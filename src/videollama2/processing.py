@@ -278,7 +278,7 @@ class VideoLlama2Processor(TransformersCalls):
     def audio_tokens(self, frames: int) -> int:
         """Number of tokens of audio with that many frames of input features."""
         audio = self.config.audio_config
-        return 0 if audio is None else int(audio.num_tokens(audio.num_features(frames), self.config.audio_pool))
+        return 0 if audio is None else self.config.audio_tokens(audio.num_features(frames))
 
     def tokenise(self, messages: Sequence[Message], media: Sequence[MediaReceipt] = ()) -> TokenisedPrompt:
         """Messages to ids. The k-th media part of the messages stands for `media[k]`.

@@ -180,8 +180,7 @@ class Samples(Dataset[Sample | Skipped]):
         elif frames is not None:
             counts["video"] = processor.video_tokens(len(frames))
         if sample.audio_features is not None:
-            config = processor.config
-            counts["audio"] = config.audio_config.num_tokens(len(sample.audio_features), config.audio_pool)
+            counts["audio"] = processor.config.audio_tokens(len(sample.audio_features))
         elif sample.fbank is not None:
             counts["audio"] = processor.audio_tokens(len(sample.fbank))
         return counts

@@ -19,7 +19,8 @@ from ..configuration import LANGUAGE_FAMILIES, VideoLlama2Config
 from ..errors import ConfigError, UsageError
 from ..modeling import VideoLlama2ForConditionalGeneration
 from ..phases import PARTS
-from ..stc import build_connector, build_mlp
+from ..sound_names import build_projector
+from ..stc import build_connector
 from . import stages
 from .encoders import audio_encoder_config, audio_encoder_tensors, vision_encoder_tensors
 from .locate import locate
@@ -75,7 +76,7 @@ def grow(
     if audio is not None:
         tensors |= audio_encoder_tensors(Path(audio))
         if before is None or before.audio_config is None:
-            projector = build_mlp(config.audio_projector_type, config.audio_config.hidden_size, width)
+            projector = build_projector(config.audio_projector_type, config.audio_config.hidden_size, width)
             tensors |= _fresh("model.audio_projector.", projector, config)
     whole = stages.Collected(config, tensors, collected.folders)
     return stages.build(whole, dtype, kwargs)
