@@ -171,7 +171,9 @@ def test_both_grow_onto_a_language_model_of_any_family(family: str, tmp_path: Pa
 
 
 def test_what_is_not_registered_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown audio encoder 'whistle'; expected one of beats, toy_audio"):
+    with pytest.raises(
+        ConfigError, match="unknown audio encoder 'whistle'; expected one of beats, paired_audio, toy_audio"
+    ):
         toys(audio_config={"model_type": "whistle"})
     with pytest.raises(ConfigError, match="unknown connector 'stc'"):
         toys(connector_type="stc")
