@@ -27,7 +27,15 @@ VERBS = {
         "train/strategy/",
         "media_generation.py",
     ),  # libraries chose the last two
-    "encode": ("engine.py", "audio.py", "beats.py", "vision.py", "media_features.py", "data/features.py"),
+    "encode": (
+        "engine.py",
+        "audio.py",
+        "beats.py",
+        "paired_audio.py",
+        "vision.py",
+        "media_features.py",
+        "data/features.py",
+    ),
     "decode": (
         "engine.py",
         "media/",
