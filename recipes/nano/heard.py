@@ -61,7 +61,7 @@ class Sounds:
     def heard(self, scores: Tensor) -> Heard:
         """From the greatest class scores f32[521] of a period."""
         shares = scores.float().sigmoid()
-        (first, second), (a, b) = (x.tolist() for x in (shares * self.member).amax(1).topk(2))
+        (first, second), (a, b) = (x.tolist() for x in (shares * self.member).amax(1).clamp(max=1).topk(2))
         broad, g = (x.item() for x in (shares * self.broad).amax(1).max(0))
         known = int(g) if broad >= BROAD else None
         of_it = known is not None and bool((self.member[a] * self.broad[known]).any())

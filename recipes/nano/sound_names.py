@@ -63,8 +63,10 @@ GENERAL: dict[str, str] = {
     "a machine": "398-411", "a tool": "412-419", "a bang": "420-430 454-466", "something of wood": "353-354 431-434",
     "noise": "498-517", "silence": "494",
 }  # fmt: skip
-# of a broad class that says little about a name, what counts
-SHARES = {"speech": 0.7, "silence": 0.6, "birds": 0.9}
+# how much of its classes' probabilities counts for a name: less for one that hides others, more for one that is hidden
+# (crowds have 0.02 to 0.22 beside 0.6 to 0.95 of speech, while one person who speaks has less than 0.005)
+SHARES = {"speech": 0.6, "silence": 0.6, "birds": 0.9, "a crowd": 5.0}
+CLASS_SHARES = {("chickens", 94): 0.85}  # "Chicken, rooster", beside a class for crowing
 PAD, CERTAIN, DOUBTFUL = ",", " certainly", " maybe"
 
 
@@ -78,7 +80,8 @@ def members(table: dict[str, str], classes: int = 521) -> Tensor:
     """f32[names, classes]: how much of a class's probability counts for a name."""
     out = torch.zeros(len(table), classes)
     for row, (name, ranges) in enumerate(table.items()):
-        out[row, numbers(ranges)] = SHARES.get(name, 1.0)
+        for n in numbers(ranges):
+            out[row, n] = CLASS_SHARES.get((name, n), SHARES.get(name, 1.0))
     return out
 
 

@@ -92,8 +92,8 @@ class SoundDictionary(nn.Module):
     """Class scores per time step [B, T, K] → the best names' words [B, periods · slots · (words + 1), D].
 
     Classes of audio do not exclude each other, so a class's probability is the sigmoid of its greatest score in a
-    period, and a name's is the greatest of its classes'. `members` has a row per name, then per general name: how much
-    of each class's probability counts.
+    period, and a name's is the greatest of its classes', at most 1. `members` has a row per name, then per general
+    name: how much of each class's probability counts.
     """
 
     def __init__(self, naming: SoundNaming, width: int) -> None:
@@ -108,7 +108,7 @@ class SoundDictionary(nn.Module):
         """Each period has the greatest scores of its time steps."""
         scores = scores_BTK.float().transpose(1, 2)
         periods = F.adaptive_max_pool1d(scores, self.naming.periods).transpose(1, 2).sigmoid()
-        names = (periods[..., None, :] * self.members.weight.float()).amax(-1)
+        names = (periods[..., None, :] * self.members.weight.float()).amax(-1).clamp(max=1)
         best, which = names[..., : self.naming.names].topk(self.naming.best, dim=-1)
         broad, general = names[..., self.naming.names :].max(-1, keepdim=True)
         which = torch.cat([which, general + self.naming.names], -1)
