@@ -17,7 +17,7 @@ from PIL import Image
 from videollama2.data.composed import SOUND_RATE_HZ, write_clip
 
 SECONDS, FRAMES_PER_SECOND, SIZE = 6.0, 12, (320, 240)
-SHOWN = (0.95, 0.8)  # share of the photograph's height in view, at the start and at the end
+SHOWN = (0.95, 0.8)  # of the largest possible view, at the start and at the end
 PATH = ((0.4, 0.5), (0.6, 0.5))  # of the view's centre
 
 
@@ -26,7 +26,7 @@ def frames(photograph: Image.Image) -> NDArray[np.uint8]:
     width, height = SIZE
     out = []
     for done in np.linspace(0, 1, round(SECONDS * FRAMES_PER_SECOND)):
-        tall = photograph.height * (SHOWN[0] + (SHOWN[1] - SHOWN[0]) * done)
+        tall = min(photograph.height, photograph.width * height / width) * (SHOWN[0] + (SHOWN[1] - SHOWN[0]) * done)
         wide = tall * width / height
         x, y = (PATH[0][i] + (PATH[1][i] - PATH[0][i]) * done for i in range(2))
         left = min(max(x * photograph.width - wide / 2, 0), photograph.width - wide)

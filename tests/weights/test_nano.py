@@ -49,6 +49,16 @@ def test_the_joined_folder_loads_and_holds_the_merged_weights(parts: tuple[Path,
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]  # and no unfinished folder is left
 
 
+def test_the_joined_folder_is_in_the_dtype_that_a_cpu_computes_in(parts: tuple[Path, Path]) -> None:
+    """So that the weights are used where the file is mapped; converted ones would be in memory twice while loading."""
+    shipped, base = parts
+    ours = {k: v.half() for k, v in load_file(shipped / "parts.safetensors").items()}
+    save_file(nano.in_int8(ours, smallest=64), shipped / "parts.safetensors")
+    folder = nano.nano_folder(base, shipped=shipped)
+    dtypes = {tensor.dtype for path in folder.glob("*.safetensors") for tensor in load_file(path).values()}
+    assert dtypes == {torch.float32}
+
+
 def test_the_cache_outlives_the_installation(parts: tuple[Path, Path]) -> None:
     shipped, base = parts
     folder = nano.nano_folder(base, shipped=shipped)
@@ -107,12 +117,12 @@ def test_what_ships_is_complete_and_small() -> None:
     shipped: set[str] = set()
     for path in nano_cache.SHIPPED.glob("*.safetensors"):
         if path.name != nano.ADAPTERS:
-            shipped |= set(load_file(path))
+            shipped |= set(nano.from_int8(load_file(path)))
     # DINOv2's attention has other names in files than in memory, so parameters are counted, not named
     expected = [n for n in model.state_dict() if not n.startswith((nano.LANGUAGE_PREFIX, "lm_head."))]
     assert len(shipped) == len(expected)
     assert {n.split(".")[1] for n in shipped} == {"vision_encoder", "connector", "audio_encoder", "audio_projector"}
-    assert sum(p.stat().st_size for p in nano_cache.SHIPPED.iterdir()) < 80e6
+    assert sum(p.stat().st_size for p in nano_cache.SHIPPED.iterdir()) < 62e6
     assert (
         len(json.loads((nano_cache.SHIPPED / "sound_classes.json").read_text())) == config.audio_config.predictor_class
     )

@@ -70,7 +70,10 @@ def nano_folder(base: str | Path | None = None, *, shipped: Path = SHIPPED) -> P
 
 
 def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:
-    """Write the joined folder: shipped files, and the language model merged with the adapters as one more shard."""
+    """Write the joined folder: shipped files, and the language model merged with the adapters as one more shard.
+
+    In float32, which is what a CPU computes in: weights are then used where the file is mapped, without a second copy.
+    """
     weight_map: dict[str, str] = {}
     for path in sorted(shipped.glob("*")):
         if path.suffix not in (".safetensors", ".json", ".jinja") or path.name == ADAPTERS:
@@ -78,12 +81,12 @@ def _assemble(shipped: Path, language: dict[str, Tensor], target: Path) -> None:
         if path.suffix != ".safetensors":
             shutil.copyfile(path, target / path.name)  # a copy: the cache outlives the installation it was built from
             continue
-        tensors = from_int8(load_file(path))
+        tensors = {k: v.float().contiguous() for k, v in from_int8(load_file(path)).items()}
         save_file(tensors, target / path.name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, path.name)
     adapters = shipped / ADAPTERS
     merged = merge_adapters(language, from_int8(load_file(adapters))) if adapters.is_file() else language
-    shard = {LANGUAGE_PREFIX + k: v.to(torch.float16).contiguous() for k, v in merged.items()}
+    shard = {LANGUAGE_PREFIX + k: v.float().contiguous() for k, v in merged.items()}
     save_file(shard, target / "language_model.safetensors", metadata={"format": "pt"})
     weight_map |= dict.fromkeys(shard, "language_model.safetensors")
     index = {"metadata": {}, "weight_map": dict(sorted(weight_map.items()))}
@@ -111,7 +114,7 @@ def in_int8(tensors: dict[str, Tensor], smallest: int = 4096) -> dict[str, Tenso
 
 
 def from_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `in_int8`, in float16; tensors that are no integers stay as they are.
+    """The inverse of `in_int8`, in float32; tensors that are no integers stay as they are.
 
     Raises:
         TensorMismatch: integers without steps.
@@ -127,7 +130,7 @@ def from_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
                     "recipes/nano again."
                 )
             rows = tensor.flatten(1).float() * step[:, None]
-            out[name.removesuffix(INT8)] = rows.view(tensor.shape).to(torch.float16)
+            out[name.removesuffix(INT8)] = rows.view(tensor.shape)
         elif not name.endswith(STEP):
             out[name] = tensor
     return out
