@@ -15,7 +15,7 @@ from torch import Tensor
 
 from videollama2.colours import COLOURS
 
-SURE, LIKELY, BROAD = 0.4, 0.12, 0.5
+SURE, LIKELY, BROAD = 0.5, 0.12, 0.5
 UNSURE = "I am not sure what it is."
 # names without an article: several of a thing, or stuff
 BARE = frozenset(

@@ -37,7 +37,7 @@ from videollama2.weights.nano import LANGUAGE_PREFIX
 
 RATE, WARMUP, SEQUENCES = 1e-3, 10, 4
 SHARES = {"made up": 0.36, "photograph": 0.12, "clip": 0.46, "text": 0.06}
-NAMED_KINDS = {"object": 5.0, "both": 0.8, "describe": 1.0, "is_seen": 3.0, "sound": 0.3, "kind_of": 0.7, "or": 0.7,
+NAMED_KINDS = {"object": 5.0, "both": 1.5, "describe": 2.5, "is_seen": 3.0, "sound": 0.3, "kind_of": 0.7, "or": 0.7,
                "lettered": 4.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 1.5}  # fmt: skip
 NAMED_ASKS, CLIP_ASKS = 6, 8
 STILL_TOKENS = 36  # of a group of frames; a still's 144 tokens are four equal groups
@@ -108,7 +108,8 @@ class Trainer:
         """A composed clip with its truth."""
         item = self.items["clips"][int(rng.integers(len(self.items["clips"])))]
         scene, kind = scene_of(item["scene"]), item["kind"]
-        weights = {k: w for k, w in QUESTIONS[kind].items() if k in kinds_for(scene) | {"then"}}
+        fit = kinds_for(scene) - {"describe", "caption"} | {"then"}  # real clips are described by what is named
+        weights = {k: w for k, w in QUESTIONS[kind].items() if k in fit}
         odds = np.array(list(weights.values()))
         chosen = rng.choice(len(weights), min(CLIP_ASKS, len(weights)), replace=False, p=odds / odds.sum())
         names = {"is_heard": self.sound_names, "is_seen": self.thing_names}
