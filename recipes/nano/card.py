@@ -1,4 +1,4 @@
-"""Write what was measured into nano's card, between marks: files, real media, photographs, composed clips.
+"""Write what was measured into nano's card, README.md and docs/status.md, between marks.
 
     python recipes/nano/card.py ask CONTENTS.json --out real.jsonl [--model nano]
     python recipes/nano/card.py write [--real real.jsonl] [--photographs records.jsonl] [--clips answers.jsonl]
@@ -24,7 +24,8 @@ import videollama2
 from videollama2.weights.nano import ADAPTERS
 from videollama2.weights.nano_cache import SHIPPED
 
-CARD = SHIPPED / "MODEL_CARD.md"
+CARD, ROOT = SHIPPED / "MODEL_CARD.md", Path(__file__).resolve().parents[2]
+README, STATUS = ROOT / "README.md", ROOT / "docs" / "status.md"
 TARGETS = {
     "ten object": 85,
     "direction": 95,
@@ -77,6 +78,17 @@ def clips(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def readme(records: list[dict[str, Any]]) -> str:
+    """What nano names, in a sentence."""
+    found = [r for r in records if r["kind"] == "open"]
+    right = sum(r["right"] for r in found)
+    low, high = evaluate.wilson(right, len(found))
+    return (
+        f"It names a thousand kinds of things: {right} of {len(found)} photographs that nothing was trained on\n"
+        f"({100 * right / len(found):.0f} %; {100 * low:.0f} to {100 * high:.0f})."
+    )
+
+
 def files() -> str:
     """Size and sha256 of every shipped weight file."""
     lines = ["| file | MB | sha256 |", "|---|---|---|"]
@@ -121,7 +133,10 @@ def main() -> None:
     tables = {"real": real, "photographs": evaluate_photographs.table, "clips": clips}
     for name, table in tables.items():
         if (records := getattr(args, name)) is not None:
-            write_between(CARD, name, table(read(records)))
+            for page in (CARD, STATUS) if name != "real" else (CARD,):
+                write_between(page, name, table(read(records)))
+    if args.photographs is not None:
+        write_between(README, "nano", readme(read(args.photographs)))
 
 
 if __name__ == "__main__":

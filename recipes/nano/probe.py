@@ -131,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--out", type=Path, default=Path("evals/nano"))
     parser.add_argument("--clips", type=int, default=probe.CLIPS, help="of each task")
+    parser.add_argument("--ablate", default="audio,video,text-only", help="as of `videollama2 eval probe`")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args(argv)
@@ -139,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error("the whole probe needs --packs; --small refreshes the rest alone")
         asked = ["--packs", args.packs, "--model", args.model, "--out", args.out, "--clips", args.clips]
         asked += ["--device", args.device, "--batch", args.batch]
+        asked += ["--ablate", args.ablate]
         if code := cli.main(["eval", "probe", *map(str, asked)]):
             sys.exit(code)
         write_between(CARD, f"\n{card(args.out)}\n")
