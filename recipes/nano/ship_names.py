@@ -1,9 +1,9 @@
-"""nano 1's parts, the classifier, the names and trained adapters → the files that the package ships.
+"""Parts, classifiers, names and trained adapters → the files that the package ships.
 
-    python recipes/nano/ship_names.py --gguf SmolLM2….gguf --parts NANO1 --classifier LITE2 --names IMAGENET_CLASSES \
-        --adapters OUT/run/adapters.safetensors --out src/videollama2/nano
+    python recipes/nano/ship_names.py START --adapters OUT/run/adapters.safetensors --out src/videollama2/nano
 
-Vision encoder and connector ship as 8-bit rows, the rest as float16.
+START stands for the five inputs of start.py: --gguf, --parts, --classifier, --yamnet, --names. Encoders, connector and
+projector ship as 8-bit rows, the rest as float16.
 """
 
 import argparse
@@ -19,8 +19,11 @@ from start import starting_model
 
 from videollama2.weights.nano import ADAPTERS, in_int8
 
-FILES = {"paired_vision.safetensors": "model.vision_encoder.", "naming_connector.safetensors": "model.connector."}
-COPIED = ("audio.safetensors", "sound_classes.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+FILES = {
+    "paired_vision.safetensors": ("model.vision_encoder.",), "naming_connector.safetensors": ("model.connector.",),
+    "paired_audio.safetensors": ("model.audio_encoder.", "model.audio_projector."),
+}  # fmt: skip
+COPIED = ("sound_classes.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 SIDE = 260
 PREPROCESSOR = {
     "image_processor_type": "BitImageProcessor",
@@ -32,18 +35,18 @@ PREPROCESSOR = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("gguf", "parts", "classifier", "names", "adapters", "out"):
+    for name in ("gguf", "parts", "classifier", "yamnet", "names", "adapters", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    model = starting_model(args.parts, args.classifier, args.gguf, args.names, adapters=False)
+    model = starting_model(args.parts, args.classifier, args.yamnet, args.gguf, args.names, adapters=False)
     with tempfile.TemporaryDirectory() as folder:  # written by transformers, so that names are those of a checkpoint
         model.to(torch.float16).save_pretrained(folder)
         tensors = {k: v for p in Path(folder).glob("*.safetensors") for k, v in load_file(p).items()}
         for name in ("config.json", "generation_config.json"):
             shutil.copyfile(Path(folder) / name, args.out / name)
-    for name, prefix in FILES.items():
-        part = {k: v for k, v in tensors.items() if k.startswith(prefix)}
+    for name, prefixes in FILES.items():
+        part = {k: v for k, v in tensors.items() if k.startswith(prefixes)}
         save_file(in_int8(part), args.out / name, metadata={"format": "pt"})
     shutil.copyfile(args.adapters, args.out / ADAPTERS)
     for name in COPIED:

