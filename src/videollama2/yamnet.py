@@ -71,6 +71,19 @@ def window_of_frames(frames: int, times: Tensor) -> Tensor:
     return (times[:, None] - centres).abs().argmin(1)
 
 
+class Separable(nn.Module):
+    """3×3 depthwise → 1×1: [W, C, h, w] → [W, D, ⌈h / stride⌉, ⌈w / stride⌉]."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = SameConv(width_in, width_in, 3, stride, groups=width_in)
+        self.pointwise = SameConv(width_in, width_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
+
+
 class Yamnet(nn.Module):
     """Class scores of windows: [W, 96, 64] → [W, classes]."""
 
@@ -78,22 +91,13 @@ class Yamnet(nn.Module):
         super().__init__()
         self.stem = SameConv(1, 32, 3, stride=2)
         widths = [32, *(width for _, width in LAYERS)]
-        self.layers = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "depthwise": SameConv(before, before, 3, stride, groups=before),
-                    "pointwise": SameConv(before, width, 1),
-                }
-            )
-            for before, (stride, width) in zip(widths, LAYERS, strict=False)
+        self.layers = nn.Sequential(
+            *(Separable(before, width, stride) for before, (stride, width) in zip(widths, LAYERS, strict=False))
         )
         self.classifier = nn.Linear(widths[-1], classes)
 
     def forward(self, windows: Tensor) -> Tensor:
-        x = self.stem(windows[:, None])
-        for layer in self.layers:
-            x = layer["pointwise"](layer["depthwise"](x))
-        scores: Tensor = self.classifier(x.mean((2, 3)))
+        scores: Tensor = self.classifier(self.layers(self.stem(windows[:, None])).mean((2, 3)))
         return scores
 
     def scores(self, frames: Tensor) -> Tensor:
