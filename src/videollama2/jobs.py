@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 from .errors import DataError, MissingExtra, StorageError, UsageError, VideoLlama2Error, WorkerError
@@ -203,13 +203,14 @@ class EnginePool(ABC):
     """Engines that work through the tasks of a job: one in threads (`LocalPool`), or many (`backends.ray`).
 
     Attributes:
-        name, protocol: of the engines; results depend on both.
+        name, protocol, backend: of the engines; results depend on them (`backend_of`).
         facts: more of them, if the job needs more.
         elsewhere: whether tasks run outside this process, which may have another working folder.
     """
 
     name: str
     protocol: Any
+    backend: Mapping[str, str] = MappingProxyType({})
     facts: Any = None
     elsewhere: bool = False
 
@@ -241,12 +242,23 @@ class LocalPool(EnginePool):
 
     def __init__(self, engine: Any, threads: int) -> None:
         self.engine, self.threads = engine, threads
-        self.name, self.protocol = engine.name, engine.protocol
+        self.name, self.protocol, self.backend = engine.name, engine.protocol, backend_of(engine)
 
     def map(self, work: "EngineWork[T, R]", tasks: Sequence[T]) -> Generator[R, None, None]:
         """As `EnginePool.map`; tasks in progress when it is closed are waited for."""
         stop = threading.Event()
         return in_threads(lambda task: work(self.engine, task, stop.is_set), tasks, self.threads, on_exit=stop.set)
+
+
+def backend_of(engine: Any) -> dict[str, str]:
+    """What runs an engine's language model, and from which GGUF file, as in receipts; empty for a server."""
+    decoder = getattr(getattr(engine, "runner", None), "decoder", None)
+    return {} if decoder is None else {"engine": decoder.engine, "weights": decoder.weights}
+
+
+def with_backend(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with what earlier versions did not write: they knew torch alone."""
+    return {"engine": "torch", "weights": "", **manifest}
 
 
 def error_text(error: Exception) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from videollama2.engine import Engine
-from videollama2.errors import UnreadableMedia
+from videollama2.errors import UnreadableMedia, UsageError
 from videollama2.evals import probe
 from videollama2.evals.manifest import all_facts
 from videollama2.evals.registry import benchmark
 from videollama2.evals.run import evaluate
-from videollama2.jobs import EnginePool
+from videollama2.jobs import EnginePool, backend_of
 
 
 class Elsewhere(EnginePool):
@@ -25,6 +25,7 @@ class Elsewhere(EnginePool):
     def __init__(self, engine: Engine, lost: Callable[[int], bool] = lambda number: False) -> None:
         self._engine, self._lost = engine, lost
         self.name, self.protocol, self.facts = engine.name, engine.protocol, all_facts(engine)
+        self.backend = backend_of(engine)
         self.tasks = 0
 
     def map(self, work: Any, tasks: Sequence[Any]) -> Any:
@@ -59,6 +60,19 @@ def test_results_are_those_of_one_engine(engine: Engine, clips: Path) -> None:
         assert (Path("pool") / "probe" / name).read_bytes() == (Path("plain") / "probe" / name).read_bytes(), name
     assert pool.tasks > 1
     assert evaluate(pool, chosen, clips, Path("pool"), ablations=("none", "audio"), batch=2).left == 0
+
+
+def test_another_file_of_weights_is_another_run(engine: Engine, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp's weights have no hash."""
+    chosen = benchmark("probe")
+    for name in ("lm.Q8_0.gguf", "lm.Q4_K_M.gguf"):
+        pool = Elsewhere(engine)
+        pool.backend = {"engine": "llama.cpp", "weights": name}
+        if name == "lm.Q8_0.gguf":
+            evaluate(pool, chosen, clips, Path("pool"))
+            continue
+        with pytest.raises(UsageError, match=r"weights was lm.Q8_0.gguf, now lm.Q4_K_M.gguf"):
+            evaluate(pool, chosen, clips, Path("pool"))
 
 
 def test_an_interrupted_run_and_a_lost_clip(engine: Engine, clips: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -17,6 +18,7 @@ from videollama2.errors import DataError, MissingExtra, UnreadableMedia, UsageEr
 from videollama2.live.asking import LINES, ask_files
 from videollama2.live.captioning import caption_files
 from videollama2.live.manifests import find_rows
+from videollama2.live.row_job import MANIFEST
 
 from .. import tiny
 
@@ -94,6 +96,24 @@ def test_a_changed_row_is_asked_again(engine: Engine, clips: Path, tmp_path: Pat
     assert [line["id"] for line in lines(tmp_path / "out")] == ["a", "b"]
     with pytest.raises(UsageError, match="answers made with other settings"):
         ask_files(engine, find_rows([listed]), tmp_path / "out", Request(media=[Media(source="")], question="why?"))
+
+
+def test_another_engine_or_file_of_weights_is_another_setting(
+    engine: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, out = find_rows([str(clips / "a.mp4")]), tmp_path / "out"
+    ask_files(engine, rows, out, REQUEST)
+    before = json.loads((out / MANIFEST).read_text())
+    monkeypatch.setattr(engine.runner, "decoder", SimpleNamespace(engine="llama.cpp", weights="lm.Q4_K_M.gguf"))
+    with pytest.raises(UsageError, match=r"engine: 'torch' → 'llama.cpp'; weights: '' → 'lm.Q4_K_M.gguf'"):
+        ask_files(engine, rows, out, REQUEST)
+    monkeypatch.undo()
+    old = {key: value for key, value in before.items() if key not in ("engine", "weights")}
+    (out / MANIFEST).write_text(json.dumps(old))  # as earlier versions wrote it
+    assert ask_files(engine, rows, out, REQUEST).reused == 1
+    (out / MANIFEST).write_text(json.dumps({**old, "engine": "llama.cpp", "weights": "lm.Q4_K_M.gguf"}))
+    with pytest.raises(UsageError, match=r"weights: 'lm.Q4_K_M.gguf' → ''"):
+        ask_files(engine, rows, out, REQUEST)
 
 
 def test_shards_and_addresses_give_the_answers_of_files(engine: Engine, clips: Path, tmp_path: Path) -> None:

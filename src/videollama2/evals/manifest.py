@@ -21,7 +21,7 @@ from torch import nn
 
 from .. import __version__
 from ..errors import DataError, UsageError
-from ..jobs import EnginePool, write_json
+from ..jobs import EnginePool, backend_of, with_backend, write_json
 from .benchmark import Benchmark
 from .items import Item, Loaded, Setting
 from .loop import MediaOptions
@@ -58,6 +58,7 @@ def manifest(
             "benchmark": benchmark.name,
             "setting": setting,
             "model": engine.name,
+            **facts.backend,
             "weights_sha256": facts.weights_sha256(),
             "dtype": facts.dtype,
             "protocol": media_options.protocol or engine.protocol.name,
@@ -84,10 +85,12 @@ class Facts:
 
     Attributes:
         frames: of a video, by default.
+        backend: `jobs.backend_of`; weights of a GGUF file have no hash.
     """
 
     frames: int | None
     dtype: str
+    backend: Mapping[str, str]
     weights_sha256: Callable[[], str | None]
     environment: Callable[[], dict[str, Any]]
 
@@ -96,11 +99,15 @@ def facts_of(engine: Any) -> Facts:
     """The facts of an engine, or of those of a pool."""
     if isinstance(engine, EnginePool):
         frames, dtype, weights, around = engine.facts
-        return Facts(frames=frames, dtype=dtype, weights_sha256=lambda: weights, environment=lambda: around)
+        return Facts(
+            frames=frames, dtype=dtype, backend=engine.backend, weights_sha256=lambda: weights,
+            environment=lambda: around,
+        )  # fmt: skip
     model = engine.model
     return Facts(
         frames=getattr(model.config, "num_frames", None),
         dtype=str(model.dtype).removeprefix("torch."),
+        backend=backend_of(engine),
         weights_sha256=lambda: weights_sha256(model),
         environment=lambda: environment(model),
     )
@@ -158,10 +165,11 @@ def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
         write_json(path, new)
         return dict(new)
     old = read_manifest(path.parent)
+    before = with_backend(old["run"])
     differ = [
-        f"{key} was {_short(old['run'].get(key))}, now {_short(value)}"
+        f"{key} was {_short(before.get(key))}, now {_short(value)}"
         for key, value in new["run"].items()
-        if old["run"].get(key) != value
+        if before.get(key) != value
     ]
     if differ:
         raise UsageError(

@@ -29,6 +29,7 @@ from ..jobs import (
     error_text,
     line_at,
     placed_lines,
+    with_backend,
     write_json,
     write_lines,
 )
@@ -227,7 +228,8 @@ def settings_of(pool: EnginePool, work: RowWork) -> dict[str, Any]:
     chosen = request.protocol or pool.protocol
     about = {k: v for k, v in asdict(replace(media[0], source=None)).items() if k not in ("source", "times")}
     return {
-        "version": __version__, "model": pool.name, "question": request.question, "system": request.system,
+        "version": __version__, "model": pool.name, **pool.backend, "question": request.question,
+        "system": request.system,
         "protocol": chosen if isinstance(chosen, str) else chosen.name, "strict": request.strict, **work.settings,
         **about, "options": {k: v for k, v in asdict(request.options).items() if k != "schema" or v is not None},
     }  # fmt: skip
@@ -279,8 +281,8 @@ def _journal(
         manifest = out / MANIFEST
         if known and manifest.is_file():
             try:
-                before = json.loads(manifest.read_bytes())
-            except (OSError, ValueError) as error:
+                before = with_backend(json.loads(manifest.read_bytes()))
+            except (OSError, ValueError, TypeError) as error:
                 raise DataError(f"{manifest} can't be read ({error}); remove it, or choose another --out.") from error
             changed = [f"{k}: {before.get(k)!r} → {v!r}" for k, v in requested.items() if before.get(k) != v]
             if changed:

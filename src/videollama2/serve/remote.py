@@ -66,6 +66,12 @@ class RemoteScheduler(Scheduler):
         """Whether its threads are running, and vLLM."""
         return super().alive and self.engine.generator.alive
 
+    def submit(self, job: ChatJob) -> None:
+        """As of a Scheduler; raises ApiError (503) as well once vLLM has ended."""
+        if not self.engine.generator.alive:
+            raise _ended()
+        super().submit(job)
+
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end, and end vLLM."""
         ended = super().join(seconds)
@@ -202,8 +208,13 @@ def _served(item: DecodedMedia, job: ChatJob) -> ServedMedia:
 def _public(last: Any) -> Any:
     """An error of vLLM's as one of ours; it could name paths of this machine."""
     if isinstance(last, Exception) and type(last).__name__ == "EngineDeadError":
-        return ApiError(503, "engine_dead", "the engine stopped; try again later", retry_after=30)
+        return _ended()
     return last
+
+
+def _ended() -> ApiError:
+    """The error of requests once vLLM's process has ended, which it does not survive."""
+    return ApiError(503, "engine_dead", "vLLM's engine process ended; this server answers again once it is restarted")
 
 
 def _decoded_media(engine: Any, settings: ServeSettings) -> DecodedMediaCache:

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from videollama2 import GenerateOptions, Media, Request, cli
 from videollama2.engine import Engine
-from videollama2.errors import CheckpointNotFound, MissingExtra, UsageError
+from videollama2.errors import CheckpointNotFound, MissingExtra, StorageError, UsageError
 from videollama2.live.asking import LINES, AskWork, ask_files
 from videollama2.live.manifests import find_rows
 from videollama2.media.worker import WorkerLimits
@@ -38,6 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     needs_ray()
     from ray.cluster_utils import Cluster
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would starve them beside other tests
     node = {"num_cpus": 1, "object_store_memory": 80_000_000}
     made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     made.add_node(**node)
@@ -97,9 +99,64 @@ def test_lines_are_those_without_ray_and_deaths_cost_their_rows_alone(
     plain, found = lines(tmp_path / "plain"), lines(tmp_path / "ray")
     killer = found.pop(3)
     assert killer["id"] == plain.pop(3)["id"] == "r3" and killer["status"] == "failed" and killer["text"] is None
-    assert "3 processes died while they worked on this row" in killer["error"]["message"]
+    assert "2 processes died while they worked on this row alone" in killer["error"]["message"]
     assert found == plain and (tmp_path / "once").exists()
     assert done.counts == {"done": 7, "failed": 2}
+
+
+class Counted:
+    """`Deaths` in this process, with the names of the methods that were called."""
+
+    def __init__(self) -> None:
+        from videollama2.backends.ray.actor import Deaths
+
+        self.deaths, self.calls = Deaths(), list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        def remote(*args: Any) -> Any:
+            self.calls.append(name)
+            return getattr(self.deaths, name)(*args)
+
+        return SimpleNamespace(remote=remote)
+
+
+class Fatal:
+    """Work that "kills its process" on the task "bad", as an exception that nothing catches."""
+
+    def __call__(self, engine: Any, task: str, stopped: Any) -> str:
+        if task == "bad":
+            raise SystemExit
+        return task
+
+    def lost(self, task: str, error: Exception) -> str:
+        return f"{task}: {error}"
+
+
+def test_a_block_costs_one_call_until_a_process_dies_on_it() -> None:
+    needs_ray()
+    from ray import cloudpickle
+
+    from videollama2 import __version__
+    from videollama2.backends.ray.actor import EngineActor
+
+    counted = Counted()
+    spec = SimpleNamespace(load=lambda: None)
+    actor = EngineActor(spec, Fatal(), counted, 1, __version__, lambda reply: reply)
+
+    def block(first: int, tasks: list[str]) -> list[str]:
+        numbers = range(first, first + len(tasks))
+        found = actor({"index": numbers, "task": [cloudpickle.dumps(task) for task in tasks]})
+        assert set(found["failure"]) == {b""}
+        return [cloudpickle.loads(result) for result in found["result"]]
+
+    assert block(0, ["a", "b", "c"]) == ["a", "b", "c"]
+    assert counted.calls == ["begin_block"]
+    for _ in range(3):  # the first death is the block's, the others are the task's
+        with pytest.raises(SystemExit):
+            block(3, ["d", "bad", "e"])
+    d, bad, e = block(3, ["d", "bad", "e"])
+    assert (d, e) == ("d", "e")
+    assert bad.startswith("bad: 2 processes died while they worked on this row alone") and bad.endswith(".")
 
 
 def test_the_driver_is_killed_and_runs_again(cluster: str, tiny_folder: Path, manifest: Path, tmp_path: Path) -> None:
@@ -119,6 +176,40 @@ def test_the_driver_is_killed_and_runs_again(cluster: str, tiny_folder: Path, ma
     assert [line["id"] for line in lines(tmp_path / "out")] == [*(f"r{i}" for i in range(8)), "gone"]
 
 
+def test_ctrl_c_and_a_full_disk(cluster: str, tiny_folder: Path, manifest: Path, tmp_path: Path) -> None:
+    """What was written is kept, and the same command completes it; the disk is full where the journal can't grow."""
+    out = tmp_path / "out"
+    words = ["ask", str(manifest), "--ray", cluster, "--block", "1", "--out", str(out)]
+    words += ["--model", str(tiny_folder), "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "2"]
+    command = [sys.executable, "-m", "videollama2", *words]
+    journal = out / LINES
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while driver.poll() is None and (not journal.is_file() or journal.read_bytes().count(b"\n") < 2):
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    _, interrupted = driver.communicate(timeout=120)
+    assert driver.returncode == 130, interrupted
+    assert f"results so far are kept in {out}; run the same command again to resume" in interrupted
+    assert "Traceback" not in interrupted
+    first = journal.read_bytes()
+    assert 2 <= first.count(b"\n") < 9 and first.endswith(b"\n")
+
+    old = json.dumps({"file": "old", "status": "done", "text": "x" * 200_000})  # of a row that the manifest lacks now
+    journal.write_bytes(first + old.encode() + b"\n")
+    limit = len(first) + len(old) + 1500  # bytes of a file: one more line or two
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, -1)); "
+    limited += f"from videollama2.cli import main; raise SystemExit(main({words!r}))"
+    full = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, timeout=300)
+    assert full.returncode == StorageError.exit_code, full.stderr
+    assert f"{out} can't be written" in full.stderr and "Traceback" not in full.stderr
+    second = journal.read_bytes()
+    assert second.startswith(first) and second.endswith(b"\n") and len(second) <= limit
+
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 3, again.stderr
+    assert [line["file"] for line in lines(out)] == [*(f"r{i}" for i in range(8)), "gone", "old"]
+
+
 def test_a_benchmark_has_the_results_of_a_run_without_ray(
     cluster: str, engine: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +227,25 @@ def test_a_benchmark_has_the_results_of_a_run_without_ray(
     assert run.left == 0
     for name in ("results.jsonl", "summary.json"):
         assert (tmp_path / "ray" / "probe" / name).read_bytes() == (tmp_path / "plain" / "probe" / name).read_bytes()
+
+
+def test_a_server_is_the_engine_of_every_actor(
+    cluster: str, engine: Engine, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from videollama2.serve.app import create_app
+    from videollama2.serve.running import in_thread
+    from videollama2.serve.settings import ServeSettings
+
+    ask_files(engine, find_rows([str(manifest)]), tmp_path / "plain", REQUEST)
+    settings = ServeSettings(shutdown_seconds=5)
+    with in_thread(create_app(engine, settings), settings) as (url, _):
+        words = ["ask", str(manifest), "what?", "--ray", cluster, "--endpoint", f"{url}/v1", "--model", "default"]
+        assert cli.main([*words, "--max-new-tokens", "2", "--out", str(tmp_path / "out"), "--json"]) == 3
+    capsys.readouterr()
+    plain, found = lines(tmp_path / "plain"), lines(tmp_path / "out")
+    assert [(line["id"], line["status"], line["text"]) for line in found] == [
+        (line["id"], line["status"], line["text"]) for line in plain
+    ]
 
 
 def test_a_model_that_cant_be_loaded_there(cluster: str, manifest: Path, tmp_path: Path) -> None:

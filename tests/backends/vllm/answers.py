@@ -17,7 +17,7 @@ def main(settings: dict[str, Any]) -> list[Any]:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
-    llm = LLM(dtype="float32", enforce_eager=True, max_num_seqs=8, **settings["llm"])
+    llm = LLM(**{"dtype": "float32", "enforce_eager": True, "max_num_seqs": 8, **settings["llm"]})
     params = SamplingParams(temperature=0, max_tokens=settings["tokens"])
     lora = settings.get("lora")
     request = None if lora is None else LoRARequest("one", 1, lora)

@@ -63,6 +63,7 @@ def test_prompts_that_are_text(media: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "wave.npy", wave)
     sources: list[dict[str, Any]] = [
+        {},
         {"video": str(media / "clip.mp4")},
         {"video": str(tmp_path / "frames.npy"), "audio": str(tmp_path / "wave.npy")},
         {"image": str(media / "still.png"), "video": str(media / "clip.mp4")},
@@ -118,6 +119,19 @@ def test_two_processes_share_the_language_model(media: Path, tmp_path: Path) -> 
     wanted = small.expected(videollama2.load(folder, device="cpu", dtype="float32"), asked)
     cores = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
     ((*found,),) = answers(tmp_path, folder, asked, cores, llm={"tensor_parallel_size": 2})
+    assert [ids for ids, *_ in found] == wanted
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="vLLM binds each process to a core")
+def test_compiled(stages: int, media: Path, tmp_path: Path) -> None:
+    """By torch.compile; also in two stages of a pipeline, which vLLM's CPU runner only has if it compiles."""
+    folder = small.save(tmp_path / "model", "qwen2")
+    asked = small.conversations(media)
+    wanted = small.expected(videollama2.load(folder, device="cpu", dtype="float32"), asked)
+    cores = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"} if stages == 2 else {}
+    llm = {"enforce_eager": False, "pipeline_parallel_size": stages}
+    ((*found,),) = answers(tmp_path, folder, asked, cores, llm=llm)
     assert [ids for ids, *_ in found] == wanted
 
 

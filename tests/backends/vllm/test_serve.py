@@ -1,7 +1,11 @@
 """`videollama2 serve --engine vllm`: the same front door, the same answers and receipts."""
 
 import json
+import os
+import signal
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -166,3 +170,53 @@ def test_many_at_once_and_metrics(here: Any, there: Any, media: Path) -> None:
     assert 'tokens_total{kind="generated"}' in text or "generated" in text
     with urllib.request.urlopen(f"{base}/health") as response:
         assert json.load(response)["status"] == "ok"
+
+
+def running(there: Any) -> float:
+    """Requests being answered."""
+    with urllib.request.urlopen(f"{str(there.base_url).removesuffix('/v1/')}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("videollama2_running ")))
+
+
+def test_clients_that_disconnect_free_their_slots(here: Any, there: Any, media: Path) -> None:
+    streams = [ask(there, part("image", media / "still.png"), stream=True, max_tokens=1500) for _ in range(8)]
+    for stream in streams:
+        next(iter(stream))
+    assert running(there) == 8  # all that --max-batch-size allows
+    for stream in streams:
+        stream.response.close()
+    until = time.monotonic() + 60
+    while running(there):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    one, other = both(here, there, part("video", media / "clip.mp4"))
+    assert other.choices[0].message.content == one.choices[0].message.content
+
+
+def test_the_end_of_vllms_process_is_reported(there: Any, media: Path) -> None:
+    """The last test of this server: a request in progress, and later ones, end with an error."""
+    import openai
+
+    stream = iter(ask(there, part("image", media / "still.png"), stream=True, max_tokens=1500))
+    next(stream)
+    os.kill(engine_core(there.base_url.port), signal.SIGKILL)
+    with pytest.raises(openai.APIError, match="vLLM's engine process ended"):
+        for _ in stream:
+            pass
+    with pytest.raises(openai.APIStatusError, match="vLLM's engine process ended") as caught:
+        ask(there, part("image", media / "still.png"))
+    assert caught.value.status_code == 503
+    for path in ("health", "ready"):
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"{str(there.base_url).removesuffix('/v1/')}/{path}")
+
+
+def engine_core(port: int) -> int:
+    """The number of vLLM's process behind our server at this port."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and b"EngineCore" in (process / "cmdline").read_bytes():
+            parent = (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            if str(port).encode() in Path("/proc", parent, "cmdline").read_bytes().split(b"\0"):
+                return int(process.name)
+    raise AssertionError(f"no engine core behind port {port}")

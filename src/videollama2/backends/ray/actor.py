@@ -1,9 +1,8 @@
 """What runs on the cluster: an actor with an Engine, and the count of processes that died on each task.
 
 A task that kills its process (a crash in native code, memory exhausted) is tried again like those of a lost node; Ray
-can't tell them apart. So each actor reports a task before it begins. Once `MAX_DEATHS` processes died while they worked
-on a task, it is given up, with an error of its own. After the first death tasks are worked on one by one, so that
-only the task that was being worked on is counted.
+can't tell them apart. So each actor reports a block before it begins. The tasks of a block that was begun before are
+worked on alone, each reported first. A task that killed `MAX_DEATHS` processes then is given up, with its own error.
 """
 
 import contextlib
@@ -16,27 +15,30 @@ from ...errors import UnreadableMedia, VideoLlama2Error
 from ...jobs import STOPS_THE_JOB, EngineWork, error_text, in_threads
 from .spec import Loadable
 
-MAX_DEATHS = 3
+MAX_DEATHS = 2  # of processes that worked on this task alone; one died before, on its block
 _GIVEN_UP = (
-    f"{MAX_DEATHS} processes died while they worked on this row (a crash, or memory exhausted); expected an answer. "
-    "Try it alone with `videollama2 ask`, or lower --frames"
+    f"{MAX_DEATHS} processes died while they worked on this row alone (a crash, or memory exhausted); expected an "
+    "answer. Run it with `videollama2 ask` to see the crash, or lower --frames."
 )
 
 
 class Deaths:
-    """Counts, per task, the processes that began it and did not end it."""
+    """Remembers which blocks were begun, and counts the processes that began a task alone and did not end it."""
 
     def __init__(self) -> None:
+        self._blocks: set[int] = set()
         self._begun: Counter[int] = Counter()
 
+    def begin_block(self, first: int) -> bool:
+        """A process begins the block with this first task; returns whether one did before."""
+        again = first in self._blocks
+        self._blocks.add(first)
+        return again
+
     def begin(self, task: int) -> int:
-        """A process begins the task; returns how many died while they worked on it."""
+        """A process begins the task alone; returns how many died while they worked on it."""
         self._begun[task] += 1
         return self._begun[task] - 1
-
-    def known(self, tasks: list[int]) -> bool:
-        """Whether a process died while it worked on one of the tasks."""
-        return any(self._begun[task] for task in tasks)
 
     def end(self, task: int) -> None:
         """The task is done."""
@@ -69,9 +71,10 @@ class EngineActor:
         found: dict[int, Any] = {}
         failure = self._failure
         if failure is None:
-            careful = bool(self._counted("known", [i for i, _ in tasks]))
+            again = bool(self._counted("begin_block", tasks[0][0]))
             try:
-                for index, result in in_threads(self._one, tasks, 1 if careful else self._threads):
+                work, threads = (self._alone, 1) if again else (self._one, self._threads)
+                for index, result in in_threads(work, tasks, threads):
                     found[index] = result
             except Exception as error:  # as a rule one of STOPS_THE_JOB
                 failure = as_text(error, where=_node() if isinstance(error, STOPS_THE_JOB) else "")
@@ -83,12 +86,15 @@ class EngineActor:
 
     def _one(self, numbered: tuple[int, Any]) -> tuple[int, Any]:
         index, task = numbered
+        return index, self._work(self._engine, task, lambda: False)
+
+    def _alone(self, numbered: tuple[int, Any]) -> tuple[int, Any]:
+        index, task = numbered
         if (self._counted("begin", index) or 0) >= MAX_DEATHS:
-            result = self._work.lost(task, UnreadableMedia(_GIVEN_UP))
-        else:
-            result = self._work(self._engine, task, lambda: False)
+            return index, self._work.lost(task, UnreadableMedia(_GIVEN_UP))
+        result = self._one(numbered)
         self._deaths.end.remote(index)
-        return index, result
+        return result
 
     def _counted(self, method: str, *args: Any) -> Any:
         """The reply of `Deaths`; None if its node was lost, after which deaths are no longer counted."""

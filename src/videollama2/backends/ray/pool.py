@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from ... import __version__
 from ...errors import UsageError, VideoLlama2Error
-from ...jobs import EnginePool, EngineWork
+from ...jobs import EnginePool, EngineWork, backend_of
 from . import start
 from .actor import Deaths, EngineActor, as_error, as_text
 from .spec import Loadable
@@ -66,7 +66,7 @@ class RayPool(EnginePool):
         with ExitStack() as opened:
             self._ray = opened.enter_context(start.connected(address))
             self.actors, self._resources = _plan(self._ray, actors, cpus, gpus=spec.uses_gpu)
-            self.name, self.protocol, self.facts = self._described(describe)
+            self.name, self.protocol, self.backend, self.facts = self._described(describe)
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -113,14 +113,15 @@ class RayPool(EnginePool):
             with suppress(Exception):  # the cluster may be gone
                 ray.kill(deaths)
 
-    def _described(self, describe: Any) -> tuple[str, Any, Any]:
-        """Name, protocol and facts of an engine on the cluster, which is loaded for it."""
+    def _described(self, describe: Any) -> tuple[str, Any, dict[str, str], Any]:
+        """Name, protocol, backend and facts of an engine on the cluster, which is loaded for it."""
         spec = self._spec
 
         def look() -> tuple[Any, Any]:
             try:
                 engine = spec.load()
-                return (engine.name, engine.protocol, None if describe is None else describe(engine)), None
+                facts = None if describe is None else describe(engine)
+                return (engine.name, engine.protocol, backend_of(engine), facts), None
             except Exception as error:
                 return None, as_text(error)
 
@@ -130,8 +131,8 @@ class RayPool(EnginePool):
             raise start.lost(error) from error
         if failure is not None:
             raise as_error(failure)
-        name, protocol, facts = found
-        return name, protocol, facts
+        name, protocol, backend, facts = found
+        return name, protocol, backend, facts
 
 
 def _plan(ray: Any, actors: int | None, cpus: float | None, *, gpus: bool) -> tuple[int, Mapping[str, Any]]:
