@@ -1,5 +1,6 @@
 """Jobs on a local Ray cluster of two nodes give the lines and results of jobs without Ray, whatever dies on the way."""
 
+import functools
 import json
 import os
 import signal
@@ -179,11 +180,12 @@ def test_the_driver_is_killed_and_runs_again(cluster: str, tiny_folder: Path, ma
 def test_ctrl_c_and_a_full_disk(cluster: str, tiny_folder: Path, manifest: Path, tmp_path: Path) -> None:
     """What was written is kept, and the same command completes it; the disk is full where the journal can't grow."""
     out = tmp_path / "out"
-    words = ["ask", str(manifest), "--ray", cluster, "--block", "1", "--out", str(out)]
-    words += ["--model", str(tiny_folder), "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "2"]
+    words = ["ask", str(manifest), "what?", "--ray", cluster, "--block", "1", "--out", str(out)]
+    words += ["--model", str(tiny_folder), "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "100"]
     command = [sys.executable, "-m", "videollama2", *words]
     journal = out / LINES
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which shells ignore in the background
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
     while driver.poll() is None and (not journal.is_file() or journal.read_bytes().count(b"\n") < 2):
         time.sleep(0.05)
     driver.send_signal(signal.SIGINT)
