@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from vllm.config import VllmConfig
-from vllm.distributed import get_pp_group
 from vllm.model_executor.models.interfaces import SupportsLoRA, SupportsMultiModal, SupportsPP
 from vllm.model_executor.models.module_mapping import MultiModelKeys
 from vllm.model_executor.models.utils import WeightsMapper, init_vllm_registered_model, maybe_prefix
@@ -25,7 +24,7 @@ _KINDS = ("image", "video", "audio")
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
 class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA):
-    """Encoders, connector and projector are replicated on every tensor-parallel rank; the language model is split."""
+    """Encoders, connector and projector are replicated on every rank; the language model is split."""
 
     packed_modules_mapping: ClassVar[dict[str, list[str]]] = {
         "qkv_proj": ["q_proj", "k_proj", "v_proj"],
@@ -48,7 +47,8 @@ class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA)
         text = language_config(self.config)
         marks: Any = self  # vLLM's interfaces are untyped here
         with marks._mark_tower_model(vllm_config, set(_KINDS)):
-            self.encoders = Encoders(self.config).eval().to(vllm_config.model_config.dtype) if _is_first() else None
+            # on every stage of a pipeline: vLLM measures memory with media on each
+            self.encoders = Encoders(self.config).eval().to(vllm_config.model_config.dtype)
         with marks._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
@@ -70,7 +70,6 @@ class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA)
     def embed_multimodal(self, **kwargs: Any) -> tuple[Tensor, ...]:
         """The tokens [n, D] of each item, in the order of the arguments."""
         made: list[Tensor] = []
-        assert self.encoders is not None
         for kind in _first_mentioned(kwargs):
             stills = kwargs[f"{kind}_still"]
             for pixels, still, fbank in zip(kwargs[f"{kind}_pixels"], stills, kwargs[f"{kind}_fbank"], strict=True):
@@ -103,7 +102,7 @@ class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA)
         parts: dict[str, Tensor] = {}
         language = self.language_model.load_weights(self._language(weights, parts))
         loaded = {f"language_model.{name}" for name in language}
-        if isinstance(self.encoders, Encoders):
+        if isinstance(self.encoders, Encoders):  # vLLM drops them where media are limited to none
             loaded |= {f"encoders.{name}" for name in self.encoders.load(parts)}
         return loaded
 
@@ -130,11 +129,6 @@ class VideoLlama2OnVllm(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA)
                     f"{found} belongs to no part of this model; fetch the checkpoint again, or merge an adapter first "
                     "(`videollama2 merge`)."
                 )
-
-
-def _is_first() -> bool:
-    """Whether this rank computes the embeddings; later pipeline stages need no encoders."""
-    return bool(get_pp_group().is_first_rank)
 
 
 def _first_mentioned(kwargs: dict[str, Any]) -> list[str]:
