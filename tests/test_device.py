@@ -78,7 +78,11 @@ def test_the_receipt_names_the_arithmetic(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bfloat16", "dtype"), [(2.0, torch.bfloat16), (0.5, torch.float32)])
 def test_weights_that_do_not_fit_in_float32(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: float, dtype: torch.dtype
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    bfloat16: float,
+    dtype: torch.dtype,
 ) -> None:
     """They stay in 16 bits, as a measurement decides; an explicit dtype is kept."""
     folder = save(tmp_path / "tiny")
@@ -86,13 +90,18 @@ def test_weights_that_do_not_fit_in_float32(
     if dtype is torch.float32:
         expected.model.float()
     monkeypatch.setattr(device, "cpu_rates", lambda: CpuRates(1.0, bfloat16, 0.1))
-    monkeypatch.setattr(device, "ram", lambda: device.Memory("RAM", 1 << 30, 100_000))
+    free = sum(p.numel() for p in expected.model.parameters()) * 3
+    monkeypatch.setattr(device, "ram", lambda: device.Memory("RAM", 1 << 30, free))
     engine = videollama2.load(folder)
+    assert "--gguf" not in caplog.text
     assert engine.model.dtype == engine.placement.dtype == dtype
     assert "do not fit into" in engine.placement.reason
     receipt = engine.answer(None, "left?", max_new_tokens=8).receipt
     assert (receipt.arithmetic == "float16 weights") == (dtype is torch.float32)
     logits = [e.model(torch.tensor([[5, 6, 7]])).logits.detach().float() for e in (engine, expected)]
     assert float((logits[0] - logits[1]).abs().max()) < 1e-3 * float(logits[1].abs().max())
+    monkeypatch.setattr(device, "ram", lambda: device.Memory("RAM", 1 << 30, free // 2))
+    videollama2.load(folder)
+    assert "not even 16-bit weights (0.0 GiB) fit; `videollama2 convert MODEL DST --gguf Q4_K_M`" in caplog.text
     explicit = videollama2.load(folder, dtype="float32")
     assert explicit.model.dtype is torch.float32 and "do not fit" not in explicit.placement.reason

@@ -90,6 +90,11 @@ def within_memory(placement: Placement, parameters: int) -> tuple[Placement, boo
     else:
         reason = f"{short}; bfloat16 products measured at {rates.bfloat16 / rates.float32:.1f} times float32's speed"
     logger.warning("%s", reason)
+    if needed > 2 * free:
+        logger.warning(
+            "not even 16-bit weights (%.1f GiB) fit; `videollama2 convert MODEL DST --gguf Q4_K_M` writes the language "
+            "model in about a third of that, for llama.cpp", needed / 2**31,
+        )  # fmt: skip
     dtype = torch.float32 if packed else torch.bfloat16
     return Placement(placement.device, dtype, f"{placement.reason}; {reason}"), packed
 

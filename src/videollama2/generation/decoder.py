@@ -73,10 +73,12 @@ class Decoder(Protocol):
         arithmetic: what computes the products of the language model, for receipts.
         weights: the file that its weights come from, if they are not the checkpoint's own.
         max_positions: the longest prompt and answer.
+        max_batch: the most sequences to decode together; None: any number.
     """
 
     engine: str
     weights: str
+    max_batch: int | None
 
     @property
     def arithmetic(self) -> str: ...
@@ -95,6 +97,7 @@ class TorchDecoder:
     """Runs the language model of a transformers model."""
 
     engine, weights = "torch", ""
+    max_batch = None
 
     def __init__(self, model: Any) -> None:
         self._model = model

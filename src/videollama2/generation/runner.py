@@ -118,6 +118,16 @@ class Runner:
         Args:
             cache: as for `Batch.join`.
         """
+        size = self.decoder.max_batch or max(1, len(sequences))
+        prefill, steps = 0.0, list[float]()
+        for first in range(0, len(sequences), size):
+            own, *more = self._finish(sequences[first : first + size], cache)
+            prefill, steps = prefill + own, steps + more
+            if any(s.error for s in sequences):
+                break
+        return [prefill, *steps]
+
+    def _finish(self, sequences: Sequence[ActiveSequence], cache: DynamicCache | None) -> list[float]:
         batch = self.batch()
         started = time.perf_counter()
         batch.join(*sequences, cache=cache)

@@ -115,6 +115,12 @@ def test_batches(engines: tuple[Engine, Engine], clip: Path) -> None:
     assert ours == alone
 
 
+def test_a_batch_of_more_requests_than_sequences(engines: tuple[Engine, Engine]) -> None:
+    requests = [(None, f"{i} left?") for i in range(cells_of._SEQUENCES + 4)]
+    theirs, ours = ([a.text for a in engine.batch(requests, max_new_tokens=2)] for engine in engines)
+    assert ours == theirs
+
+
 def test_a_continuous_batch_with_beginnings(engines: tuple[Engine, Engine], clip: Path) -> None:
     """As the server uses it: sequences join while others are generated, and a clip's beginning is kept."""
     engine = engines[1]
