@@ -6,8 +6,8 @@
 
 `answer` runs `videollama2 ask` on 30 s of video with audio in a process of its own, and reports its stages and peak
 memory. `rates` compares our decoding with a bare llama_decode loop on the same file, in turns, so that the ratio is of
-one machine at one time: with our settings, and with llama.cpp's defaults, as its own llama-bench has them. Each adds
-its rows to the report, and writes report.md beside it.
+one machine at one time: with our settings, and with llama.cpp's defaults, as its own llama-bench has them. With
+OMP_NUM_THREADS=1 it counts CPU time. Each adds its rows to the report, and writes report.md beside it.
 """
 
 import os
@@ -142,20 +142,22 @@ def answer(args: argparse.Namespace) -> dict[str, Any]:
     code = (
         "import resource, subprocess, sys\n"
         "made = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE)\n"
-        "print(made.stdout.decode()); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(made.stdout.decode()); print(used.ru_maxrss, used.ru_utime + used.ru_stime)\n"
         "sys.exit(made.returncode)"
     )
     started = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code, *map(str, command)], stdout=subprocess.PIPE, check=True)
     seconds = time.perf_counter() - started
-    *text, peak = out.stdout.decode().strip().splitlines()
+    *text, used = out.stdout.decode().strip().splitlines()
+    peak, cpu = used.split()
     found = json.loads("\n".join(text))
     receipt = found["receipt"]
     return {
         "protocol": receipt["protocol"], "frames": receipt["video"]["frames_used"],
         "video tokens": receipt["video"]["tokens"], "audio tokens": receipt["audio"]["tokens"],
         "prompt": receipt["prompt_tokens"], "generated": receipt["generated_tokens"], "encoders": receipt["dtype"],
-        "seconds": round(seconds, 1), "peak GiB": round(int(peak) / 2**20, 2),
+        "seconds": round(seconds, 1), "CPU s": round(float(cpu), 1), "peak GiB": round(int(peak) / 2**20, 2),
         **{STAGES[name]: round(value, 2) for name, value in found["timings"].items()},
     }  # fmt: skip
 
@@ -180,9 +182,11 @@ def rates(folder: Path, positions: int, rounds: int = 4, tokens: int = 8) -> lis
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
+    """By the wall clock; of one thread, which llama.cpp shares with us, CPU time, which other processes hardly move."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def with_defaults(weights: context.Weights) -> Any:
