@@ -265,3 +265,38 @@ def test_media_stay_inside_the_folder(tmp_path: Path) -> None:
         assert path is None and why is not None and "leads out of" in why
     assert media(root, ["x" * 5000])[0] is None
     assert media(root, []) == (None, "the record names no media file")
+
+
+@pytest.mark.parametrize(
+    ("held", "found"),
+    [
+        ({"data": [{"a": 1}, {"a": 2}]}, [1, 2]),
+        ({"version": "1.0", "info": {"year": 2024}, "questions": [{"a": 1}, {"a": 2}]}, [1, 2]),
+        ({"x1": {"a": 1}, "x2": {"a": 2}}, [1, 2]),
+    ],
+)
+def test_objects_around_records(tmp_path: Path, held: Any, found: list[int]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(held))
+    assert [row.get("a") for row in rows(tmp_path / "a.json")] == found
+
+
+def test_an_object_that_is_no_list_of_records(tmp_path: Path) -> None:
+    """A video with its questions is one record, not a file around them."""
+    (tmp_path / "a.json").write_text(json.dumps({"video_id": "x", "questions": [{"a": 1}]}))
+    with pytest.raises(DataError, match="expected a list of records"):
+        rows(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [["A. one", "B. two"], "['A. one', 'B. two']", "A. one\nB. two\n", "A. one\r\nB. two"],
+)
+def test_options_in_several_forms(held: Any) -> None:
+    assert Row({"options": held}, "a:1").texts("options") == ("A. one", "B. two")
+
+
+def test_options_by_their_letters() -> None:
+    assert Row({"options": {"A": "one", "B": 2}}, "a:1").texts("options") == ("one", "2")
+    for odd in ({"A": "one", "C": "two"}, {"B": "one", "A": "two"}, {"one": "A"}, "A. one", "A. one\nC. two", {}):
+        with pytest.raises(DataError):
+            Row({"options": odd}, "a:1").texts("options")

@@ -165,3 +165,12 @@ def test_batches_are_of_whole_clips_where_they_fit() -> None:
         ["a0", "a1", "b0"], ["c0", "c1", "c2"], ["d0", "d1", "d2", "d3"], ["d4"], ["e0"],
     ]  # fmt: skip
     assert [t.key for each in planned for t in each] == [(a, i.id) for a in ("none", "audio") for i in items]
+
+
+def test_by_default_the_questions_about_a_clip_are_a_batch() -> None:
+    items = [
+        item(f"{clip}{i}", f"{clip}.mp4") for clip, count in zip("abc", (2, 9, 1), strict=True) for i in range(count)
+    ]
+    planned = batches([*items, item("text", None)], ["none"], None)
+    assert [len(each) for each in planned] == [2, 8, 1, 1, 1]
+    assert all(len({trial.item.id[0] for trial in each}) == 1 for each in planned)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from videollama2.engine import Engine
 from videollama2.errors import UnreadableMedia, UsageError
@@ -73,6 +74,19 @@ def test_another_file_of_weights_is_another_run(engine: Engine, clips: Path, mon
             continue
         with pytest.raises(UsageError, match=r"weights was lm.Q8_0.gguf, now lm.Q4_K_M.gguf"):
             evaluate(pool, chosen, clips, Path("pool"))
+
+
+def test_the_default_batches_give_the_results_of_single_questions(engine: Engine, clips: Path) -> None:
+    """In float32, replies and what receipts note are the same, byte for byte."""
+    chosen = benchmark("probe")
+    assert engine.model.dtype == torch.float32
+    for name, batch in (("default", None), ("single", 1)):
+        run = evaluate(engine, chosen, clips, Path(name), ablations=("none", "audio", "text-only"), batch=batch)
+        assert run.manifest["run"]["batch"] == ("by clip" if batch is None else 1)
+    several = {result.media for result in run.results}
+    assert len(several) < len(run.results) / 3  # ablations apart, clips have several questions
+    default, single = (Path(name) / "probe" / "results.jsonl" for name in ("default", "single"))
+    assert default.read_bytes() == single.read_bytes()
 
 
 def test_an_interrupted_run_and_a_lost_clip(engine: Engine, clips: Path) -> None:

@@ -96,7 +96,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="strict (default): unparsable answers count as wrong; paper: as published")  # fmt: skip
     add("--ablate", default="", metavar="A,…", help="repeat without audio, video, or both: audio, video, text-only")
     add("--limit", type=int, metavar="N", help="only N items, evenly spaced")
-    add("--batch", type=int, default=1, metavar="N", help="items per batch; default: 1")
+    add("--batch", type=int, metavar="N", help="items per batch; default: the questions about a clip, at most 8")
     add("--protocol", metavar="P", help="media preprocessing; default: the model's own, or the setting's")
     add("--frames", type=int, metavar="N", help="frames per video; default: the model's own number")
     add("--retry-failed", action="store_true", help="retry items that failed")

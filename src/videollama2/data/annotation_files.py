@@ -74,6 +74,9 @@ class DataFolder:
     def _matches(self, patterns: Sequence[str]) -> Iterator[Path]:
         """Files that a pattern matches at its place; then, deeper inside, the least nested first."""
         _check_folder(self.path, patterns)
+        # a list may be saved with a record per line
+        lines = [f"{pattern}l" for pattern in patterns if pattern.endswith(".json")]
+        patterns = [*patterns, *lines]
         for pattern in patterns:
             yield from sorted(path for path in self.path.glob(pattern) if path.is_file())
         for pattern in patterns:

@@ -19,6 +19,7 @@ from typing import Any
 from transformers import DynamicCache
 
 from ..encoded_media import MediaSet
+from ..generation.decoder import TorchDecoder
 from ..generation.prefill import Beginning, beginning, slides
 from ..generation.request import Request
 from ..protocols import protocol
@@ -26,6 +27,9 @@ from ..receipt import Answer
 from ..text.media_parts import Media
 from .items import Ablation, Item
 from .loop import MediaOptions, Trial, request_of
+
+OF_A_CLIP = 8
+"""Questions about one clip that are answered together by default."""
 
 
 def questions_about(trials: Iterable[Trial], options: MediaOptions) -> Counter[Hashable]:
@@ -120,7 +124,8 @@ class _OpenClip:
         sequences = [runner.start(prompt, r.options) for prompt, r in zip(prompts, requests, strict=True)]
         started, cache = time.perf_counter(), None
         end = max((span.start + span.length for span in encoded[0].spans), default=0)
-        if end and not slides(DynamicCache(config=runner.model.config.text_config)):
+        ours = isinstance(runner.decoder, TorchDecoder)  # others share beginnings of a batch themselves
+        if end and ours and not slides(DynamicCache(config=runner.model.config.text_config)):
             # computed apart, so that no answer depends on which question was the first
             with runner.lock:
                 self.beginning = self.beginning or beginning(runner.model, sequences[0], end)
@@ -168,12 +173,16 @@ def by_clip(items: Sequence[Item]) -> list[Item]:
     return [item for clip in clips.values() for item in clip]
 
 
-def batches(items: Sequence[Item], ablations: Sequence[Ablation], size: int) -> list[tuple[Trial, ...]]:
-    """Trials that are answered together: up to `size` neighbours with equal options, of whole clips where they fit.
+def batches(items: Sequence[Item], ablations: Sequence[Ablation], size: int | None) -> list[tuple[Trial, ...]]:
+    """Trials that are answered together: neighbours with equal options.
 
     Batches depend on the benchmark alone, so any number of processes, and a resumed run, form the same ones.
+
+    Args:
+        size: at most so many, of whole clips where they fit; None: those about one clip, at most `OF_A_CLIP`.
     """
     found: list[list[Trial]] = []
+    alone, size = size is None, size or OF_A_CLIP
     for ablation in ablations:
         for _, alike in groupby(items, key=lambda item: item.max_new_tokens):
             found.append([])
@@ -181,7 +190,7 @@ def batches(items: Sequence[Item], ablations: Sequence[Ablation], size: int) -> 
                 trials = [Trial(item, ablation) for item in clip]
                 if len(trials) > size:
                     found += [*(trials[i : i + size] for i in range(0, len(trials), size)), []]
-                elif len(found[-1]) + len(trials) > size:
+                elif alone or len(found[-1]) + len(trials) > size:
                     found.append(trials)
                 else:
                     found[-1] += trials

@@ -40,7 +40,7 @@ def manifest(
     *,
     setting: Setting,
     media_options: MediaOptions,
-    batch: int,
+    batch: int | None,
     limit: int | None,
     folder: Path,
 ) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def manifest(
             "prompts_sha256": prompts_sha256(items),
             "temperature": 0.0,
             "seed": None,
-            "batch": batch,
+            "batch": "by clip" if batch is None else batch,
             "limit": limit,
         },
         "environment": [facts.environment()],

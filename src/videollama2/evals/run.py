@@ -63,7 +63,7 @@ def evaluate(
     setting: Setting = "strict",
     ablations: Sequence[Ablation] = ("none",),
     limit: int | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     media_options: MediaOptions | None = None,
     rank: int = 0,
     world: int = 1,
@@ -79,7 +79,7 @@ def evaluate(
         out: the run's folder is OUT/BENCHMARK; an existing run there is resumed.
         ablations: the columns; "none" asks with all modalities.
         limit: number of items to ask, spread evenly over the benchmark; None: all.
-        batch: items answered together.
+        batch: items answered together; None: those about one clip (`clip_sessions.batches`).
         media_options: protocol and frames; None: those of the setting (`media_options_for`).
         rank, world: this process and the number of processes; each asks its share, the last to finish sums up.
         threads: batches in progress at once.
@@ -234,7 +234,7 @@ def media_options_for(
     return MediaOptions(protocol=None if protocol is None else named_protocol(protocol).name, frames=frames)
 
 
-def check_numbers(*, limit: int | None, batch: int, rank: int, world: int, threads: int) -> None:
+def check_numbers(*, limit: int | None, batch: int | None, rank: int, world: int, threads: int) -> None:
     """Check these arguments of `evaluate`.
 
     Raises:

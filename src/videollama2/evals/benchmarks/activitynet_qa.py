@@ -72,7 +72,7 @@ class ActivityNetQa(OpenBenchmark):
 
 def _pairs(items: Items, path: Path) -> list[tuple[Row, Row]]:
     """Each question's record with its answer's, which is the same in a table."""
-    if path.suffix.lower() != ".json":
+    if path.suffix.lower() not in (".json", ".jsonl"):
         return [(row, row) for row in rows(path)]
     answers = items.file(f"{path.parent.name}/test_a.json", "test_a.json", keys=("answer", "question_id"))
     pairs = paired_files(path, answers)

@@ -55,7 +55,8 @@ class Avqa(ChoiceBenchmark):
 
 
 def _choices(row: Row) -> tuple[str, ...]:
-    held = row.get("multi_choice") or [None] * _USUAL
+    held = row.get("multi_choice") if row.has("multi_choice") else None
+    held = held or [None] * _USUAL
     if not isinstance(held, list):
         return row.texts("multi_choice")
     filled = [_NULL if choice is None or choice == "" else choice for choice in held]

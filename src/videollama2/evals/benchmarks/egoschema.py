@@ -90,6 +90,7 @@ class EgoSchema(ChoiceBenchmark):
         answers = {} if path is None else read_json(path)
         if not isinstance(answers, dict):
             raise DataError(f"{path}: expected an object of indices by q_uid, got {answers!r:.60}.")
+        answers = {uid: int(i) if isinstance(i, str) and i.strip().isdecimal() else i for uid, i in answers.items()}
         odd = [uid for uid, i in answers.items() if isinstance(i, bool) or i not in range(len(_OPTIONS))]
         for uid in odd:
             items.repair("answers that are no index from 0 to 4, taken as withheld", f"{_ANSWERS}:{uid}")

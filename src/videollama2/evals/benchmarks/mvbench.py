@@ -4,6 +4,7 @@ Files: OpenGVLab/MVBench on the hub; branch `main`, or branch `video`, whose cli
 MVBench.tsv that VLMEvalKit writes.
 """
 
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from ...data.annotation_files import VIDEO_SUFFIXES
@@ -61,8 +62,9 @@ class MvBench(ChoiceBenchmark):
             records = by_task(rows(path), list(TASKS))
         if missing := [task for task in TASKS if task not in records]:
             items.notes.append(f"{len(missing)} of {len(TASKS)} tasks not found: {', '.join(missing)}")
+        inside = {path.relative_to(folder).parent for path in items.files}
         for task, found in records.items():
-            media = _media(items, task)
+            media = _media(items, task, inside)
             for number, row in enumerate(found, 1):
                 with items.record(row):
                     items.add(self._item(items, row, f"{task}/{number}", task, media))
@@ -84,9 +86,12 @@ class MvBench(ChoiceBenchmark):
         )  # fmt: skip
 
 
-def _media(items: Items, task: str) -> BenchmarkMedia:
+def _media(items: Items, task: str, inside: Collection[Path]) -> BenchmarkMedia:
+    """A finder of a task's media. `inside`: the folders of the annotations, json/ or deeper; media lie beside them."""
+    tops = {path.parent if path.name == "json" else path for path in inside} | {Path()}
     # data0613 holds videos of star and clevrer that were published after the questions were corrected
-    roots = ("video/", "", "video/data0613/", "data0613/")
+    below = ("video/", "", "video/data0613/", "data0613/")
+    roots = [f"{top}/{part}" if top.parts else part for top in sorted(tops) for part in below]
     places = [f"{root}{place}" for place in TASKS[task] for root in roots]
     suffixes = ("", ".mp4", ".mkv") if task == FRAMES else VIDEO_SUFFIXES
     return items.media(*places, audio=items.setting == "strict" and task != FRAMES, suffixes=suffixes, anywhere=False)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ...data.annotations import Row, keyed_rows, rows
 from .. import paper_rules
-from ..choices import ChoiceBenchmark, categories_of, indices_by_video, letter_of_index
+from ..choices import ChoiceBenchmark, categories_of, indices_by_video, letter_of_index, unlettered
 from ..copies import PERCEPTION_TEST, by_video
 from ..items import FoundMedia, Item, Loaded, Needed, Result, Setting
 from ..sources import Items
@@ -63,7 +63,7 @@ class PerceptionTest(ChoiceBenchmark):
         return items.loaded(published=self.published)
 
     def _item(self, setting: Setting, row: Row, video: str, found: FoundMedia) -> Item:
-        choices, id = row.texts("options"), f"{video}/{row.text('id', 'question_id')}"
+        choices, id = unlettered(row, row.texts("options")), f"{video}/{row.text('id', 'question_id')}"
         return self.choice(
             setting, row, found, id=id, question=row.text("question"), choices=choices,
             categories=categories_of(row, area="area", reasoning="reasoning"),
