@@ -71,8 +71,9 @@ class MvBench(ChoiceBenchmark):
         return items.loaded(published=self.published, label=f"{len(records)} tasks")
 
     def _item(self, items: Items, row: Row, id: str, task: str, media: BenchmarkMedia) -> Item:
-        choices, answer, video = row.texts("candidates"), row.text("answer"), row.text("video")
-        unlettered(row, choices)  # checks their number
+        given, answer, video = row.texts("candidates"), row.text("answer"), row.text("video")
+        choices = unlettered(row, given)
+        answer = choices[given.index(answer)] if answer in given else answer
         if answer not in choices:
             items.repair("answers that are not among their candidates, so no reply can be right", row.origin)
         found = media.find(video, PurePosixPath(video).stem)  # converted videos keep the stem
