@@ -135,7 +135,7 @@ class TrainingSet:
         prompts: questions for rows that have none; one is chosen by the row's key.
         known: what is known about how the paper used it. choice: what is not known, and what we do.
         licence: of the annotations. ask: where the media are to be had.
-        not_found: what could not be found out; such a set can't be built from official files.
+        not_found: what could not be found out.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 Files: futureomni_test.json and videos/ (Qiancccc/FutureOmni and OpenMOSS-Team/FutureOmni on the hub); fields as in the
 README and eval/ of github.com/OpenMOSS/FutureOmni, which name the id `id` or `qid`, and the moment `split_point` or
-`seconds`.
+`seconds`. The published file has a number as `id`, and five or six lettered options, of which two can be alike.
 """
 
 from dataclasses import replace

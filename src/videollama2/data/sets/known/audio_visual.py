@@ -5,7 +5,7 @@ multi_choice, answer}], 40,425 and 16,910 questions; clips are <YouTube id>_<sta
 data/json_update/avqa-train.json (corrected; data/json/ is the first) {video_id, question_id, question_content,
 templ_values, anser}, `anser` as published. DSTC7-AVSD: train_set4DSTC7-AVSD.json {dialogs: [{image_id, caption,
 summary, dialog: [{question, answer}]}]}, videos of Charades; video-dialog.com: avsd_train.json {image_id: {data:
-[{question, answer}], summary, script, …}}, as lyuchenyang/Macaw-LLM reads it. rikeilong/Bay-CAT, AVinstruct/:
+[{question, answer}], summary, script, …}}, as lyuchenyang/Macaw-LLM reads it. rikeilong/Bay-CAT, AVinstruct/Data.md:
 avqa_data1.json, avqa_data2.json, lists of {video_id, multi_choice, correct_answer, video, audio, conversations},
 whose paths name features; `video_id` names the video.
 """

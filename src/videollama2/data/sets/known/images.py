@@ -3,8 +3,9 @@
 Sources: liuhaotian/LLaVA-CC3M-Pretrain-595K: chat.json, and liuhaotian/LLaVA-Instruct-150K: llava_v1_5_mix665k.json,
 both lists of {id, image, conversations}, of which the second also has text alone. Lin-Chen/ShareGPT4V:
 sharegpt4v_instruct_gpt4-vision_cap100k.json, the same, 102,025 (OpenGVLab/InternVL counts them).
-facebookresearch/DCI, dataset/…/dense_image.py: one .json per image {image, short_caption, extra_caption, mask_data},
-in complete/ or annotations/.
+facebookresearch/DCI, dataset/densely_captioned_images/dataset/{dense_image,config}.py: one .json per image {image,
+short_caption, extra_caption, mask_data, mask_keys}, in complete/ or annotations/, images in photos/; the extended
+caption is the short one and the extra one.
 """
 
 from collections.abc import Iterator
