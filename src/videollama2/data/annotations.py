@@ -30,13 +30,10 @@ from .annotation_files import first_existing as first_existing
 from .annotation_files import if_existing as if_existing
 from .annotation_files import media as media
 from .annotation_files import some
+from .annotation_forms import lettered_lines_of, records_in
 from .record_files import HEAD, decoded, not_the_file, parquet_rows, parsed
 
 _LONGEST_LITERAL = 10_000  # characters; published lists have a few dozen
-_ABOUT_A_FILE = frozenset(
-    "version info license licence type name split task date year description data_type data_subtype url count".split()
-)
-_LETTER = re.compile(r"\s*\(?([A-Z])[.):]\s*\S.*")
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
 
 
@@ -120,7 +117,7 @@ class Row:
         key = self._key(key, *aliases)
         value = self.data[key]
         if isinstance(value, str):
-            value = literal(value) or _lettered_lines(value)
+            value = literal(value) or lettered_lines_of(value)
         if isinstance(value, dict) and list(value) == [chr(ord("A") + k) for k in range(len(value))]:
             value = list(value.values())
         texts = [_as_text(part) for part in value] if isinstance(value, list | tuple) else []
@@ -236,13 +233,6 @@ def literal(text: str, longest: int = _LONGEST_LITERAL) -> Any:
         return None
 
 
-def _lettered_lines(text: str) -> list[str] | None:
-    """The lines of a text, if each begins with the next letter: A., (B), C: …"""
-    lines = [line for line in text.splitlines() if line.strip()]
-    found = [match[1] for line in lines if (match := _LETTER.fullmatch(line))]
-    return lines if found == [chr(ord("A") + k) for k in range(len(lines))] and len(lines) > 1 else None
-
-
 def table_parts(path: Path) -> list[Path]:
     """The files of a Parquet table: the one that was named, or all of "test-00000-of-00003.parquet" to "00002"."""
     found = re.fullmatch(r"(.+-)([0-9]{5})-of-([0-9]{5})\.parquet", path.name)
@@ -310,7 +300,7 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
                 raise
         else:
             if key is None or not isinstance(held, dict):
-                return _rows_of(_records_in(held), path.name)
+                return _rows_of(records_in(held), path.name)
             if key not in held:
                 raise DataError(f"{path}: expected the key {key!r}; it has {some(list(held)) or 'no keys'}.")
             return _rows_of(held[key], path.name)
@@ -323,16 +313,6 @@ def _json_rows(path: Path, key: str | None, *, lines: bool) -> list[Row]:
             else:
                 found.append(Row(record, origin) if isinstance(record, dict) else _odd(record, origin))
     return found
-
-
-def _records_in(held: Any) -> Any:
-    """Of an object: its only list of records, if the rest is about the file; else its members, if all are records."""
-    if not isinstance(held, dict) or not held:
-        return held
-    lists = [key for key, value in held.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(lists) == 1 and {key.lower() for key in held} - {lists[0].lower()} <= _ABOUT_A_FILE:
-        return held[lists[0]]
-    return list(held.values()) if all(isinstance(value, dict) for value in held.values()) else held
 
 
 def _rows_of(held: Any, name: str) -> list[Row]:
