@@ -5,7 +5,7 @@
 
 import copy
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ class Pair:
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
         from videollama2.configuration import VideoLlama2Config
-        from videollama2.generation.fp16_linear import convert_linears
         from videollama2.linear import use_onednn
 
         torch.manual_seed(4)
@@ -70,10 +69,18 @@ class Pair:
         text.load_state_dict(state, assign=True)
         text.model.rotary_emb = trunk.rotary_emb
         self.text = text.eval().requires_grad_(False)  # with sdpa, the public implementation's default
-        self.packed = copy.deepcopy(ours, {id(t): t for t in [*ours.parameters(), *ours.buffers()]})
-        convert_linears(self.packed)  # as videollama2.load does with fp16_weights=True
         self.pixels = torch.randn(1, FRAMES, 3, 336, 336)
         self.words = torch.randint(0, 150000, (1, TEXT))
+
+    @cached_property
+    def packed(self) -> Any:
+        """Ours as videollama2.load makes it with fp16_weights=True; half a minute."""
+        from videollama2.generation.fp16_linear import convert_linears
+
+        ours = self.ours
+        packed = copy.deepcopy(ours, {id(t): t for t in [*ours.parameters(), *ours.buffers()]})
+        convert_linears(packed)
+        return packed
 
     @property
     def flops(self) -> dict[str, float]:

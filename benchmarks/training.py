@@ -143,7 +143,8 @@ def row(name: str, shape: str, repeat: int) -> dict[str, Any]:
     ours: Callable[[], Any] = step.cached if cached else step.ours
     device = measure.CPU
     rates = measure.machine_rates(device, torch.float32)
-    case = Case({"ours": ours, "plain": step.plain}, tokens=step.length, goal=GOALS.get(name), tolerance=1e-2)
+    variants, slow = {"ours": ours, "plain": step.plain}, shape == "05b"
+    case = Case(variants, tokens=step.length, goal=GOALS.get(name), tolerance=1e-2, slow=slow)
     done = measure.run_case(f"{shape}.{name}", case, repeat, device, rates)
     return {**done.as_dict(), "rates": asdict(rates), "predicted_mib": None if cached else step.predicted()}
 
