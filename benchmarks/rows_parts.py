@@ -12,7 +12,7 @@ from torch import Tensor
 import plain
 import public
 from measure import Case
-from videollama2.device import cpu_rates
+from videollama2.device import cpu_rates, keep_freed_blocks
 from videollama2.linear import Linear
 
 SHAPE_7B = (1152, 3584, 27)  # SigLIP-384 and Qwen2-7B
@@ -145,6 +145,7 @@ def _connector(
 
     def train(module: Any) -> list[Tensor]:
         module.train().zero_grad(set_to_none=True)
+        keep_freed_blocks(module is ours)  # as training does
         with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32 and module is ours):
             out = module(features)
         out.float().square().mean().backward()

@@ -1,5 +1,9 @@
 """The dtype on a CPU is measured, once; requests are respected, or refused before anything is loaded."""
 
+import os
+import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -105,3 +109,38 @@ def test_weights_that_do_not_fit_in_float32(
     assert "not even 16-bit weights (0.0 GiB) fit; `videollama2 convert MODEL DST --gguf Q4_K_M`" in caplog.text
     explicit = videollama2.load(folder, dtype="float32")
     assert explicit.model.dtype is torch.float32 and "do not fit" not in explicit.placement.reason
+
+
+FAULTS = """
+import resource, sys, torch
+from videollama2.device import keep_freed_blocks
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(24 << 20)  # 96 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_blocks(True)
+[faults() for _ in range(4)]  # the heap grows until it has room beside what lies between
+kept = faults()
+keep_freed_blocks(False)
+faults()
+print(kept, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are glibc's")
+def test_large_blocks_are_kept_while_training_and_not_afterwards() -> None:
+    """A block is 24,576 pages."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    kept, mapped = map(int, done.stdout.split())
+    assert kept < 1000 and mapped > 3 * 20_000, done.stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are glibc's")
+def test_thresholds_of_the_environment_stay() -> None:
+    chosen = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, env=chosen)
+    kept, mapped = map(int, done.stdout.split())
+    assert min(kept, mapped) > 3 * 20_000, done.stdout
