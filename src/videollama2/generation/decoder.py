@@ -97,7 +97,7 @@ class TorchDecoder:
     """Runs the language model of a transformers model."""
 
     engine, weights = "torch", ""
-    max_batch = None
+    max_batch: int | None = None
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -52,10 +52,8 @@ def convert_gguf(
         if target.exists():
             raise UsageError(f"{target} exists; delete it, or choose another name.")
         write_gguf(model, target, type_name, base=base, progress=progress)
-        written = read_gguf(target)
-        return Conversion(
-            converted={str(model): target.name}, tensors=len(written.tensors), bytes=target.stat().st_size
-        )
+        tensors = len(read_gguf(target).tensors)
+        return Conversion(converted={str(model): target.name}, tensors=tensors, bytes=target.stat().st_size)
     check_target(folder, target)
     collected = stages.collect(folder, base)
     if collected.config is None:
@@ -66,16 +64,14 @@ def convert_gguf(
         return done
     with atomic_folder(target) as new:
         written = write_gguf(model, new / f"language_model.{type_name}.gguf", type_name, base=base, progress=progress)
-        tensors = {
-            name: tensor[...].contiguous().clone() for name, tensor in encoder_tensors(collected.tensors).items()
-        }
+        encoders = {n: tensor[...].contiguous().clone() for n, tensor in encoder_tensors(collected.tensors).items()}
         metadata = {"format": "pt", origin.METADATA: origin.sample(collected.tensors)}
-        save_file(tensors, new / SINGLE, metadata=metadata)
+        save_file(encoders, new / SINGLE, metadata=metadata)
         (new / SINGLE).chmod(0o644)  # safetensors creates files that only their owner can read
         _save_settings(collected, folder, base, new)
         made = {str(p.relative_to(new)): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
         result = Conversion(
-            converted={str(model): written.name}, copied=sorted(made.keys() - {written.name}), tensors=len(tensors),
+            converted={str(model): written.name}, copied=sorted(made.keys() - {written.name}), tensors=len(encoders),
             bytes=sum(made.values()),
         )  # fmt: skip
         receipt = {"made_by": "videollama2 convert", **stamp, "files": made, "result": result.to_dict()}

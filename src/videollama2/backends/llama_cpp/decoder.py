@@ -27,7 +27,7 @@ class LlamaCppDecoder:
     """
 
     engine = "llama.cpp"
-    max_batch = 64  # half of the sequences in memory: sessions and shared beginnings have the others
+    max_batch: int | None = 64  # half of the sequences in memory: sessions and shared beginnings have the others
 
     def __init__(self, weights: Weights, *, threads: int, max_positions: int) -> None:
         self.cells = Cells(weights, threads)

@@ -29,7 +29,7 @@ class VllmDecoder:
     """What receipts and limits need of the engine that decodes; sequences go to it through serve/remote.py."""
 
     engine, weights = "vllm", ""
-    max_batch = None
+    max_batch: int | None = None
 
     def __init__(self, generator: Generator, positions: int) -> None:
         self._generator = generator
