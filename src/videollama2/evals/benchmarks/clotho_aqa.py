@@ -53,7 +53,7 @@ class ClothoAqa(ClassBenchmark):
                 if embedded is not None:
                     found = embedded(row)
                     question, answer = row.text("question"), row.text("answer")
-                    names = (row.origin if found[0] is None else Path(found[0].source).stem,)
+                    names: tuple[str, ...] = (row.origin if found[0] is None else Path(found[0].source).stem,)
                 else:
                     names, question, answer = _reformatted(row) if reformat else _official(row)
                     found = media.find(*names)
