@@ -52,12 +52,13 @@ class Row:
     isolated: bool = False
     cached: bool = False
     threads: int = 1
-    batch: int = 1
+    batch: int | None = 1
 
 
 ROWS = (
     Row("one process, each question alone", each=True),
     Row("one process"),
+    Row("one process, batches by clip", batch=None),
     Row("one process, batches of 8", batch=8),
     Row("workers", isolated=True),
     Row("workers, two threads", isolated=True, threads=2),
