@@ -29,8 +29,8 @@ RUN = ("ask", "chat", "serve", "captions", "evaluation", "migrate", "connector",
 NOT_OURS = {"--nproc-per-node", "--logdir", "--strict", "--include", "--model", "--tasks"}
 NOT_OURS |= {"--url", "--input", "--clip", "--save", "--batch-file"}  # of downloaders, up to an underscore
 NOT_OURS |= {"--mm-processor-kwargs", "--enable-lora", "--lora-modules", "--allowed-local-media-path"}  # vLLM's
-NOT_OURS |= {"--tensor-parallel-size", "--pipeline-parallel-size"}
-NOT_OURS |= {"--head", "--address", "--rows", "--on-ray"}  # of Ray, and of our script that measures it
+NOT_OURS |= {"--tensor-parallel-size", "--pipeline-parallel-size", "--enforce-eager"}
+NOT_OURS |= {"--head", "--address", "--rows", "--count", "--on-ray"}  # of Ray, and of our script that measures it
 COMMANDS = re.findall(r"^(?:torchrun .*-m )?(videollama2 (?:.*\\\n)*.*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
 
 

@@ -265,12 +265,16 @@ def test_control_c(folder: Path) -> None:
     expected = engine.answer(None, long, max_new_tokens=4).text
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     started = time.monotonic()
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        while time.monotonic() < started + 20:
-            engine.answer(None, long, max_new_tokens=4)
-    timer.join()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            while time.monotonic() < started + 20:
+                engine.answer(None, long, max_new_tokens=4)
+        timer.join()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert engine.answer(None, long, max_new_tokens=4).text == expected
 
 
