@@ -189,3 +189,11 @@ def test_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "x")
     given = _environment()
     assert not set(secret) & set(given) and {"VIDEOLLAMA2_TOKENIZERS", "KEYBOARD", "PATH"} <= set(given)
+
+
+def test_decoders_share_two_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of glibc's arenas takes 64 MiB of what a task may map, so threads failed to start on a busy machine."""
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert _environment()["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    assert _environment()["MALLOC_ARENA_MAX"] == "1"

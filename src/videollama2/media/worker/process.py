@@ -237,8 +237,13 @@ def module_command(module: str) -> tuple[str, ...]:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment without secrets: a process that decodes untrusted files has no use for keys."""
-    return {name: value for name, value in os.environ.items() if not _SECRET.search(name)} | {"OMP_NUM_THREADS": "1"}
+    """Our environment without secrets: a process that decodes untrusted files has no use for keys.
+
+    glibc reserves 64 MiB of address space for each thread that allocates while others do, which counts against the
+    limit on memory: decoders on a busy machine could not start their threads. Two such arenas are enough.
+    """
+    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+    return {"MALLOC_ARENA_MAX": "2"} | kept | {"OMP_NUM_THREADS": "1"}
 
 
 def _exit_reason(code: int) -> str:
