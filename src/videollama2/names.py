@@ -119,17 +119,21 @@ class Dictionary(nn.Module):
         best, names = classes.topk(self.settings.best, dim=-1)
         broad, group = groups.max(-1, keepdim=True)
         which = torch.cat([names, group + self.settings.classes], -1)
-        spelled = [self.spelled(torch.cat([best, broad], -1), self.words[which])]
+        tokens = [spelled(self.certainty, torch.cat([best, broad], -1), self.words[which])]
         if self.settings.colours:
             share, colour = periods[..., self.settings.classes :].max(-1, keepdim=True)
-            spelled.append(self.spelled(share, self.colours[colour][..., None, :]))
-        return torch.cat(spelled, -2).flatten(1, 2)
+            tokens.append(spelled(self.certainty, share, self.colours[colour][..., None, :]))
+        return torch.cat(tokens, -2).flatten(1, 2)
 
-    def spelled(self, share: Tensor, words: Tensor) -> Tensor:
-        """Probabilities [B, periods, slots] and words [B, periods, slots, words, D] → tokens [B, periods, n, D]."""
-        doubtful, certain = self.certainty.float()
-        first = doubtful + share[..., None] * (certain - doubtful)
-        return torch.cat([first[..., None, :], words.float()], dim=-2).flatten(2, 3)
+
+def spelled(certainty: Tensor, share: Tensor, words: Tensor) -> Tensor:
+    """Each name's words behind a token for its probability, between the two of `certainty` (for 0 and 1) [2, D].
+
+    Probabilities [B, periods, slots] and words [B, periods, slots, words, D] → tokens [B, periods, n, D].
+    """
+    doubtful, certain = certainty.float()
+    first = doubtful + share[..., None] * (certain - doubtful)
+    return torch.cat([first[..., None, :], words.float()], dim=-2).flatten(2, 3)
 
 
 CONNECTORS["stc_connector_v35_names"] = NamingSettings()

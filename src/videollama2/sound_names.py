@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from .audio import pool_features
 from .errors import ConfigError
+from .names import spelled
 from .stc import build_mlp
 
 
@@ -112,11 +113,4 @@ class SoundDictionary(nn.Module):
         best, which = names[..., : self.naming.names].topk(self.naming.best, dim=-1)
         broad, general = names[..., self.naming.names :].max(-1, keepdim=True)
         which = torch.cat([which, general + self.naming.names], -1)
-        return spelled(self.words, self.certainty, torch.cat([best, broad], -1), which)
-
-
-def spelled(words: Tensor, certainty: Tensor, share: Tensor, which: Tensor) -> Tensor:
-    """Probabilities and rows of `words`, [B, periods, slots] each → tokens [B, periods · slots · (words + 1), D]."""
-    doubtful, certain = certainty.float()
-    first = doubtful + share[..., None] * (certain - doubtful)
-    return torch.cat([first[..., None, :], words[which].float()], dim=-2).flatten(1, 3)
+        return spelled(self.certainty, torch.cat([best, broad], -1), self.words[which]).flatten(1, 2)

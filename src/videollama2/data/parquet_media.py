@@ -4,16 +4,15 @@ They are unpacked once into a folder beside the Parquet file, FILE.media, under 
 sound or picture share its file. A file that has changed since is unpacked again.
 """
 
-import contextlib
 import hashlib
-import os
+import io
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DataError
 from .record_files import parquet_rows
 from .records import PICTURE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
-from .shards import media_folder
+from .shards import media_folder, write_once
 
 _SUFFIXES = PICTURE_SUFFIXES | SOUND_SUFFIXES | VIDEO_SUFFIXES | {".gif", ".webp"}
 _SIGNS = {  # of files without a name: where a sign begins, and the suffix it stands for
@@ -37,7 +36,9 @@ def unpacked(path: Path, column: str, cache: Path | None = None) -> dict[str, Pa
         held = row[column]
         name, content = ("", held) if isinstance(held, bytes) else _named(held)
         if content:
-            found[f"{path.name}:{number}"] = _written(folder, name, content)
+            file = folder / (hashlib.sha256(content).hexdigest()[:24] + _suffix(name, content))
+            write_once(file, len(content), partial(io.BytesIO, content))
+            found[f"{path.name}:{number}"] = file
     return found
 
 
@@ -45,24 +46,6 @@ def _named(held: Any) -> tuple[str, bytes]:
     if not isinstance(held, dict) or not isinstance(held.get("bytes"), bytes):
         return "", b""
     return str(held.get("path") or ""), held["bytes"]
-
-
-def _written(folder: Path, name: str, content: bytes) -> Path:
-    """The file of some content, written unless it is there; atomically, as several processes may do so at once."""
-    target = folder / (hashlib.sha256(content).hexdigest()[:24] + _suffix(name, content))
-    if target.is_file() and target.stat().st_size == len(content):
-        return target
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DataError(
-            f"{target} can't be written ({error.strerror or error}); unpacking it takes {len(content):,} bytes."
-        ) from error
-    return target
 
 
 def _suffix(name: str, content: bytes) -> str:

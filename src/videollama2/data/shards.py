@@ -10,9 +10,9 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from ..errors import DataError
 
@@ -202,20 +202,34 @@ def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write a member's bytes, unless it was unpacked already; atomically, as several processes may do so at once."""
-    if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
+    def opened() -> IO[bytes]:
+        source = tar.extractfile(member)
+        assert source is not None, "members are regular files"
+        return source
+
+    write_once(target, member.size, opened)
+
+
+def write_once(target: Path, size: int, opened: Callable[[], IO[bytes]]) -> None:
+    """Write unpacked media, unless they are there; atomically, as several processes may do so at once.
+
+    Args:
+        size: bytes of the content. opened: opens it to be read.
+
+    Raises:
+        DataError: they can't be written.
+    """
+    if target.is_file() and not target.is_symlink() and target.stat().st_size == size:
         return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = tar.extractfile(member)
-        assert source is not None, "members are regular files"
-        with source, part.open("wb") as out:
+        with opened() as source, part.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
         part.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
         raise DataError(
-            f"{target} can't be written ({error.strerror or error}); unpacking it takes {member.size:,} bytes."
+            f"{target} can't be written ({error.strerror or error}); unpacking it takes {size:,} bytes."
         ) from error
