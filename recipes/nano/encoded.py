@@ -2,6 +2,7 @@
 
     python recipes/nano/encoded.py clips START --pictures pictures.npz --sounds sounds.npz --out OUT --count 900
     python recipes/nano/encoded.py photographs START --photographs photographs.npz --out OUT
+    python recipes/nano/encoded.py films START --photographs photographs.npz --out OUT --count 400
 
 START stands for the five inputs of start.py: --gguf, --parts, --classifier, --yamnet, --names.
 
@@ -13,7 +14,9 @@ holds 50 items:
     scores  f32 [periods, K], mean scores of classes and colours of each period of the clip; None without a picture
     heard   bf16 [n, D], audio tokens; None without audio
     sounds  f32 [periods, 521], the greatest score of each class of sound in a period; None without audio
-    scene   the composed scene; None for a photograph
+    scene   the composed scene; None for a photograph or film
+
+A film is a photograph that a camera moves over.
 """
 
 import argparse
@@ -26,7 +29,7 @@ import numpy as np
 import torch
 from batches import _vary, frame_times
 from rendering import DRAWN_SIDE, augment_frames, augment_sound, frames_to_pixels
-from start import starting_model
+from start import precision, starting_model
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,6 +52,7 @@ MIXTURE = {"av": 0.55, "video": 0.3, "image": 0.08, "audio": 0.07}
 CHANCES = {"two": 0.35, "drawings": 0.45}  # order and drawings are what is forgotten first
 PER_FILE = 50
 SECONDS = (2.0, 5.0)
+WINDOW = (0.6, 1.0)  # of a photograph's side
 FRAMES = 8
 MEAN, STD = (CLASSIFIER_MEAN,) * 3, (CLASSIFIER_STD,) * 3
 
@@ -120,15 +124,31 @@ def hear(model: Any, wave: Tensor) -> dict[str, Tensor]:
     return {"heard": tokens.bfloat16(), "sounds": F.adaptive_max_pool1d(scores.T, naming.periods).T}
 
 
+def camera(photograph: Tensor, rng: np.random.Generator) -> Tensor:
+    """A photograph u8[S, S, 3] → pixels f32[FRAMES, 3, S, S]: a window moves over it, and grows or shrinks."""
+    side = photograph.shape[0]
+    ends = []
+    for _ in range(2):
+        width = side * float(rng.uniform(*WINDOW))
+        ends.append((*(float(rng.uniform(0, side - width)) for _ in range(2)), width))
+    frames = []
+    for t in np.linspace(0, 1, FRAMES):
+        left, top, width = (round(a + float(t) * (b - a)) for a, b in zip(*ends, strict=True))
+        part = photograph[top : top + width, left : left + width].permute(2, 0, 1)[None].float()
+        frames.append(F.interpolate(part, (side, side), mode="bicubic", antialias=True).clamp(0, 255))
+    return (torch.cat(frames) / 255 - MEAN[0]) / STD[0]
+
+
 def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> None:
     """Files of PER_FILE items each; finished files are not made again."""
     out.mkdir(parents=True, exist_ok=True)
+    halved = precision(torch.device("cpu")) == torch.bfloat16
     for start in range(0, count, PER_FILE):
         path = out / f"{stem}-{start // PER_FILE:04}.pt"
         stop = min(start + PER_FILE, count)
         if path.is_file():
             continue
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=halved):
             made = [items(i) for i in range(start, stop)]  # type: ignore[operator]
         torch.save(made, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
@@ -137,7 +157,7 @@ def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("clips", "photographs"))
+    parser.add_argument("what", choices=("clips", "photographs", "films"))
     for name in ("gguf", "parts", "classifier", "yamnet", "names", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("pictures", "sounds", "photographs"):
@@ -147,16 +167,21 @@ def main() -> None:
     parser.add_argument("--split", default="train")
     args = parser.parse_args()
     model = starting_model(args.parts, args.classifier, args.yamnet, args.gguf, args.names)
-    if args.what == "photographs":
+    if args.what != "clips":
         with np.load(args.photographs) as pack:
-            photographs = pack["photographs"]
+            photographs = torch.from_numpy(pack["photographs"])
         order = np.random.default_rng(args.seed).permutation(len(photographs))
 
-        def photograph(i: int) -> dict[str, Any]:
-            pixels = (torch.from_numpy(photographs[order[i]]).permute(2, 0, 1)[None].float() / 255 - MEAN[0]) / STD[0]
+        def picture(i: int) -> dict[str, Any]:
+            photograph = photographs[order[i % len(order)]]
+            if args.what == "films":
+                pixels = camera(photograph, np.random.default_rng((args.seed, i)))
+                return {"kind": "video", "scene": None, "heard": None, **see(model, pixels)}
+            pixels = (photograph.permute(2, 0, 1)[None].float() / 255 - MEAN[0]) / STD[0]
             return {"kind": "image", "scene": None, "heard": None, **see(model, pixels)}
 
-        write(photograph, min(args.count, len(order)), args.out, "photographs")  # type: ignore[arg-type]
+        count = args.count if args.what == "films" else min(args.count, len(order))
+        write(picture, count, args.out, args.what)  # type: ignore[arg-type]
         return
     pictures, sounds = PicturePack.load(args.pictures, args.split), SoundPack.load(args.sounds, args.split)
     chances = {"stamps": 0.0} if args.split == "test" else CHANCES

@@ -21,17 +21,19 @@ SHOWN = (0.95, 0.8)  # of the largest possible view, at the start and at the end
 PATH = ((0.4, 0.5), (0.6, 0.5))  # of the view's centre
 
 
-def frames(photograph: Image.Image) -> NDArray[np.uint8]:
-    """u8[T, H, W, 3]."""
-    width, height = SIZE
+def frames(
+    photograph: Image.Image, size: tuple[int, int] = SIZE, count: int = round(SECONDS * FRAMES_PER_SECOND)
+) -> NDArray[np.uint8]:
+    """u8[count, H, W, 3]: a view of this size (W, H) moves over the photograph."""
+    width, height = size
     out = []
-    for done in np.linspace(0, 1, round(SECONDS * FRAMES_PER_SECOND)):
+    for done in np.linspace(0, 1, count):
         tall = min(photograph.height, photograph.width * height / width) * (SHOWN[0] + (SHOWN[1] - SHOWN[0]) * done)
         wide = tall * width / height
         x, y = (PATH[0][i] + (PATH[1][i] - PATH[0][i]) * done for i in range(2))
         left = min(max(x * photograph.width - wide / 2, 0), photograph.width - wide)
         top = min(max(y * photograph.height - tall / 2, 0), photograph.height - tall)
-        view = photograph.resize(SIZE, Image.Resampling.BICUBIC, box=(left, top, left + wide, top + tall))
+        view = photograph.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + wide, top + tall))
         out.append(np.asarray(view))
     return np.stack(out)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from named import lettered
-from questions import Ask, title
+from questions import NO_PICTURE, WORDINGS, Ask, title
 from sound_names import GENERAL, NAMES, members, numbers
 from torch import Tensor
 
 SURE, LIKELY, BROAD, ALSO = 0.35, 0.1, 0.45, 0.6
-UNSURE = "I am not sure what it is."
+UNSURE, UNNAMED = "I am not sure what it is.", "something that I cannot name"
 FLOOR = -6.0  # score of a class that is not there
 CLASSES = 521
 SOUND = (
@@ -36,9 +36,13 @@ FIRST, LAST = (
     ("What is heard first?", "Which sound comes first?"),
     ("What is heard last?", "What do you hear last?"),
 )
-DESCRIBE = ("Describe the sound.", "Describe what you hear in one sentence.", "Write a caption for the sound.")
-KINDS = {"sound": 5.0, "is_heard": 2.0, "lettered": 1.5, "kind_of": 0.7, "describe": 0.5, "first_heard": 1.0,
-         "last_heard": 1.0}  # fmt: skip
+DESCRIBE = (
+    "Describe the sound.", "Describe what you hear in one sentence.", "Write a caption for the sound.",
+    "Describe the video.", "Describe this clip.", "What happens here?", "Write a caption.",
+)  # fmt: skip
+KINDS = {"sound": 5.0, "both": 2.5, "is_heard": 2.0, "lettered": 1.5, "kind_of": 0.7, "describe": 1.5, "object": 0.4,
+         "first_heard": 1.0, "last_heard": 1.0}  # fmt: skip
+TOLD_APART, TOLD_APART_SHARE = ("speech", "a crowd", "singing", "a choir", "silence", "rock music"), 0.12
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Sounds:
         for row in rng.choice(len(self.names), int(rng.integers(4)), replace=False):
             shares[int(rng.choice(self.classes[row]))] = best * float(rng.beta(1, 2))
         row = int(rng.integers(len(self.names)))
+        if rng.random() < TOLD_APART_SHARE:
+            row = self.names.index(TOLD_APART[int(rng.integers(len(TOLD_APART)))])
         weight = float(self.member[row].max())
         shares[int(rng.choice(self.classes[row]))] = min(best / weight, 0.995)
         if rng.random() < 0.5:  # and the broad class that it belongs to
@@ -94,12 +100,17 @@ class Sounds:
         return shares.clamp(1e-3, 0.998).logit()
 
 
+def said_of(found: list[Heard]) -> list[str]:
+    """What periods are called, without repetition."""
+    return list(dict.fromkeys(each.phrase for each in found if each.phrase))
+
+
 def asks(
     sounds: Sounds, periods: list[Tensor], rng: np.random.Generator, count: int, kinds: dict[str, float] = KINDS
 ) -> list[Ask]:
-    """Questions about audio whose periods have these scores."""
+    """Questions about audio without a picture, whose periods have these scores."""
     found = [sounds.heard(scores) for scores in periods]
-    phrases = list(dict.fromkeys(each.phrase for each in found if each.phrase))
+    phrases = said_of(found)
     fit = {**kinds, "kind_of": kinds["kind_of"] * (len(phrases) < 2 and found[0].general is not None),
            "lettered": kinds["lettered"] * (found[0].best is not None),
            "first_heard": kinds["first_heard"] * (len(phrases) == 2),
@@ -115,7 +126,11 @@ def _ask(kind: str, sounds: Sounds, found: list[Heard], phrases: list[str], rng:
         case "sound":
             return Ask(kind, pick(SOUND), title(said) if said else UNSURE)
         case "describe":
-            return Ask(kind, pick(DESCRIBE), f"I hear {said or 'something that I cannot name'}.")
+            return Ask(kind, pick(DESCRIBE), f"I hear {said or UNNAMED}.")
+        case "both":
+            return Ask(kind, pick(WORDINGS["both"]), f"I see nothing, and I hear {said or UNNAMED}.")
+        case "object":
+            return Ask(kind, pick(WORDINGS["object"]), NO_PICTURE)
         case "kind_of":
             return Ask(kind, pick(KIND_OF), title(sounds.general[found[0].general or 0]))
         case "first_heard":

@@ -21,7 +21,7 @@ import torch
 from adapters import adapter_state_dict
 from batches import QUESTIONS, encode_sample
 from encoded import scene_of
-from heard import Sounds
+from heard import UNNAMED, Sounds, said_of
 from heard import asks as sound_asks
 from kl_to_base import adapters_off
 from named import Named, asks, lettered
@@ -29,7 +29,7 @@ from names import class_names, group_names, memberships
 from questions import NUMBERS, Ask, ask, follow_up, kinds_for
 from safetensors.torch import save_file
 from shared_clips import Sequenced, segment_mask, shared
-from start import load_adapters, starting_model
+from start import load_adapters, precision, starting_model
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
@@ -39,10 +39,11 @@ from videollama2.data.labels import IGNORE
 from videollama2.weights.nano import LANGUAGE_PREFIX
 
 RATE, WARMUP, SEQUENCES = 1e-3, 10, 4
-SHARES = {"made up": 0.3, "photograph": 0.1, "clip": 0.38, "made-up sound": 0.16, "text": 0.06}
-NAMED_KINDS = {"object": 5.0, "both": 1.5, "describe": 2.5, "is_seen": 3.0, "sound": 0.3, "kind_of": 0.7, "or": 0.7,
-               "lettered": 4.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 1.5}  # fmt: skip
+SHARES = {"made up": 0.24, "photograph": 0.1, "clip": 0.38, "made-up sound": 0.16, "text": 0.12}
+NAMED_KINDS = {"object": 5.0, "both": 2.0, "describe": 2.5, "is_seen": 2.0, "sound": 0.5, "kind_of": 0.7, "or": 0.7,
+               "lettered": 3.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 2.5}  # fmt: skip
 NAMED_ASKS, CLIP_ASKS, SOUND_ASKS = 6, 8, 8
+FILMS, READ_SOUNDS = 0.4, 0.7  # shares: of films among pictures; of sounds that are called by names, not by the truth
 STILL_TOKENS = 36  # of a group of frames; a still's 144 tokens are four equal groups
 TEXT = (
     "Tell me about the sea.", "Why is the sky blue?", "What is a good breakfast?", "Explain gravity to a child.",
@@ -77,7 +78,8 @@ class Trainer:
             encoder.classifier.weight.detach().cpu(),
         )  # fmt: skip
         self.sounds = Sounds()
-        self.items: dict[str, list[dict[str, Any]]] = {"clips": [], "photographs": []}
+        self.items: dict[str, list[dict[str, Any]]] = {"clips": [], "photographs": [], "films": []}
+        self.precision = precision(self.device)
         self.read: set[Path] = set()
         self.texts: list[tuple[str, str]] = []
         for parameter in self.model.parameters():
@@ -87,8 +89,8 @@ class Trainer:
             parameter.requires_grad_(True)
         for module in self.model.model.language_model.modules():  # frozen: converted once, not in every pass
             if isinstance(module, torch.nn.Linear):
-                module.weight.data = module.weight.data.bfloat16()
-        self.head = self.model.lm_head.weight.detach().bfloat16()
+                module.weight.data = module.weight.data.to(self.precision)
+        self.head = self.model.lm_head.weight.detach().to(self.precision)
 
     def refresh(self) -> None:
         """Read files of tokens that have appeared."""
@@ -117,10 +119,13 @@ class Trainer:
     def _made_up_sound(self, rng: np.random.Generator) -> dict[str, Any]:
         """Audio tokens of some clip, with names that are made up: what is read is the names."""
         item = {"heard": self._audio_of_clip(rng)["heard"], "scores": None}
-        first = self.sounds.made_up(rng)
-        periods = [first, self.sounds.made_up(rng) if rng.random() < 0.3 else first]
+        periods = self._made_up_periods(rng)
         found = sound_asks(self.sounds, periods, rng, SOUND_ASKS)
         return self._row("audio", item | {"sounds": torch.stack(periods)}, found, rng)
+
+    def _made_up_periods(self, rng: np.random.Generator) -> list[Tensor]:
+        first = self.sounds.made_up(rng)
+        return [first, self.sounds.made_up(rng) if rng.random() < 0.3 else first]
 
     def _clip(self, rng: np.random.Generator) -> dict[str, Any]:
         """A composed clip with its truth."""
@@ -166,20 +171,26 @@ class Trainer:
 
     def _named(self, kind: str, rng: np.random.Generator) -> dict[str, Any]:
         """A picture or clip whose names are read: its own, or made-up ones."""
-        item = dict(self.items["photographs"][int(rng.integers(len(self.items["photographs"])))])
+        pool = self.items["films" if self.items["films"] and rng.random() < FILMS else "photographs"]
+        item = dict(pool[int(rng.integers(len(pool)))])
+        film = item["kind"] == "video"
         periods = list(item["scores"].float())  # with colours at the end
         if kind == "made up":
             first = self.named.made_up(rng)
             two = rng.random() < 0.15
             periods = [first, self.named.made_up(rng, int(first.argmax())) if two else first]
         item["scores"] = torch.stack(periods)
-        video, heard = periods[0] is not periods[1] or rng.random() < 0.4, []
+        video, heard = film or periods[0] is not periods[1] or rng.random() < 0.4, []
         if video and rng.random() < 0.5:
             other = self._audio_of_clip(rng)
             item |= {"heard": other["heard"], "sounds": other["sounds"]}
             heard = [s["name"] for s in other["scene"]["sounds"]]
+            if rng.random() < READ_SOUNDS:
+                sounds = self._made_up_periods(rng)
+                item["sounds"] = torch.stack(sounds)
+                heard = said_of([self.sounds.heard(scores) for scores in sounds]) or [UNNAMED]
         found = asks(self.named, periods, heard, rng, NAMED_ASKS, NAMED_KINDS)
-        kept = [int(rng.integers(4))] if rng.random() < 0.75 else [0, 1, 2, 3]
+        kept = [int(rng.integers(4))] if rng.random() < (0.3 if film else 0.75) else [0, 1, 2, 3]
         return self._row("av" if item["heard"] is not None else "video" if video else "image", item, found, rng, kept)
 
     def _row(
@@ -231,7 +242,7 @@ class Trainer:
 
     def _logits(self, inputs: dict[str, Tensor], wanted: Tensor) -> Tensor:
         hidden = self.model.model.language_model(**inputs, use_cache=False).last_hidden_state[0, :-1]
-        return F.linear(hidden[wanted].bfloat16(), self.head)
+        return F.linear(hidden[wanted].to(self.precision), self.head)
 
     def run(self) -> None:
         args = self.args
@@ -242,20 +253,22 @@ class Trainer:
         self.thing_names = tuple(
             sorted({t["name"] for i in self.items["clips"] for t in i["scene"]["things"]} | set(PHOTO_CLASSES))
         )
-        optimizer = torch.optim.AdamW(self.learned.values(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+        optimizer = torch.optim.AdamW(self.learned.values(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.01)
         start = self._restore(optimizer)
         begun, saved, recent = time.time(), time.time(), []
         for step in range(start, args.steps):
             rng = np.random.default_rng((args.seed, step))
             rate = (
-                RATE * min(1, (step + 1) / WARMUP) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
+                args.rate
+                * min(1, (step + 1) / WARMUP)
+                * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             losses: dict[str, list[float]] = {}
             for _ in range(SEQUENCES):
                 sample = self.sequence(rng)
-                with torch.autocast(self.device.type, torch.bfloat16):
+                with self._autocast():
                     loss = self.loss(sample)
                 (loss / SEQUENCES).backward()
                 losses.setdefault(sample["kind"], []).append(float(loss.detach()))
@@ -273,6 +286,9 @@ class Trainer:
                 self._save(optimizer, step + 1)
                 saved = time.time()
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16)
+
     def _text(self) -> None:
         """The base model's answers to a few questions."""
         path = self.args.out / "chat.json"
@@ -280,7 +296,7 @@ class Trainer:
             from chat import distil, questions
 
             asked = [*TEXT, *questions()[: self.args.questions]]
-            with torch.autocast(self.device.type, torch.bfloat16), adapters_off(self.model):
+            with self._autocast(), adapters_off(self.model):
                 pairs = distil(self.model, self.tokenizer, asked=asked, new_tokens=48, batch=32)
             path.write_text(json.dumps(pairs, indent=0), encoding="utf-8")
         self.texts = [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
@@ -322,6 +338,7 @@ def main() -> None:
     for name in ("gguf", "parts", "classifier", "yamnet", "names", "encoded", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--rate", type=float, default=RATE, help="greatest rate of learning")
     parser.add_argument("--start", type=Path, help="adapters to start from (default: nano 1's)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=300)

@@ -11,6 +11,7 @@ from sound_names import sound_dictionary
 from transformers import PreTrainedTokenizerFast
 
 from videollama2.configuration import VideoLlama2Config
+from videollama2.device import cpu_rates
 from videollama2.modeling import VideoLlama2ForConditionalGeneration
 from videollama2.paired_audio import PairedAudioConfig
 from videollama2.paired_vision import PairedVisionConfig
@@ -29,6 +30,12 @@ MOVED = {
     "model.audio_encoder.": "model.audio_encoder.patches.",
     "model.audio_projector.": "model.audio_projector.projector.",
 }
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where its products are faster than float32's."""
+    rates = cpu_rates()
+    return torch.bfloat16 if device.type != "cpu" or rates.bfloat16 > rates.float32 else torch.float32
 
 
 def nano2_config(parts: Path) -> VideoLlama2Config:

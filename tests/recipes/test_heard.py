@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from heard import BROAD, SURE, UNSURE, Sounds, asks
+from questions import NO_PICTURE
 from sound_classifier import layer, state_dict
 from sound_names import GENERAL, NAMES, SHARES, bare, members, numbers, sound_dictionary
 from torch import Tensor
@@ -73,6 +74,8 @@ def test_questions_about_made_up_scores_have_answers_of_what_they_say() -> None:
     assert found["sound"].answer == "A dog, then a cow." and found["last_heard"].answer == "A cow."
     choice = found["lettered"].answer.rstrip(".")
     assert choice == "A dog" and found["lettered"].question.count("a dog") == 1
+    assert found["both"].answer == "I see nothing, and I hear a dog, then a cow."
+    assert found["describe"].answer == "I hear a dog, then a cow." and found["object"].answer == NO_PICTURE
     heard = [one for _ in range(40) for one in asks(sounds, [first, first], rng, 8) if one.kind == "is_heard"]
     assert all(("a dog" in one.question) == one.answer.startswith("Yes") for one in heard)
     assert {one.answer for one in heard} == {"Yes, I hear a dog.", "No, I hear a dog."}

@@ -2,14 +2,18 @@
 
 import re
 from dataclasses import asdict
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from classifier import state_dict
-from encoded import scene_of
+from encoded import FRAMES, camera, scene_of
+from evaluate_photographs import groups_of, judged, moving
 from named import UNSURE, Named, asks, lettered, seen
 from names import GROUPS, dictionary, group_names, memberships
+from PIL import Image
 from questions import Ask, title
 from read_names import STILL_TOKENS, fewer
 from shared_clips import Sequenced
@@ -29,6 +33,34 @@ STAGES = ((3, 1, 1, 4, 1), (5, 2, 3, 6, 2))
 KINDS = {"object": 1.0, "both": 1.0, "describe": 1.0, "is_seen": 3.0, "kind_of": 1.0, "or": 1.0, "lettered": 1.0,
          "colour": 1.0,
          "first_seen": 1.0, "last_seen": 1.0, "sound": 1.0}  # fmt: skip
+
+
+def test_a_camera_moves_over_a_photograph() -> None:
+    photograph = torch.arange(64, dtype=torch.uint8)[None, :, None].expand(64, 64, 3)  # brighter to the right
+    pixels = camera(photograph, np.random.default_rng(0))
+    assert pixels.shape == (FRAMES, 3, 64, 64) and not torch.equal(pixels[0], pixels[-1])
+    assert all((frame[0, :, 1:] >= frame[0, :, :-1] - 1e-3).all() for frame in pixels)
+    again = camera(photograph, np.random.default_rng(0))
+    assert torch.equal(pixels, again)
+
+
+def test_a_broader_name_is_no_wrong_name() -> None:
+    classes = ["thing"] * 1000
+    classes[15], classes[283] = "robin", "Persian cat"
+    assert groups_of(["robin", "american robin"], classes) == ["bird"] and groups_of(["persian cat"], classes) == [
+        "cat"
+    ]
+    found = judged("open", ["robin"], ["bird"], [], "A bird.")
+    assert not found["right"] and found["broader"] and found["certain"]
+    assert not judged("open", ["robin"], ["bird"], [], "Maybe a jay.")["certain"]
+    assert not judged("moving", ["robin"], ["bird"], [], "A robin.")["broader"]
+
+
+def test_a_clip_made_of_a_photograph_plays(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (61, 81, 3), np.uint8)).save(tmp_path / "one.png")
+    with av.open(str(moving(tmp_path / "one.png", tmp_path / "clip.mp4"))) as clip:
+        shown = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    assert len(shown) == 36 and shown[0].shape == (60, 80, 3) and np.abs(shown[0].astype(int) - shown[-1]).mean() > 5
 
 
 def original(seed: int = 0) -> dict[str, Tensor]:
