@@ -19,22 +19,26 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }  # fmt: skip
 RARER, RARER_SHARE = ("grey", "brown", "pink"), 0.5
 SPREAD, NEAR = 35.0, 15.0  # CIELAB distances: of what stands out, and between colours of one name
-MIDDLE = 0.3  # width of the middle, as a share of the frame's side
-NEIGHBOURS = 5  # cells at the edge that must be alike for a cell not to stand out
+MIDDLE = 0.4  # width of the middle, as a share of the frame's side
+DETAIL = 2  # cells of a position, across and down
+NEIGHBOURS = 0.23  # of the cells at the edge, that must be alike for a cell not to stand out
 FAINT = 0.02  # weight of a cell that does not stand out at all
+CONTRAST = 1.5  # exponent of the weights
 TO_XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))  # sRGB, D65
 WHITE = (0.9505, 1.0, 1.089)
 
 
 def colour_votes(images: Tensor, grid: tuple[int, int]) -> Tensor:
     """f32[N, h·w, colours] of images f32[N, 3, H, W] in 0..1."""
-    cells = F.adaptive_avg_pool2d(images.float(), grid).flatten(2).transpose(1, 2)  # [N, P, 3]
+    fine = (DETAIL * grid[0], DETAIL * grid[1])
+    cells = F.adaptive_avg_pool2d(images.float(), fine).flatten(2).transpose(1, 2)  # [N, D²·P, 3]
     lab = cielab(cells)
     named = cielab(cells.new_tensor(list(COLOURS.values())) / 255)
     rarer = cells.new_tensor([RARER_SHARE if name in RARER else 1.0 for name in COLOURS])
     shares = (rarer.log() - _distances(lab, named) / NEAR).softmax(-1)
-    weight = standing_out(lab, grid)
-    return shares * (weight / weight.mean(1, keepdim=True))[..., None]
+    weight = standing_out(lab, fine)
+    votes = shares * (weight / weight.mean(1, keepdim=True))[..., None]
+    return F.avg_pool2d(votes.transpose(1, 2).unflatten(2, fine), DETAIL).flatten(2).transpose(1, 2)
 
 
 def standing_out(lab: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -42,10 +46,11 @@ def standing_out(lab: Tensor, grid: tuple[int, int]) -> Tensor:
     rows, columns = grid
     places = [divmod(i, columns) for i in range(rows * columns)]
     outside = lab[:, [i for i, (y, x) in enumerate(places) if y in (0, rows - 1) or x in (0, columns - 1)]]
-    apart = _distances(lab, outside).topk(min(NEIGHBOURS, outside.shape[1]), largest=False).values.mean(-1)
+    alike = max(1, round(NEIGHBOURS * outside.shape[1]))
+    apart = _distances(lab, outside).topk(alike, largest=False).values.mean(-1)
     off = lab.new_tensor([((y + 0.5) / rows - 0.5) ** 2 + ((x + 0.5) / columns - 0.5) ** 2 for y, x in places])
     middle = (-off / (2 * MIDDLE**2)).exp()
-    return (1 - (-(apart / SPREAD).square()).exp() + FAINT) * middle
+    return ((1 - (-(apart / SPREAD).square()).exp() + FAINT) * middle) ** CONTRAST
 
 
 def cielab(rgb: Tensor) -> Tensor:
