@@ -14,8 +14,8 @@ resumes.
 
 No recording is one of training, and none has a class that its package gave to training. `check` compares the list with
 effects.py and sounds.py: of packages whose files are listed there one by one, other files of other classes may be
-used, and of build.py's other packages none. That no package has a copy of another's recording was checked by hand:
-spectra over time, at the best shift, of all pairs of a listed recording and one of training other than speech and notes.
+used, and of build.py's other packages none. That none is a copy of one of training was checked by hand: spectra over
+time, at the best shift, of all pairs of a listed recording and one of training other than speech and notes.
 """
 
 import argparse
