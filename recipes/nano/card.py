@@ -1,10 +1,12 @@
 """Write what was measured into nano's card, README.md and docs/status.md, between marks.
 
     python recipes/nano/card.py ask CONTENTS.json --out real.jsonl [--model nano]
-    python recipes/nano/card.py write [--real real.jsonl] [--photographs records.jsonl] [--clips answers.jsonl]
+    python recipes/nano/card.py write [--real real.jsonl] [--photographs records.jsonl] [--sounds records.jsonl] \\
+        [--clips answers.jsonl]
 
-CONTENTS.json: {file: what it shows}. `--photographs` takes the records of evaluate_photographs.py, `--clips` those of
-evaluate.py. The table of shipped files is always written; probe.py writes the results on the probe.
+CONTENTS.json: {file: what it shows}. `--photographs` takes the records of evaluate_photographs.py, `--sounds` those of
+evaluate_sounds.py, `--clips` those of evaluate.py. The table of shipped files is always written; probe.py writes the
+results on the probe.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from typing import Any
 
 import evaluate
 import evaluate_photographs
+import evaluate_sounds
 from evaluate_photographs import read
 
 import videollama2
@@ -123,14 +126,16 @@ def main() -> None:
     asker.add_argument("--out", type=Path, required=True)
     asker.add_argument("--model", default="nano")
     writer = actions.add_parser("write")
-    for name in ("real", "photographs", "clips"):
+    for name in ("real", "photographs", "sounds", "clips"):
         writer.add_argument(f"--{name}", type=Path)
     args = parser.parse_args()
     if args.action == "ask":
         ask(args.contents, args.out, args.model)
         return
     write_between(CARD, "files", files())
-    tables = {"real": real, "photographs": evaluate_photographs.table, "clips": clips}
+    tables = {
+        "real": real, "photographs": evaluate_photographs.table, "sounds": evaluate_sounds.table, "clips": clips,
+    }  # fmt: skip
     for name, table in tables.items():
         if (records := getattr(args, name)) is not None:
             for page in (CARD, STATUS) if name != "real" else (CARD,):

@@ -160,7 +160,7 @@ def read(records: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
 
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(right: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
     share, square = right / n, z * z / n
     middle, half = share + square / 2, z * math.sqrt(share * (1 - share) / n + square / 4 / n)
