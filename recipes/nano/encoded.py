@@ -2,7 +2,8 @@
 
     python recipes/nano/encoded.py clips START --pictures pictures.npz --sounds sounds.npz --out OUT --count 900
     python recipes/nano/encoded.py photographs START --photographs photographs.npz --out OUT
-    python recipes/nano/encoded.py films START --photographs photographs.npz --out OUT --count 400
+    python recipes/nano/encoded.py films START --photographs photographs.npz --out OUT --count 500
+    python recipes/nano/encoded.py quiet START --out OUT --count 50
 
 START stands for the five inputs of start.py: --gguf, --parts, --classifier, --yamnet, --names.
 
@@ -14,9 +15,9 @@ holds 50 items:
     scores  f32 [periods, K], mean scores of classes and colours of each period of the clip; None without a picture
     heard   bf16 [n, D], audio tokens; None without audio
     sounds  f32 [periods, 521], the greatest score of each class of sound in a period; None without audio
-    scene   the composed scene; None for a photograph or film
+    scene   the composed scene; None for the others
 
-A film is a photograph that a camera moves over.
+A film is a photograph that a camera moves over; quiet audio is silence or faint noise.
 """
 
 import argparse
@@ -53,6 +54,7 @@ CHANCES = {"two": 0.35, "drawings": 0.45}  # order and drawings are what is forg
 PER_FILE = 50
 SECONDS = (2.0, 5.0)
 WINDOW = (0.6, 1.0)  # of a photograph's side
+QUIET_SECONDS, QUIET_DB = (1.0, 20.0), (-90.0, -50.0)
 FRAMES = 8
 MEAN, STD = (CLASSIFIER_MEAN,) * 3, (CLASSIFIER_STD,) * 3
 
@@ -139,6 +141,13 @@ def camera(photograph: Tensor, rng: np.random.Generator) -> Tensor:
     return (torch.cat(frames) / 255 - MEAN[0]) / STD[0]
 
 
+def quiet(rng: np.random.Generator) -> Tensor:
+    """Samples f32[1, S] of silence, or of noise far below full scale."""
+    wave = torch.from_numpy(rng.standard_normal(round(float(rng.uniform(*QUIET_SECONDS)) * SOUND_RATE_HZ)))
+    level = 0.0 if rng.random() < 0.4 else 10 ** (float(rng.uniform(*QUIET_DB)) / 20)
+    return (level * wave * 32767).round().float()[None] / 32767  # as 16-bit files have it
+
+
 def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> None:
     """Files of PER_FILE items each; finished files are not made again."""
     out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +166,7 @@ def write(items: Iterator[dict[str, Any]], count: int, out: Path, stem: str) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("clips", "photographs", "films"))
+    parser.add_argument("what", choices=("clips", "photographs", "films", "quiet"))
     for name in ("gguf", "parts", "classifier", "yamnet", "names", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("pictures", "sounds", "photographs"):
@@ -167,6 +176,14 @@ def main() -> None:
     parser.add_argument("--split", default="train")
     args = parser.parse_args()
     model = starting_model(args.parts, args.classifier, args.yamnet, args.gguf, args.names)
+    if args.what == "quiet":
+
+        def recording(i: int) -> dict[str, Any]:
+            heard = hear(model, quiet(np.random.default_rng((args.seed, i))))
+            return {"kind": "audio", "seen": None, "scores": None, "scene": None, **heard}
+
+        write(recording, args.count, args.out, args.what)  # type: ignore[arg-type]
+        return
     if args.what != "clips":
         with np.load(args.photographs) as pack:
             photographs = torch.from_numpy(pack["photographs"])

@@ -81,11 +81,12 @@ class Sounds:
 
     def made_up(self, rng: np.random.Generator) -> Tensor:
         """f32[521]: scores of some name, with up to three others behind it."""
-        shares = torch.from_numpy(rng.beta(0.3, 30, CLASSES)).float()
+        shares = torch.from_numpy(rng.beta(0.3, 30, CLASSES)).float() / self.member.amax(0).clamp_min(1)
         low, high = ((0.4, 0.99), (0.15, 0.45), (0.02, 0.1))[int(rng.choice(3, p=(0.72, 0.2, 0.08)))]
         best = float(rng.uniform(low, high))
         for row in rng.choice(len(self.names), int(rng.integers(4)), replace=False):
-            shares[int(rng.choice(self.classes[row]))] = best * float(rng.beta(1, 2))
+            c = int(rng.choice(self.classes[row]))
+            shares[c] = best * float(rng.beta(1, 2)) / max(float(self.member[row, c]), 1)
         row = int(rng.integers(len(self.names)))
         if rng.random() < TOLD_APART_SHARE:
             row = self.names.index(TOLD_APART[int(rng.integers(len(TOLD_APART)))])

@@ -43,7 +43,8 @@ SHARES = {"made up": 0.24, "photograph": 0.1, "clip": 0.38, "made-up sound": 0.1
 NAMED_KINDS = {"object": 5.0, "both": 2.0, "describe": 2.5, "is_seen": 2.0, "sound": 0.5, "kind_of": 0.7, "or": 0.7,
                "lettered": 3.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 2.5}  # fmt: skip
 NAMED_ASKS, CLIP_ASKS, SOUND_ASKS = 6, 8, 8
-FILMS, READ_SOUNDS = 0.4, 0.7  # shares: of films among pictures; of sounds that are called by names, not by the truth
+FILMS, QUIET = 0.4, 0.12  # shares: of films among pictures, of silence and faint noise in audio
+READ_SOUNDS = 0.7  # share of sounds beside pictures that are called by names, not by the truth
 STILL_TOKENS = 36  # of a group of frames; a still's 144 tokens are four equal groups
 TEXT = (
     "Tell me about the sea.", "Why is the sky blue?", "What is a good breakfast?", "Explain gravity to a child.",
@@ -78,7 +79,7 @@ class Trainer:
             encoder.classifier.weight.detach().cpu(),
         )  # fmt: skip
         self.sounds = Sounds()
-        self.items: dict[str, list[dict[str, Any]]] = {"clips": [], "photographs": [], "films": []}
+        self.items: dict[str, list[dict[str, Any]]] = {"clips": [], "photographs": [], "films": [], "quiet": []}
         self.precision = precision(self.device)
         self.read: set[Path] = set()
         self.texts: list[tuple[str, str]] = []
@@ -117,15 +118,19 @@ class Trainer:
         return item
 
     def _made_up_sound(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Audio tokens of some clip, with names that are made up: what is read is the names."""
-        item = {"heard": self._audio_of_clip(rng)["heard"], "scores": None}
-        periods = self._made_up_periods(rng)
-        found = sound_asks(self.sounds, periods, rng, SOUND_ASKS)
-        return self._row("audio", item | {"sounds": torch.stack(periods)}, found, rng)
+        """Audio whose names are read."""
+        audio = self._audio_with_names(rng)
+        found = sound_asks(self.sounds, list(audio["sounds"]), rng, SOUND_ASKS)
+        return self._row("audio", {"scores": None, **audio}, found, rng)
 
-    def _made_up_periods(self, rng: np.random.Generator) -> list[Tensor]:
+    def _audio_with_names(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Audio tokens of some clip with names that are made up, or quiet audio with its own."""
+        if self.items["quiet"] and rng.random() < QUIET:
+            item = self.items["quiet"][int(rng.integers(len(self.items["quiet"])))]
+            return {"heard": item["heard"], "sounds": item["sounds"]}
         first = self.sounds.made_up(rng)
-        return [first, self.sounds.made_up(rng) if rng.random() < 0.3 else first]
+        periods = [first, self.sounds.made_up(rng) if rng.random() < 0.3 else first]
+        return {"heard": self._audio_of_clip(rng)["heard"], "sounds": torch.stack(periods)}
 
     def _clip(self, rng: np.random.Generator) -> dict[str, Any]:
         """A composed clip with its truth."""
@@ -182,13 +187,13 @@ class Trainer:
         item["scores"] = torch.stack(periods)
         video, heard = film or periods[0] is not periods[1] or rng.random() < 0.4, []
         if video and rng.random() < 0.5:
-            other = self._audio_of_clip(rng)
-            item |= {"heard": other["heard"], "sounds": other["sounds"]}
-            heard = [s["name"] for s in other["scene"]["sounds"]]
             if rng.random() < READ_SOUNDS:
-                sounds = self._made_up_periods(rng)
-                item["sounds"] = torch.stack(sounds)
-                heard = said_of([self.sounds.heard(scores) for scores in sounds]) or [UNNAMED]
+                item |= self._audio_with_names(rng)
+                heard = said_of([self.sounds.heard(scores) for scores in item["sounds"]]) or [UNNAMED]
+            else:
+                other = self._audio_of_clip(rng)
+                item |= {"heard": other["heard"], "sounds": other["sounds"]}
+                heard = [s["name"] for s in other["scene"]["sounds"]]
         found = asks(self.named, periods, heard, rng, NAMED_ASKS, NAMED_KINDS)
         kept = [int(rng.integers(4))] if rng.random() < (0.3 if film else 0.75) else [0, 1, 2, 3]
         return self._row("av" if item["heard"] is not None else "video" if video else "image", item, found, rng, kept)
