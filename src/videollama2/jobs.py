@@ -204,6 +204,7 @@ class EnginePool(ABC):
 
     Attributes:
         name, protocol, backend: of the engines; results depend on them (`backend_of`).
+        weights_sha256: of the engines' weights; None if they are not in memory here, as behind a server.
         facts: more of them, if the job needs more.
         elsewhere: whether tasks run outside this process, which may have another working folder.
     """
@@ -211,6 +212,7 @@ class EnginePool(ABC):
     name: str
     protocol: Any
     backend: Mapping[str, str] = MappingProxyType({})
+    weights_sha256: str | None = None
     facts: Any = None
     elsewhere: bool = False
 
@@ -240,8 +242,8 @@ class Stopped(Exception):
 class LocalPool(EnginePool):
     """One engine, with tasks in several threads: while one is answered, media of others are decoded."""
 
-    def __init__(self, engine: Any, threads: int) -> None:
-        self.engine, self.threads = engine, threads
+    def __init__(self, engine: Any, threads: int, weights_sha256: str | None = None) -> None:
+        self.engine, self.threads, self.weights_sha256 = engine, threads, weights_sha256
         self.name, self.protocol, self.backend = engine.name, engine.protocol, backend_of(engine)
 
     def map(self, work: "EngineWork[T, R]", tasks: Sequence[T]) -> Generator[R, None, None]:
@@ -259,6 +261,11 @@ def backend_of(engine: Any) -> dict[str, str]:
 def with_backend(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest with what earlier versions did not write: they knew torch alone."""
     return {"engine": "torch", "weights": "", **manifest}
+
+
+def abridged(value: Any) -> Any:
+    """A manifest's value for a message: a hash is cut short."""
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else value
 
 
 def error_text(error: Exception) -> str:

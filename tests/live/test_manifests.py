@@ -1,5 +1,6 @@
 """Jobs over manifests: rows of tables and shards, here and at addresses; which errors are rows, and which are not."""
 
+import copy
 import io
 import json
 import tarfile
@@ -11,6 +12,7 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from videollama2 import GenerateOptions, Media, Request, cli
 from videollama2.engine import Engine
@@ -96,6 +98,18 @@ def test_a_changed_row_is_asked_again(engine: Engine, clips: Path, tmp_path: Pat
     assert [line["id"] for line in lines(tmp_path / "out")] == ["a", "b"]
     with pytest.raises(UsageError, match="answers made with other settings"):
         ask_files(engine, find_rows([listed]), tmp_path / "out", Request(media=[Media(source="")], question="why?"))
+
+
+def test_other_weights_under_the_same_name_are_another_setting(engine: Engine, clips: Path, tmp_path: Path) -> None:
+    rows, out = find_rows([str(clips / "a.mp4")]), tmp_path / "out"
+    ask_files(engine, rows, out, REQUEST)
+    other = copy.copy(engine)
+    other.model = copy.deepcopy(engine.model)
+    with torch.no_grad():
+        next(other.model.parameters()).add_(1)
+    with pytest.raises(UsageError, match=r"answers made with other settings \(weights_sha256: '\w{12}…' → '\w{12}…'\)"):
+        ask_files(other, rows, out, REQUEST)
+    assert ask_files(engine, rows, out, REQUEST).reused == 1
 
 
 def test_another_engine_or_file_of_weights_is_another_setting(

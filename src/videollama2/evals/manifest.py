@@ -8,7 +8,6 @@ import hashlib
 import json
 import platform
 import subprocess
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,11 +16,11 @@ from typing import Any
 
 import av
 import torch
-from torch import nn
 
 from .. import __version__
 from ..errors import DataError, UsageError
-from ..jobs import EnginePool, backend_of, with_backend, write_json
+from ..jobs import EnginePool, abridged, backend_of, with_backend, write_json
+from ..weights.digest import weights_sha256
 from .benchmark import Benchmark
 from .items import Item, Loaded, Setting
 from .loop import MediaOptions
@@ -29,7 +28,6 @@ from .loop import MediaOptions
 FILE = "manifest.json"
 _LIBRARIES = ("torch", "transformers", "numpy", "av", "pillow", "safetensors")
 _MISSING_NAMED = 20  # missing media that a manifest names; results.jsonl has them all
-_digests: "weakref.WeakKeyDictionary[nn.Module, str]" = weakref.WeakKeyDictionary()
 
 
 def manifest(
@@ -98,9 +96,9 @@ class Facts:
 def facts_of(engine: Any) -> Facts:
     """The facts of an engine, or of those of a pool."""
     if isinstance(engine, EnginePool):
-        frames, dtype, weights, around = engine.facts
+        frames, dtype, around = engine.facts
         return Facts(
-            frames=frames, dtype=dtype, backend=engine.backend, weights_sha256=lambda: weights,
+            frames=frames, dtype=dtype, backend=engine.backend, weights_sha256=lambda: engine.weights_sha256,
             environment=lambda: around,
         )  # fmt: skip
     model = engine.model
@@ -113,10 +111,10 @@ def facts_of(engine: Any) -> Facts:
     )
 
 
-def all_facts(engine: Any) -> tuple[int | None, str, str | None, dict[str, Any]]:
-    """The facts of an engine as data, for a pool's `facts`."""
+def all_facts(engine: Any) -> tuple[int | None, str, dict[str, Any]]:
+    """The facts of an engine as data, for a pool's `facts`; the pool itself knows its weights."""
     facts = facts_of(engine)
-    return facts.frames, facts.dtype, facts.weights_sha256(), facts.environment()
+    return facts.frames, facts.dtype, facts.environment()
 
 
 def environment(model: Any) -> dict[str, Any]:
@@ -167,7 +165,7 @@ def settle(path: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     old = read_manifest(path.parent)
     before = with_backend(old["run"])
     differ = [
-        f"{key} was {_short(before.get(key))}, now {_short(value)}"
+        f"{key} was {abridged(before.get(key))}, now {abridged(value)}"
         for key, value in new["run"].items()
         if before.get(key) != value
     ]
@@ -201,26 +199,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def weights_sha256(model: nn.Module) -> str | None:
-    """Hash of the weights in memory, with merged adapters: names, shapes, dtypes and bytes, in order of the names.
-
-    The same weights in another dtype have another hash. None if some are not in memory (offloaded to disk).
-    """
-    if model not in _digests:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(model.state_dict().items()):
-            if not isinstance(tensor, torch.Tensor):  # extra state of a module
-                digest.update(f"{name} {tensor}\n".encode())
-                continue
-            if tensor.is_meta:
-                return None
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            plain = tensor.detach().to("cpu").contiguous()
-            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-        _digests[model] = digest.hexdigest()
-    return _digests[model]
-
-
 def prompts_sha256(items: Sequence[Item]) -> str:
     """Hash of the questions: ids, words, options and reply lengths. Missing media don't change it."""
     asked = [[i.id, i.system, i.question, i.choices, i.max_new_tokens] for i in items]
@@ -246,8 +224,3 @@ def _version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..generation.request import Request
 from ..jobs import EnginePool, LocalPool
+from ..weights.digest import weights_of
 from .files import InputFile
 from .row_job import Line, RowRun, RowWork, answer_fields, run_rows
 
@@ -34,7 +35,7 @@ def ask_files(
 
     Args and errors are those of `captioning.caption_files`; a file without any question fails.
     """
-    pool = engine if isinstance(engine, EnginePool) else LocalPool(engine, threads)
+    pool = engine if isinstance(engine, EnginePool) else LocalPool(engine, threads, weights_of(engine))
     work = AskWork(request)
     return run_rows(pool, work, files, out, LINES, noun="answers", retry=retry, on_file=on_file)
 

@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..generation.request import Request
 from ..jobs import EnginePool, LocalPool, Stopped
 from ..subtitles import render_subtitles, write_subtitles
+from ..weights.digest import weights_of
 from .files import InputFile, same_stem
 from .row_job import DONE, FAILED, MANIFEST, PARTLY, Line, RowRun, RowWork, receipt_fields, run_rows
 from .windows import Window, subtitles_of, watch
@@ -63,7 +64,7 @@ def caption_files(
         render_subtitles((), suffix[1:])  # a missing package fails here, not after hours of work
     if len(request.media_items()) != 1 or request.question is None:
         raise UsageError("expected one question about one Media, whose source is replaced by each file.")
-    pool = engine if isinstance(engine, EnginePool) else LocalPool(engine, threads)
+    pool = engine if isinstance(engine, EnginePool) else LocalPool(engine, threads, weights_of(engine))
     work = CaptionWork(request, {"window": window, "overlap": overlap, "summary": summary})
     write = functools.partial(_write_subtitles, out=out, formats=formats, alike=same_stem(files))
     return run_rows(pool, work, files, out, LINES, noun="captions", retry=retry, on_line=write, on_file=on_file)

@@ -26,6 +26,7 @@ from ..jobs import (
     FailureStreak,
     JournalFile,
     Stopped,
+    abridged,
     error_text,
     line_at,
     placed_lines,
@@ -228,7 +229,8 @@ def settings_of(pool: EnginePool, work: RowWork) -> dict[str, Any]:
     chosen = request.protocol or pool.protocol
     about = {k: v for k, v in asdict(replace(media[0], source=None)).items() if k not in ("source", "times")}
     return {
-        "version": __version__, "model": pool.name, **pool.backend, "question": request.question,
+        "version": __version__, "model": pool.name, "weights_sha256": pool.weights_sha256, **pool.backend,
+        "question": request.question,
         "system": request.system,
         "protocol": chosen if isinstance(chosen, str) else chosen.name, "strict": request.strict, **work.settings,
         **about, "options": {k: v for k, v in asdict(request.options).items() if k != "schema" or v is not None},
@@ -284,7 +286,11 @@ def _journal(
                 before = with_backend(json.loads(manifest.read_bytes()))
             except (OSError, ValueError, TypeError) as error:
                 raise DataError(f"{manifest} can't be read ({error}); remove it, or choose another --out.") from error
-            changed = [f"{k}: {before.get(k)!r} → {v!r}" for k, v in requested.items() if before.get(k) != v]
+            changed = [
+                f"{k}: {abridged(before.get(k))!r} → {abridged(v)!r}"
+                for k, v in requested.items()
+                if before.get(k) != v
+            ]
             if changed:
                 raise UsageError(
                     f"{out} has {noun} made with other settings ({'; '.join(changed)}); choose another folder with "

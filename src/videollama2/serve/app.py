@@ -97,7 +97,7 @@ def fingerprint(engine: Engine, settings: ServeSettings) -> str:
     """Identifies the model in a cache. Only a cache on disk needs its weights hashed, which takes a while."""
     if settings.cache_folder is None:
         return engine.name
-    from ..evals.manifest import weights_sha256
+    from ..weights.digest import weights_sha256
 
     return f"{engine.name} {engine.model.dtype} {weights_sha256(engine.model) or secrets.token_hex(16)}"
 

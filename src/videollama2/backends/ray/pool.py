@@ -17,6 +17,7 @@ from typing import Any, Self
 from ... import __version__
 from ...errors import UsageError, VideoLlama2Error
 from ...jobs import EnginePool, EngineWork, backend_of
+from ...weights.digest import weights_of
 from . import start
 from .actor import Deaths, EngineActor, as_error, as_text
 from .spec import Loadable
@@ -66,7 +67,8 @@ class RayPool(EnginePool):
         with ExitStack() as opened:
             self._ray = opened.enter_context(start.connected(address))
             self.actors, self._resources = _plan(self._ray, actors, cpus, gpus=spec.uses_gpu)
-            self.name, self.protocol, self.backend, self.facts = self._described(describe)
+            about = self._described(describe)
+            self.name, self.protocol, self.backend, self.weights_sha256, self.facts = about
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -113,15 +115,15 @@ class RayPool(EnginePool):
             with suppress(Exception):  # the cluster may be gone
                 ray.kill(deaths)
 
-    def _described(self, describe: Any) -> tuple[str, Any, dict[str, str], Any]:
-        """Name, protocol, backend and facts of an engine on the cluster, which is loaded for it."""
+    def _described(self, describe: Any) -> tuple[str, Any, dict[str, str], str | None, Any]:
+        """Name, protocol, backend, weights and facts of an engine on the cluster, which is loaded for it."""
         spec = self._spec
 
         def look() -> tuple[Any, Any]:
             try:
                 engine = spec.load()
                 facts = None if describe is None else describe(engine)
-                return (engine.name, engine.protocol, backend_of(engine), facts), None
+                return (engine.name, engine.protocol, backend_of(engine), weights_of(engine), facts), None
             except Exception as error:
                 return None, as_text(error)
 
@@ -131,8 +133,8 @@ class RayPool(EnginePool):
             raise start.lost(error) from error
         if failure is not None:
             raise as_error(failure)
-        name, protocol, backend, facts = found
-        return name, protocol, backend, facts
+        name, protocol, backend, weights, facts = found
+        return name, protocol, backend, weights, facts
 
 
 def _plan(ray: Any, actors: int | None, cpus: float | None, *, gpus: bool) -> tuple[int, Mapping[str, Any]]:
