@@ -90,7 +90,7 @@ class Named:
         K = len(self.classes)
         while (c := int(rng.integers(K))) == but:
             pass
-        low, high = ((0.3, 0.95), (0.15, 0.45), (0.05, 0.2))[int(rng.choice(3, p=(0.7, 0.22, 0.08)))]
+        low, high = ((0.3, 0.95), (0.15, 0.45), (0.05, 0.2))[int(rng.choice(3, p=(0.62, 0.22, 0.16)))]
         best = float(rng.uniform(low, high))
         tail = (1 - best) * float(rng.uniform(0.1, 0.6))
         shares = torch.full((K,), tail / K)

@@ -39,7 +39,7 @@ from videollama2.data.labels import IGNORE
 from videollama2.weights.nano import LANGUAGE_PREFIX
 
 RATE, WARMUP, SEQUENCES = 1e-3, 10, 4
-SHARES = {"made up": 0.24, "photograph": 0.1, "clip": 0.38, "made-up sound": 0.16, "text": 0.12}
+SHARES = {"made up": 0.2, "photograph": 0.18, "clip": 0.36, "made-up sound": 0.14, "text": 0.12}
 NAMED_KINDS = {"object": 5.0, "both": 2.0, "describe": 2.5, "is_seen": 2.0, "sound": 0.5, "kind_of": 0.7, "or": 0.7,
                "lettered": 3.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 2.5}  # fmt: skip
 NAMED_ASKS, CLIP_ASKS, SOUND_ASKS = 6, 8, 8
