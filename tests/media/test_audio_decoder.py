@@ -50,6 +50,16 @@ def test_formats(suffix: str, tmp_path: Path) -> None:
     assert loudest_hz(first.samples, rate) == pytest.approx(440, abs=2)
 
 
+def test_vorbis_whose_last_packet_is_cut_off(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.ogg", sound=tone(12666 / 22050, 22050, 2), rate=22050, sound_codec="vorbis")
+    with av.open(str(path)) as file:
+        longest = max(packet.duration or 0 for packet in file.demux(audio=0))
+    assert longest > 2**31, "FFmpeg gives the last packet's duration, which is negative, without its sign"
+    clip = open_clip(path, protocol="full")
+    assert clip.wave is not None and clip.wave.seconds == pytest.approx(12666 / 22050, abs=0.1)
+    assert clip.wave.available_seconds == pytest.approx(clip.wave.seconds, abs=0.1), "of 194,783 s, it would be lost"
+
+
 @pytest.mark.parametrize(
     ("codec", "step"), [("pcm_u8", 2**-7), ("pcm_s16le", 2**-15), ("pcm_s24le", 2**-23), ("pcm_f32le", 1e-9)]
 )

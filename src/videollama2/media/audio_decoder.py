@@ -23,7 +23,7 @@ from .limits import Limits
 from .mixing import RATE, Mixer, OneChannel, channels_of
 from .packets import CONTINUOUS, read_timeline
 from .source import MediaSource
-from .timeline import Timeline
+from .timeline import Timeline, ticks_of
 from .tracks import choose_track, read_only
 
 _BLOCK = 1 << 16  # samples per call of the resampler
@@ -334,7 +334,7 @@ class _Decoder:
                     return
                 except av.error.FFmpegError:
                     if self._began:  # else a seek landed inside a block, before the range
-                        self.lost_seconds += (packet.duration or 0) * tick
-                        self._unread += (packet.duration or 0) * tick
+                        self.lost_seconds += ticks_of(packet) * tick
+                        self._unread += ticks_of(packet) * tick
         except av.error.FFmpegError:
             self.truncated = True

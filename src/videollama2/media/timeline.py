@@ -25,6 +25,17 @@ def _stamps() -> "array[int]":
     return array("q")
 
 
+def ticks_of(packet: Any) -> int:
+    """A packet's duration in ticks.
+
+    The last packet of Ogg Vorbis often ends before it begins, because its samples are cut off; FFmpeg says so in 32 bits
+    without a sign. (Over an hour, because a timescale of nanoseconds has longer pictures than 2³¹ ticks.)
+    """
+    ticks: int = packet.duration or 0
+    wrapped = 2**31 <= ticks < 2**32 and ticks * packet.time_base > 3600
+    return ticks - 2**32 if wrapped else ticks
+
+
 @dataclass(kw_only=True)
 class Packets:
     """The packets of one stream in file order, without their data.
@@ -53,7 +64,7 @@ class Packets:
         pts, dts, pos = packet.pts, packet.dts, packet.pos
         self.pts.append(UNKNOWN if pts is None else pts)
         self.dts.append(UNKNOWN if dts is None else dts)
-        self.duration.append(packet.duration or 0)
+        self.duration.append(ticks_of(packet))
         self.position.append(UNKNOWN if pos is None else pos)
         self.key.append(packet.is_keyframe)
         self.empty.append(not packet.size)
