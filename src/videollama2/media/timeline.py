@@ -28,8 +28,8 @@ def _stamps() -> "array[int]":
 def ticks_of(packet: Any) -> int:
     """A packet's duration in ticks.
 
-    The last packet of Ogg Vorbis often ends before it begins, because its samples are cut off; FFmpeg says so in 32 bits
-    without a sign. (Over an hour, because a timescale of nanoseconds has longer pictures than 2³¹ ticks.)
+    The last packet of Ogg Vorbis may end before it begins, because its samples are cut off; FFmpeg says so in 32 bits
+    without a sign. (Over an hour, because pictures in nanoseconds can last longer than 2³¹ ticks.)
     """
     ticks: int = packet.duration or 0
     wrapped = 2**31 <= ticks < 2**32 and ticks * packet.time_base > 3600
