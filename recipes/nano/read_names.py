@@ -39,12 +39,15 @@ from videollama2.data.labels import IGNORE
 from videollama2.weights.nano import LANGUAGE_PREFIX
 
 RATE, WARMUP, SEQUENCES = 1e-3, 10, 4
-SHARES = {"made up": 0.2, "photograph": 0.18, "clip": 0.36, "made-up sound": 0.14, "text": 0.12}
+SHARES = {"made up": 0.23, "photograph": 0.2, "clip": 0.41, "made-up sound": 0.16}  # besides text
 NAMED_KINDS = {"object": 5.0, "both": 2.0, "describe": 2.5, "is_seen": 2.0, "sound": 0.5, "kind_of": 0.7, "or": 0.7,
                "lettered": 3.0, "first_seen": 1.0, "last_seen": 1.0, "colour": 2.5}  # fmt: skip
 NAMED_ASKS, CLIP_ASKS, SOUND_ASKS = 6, 8, 8
 FILMS, QUIET = 0.4, 0.12  # shares: of films among pictures, of silence and faint noise in audio
 READ_SOUNDS = 0.7  # share of sounds beside pictures that are called by names, not by the truth
+DRAWN = 0.25  # of clips, chosen among those with drawings, which are forgotten first
+CLIP_WEIGHTS = {"object": 1.5, "match": 2.0}  # of questions about clips, besides those of batches.py
+GREEDY = 351  # text-only questions whose likeliest answer is kept; of the others, a sampled one
 STILL_TOKENS = 36  # of a group of frames; a still's 144 tokens are four equal groups
 TEXT = (
     "Tell me about the sea.", "Why is the sky blue?", "What is a good breakfast?", "Explain gravity to a child.",
@@ -103,7 +106,7 @@ class Trainer:
     # ── sequences ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def sequence(self, rng: np.random.Generator) -> dict[str, Any]:
-        kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+        kind = "text" if rng.random() < self.args.text else str(rng.choice(list(SHARES), p=list(SHARES.values())))
         if kind == "text":
             question, answer = self.texts[int(rng.integers(len(self.texts)))]
             return {"kind": kind, "row": shared([encode_sample(self.tokenizer, question, answer)])}
@@ -134,10 +137,14 @@ class Trainer:
 
     def _clip(self, rng: np.random.Generator) -> dict[str, Any]:
         """A composed clip with its truth."""
-        item = self.items["clips"][int(rng.integers(len(self.items["clips"])))]
+        clips = self.items["clips"]
+        if rng.random() < DRAWN:
+            drawn = [i for i in clips if any(t["picture"].startswith("drawing") for t in i["scene"]["things"])]
+            clips = drawn or clips
+        item = clips[int(rng.integers(len(clips)))]
         scene, kind = scene_of(item["scene"]), item["kind"]
         fit = kinds_for(scene) - {"describe", "caption"} | {"then"}  # real clips are described by what is named
-        weights = {k: w for k, w in QUESTIONS[kind].items() if k in fit}
+        weights = {k: w * CLIP_WEIGHTS.get(k, 1.0) for k, w in QUESTIONS[kind].items() if k in fit}
         odds = np.array(list(weights.values()))
         chosen = rng.choice(len(weights), min(CLIP_ASKS, len(weights)), replace=False, p=odds / odds.sum())
         names = {"is_heard": self.sound_names, "is_seen": self.thing_names}
@@ -300,9 +307,10 @@ class Trainer:
         if not path.is_file():
             from chat import distil, questions
 
-            asked = [*TEXT, *questions()[: self.args.questions]]
+            asked, pairs = [*TEXT, *questions()[: self.args.questions]], []
             with self._autocast(), adapters_off(self.model):
-                pairs = distil(self.model, self.tokenizer, asked=asked, new_tokens=48, batch=32)
+                for part, sampled in ((asked[:GREEDY], False), (asked[GREEDY:], True)):
+                    pairs += distil(self.model, self.tokenizer, asked=part, new_tokens=48, batch=32, sampled=sampled)
             path.write_text(json.dumps(pairs, indent=0), encoding="utf-8")
         self.texts = [(q, a) for q, a in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -347,7 +355,8 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="adapters to start from (default: nano 1's)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=300)
-    parser.add_argument("--questions", type=int, default=100, help="text-only questions")
+    parser.add_argument("--questions", type=int, default=858, help="text-only questions")
+    parser.add_argument("--text", type=float, default=0.12, help="share of sequences that are text alone")
     Trainer(parser.parse_args()).run()
 
 
