@@ -1,9 +1,9 @@
 """Make the repository's second example clip: the view moves slowly over a photograph while a recording plays.
 
-    python recipes/nano/example_photograph.py coffee.png ambi_piano.flac examples/photograph.mp4
+    python recipes/nano/example_photograph.py coffee.png misc_crow.flac examples/photograph.mp4
 
 The photograph of the shipped clip is `skimage/data/coffee.png` of PyPI scikit-image (CC0, by Rachel Michetti), the
-recording `ambi_piano.flac` of Debian's sonic-pi-samples (CC0, by RutgerMuller).
+recording `misc_crow.flac` of Debian's sonic-pi-samples (CC0, by davidworksonline).
 """
 
 import argparse
