@@ -17,6 +17,7 @@ from videollama2.evals.manifest import all_facts
 from videollama2.evals.registry import benchmark
 from videollama2.evals.run import evaluate
 from videollama2.jobs import EnginePool, backend_of
+from videollama2.weights.digest import weights_of
 
 
 class Elsewhere(EnginePool):
@@ -27,7 +28,7 @@ class Elsewhere(EnginePool):
     def __init__(self, engine: Engine, lost: Callable[[int], bool] = lambda number: False) -> None:
         self._engine, self._lost = engine, lost
         self.name, self.protocol, self.facts = engine.name, engine.protocol, all_facts(engine)
-        self.backend = backend_of(engine)
+        self.backend, self.weights_sha256 = backend_of(engine), weights_of(engine)
         self.tasks = 0
 
     def map(self, work: Any, tasks: Sequence[Any]) -> Any:

@@ -134,20 +134,25 @@ def test_a_process_that_has_only_text_keeps_nobody_waiting(sources: Sources, tmp
     assert one == two and len(one) > 1
 
 
+RISES = 0.3  # a rate at which the loss rises again; after how many steps differs from CPU to CPU
+
+
 def test_evaluation_keeps_the_best_and_stops_early(sources: Sources, tmp_path: Path) -> None:
     held_out = Sources(model=sources.model, data=sources.data, evaluation=sources.data)
     summary = runs.run(
-        held_out, tmp_path / "run", learning_rate=0.3, steps=8, evaluate_every=1, patience=1, save_every=0, keep=1
+        held_out, tmp_path / "run", learning_rate=RISES, steps=40, evaluate_every=1, patience=1, save_every=0, keep=1
     )
     measured = [
         json.loads(line)["loss"]
         for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         if '"evaluation"' in line
     ]
-    assert summary["best"]["loss"] == min(measured) and summary["steps"] < 8
+    assert summary["best"]["loss"] == min(measured) and summary["steps"] < 40
     assert summary["steps"] == len(measured) - 1  # the first was before any step
     (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed before its end
-    again = runs.run(held_out, tmp_path / "run", learning_rate=0.3, steps=8, evaluate_every=1, patience=1, resume=True)
+    again = runs.run(
+        held_out, tmp_path / "run", learning_rate=RISES, steps=40, evaluate_every=1, patience=1, resume=True
+    )
     assert again["steps"] == summary["steps"] and again["best"] == summary["best"]
 
 
