@@ -110,6 +110,7 @@ def run(folder: Path, assets: Path, out: Path, model: str, kinds: list[str], lim
         for number, (name, names) in enumerate(rows[::every][:limit]):
             rng = random.Random(f"{name} {names[0]}")
             others = [other[0] for _, other in rng.sample([row for row in rows if row[0] != name], 4)]
+            groups = groups_of(names, classes)
             for kind in kinds:
                 question, options = ask(kind, number, names, others, rng)
                 if (name, kind) in done:
@@ -117,7 +118,6 @@ def run(folder: Path, assets: Path, out: Path, model: str, kinds: list[str], lim
                 shown = moving(folder / name, Path(clips, "clip.mp4")) if kind == "moving" else folder / name
                 reply = engine.answer(shown, question, max_new_tokens=TOKENS).text
                 record = {"file": name, "kind": kind, "question": question, "names": names, "reply": reply}
-                groups = groups_of(names, classes)
                 records.write(json.dumps(record | judged(kind, names, groups, options, reply)) + "\n")
                 records.flush()
 
