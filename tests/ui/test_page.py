@@ -171,6 +171,37 @@ def test_images_and_audio_files_are_clips_too(visit: Visit, media: Path) -> None
     assert tone.locator(".track .window").count() == 1 and tone.locator(".track .wave .heard[d]").count() == 1
 
 
+def test_no_question_is_lost_between_two_clips(visit: Visit, media: Path) -> None:
+    page = visit.page
+    visit.choose(media / "still.png")
+    page.route("**/v1/files", lambda route: None)  # an upload that takes long
+    page.set_input_files("#file", media / "tone.wav")
+    assert page.locator("#ask").is_disabled() and page.locator(".chip").first.is_disabled()
+    assert page.locator("#hint").inner_text() == "Uploading the clip…"
+
+
+def test_the_clip_chosen_last_counts(visit: Visit) -> None:
+    """The first of two, a video, takes longer to open than the second, an image."""
+    visit.page.evaluate(
+        """async () => {
+            const video = new File([await (await fetch("ui/example.mp4")).blob()], "first.mp4", { type: "video/mp4" });
+            const drawn = new OffscreenCanvas(8, 8);
+            drawn.getContext("2d").fillRect(0, 0, 8, 8);
+            const image = new File([await drawn.convertToBlob()], "second.png", { type: "image/png" });
+            for (const file of [video, image]) {
+                const dataTransfer = new DataTransfer();
+                dataTransfer.items.add(file);
+                document.dispatchEvent(new DragEvent("drop", { dataTransfer }));
+            }
+        }"""
+    )
+    visit.page.wait_for_selector("#ask:not([disabled])")
+    visit.page.wait_for_timeout(1000)
+    assert visit.page.locator("#name").inner_text() == "second.png"
+    assert visit.page.locator("#screen img").count() == 1 and visit.page.locator("#screen video").count() == 0
+    assert "second.png" in visit.ask("What is this?").locator(".about").inner_text()
+
+
 def test_the_example_needs_no_file(visit: Visit) -> None:
     visit.page.click("#example")
     visit.page.wait_for_selector("#ask:not([disabled])")

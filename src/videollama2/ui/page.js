@@ -8,7 +8,7 @@ import { RecorderDialog, canRecord } from "./recorder.js";
 import { Trim } from "./trim.js";
 import { EXAMPLES, PROTOCOLS, clock, size } from "./words.js";
 
-const state = { models: [], clip: null, player: null, uploaded: null, uploading: null, answering: null };
+const state = { models: [], file: null, clip: null, player: null, uploaded: null, uploading: null, answering: null };
 const chat = new Chat(showMoment);
 const trim = new Trim(hint);
 
@@ -20,6 +20,7 @@ async function choose(file) {
   state.uploading?.abort();
   state.clip?.close();
   chat.forget();
+  state.file = file;
   state.clip = state.player = state.uploaded = null;
   byId("clip-error").replaceChildren();
   byId("drop").hidden = true;
@@ -29,8 +30,10 @@ async function choose(file) {
   trim.clip = null;
   byId("screen").replaceChildren();
   send(file);
-  const clip = (state.clip = await Clip.open(file));
-  if (state.clip !== clip) return clip.close();
+  refresh(); // until this clip is uploaded and opened, no question can be asked
+  const clip = await Clip.open(file);
+  if (state.file !== file) return clip.close(); // another was chosen meanwhile
+  state.clip = clip;
   state.player = playerOf(clip);
   byId("screen").replaceChildren(state.player ?? make("p", { class: "quiet" }, "No preview"));
   byId("trim-note").hidden = clip.readable;
@@ -125,9 +128,9 @@ function refresh() {
 }
 
 function hint() {
-  const busy = state.clip && !state.uploaded && !byId("progress").hidden;
-  if (!state.clip) byId("hint").textContent = "Choose a clip first.";
-  else if (busy) byId("hint").textContent = "Uploading the clip…";
+  if (!state.file) byId("hint").textContent = "Choose a clip first.";
+  else if (!state.uploaded && !byId("progress").hidden) byId("hint").textContent = "Uploading the clip…";
+  else if (state.uploaded && !state.clip) byId("hint").textContent = "Opening the clip…";
   else if (!ready()) byId("hint").textContent = "The clip is not uploaded.";
   else if (chat.messages.length && !chat.continues(settings())) byId("hint").textContent = "The settings have changed: the next question starts a new conversation.";
   else if (chat.messages.length) byId("hint").textContent = "Continues the conversation; the clip is not uploaded again.";
