@@ -13,8 +13,9 @@ from videollama2.linear import Linear, PointConv, use_onednn
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry per product that runs in oneDNN."""
+    """One entry per product that runs in oneDNN, on a CPU where it leads."""
     made: list[int] = []
+    monkeypatch.setattr(module, "onednn_leads", lambda: True)
 
     def counted(*args: Tensor) -> Tensor:
         made.append(1)
@@ -67,6 +68,29 @@ def test_frozen_weights_get_no_gradient_and_keep_no_input(calls: list[int]) -> N
     out.sum().backward()  # an expanded gradient
     torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 8))
     assert layer.weight.grad is None and len(calls) == 2
+
+
+@needs_kernel
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_where_onednn_does_not_lead(rows: int, calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch computes the gradients, and products of two or three rows."""
+    monkeypatch.setattr(module, "onednn_leads", lambda: False)
+    layer, x = Linear(8, 6), torch.randn(rows, 8, requires_grad=True)
+    layer(x).square().sum().backward()
+    assert len(calls) == (rows not in (2, 3))
+    out = 2 * F.linear(x, layer.weight, layer.bias).detach()
+    torch.testing.assert_close(x.grad, out @ layer.weight)
+    torch.testing.assert_close(layer.weight.grad, out.t() @ x)
+    torch.testing.assert_close(layer.bias.grad, out.sum(0))
+
+
+@pytest.mark.parametrize(("lead", "leads"), [(1.1, False), (2.2, True)])
+def test_the_lead_is_measured_once(lead: float, leads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr(module, "cpu_seconds", lambda calls: measured.append(len(calls)) or [lead, 1.0])
+    module.onednn_leads.cache_clear()
+    assert module.onednn_leads() is module.onednn_leads() is leads and measured == [2]
+    module.onednn_leads.cache_clear()
 
 
 @needs_kernel
@@ -160,6 +184,19 @@ def test_parts_of_a_batch_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
         connector.s1[0].register_forward_hook(lambda module, inputs, out: hooked.append(len(out)))
         connector(frames)
     assert hooked == [8]
+
+
+@pytest.mark.parametrize("kind", ["stc_connector", "stc_connector_v35", "stp_connector"])
+def test_gradients_have_channels_last_too(kind: str) -> None:
+    """Otherwise every operation of the first RegStage reads its gradient across memory, four times slower."""
+    from videollama2 import stc
+
+    connector = stc.build_connector(kind, 16, 32)
+    steps: list[int] = []
+    for block in connector.s1:
+        block.register_full_backward_hook(lambda block, to_input, to_output: steps.append(to_output[0].stride(-1)))
+    connector(torch.randn(1, 5, 49, 16, requires_grad=True)).square().sum().backward()
+    assert steps == [1, 1, 1, 1]
 
 
 def test_positions_of_beats_are_the_same_with_and_without_gradients() -> None:

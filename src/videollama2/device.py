@@ -8,14 +8,13 @@ import functools
 import logging
 import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from .errors import UsageError
-from .linear import linear
+from .linear import cpu_seconds, linear
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,6 @@ CUDA_CONTEXT = 600 << 20
 
 # bfloat16 on a CPU changes 5 % of nano's answers (docs/log.md), so it must gain more than a few seconds
 BFLOAT16_GAIN = 3.0
-PROBE_SECONDS = 0.02
 
 DTYPES = {
     "float32": torch.float32,
@@ -190,32 +188,12 @@ class CpuRates:
 def cpu_rates() -> CpuRates:
     """Measure products of 64 positions, once per process: about 20 ms, and 0.1 s without bfloat16 instructions.
 
-    On one thread, in its own CPU time, and in turns: other processes and the scheduler hardly move the ratios, so a
-    command gets the same dtype each time it runs.
+    Others' work hardly moves the ratios (`linear.cpu_seconds`), so a command gets the same dtype each time it runs.
     """
     x, weight = torch.ones(64, 512), torch.ones(512, 512)
     operands = [(x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        best = _fastest(operands)
-    finally:
-        torch.set_num_threads(threads)
+    best = cpu_seconds([functools.partial(linear, *pair) for pair in operands])
     return CpuRates(*(2 * len(x) * weight.numel() / seconds for seconds in best))
-
-
-@torch.no_grad()
-def _fastest(operands: list[tuple[torch.Tensor, torch.Tensor]]) -> list[float]:
-    """CPU seconds of each product at its fastest; the first round, which generates code, doesn't count."""
-    best, started = [float("inf")] * len(operands), time.thread_time()
-    for run in range(12):
-        for index, (x, weight) in enumerate(operands):
-            before = time.thread_time()
-            linear(x, weight)
-            best[index] = min(best[index], time.thread_time() - before) if run else best[index]
-        if run > 2 and time.thread_time() - started > PROBE_SECONDS:
-            break
-    return best
 
 
 def keep_freed_blocks(keep: bool) -> None:

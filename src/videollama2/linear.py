@@ -1,14 +1,18 @@
 """Linear layers whose float32 products on a CPU run in oneDNN.
 
-torch gives float32 products to MKL. oneDNN, which torch has for bfloat16 and convolutions, is faster at every shape
-measured, with AVX512 and with AVX2, and uses all cores for a single row (docs/log.md). The result is the same up to
-the order of summation. Weights stay plain tensors: nothing is packed or copied.
+torch gives float32 products to MKL. Forwards, oneDNN, which torch has for bfloat16 and convolutions, is as fast or up
+to twice as fast on every CPU measured, and uses all cores for a single row. Gradients, and products of two or three
+rows, are faster in oneDNN on some CPUs and in MKL on others, so that is measured once per process (docs/log.md). The
+result is the same up to the order of summation. Weights stay plain tensors: nothing is packed or copied.
 
 Where the kernel doesn't apply (GPUs, other dtypes, autocast, compilation, transforms, tensor subclasses), the layers
 do what torch's own do. `VIDEOLLAMA2_PRODUCTS=torch` turns it off.
 """
 
+import functools
 import os
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _PLAIN = (Tensor, nn.Parameter)
+# MKL runs below half of oneDNN's speed on some CPUs and equals it on the others; no CPU measured lies between
+LEAD = 1.4
+PROBE_SECONDS = 0.02
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -50,9 +57,10 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         rows = gradient.contiguous()
+        product = linear if onednn_leads() else F.linear
         return (
-            linear(rows, weight.t()) if weight is not None else None,
-            linear(rows.t(), x.t()) if x is not None else None,
+            product(rows, weight.t()) if weight is not None else None,
+            product(rows.t(), x.t()) if x is not None else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
@@ -107,11 +115,43 @@ def applies(x: Tensor, weight: Tensor) -> bool:
         and type(x) in _PLAIN
         and x.dim() > 1
         and x.numel() > 0
+        and (x.numel() // x.shape[-1] not in (2, 3) or onednn_leads())
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+@functools.cache
+def onednn_leads() -> bool:
+    """Whether oneDNN's products are far faster than torch's own on this CPU; measured once per process, in about 20 ms."""
+    x, weight = torch.ones(64, 512), torch.ones(512, 512)
+    in_torch, in_onednn = cpu_seconds([lambda: F.linear(x, weight), lambda: _product(x, weight, None)])
+    return in_torch >= LEAD * in_onednn
+
+
+@torch.no_grad()
+def cpu_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """CPU seconds of each call at its fastest, on one thread and in turns.
+
+    Other processes and the scheduler hardly move their ratios, so a command makes the same choice each time it runs. The
+    first round, which generates code, doesn't count.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best, started = [float("inf")] * len(calls), time.thread_time()
+        for run in range(12):
+            for index, call in enumerate(calls):
+                before = time.thread_time()
+                call()
+                best[index] = min(best[index], time.thread_time() - before) if run else best[index]
+            if run > 2 and time.thread_time() - started > PROBE_SECONDS:
+                break
+        return best
+    finally:
+        torch.set_num_threads(threads)
 
 
 _AVAILABLE = (
