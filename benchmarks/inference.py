@@ -19,6 +19,7 @@ import argparse
 import fnmatch
 import gc
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,6 +51,7 @@ def main() -> None:
             try:
                 case = build()
                 row = measure.run_case(name, case, arguments.repeat, device, by_dtype.get(case.dtype or dtype, rates))
+                measure.close(case)
             except Exception as error:  # a failing row must not lose the others
                 say(f"| {name} | failed: {type(error).__name__}: {error} |")
                 failed.append(name)
@@ -72,9 +74,10 @@ def _rows(arguments: argparse.Namespace, device: torch.device, scratch: Path) ->
     import rows_model
     import rows_parts
 
+    parts = rows_parts.rows(arguments.public)
     return (
         rows_inputs.rows(arguments.media, scratch, arguments.long)
-        | rows_parts.rows(arguments.public)
+        | {name: partial(measure.apart, build) for name, build in parts.items()}
         | rows_model.rows(scratch, arguments.model)
     )
 

@@ -1,11 +1,14 @@
 """Time variants of a computation alternately (A B A B …), so that a noisy machine slows them alike.
 
-A row is built when its turn comes (`Case`), checked (all variants must give the same numbers), timed, and freed.
+A row is built when its turn comes (`Case`), checked (all variants must give the same numbers), timed, and freed. Where
+variants allocate large blocks, each runs in a process of its own (`apart`): memory that one has made the allocator keep
+would spare the other its page faults, which was worth a quarter of the plain connector's time.
 """
 
 import ctypes
 import gc
 import json
+import multiprocessing
 import os
 import platform
 import shlex
@@ -14,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +62,19 @@ class Timing:
     cpu: list[float] = field(default_factory=list)
     peak_mib: float | None = None
 
-    def of(self, work: Callable[[], Any], device: torch.device) -> Any:
-        """Run once more, and return the result."""
-        gc.collect()
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = work()
-        sync(device)
-        self.wall.append(time.perf_counter() - wall)
-        self.cpu.append(time.process_time() - cpu)
+    def of(self, work: Callable[[], Any], device: torch.device, peak: bool = False) -> Any:
+        """Run once more, and return the result; with `peak`, measure the memory too."""
+        if isinstance(work, Elsewhere):
+            result, wall, cpu, peak_mib = work.run(peak)
+        elif peak:
+            with peak_memory(device) as found:
+                result, wall, cpu = timed(work, device)
+            peak_mib = found[0]
+        else:
+            (result, wall, cpu), peak_mib = timed(work, device), None
+        self.wall.append(wall)
+        self.cpu.append(cpu)
+        self.peak_mib = peak_mib if peak else self.peak_mib
         return result
 
     def summary(self) -> dict[str, Any]:
@@ -79,6 +87,74 @@ class Timing:
             "peak_mib": self.peak_mib,
             "runs": len(self.wall),
         }
+
+
+class Elsewhere:
+    """A variant of a case in a process of its own, which builds the case for itself."""
+
+    def __init__(self, build: Callable[[], Case], variant: str) -> None:
+        self.variant = variant
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(build, variant, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.case: Case = self._pipe.recv()  # without its variants, which can't be sent: their names
+
+    def __call__(self) -> Any:
+        return self.run()[0]
+
+    def run(self, peak: bool = False) -> tuple[Any, float, float, float | None]:
+        """Result, seconds by the clock, CPU seconds, and peak memory in MiB if asked for."""
+        self._pipe.send(peak)
+        answer = self._pipe.recv()
+        if isinstance(answer, str):
+            raise RuntimeError(f"{self.variant}: {answer}")
+        arrays, *measured = answer
+        return [torch.from_numpy(array) for array in arrays], *measured
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def apart(build: Callable[[], Case]) -> Case:
+    """The case on a CPU, with each variant in a process of its own; close it after use.
+
+    Args:
+        build: a function of an importable module, or a `partial` of one, that returns the case.
+    """
+    ours = Elsewhere(build, "ours")
+    others = {name: Elsewhere(build, name) for name in ours.case.variants if name != "ours"}
+    return replace(ours.case, variants={"ours": ours, **others})
+
+
+def close(case: Case) -> None:
+    """End the processes of a case."""
+    for work in case.variants.values():
+        if isinstance(work, Elsewhere):
+            work.close()
+
+
+def _serve(build: Callable[[], Case], variant: str, pipe: Any) -> None:
+    """Run a variant each time that the other end asks, until it closes."""
+    case = build()
+    pipe.send(replace(case, variants=dict.fromkeys(case.variants)))
+    timing = Timing()
+    while True:
+        try:
+            peak = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = timing.of(case.variants[variant], CPU, peak)
+        except Exception as error:  # of any kind: the row fails with its text
+            pipe.send(f"{type(error).__name__}: {error}")
+            continue
+        arrays = [t.detach().float().numpy() if t.is_floating_point() else t.numpy() for t in _tensors(result)]
+        pipe.send((arrays, timing.wall[-1], timing.cpu[-1], timing.peak_mib))
 
 
 @dataclass
@@ -132,6 +208,15 @@ def sync(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def timed(work: Callable[[], Any], device: torch.device) -> tuple[Any, float, float]:
+    """The result of a run, its seconds by the clock, and its CPU seconds."""
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = work()
+    sync(device)
+    return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
 def best_of(work: Callable[[], Any], device: torch.device, runs: int) -> float:
     """Shortest time of one run, by the wall clock or by CPU seconds per thread, whichever is less."""
     work()
@@ -173,9 +258,7 @@ def run_case(name: str, case: Case, repeat: int, device: torch.device, rates: Ra
     timings = {variant: Timing() for variant in case.variants}
     results = {}
     for variant, work in case.variants.items():
-        with peak_memory(device) as peak:
-            results[variant] = timings[variant].of(work, device)
-        timings[variant].peak_mib = peak[0]
+        results[variant] = timings[variant].of(work, device, peak=True)
     if not case.slow:
         for timing in timings.values():
             timing.wall.clear(), timing.cpu.clear()

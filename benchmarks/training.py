@@ -7,7 +7,7 @@
 Rows: `connector` (the phase video_align) and `lora` (connector, and adapters of rank 16 in the language model), each
 from pixels and from `cached` features of the frozen encoder. The plain loop uses the same weights, loss and optimiser,
 but encodes the frames in every step with eager attention, keeps every layer's output, convolves with channels first,
-and computes float32 logits of every position. Each row runs in its own process; its variants alternate (A B A B).
+and computes float32 logits of every position. Each loop runs in its own process; they alternate (A B A B).
 
 How to read it: "speed-up" is plain time over our time. "peak" is the memory of a step beyond the loaded model,
 including gradients and optimiser state; "predicted" is what `--dry-run` would say about it.
@@ -19,10 +19,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +139,27 @@ def _adapter(parameter: Tensor, model: Any) -> bool:
     return any(parameter is p for name, p in model.named_parameters() if "lora_" in name)
 
 
-def row(name: str, shape: str, repeat: int) -> dict[str, Any]:
-    """Measure one row in this process."""
+def case_of(name: str, shape: str) -> Case:
+    """The case of one row; its note is the memory that is predicted for our step, in MiB."""
     kind, _, cached = name.partition("_")
     step = Step(shape, kind == "lora")
     ours: Callable[[], Any] = step.cached if cached else step.ours
-    device = measure.CPU
-    rates = measure.machine_rates(device, torch.float32)
-    variants, slow = {"ours": ours, "plain": step.plain}, shape == "05b"
-    case = Case(variants, tokens=step.length, goal=GOALS.get(name), tolerance=1e-2, slow=slow)
-    done = measure.run_case(f"{shape}.{name}", case, repeat, device, rates)
-    return {**done.as_dict(), "rates": asdict(rates), "predicted_mib": None if cached else step.predicted()}
+    return Case(
+        {"ours": ours, "plain": step.plain},
+        tokens=step.length,
+        goal=GOALS.get(name),
+        tolerance=1e-2,
+        slow=shape == "05b",
+        note="" if cached else str(step.predicted()),
+    )
+
+
+def row(name: str, shape: str, repeat: int, rates: measure.Rates) -> dict[str, Any]:
+    """Measure one row, each loop in a process of its own."""
+    case = measure.apart(partial(case_of, name, shape))
+    done = measure.run_case(f"{shape}.{name}", case, repeat, measure.CPU, rates)
+    measure.close(case)
+    return {**done.as_dict(), "rates": asdict(rates), "predicted_mib": float(done.note) if done.note else None}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -176,16 +185,11 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="default: all")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; default: %(default)s")
     parser.add_argument("--json", type=Path, help="also write the results to this file and, as Markdown, beside it")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # set for the process of one row
     given = parser.parse_args()
-    if given.here:
-        say(json.dumps(row(given.rows[0], given.shape, given.repeat)))
-        return
     rows, machine = [], measure.machine(measure.CPU)
+    rates = measure.machine_rates(measure.CPU, torch.float32)
     for name in given.rows:
-        command = [sys.executable, __file__, "--here", "--shape", given.shape, "--rows", name]
-        done = subprocess.run([*command, "--repeat", str(given.repeat)], check=True, stdout=subprocess.PIPE, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows.append(row(name, given.shape, given.repeat, rates))
         say(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1])
         if given.json is not None:
             report = {"machine": machine, "rows": rows}

@@ -1,9 +1,10 @@
 """Linear layers whose float32 products on a CPU run in oneDNN.
 
-torch gives float32 products to MKL. Forwards, oneDNN, which torch has for bfloat16 and convolutions, is as fast or up
-to twice as fast on every CPU measured, and uses all cores for a single row. Gradients, and products of two or three
-rows, are faster in oneDNN on some CPUs and in MKL on others, so that is measured once per process (docs/log.md). The
-result is the same up to the order of summation. Weights stay plain tensors: nothing is packed or copied.
+torch gives float32 products to MKL. On some CPUs oneDNN, which torch has for bfloat16 and convolutions, is twice as
+fast at every shape. On the others it leads by little, for a single row and for some dozens, and MKL computes the rest
+faster: two or three rows, many rows, and gradients. Which kind of CPU this is, is measured once per process
+(docs/log.md). The result is the same up to the order of summation. Weights stay plain tensors: nothing is packed or
+copied.
 
 Where the kernel doesn't apply (GPUs, other dtypes, autocast, compilation, transforms, tensor subclasses), the layers
 do what torch's own do. `VIDEOLLAMA2_PRODUCTS=torch` turns it off.
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 _PLAIN = (Tensor, nn.Parameter)
 # MKL runs below half of oneDNN's speed on some CPUs and equals it on the others; no CPU measured lies between
 LEAD = 1.4
+MANY_ROWS = 1000  # from here on MKL is 5 to 8 % faster, where oneDNN does not lead
 PROBE_SECONDS = 0.02
 
 
@@ -115,7 +117,7 @@ def applies(x: Tensor, weight: Tensor) -> bool:
         and type(x) in _PLAIN
         and x.dim() > 1
         and x.numel() > 0
-        and (x.numel() // x.shape[-1] not in (2, 3) or onednn_leads())
+        and (_suits(x.numel() // x.shape[-1]) or onednn_leads())
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
@@ -123,9 +125,14 @@ def applies(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def _suits(rows: int) -> bool:
+    """Whether oneDNN multiplies that many rows about as fast as MKL, or faster, on every CPU."""
+    return rows == 1 or 4 <= rows < MANY_ROWS
+
+
 @functools.cache
 def onednn_leads() -> bool:
-    """Whether oneDNN's products are far faster than torch's own on this CPU; measured once per process, in about 20 ms."""
+    """Whether oneDNN's products are far faster than torch's on this CPU; measured once per process, in about 20 ms."""
     x, weight = torch.ones(64, 512), torch.ones(512, 512)
     in_torch, in_onednn = cpu_seconds([lambda: F.linear(x, weight), lambda: _product(x, weight, None)])
     return in_torch >= LEAD * in_onednn
@@ -135,8 +142,8 @@ def onednn_leads() -> bool:
 def cpu_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
     """CPU seconds of each call at its fastest, on one thread and in turns.
 
-    Other processes and the scheduler hardly move their ratios, so a command makes the same choice each time it runs. The
-    first round, which generates code, doesn't count.
+    Other processes and the scheduler hardly move their ratios, so a command makes the same choice each time it runs.
+    The first round, which generates code, doesn't count.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

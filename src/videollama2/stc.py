@@ -374,8 +374,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, width: int, squeezed: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(width, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, width, 1)
+        self.fc1 = PointConv(width, squeezed, 1)
+        self.fc2 = PointConv(squeezed, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         squeezed = F.silu(self.fc1(x.mean((1, 2))[:, :, None, None]))
