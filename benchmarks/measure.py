@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videollama2.device import ANSWERING, keep_freed_blocks
 from videollama2.linear import linear
 
 CPU = torch.device("cpu")
@@ -140,6 +141,8 @@ def close(case: Case) -> None:
 
 def _serve(build: Callable[[], Case], variant: str, pipe: Any) -> None:
     """Run a variant each time that the other end asks, until it closes."""
+    if variant == "ours":
+        keep_freed_blocks(ANSWERING)  # as `load` does
     case = build()
     pipe.send(replace(case, variants=dict.fromkeys(case.variants)))
     timing = Timing()

@@ -12,8 +12,8 @@ from torch import Tensor
 import plain
 import public
 from measure import Case
-from videollama2.device import cpu_rates, keep_freed_blocks
-from videollama2.linear import Linear
+from videollama2.device import TRAINING, cpu_rates, keep_freed_blocks
+from videollama2.linear import Linear, use_onednn
 
 SHAPE_7B = (1152, 3584, 27)  # SigLIP-384 and Qwen2-7B
 Builder = Callable[[], Case]
@@ -145,7 +145,8 @@ def _connector(
 
     def train(module: Any) -> list[Tensor]:
         module.train().zero_grad(set_to_none=True)
-        keep_freed_blocks(module is ours)  # as training does
+        if module is ours:
+            keep_freed_blocks(TRAINING)  # as `train` does
         with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32 and module is ours):
             out = module(features)
         out.float().square().mean().backward()
@@ -204,6 +205,7 @@ def _vision(frames: int) -> Case:
     config._attn_implementation = "sdpa"
     encoder = seeded(CLIPVisionModel(config))
     theirs = with_attention(encoder, "eager")
+    use_onednn(encoder)  # as `load` does
     pixels = torch.randn(frames, 3, 336, 336)
 
     def ours() -> Tensor:

@@ -35,7 +35,7 @@ from measure import Case, say
 from rows_model import QWEN2_05B
 from rows_parts import CLIP_L, as_torch, random_model, with_attention
 from videollama2.configuration import VideoLlama2Config
-from videollama2.device import keep_freed_blocks
+from videollama2.device import TRAINING, keep_freed_blocks
 from videollama2.linear import use_onednn
 from videollama2.phases import PHASES
 from videollama2.preflight.training import memory_plan
@@ -93,7 +93,7 @@ class Step:
 
     def ours(self) -> list[Tensor]:
         """Our step, from pixels."""
-        keep_freed_blocks(True)  # as training does
+        keep_freed_blocks(TRAINING)  # as `train` does
         loss = self.model(
             input_ids=self.ids, pixel_values_videos=self.pixels, labels=self.labels, skip_logits=True
         ).loss
@@ -101,13 +101,12 @@ class Step:
 
     def cached(self) -> list[Tensor]:
         """Our step, from features of the frozen encoder, as the feature cache returns them."""
-        keep_freed_blocks(True)
+        keep_freed_blocks(TRAINING)
         loss = self.model(input_ids=self.ids, video_features=self.features, labels=self.labels, skip_logits=True).loss
         return self._finish(loss, self.optimizer)
 
     def plain(self) -> list[Tensor]:
         """The plain step, from pixels."""
-        keep_freed_blocks(False)
         states = self.encoder(self.pixels[0], output_hidden_states=True).hidden_states
         video = self.connector(states[-2][None, :, 1:])
         inner = self.model.model

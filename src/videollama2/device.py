@@ -18,11 +18,9 @@ from .linear import cpu_seconds, linear
 
 logger = logging.getLogger(__name__)
 
-# glibc keeps freed blocks of up to 32 MiB for reuse and trims its heap only beyond twice that
-ALLOCATOR_SLACK = 64 << 20
-# blocks above the first number of bytes are mapped, and the heap is trimmed beyond the second: where glibc arrives by
-# itself, and where it keeps what is freed
-_TRIMMED, _KEPT = (32 << 20, 64 << 20), (1 << 30, (1 << 31) - 1)
+# bytes of the largest block that glibc keeps for reuse when it is freed: while a model answers, and while it trains
+ANSWERING, TRAINING = 32 << 20, 1 << 30
+ALLOCATOR_SLACK = 2 * ANSWERING  # what it keeps in all
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 # CUDA's context and libraries on one GPU, allocated before the first tensor
 CUDA_CONTEXT = 600 << 20
@@ -196,20 +194,20 @@ def cpu_rates() -> CpuRates:
     return CpuRates(*(2 * len(x) * weight.numel() / seconds for seconds in best))
 
 
-def keep_freed_blocks(keep: bool) -> None:
-    """Let glibc reuse freed blocks of more than 32 MiB, which it otherwise maps and clears anew each time.
+def keep_freed_blocks(size: int) -> None:
+    """Let glibc reuse freed blocks of up to `size` bytes (ANSWERING or TRAINING), and keep twice as much in all.
 
-    The connector trains faster (docs/log.md), and the process stays at its peak. Does nothing with another C library,
-    or if the environment sets glibc's thresholds.
+    Larger blocks are mapped and cleared anew each time. By itself, glibc raises its limit from 128 KiB to at most
+    32 MiB as it meets larger blocks, so the same answer takes more or less time by what ran before (docs/log.md). Does
+    nothing with another C library, or if the environment sets glibc's limits.
     """
     named = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
     chosen = any(name in os.environ for name in named) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None or chosen:
         return
-    mapped, trimmed = _KEPT if keep else _TRIMMED
-    mallopt(_M_MMAP_THRESHOLD, mapped)
-    mallopt(_M_TRIM_THRESHOLD, trimmed)
+    mallopt(_M_MMAP_THRESHOLD, size)
+    mallopt(_M_TRIM_THRESHOLD, min(2 * size, (1 << 31) - 1))  # an int
 
 
 @dataclass(frozen=True)

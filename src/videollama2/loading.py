@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .device import Placement, choose, dtype_is_free, find, within_memory
+from .device import ANSWERING, Placement, choose, dtype_is_free, find, keep_freed_blocks, within_memory
 from .engine import Engine
 from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
@@ -103,6 +103,8 @@ def load(
         network, tokenizer_folder = _torch_network(
             folder, stage_base, replace(placement, dtype=stored or placement.dtype), options, fp16_weights, kwargs
         )
+    if placement.device.type == "cpu":
+        keep_freed_blocks(ANSWERING)
     if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
         folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)

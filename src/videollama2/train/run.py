@@ -20,7 +20,7 @@ from ..data.features import FeatureCache
 from ..data.mixture import SequentialOrder
 from ..data.records import Record
 from ..data.samples import Samples
-from ..device import find, keep_freed_blocks
+from ..device import ANSWERING, TRAINING, find, keep_freed_blocks
 from ..errors import UsageError
 from ..phases import Phase
 from ..weights.locate import locate
@@ -68,8 +68,8 @@ def train(
         logging.getLogger("videollama2").setLevel(logging.WARNING)  # the first process logs for all
     with contextlib.ExitStack() as at_exit:
         at_exit.callback(spread.leave)
-        keep_freed_blocks(True)
-        at_exit.callback(keep_freed_blocks, False)
+        keep_freed_blocks(TRAINING)
+        at_exit.callback(keep_freed_blocks, ANSWERING)
         # fail before creating a folder or loading a model
         check_save(phase, settings)
         check_trackers(settings.trackers or ())
