@@ -9,8 +9,10 @@ from videollama2.linear import applies
 
 
 @pytest.mark.parametrize("scores", [1 << 21, 50, 1])
-@pytest.mark.parametrize("padded", [0, 33, 96])
-def test_head_by_head_it_is_torchs_attention(padded: int, scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("padded", "leads"), [(0, True), (33, True), (96, True), (33, False)])
+def test_head_by_head_it_is_torchs_attention(
+    padded: int, leads: bool, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     config = BeatsConfig(
         encoder_layers=2, encoder_embed_dim=32, encoder_attention_heads=4, encoder_ffn_embed_dim=48, embed_dim=24,
@@ -25,11 +27,19 @@ def test_head_by_head_it_is_torchs_attention(padded: int, scores: int, monkeypat
     mask = torch.zeros(2, 96, dtype=torch.bool)
     mask[1, 96 - padded :] = True
     monkeypatch.setattr(beats, "HEAD_SCORES", scores)
+    monkeypatch.setattr(beats, "onednn_leads", lambda: leads)
+    if not leads:
+        monkeypatch.setattr(beats, "LONG", 24)  # positions of this clip
     calls = []
     monkeypatch.setattr(beats, "_by_heads", lambda *args, plain=beats._by_heads: calls.append(1) or plain(*args))
     with torch.inference_mode():
         ours = model(sound, mask if padded else None).last_hidden_state
-    assert len(calls) == 2, "one per layer"
+        assert len(calls) == 2, "one per layer"
+        monkeypatch.setattr(beats, "LONG", 1000)
+        monkeypatch.setattr(beats, "onednn_leads", lambda: False)
+        at_once = model(sound, mask if padded else None).last_hidden_state
+        assert len(calls) == 2, "all heads at once"
     theirs = model(sound, mask if padded else None).last_hidden_state  # with gradients
     assert len(calls) == 2
-    torch.testing.assert_close(ours, theirs.detach(), atol=1e-5, rtol=1e-5)
+    for each in (ours, at_once):
+        torch.testing.assert_close(each, theirs.detach(), atol=1e-5, rtol=1e-5)

@@ -28,11 +28,12 @@ from transformers.utils.output_capturing import capture_outputs
 from .audio import AudioEncoder, register_audio_encoder
 from .beats_config import BeatsConfig as BeatsConfig
 from .errors import EmptyMedia
-from .linear import Linear, applies, linear
+from .linear import Linear, applies, linear, onednn_leads
 
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
 WEIGHT_NORM_EPS = 1e-6  # not in the usual weight norm; the original adds it under the root
+LONG = 1000  # positions from which attention head by head is faster on every CPU
 QUERY_SLICE = 1536  # queries whose biases exist at once: covers 30 s; longer audio needs no N × N matrix
 HEAD_SCORES = 1 << 21  # scores that exist at once where each head is computed by itself: they fit a CPU's cache
 SCORE_SCALE = 32.0  # the original divides queries by this and multiplies scores back, against fp16 overflow
@@ -278,7 +279,7 @@ class BeatsAttention(nn.Module):
         gate = self.gate(q)
         N = x.shape[1]
         windows = bias.unfold(1, N, 1)
-        if self.config._attn_implementation != "eager" and not torch.is_grad_enabled() and applies(q, bias):
+        if self._pays_by_heads(q, bias):
             return self.out_proj(_by_heads(q, k, v, gate, windows, padding).flip(2).transpose(1, 2).flatten(2)), None
         out, weights = [], []
         for start in range(0, N, QUERY_SLICE):
@@ -291,6 +292,10 @@ class BeatsAttention(nn.Module):
             weights += [] if seen is None else [seen]
         joined = torch.cat(out, 2).flip(2).transpose(1, 2).flatten(2)
         return self.out_proj(joined), torch.cat(weights, 2).flip(2) if weights else None
+
+    def _pays_by_heads(self, q: Tensor, bias: Tensor) -> bool:
+        exact = self.config._attn_implementation != "eager" and not torch.is_grad_enabled() and applies(q, bias)
+        return exact and (q.shape[2] >= LONG or onednn_leads())
 
     def gate(self, q: Tensor) -> Tensor:
         """How strongly each query weights position: [B, heads, N, d] → [B, heads, N, 1]."""

@@ -29,7 +29,7 @@ PROBE_SECONDS = 0.02
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: [..., in] × [out, in] → [..., out], as `F.linear`."""
-    if not applies(x, weight):
+    if not applies(x, weight) or not (_suits(x.numel() // x.shape[-1]) or onednn_leads()):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -108,7 +108,7 @@ def applies_to(weight: Tensor) -> bool:
 
 
 def applies(x: Tensor, weight: Tensor) -> bool:
-    """Whether their product runs in oneDNN, here and now."""
+    """Whether oneDNN has a kernel for their product, here and now."""
     return (
         applies_to(weight)
         and x.dtype == torch.float32
@@ -117,7 +117,6 @@ def applies(x: Tensor, weight: Tensor) -> bool:
         and type(x) in _PLAIN
         and x.dim() > 1
         and x.numel() > 0
-        and (_suits(x.numel() // x.shape[-1]) or onednn_leads())
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
