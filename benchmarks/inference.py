@@ -74,12 +74,10 @@ def _rows(arguments: argparse.Namespace, device: torch.device, scratch: Path) ->
     import rows_model
     import rows_parts
 
-    parts = rows_parts.rows(arguments.public)
-    return (
-        rows_inputs.rows(arguments.media, scratch, arguments.long)
-        | {name: partial(measure.apart, build) for name, build in parts.items()}
-        | rows_model.rows(scratch, arguments.model)
-    )
+    large = rows_parts.rows(arguments.public) | rows_model.rows(scratch, arguments.model)
+    return rows_inputs.rows(arguments.media, scratch, arguments.long) | {
+        name: partial(measure.apart, build) for name, build in large.items()
+    }
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -127,11 +127,11 @@ def mapped(mib):
     block = torch.empty(mib << 18)
     return libc.mallinfo2().hblks - before
 
-first = mapped(30), mapped(800)
+first = mapped(60), mapped(800)
 keep_freed_blocks(TRAINING)
 kept = mapped(900)
 keep_freed_blocks(ANSWERING)
-print(*first, kept, mapped(1000), mapped(31))
+print(*first, kept, mapped(1000), mapped(63))
 """
 needs_mallinfo2 = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 and later have it")
 

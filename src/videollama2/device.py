@@ -19,7 +19,7 @@ from .linear import cpu_seconds, linear
 logger = logging.getLogger(__name__)
 
 # bytes of the largest block that glibc keeps for reuse when it is freed: while a model answers, and while it trains
-ANSWERING, TRAINING = 32 << 20, 1 << 30
+ANSWERING, TRAINING = 64 << 20, 1 << 30
 ALLOCATOR_SLACK = 2 * ANSWERING  # what it keeps in all
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 # CUDA's context and libraries on one GPU, allocated before the first tensor
@@ -198,8 +198,8 @@ def keep_freed_blocks(size: int) -> None:
     """Let glibc reuse freed blocks of up to `size` bytes (ANSWERING or TRAINING), and keep twice as much in all.
 
     Larger blocks are mapped and cleared anew each time. By itself, glibc raises its limit from 128 KiB to at most
-    32 MiB as it meets larger blocks, so the same answer takes more or less time by what ran before (docs/log.md). Does
-    nothing with another C library, or if the environment sets glibc's limits.
+    32 MiB as it meets larger blocks, so the same answer takes more or less time depending on what ran before
+    (docs/log.md). Does nothing with another C library, or if the environment sets glibc's limits.
     """
     named = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
     chosen = any(name in os.environ for name in named) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")

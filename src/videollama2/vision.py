@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from .errors import ConfigError
 
 FRAMES_PER_PASS = 32  # bounds activation memory for long clips; larger passes were not faster
+PASS_BYTES = 40 << 20  # of a pass's widest activation on a CPU: glibc then reuses the block (device.ANSWERING)
+MLP_RATIO = 4  # width of a block's MLP, in widths of the encoder
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def encode_frames(encoder: Any, pixels: Tensor, feature_layer: int, select: str 
     blocks = attrgetter(family.blocks)(encoder)
     blocks = blocks[: blocks_needed(len(blocks), feature_layer)]
     with torch.no_grad() if is_frozen(encoder) else contextlib.nullcontext():
-        features = torch.cat([_run(encoder, family, blocks, part) for part in pixels.split(FRAMES_PER_PASS)])
+        passes = pixels.split(_frames_per_pass(encoder, pixels))
+        features = torch.cat([_run(encoder, family, blocks, part) for part in passes])
     return features[:, 1:] if family.class_token and select == "patch" else features
 
 
@@ -151,6 +154,14 @@ def _checked_family(encoder: Any, select: str) -> VisionFamily:
 def is_frozen(encoder: nn.Module) -> bool:
     """Whether no parameter learns, so that no activations need be kept."""
     return not any(p.requires_grad for p in encoder.parameters())
+
+
+def _frames_per_pass(encoder: Any, pixels: Tensor) -> int:
+    if pixels.device.type not in ("cpu", "meta"):
+        return FRAMES_PER_PASS
+    rows, columns = num_patches(encoder.config, (pixels.shape[-2], pixels.shape[-1]))
+    widest = rows * columns * MLP_RATIO * encoder.config.hidden_size * next(encoder.parameters()).itemsize
+    return max(1, min(FRAMES_PER_PASS, PASS_BYTES // max(widest, 1)))
 
 
 def _run(encoder: Any, family: VisionFamily, blocks: Sequence[Any], pixels: Tensor) -> Tensor:
