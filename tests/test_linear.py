@@ -87,9 +87,13 @@ def test_where_onednn_does_not_lead(rows: int, calls: list[int], monkeypatch: py
 @pytest.mark.parametrize(("lead", "leads"), [(1.1, False), (2.2, True)])
 def test_the_lead_is_measured_once(lead: float, leads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
+    monkeypatch.setattr(module, "_AVAILABLE", True)
     monkeypatch.setattr(module, "cpu_seconds", lambda calls: measured.append(len(calls)) or [lead, 1.0])
     module.onednn_leads.cache_clear()
     assert module.onednn_leads() is module.onednn_leads() is leads and measured == [2]
+    module.onednn_leads.cache_clear()
+    monkeypatch.setattr(module, "_AVAILABLE", False)
+    assert not module.onednn_leads() and measured == [2]
     module.onednn_leads.cache_clear()
 
 

@@ -16,7 +16,7 @@ from .generation import fp16_linear
 from .generation.decoder import Decoder
 from .hub import DEFAULTS, HubOptions
 from .lean_imports import uncollected
-from .linear import use_onednn
+from .linear import onednn_leads, use_onednn
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
@@ -105,6 +105,7 @@ def load(
         )
     if placement.device.type == "cpu":
         keep_freed_blocks(ANSWERING)
+        onednn_leads()  # measured now, while nothing else computes
     if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
         folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
