@@ -49,9 +49,9 @@ def main() -> None:
             if not any(fnmatch.fnmatch(name, pattern) for pattern in arguments.rows):
                 continue
             try:
-                case = build()
-                row = measure.run_case(name, case, arguments.repeat, device, by_dtype.get(case.dtype or dtype, rates))
-                measure.close(case)
+                with measure.closing(build()) as case:
+                    own = by_dtype.get(case.dtype or dtype, rates)
+                    row = measure.run_case(name, case, arguments.repeat, device, own)
             except Exception as error:  # a failing row must not lose the others
                 say(f"| {name} | failed: {type(error).__name__}: {error} |")
                 failed.append(name)

@@ -99,7 +99,7 @@ class Elsewhere:
         self._process = _SPAWN.Process(target=_serve, args=(build, variant, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self.case: Case = self._pipe.recv()  # without its variants, which can't be sent: their names
+        self.case: Case = self._received()  # without its variants, which can't be sent: their names
 
     def __call__(self) -> Any:
         return self.run()[0]
@@ -107,11 +107,18 @@ class Elsewhere:
     def run(self, peak: bool = False) -> tuple[Any, float, float, float | None]:
         """Result, seconds by the clock, CPU seconds, and peak memory in MiB if asked for."""
         self._pipe.send(peak)
-        answer = self._pipe.recv()
+        arrays, *measured = self._received()
+        return [torch.from_numpy(array) for array in arrays], *measured
+
+    def _received(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"the process of {self.variant!r} ended with {self._process.exitcode}") from None
         if isinstance(answer, str):
             raise RuntimeError(f"{self.variant}: {answer}")
-        arrays, *measured = answer
-        return [torch.from_numpy(array) for array in arrays], *measured
+        return answer
 
     def close(self) -> None:
         self._pipe.close()
@@ -122,28 +129,39 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 def apart(build: Callable[[], Case]) -> Case:
-    """The case on a CPU, with each variant in a process of its own; close it after use.
+    """The case on a CPU, with each variant in a process of its own; close it after use (`closing`).
 
     Args:
         build: a function of an importable module, or a `partial` of one, that returns the case.
+
+    Raises:
+        RuntimeError: a process could not build it.
     """
     ours = Elsewhere(build, "ours")
     others = {name: Elsewhere(build, name) for name in ours.case.variants if name != "ours"}
     return replace(ours.case, variants={"ours": ours, **others})
 
 
-def close(case: Case) -> None:
-    """End the processes of a case."""
-    for work in case.variants.values():
-        if isinstance(work, Elsewhere):
-            work.close()
+@contextmanager
+def closing(case: Case) -> Iterator[Case]:
+    """The case; afterwards its processes end."""
+    try:
+        yield case
+    finally:
+        for work in case.variants.values():
+            if isinstance(work, Elsewhere):
+                work.close()
 
 
 def _serve(build: Callable[[], Case], variant: str, pipe: Any) -> None:
     """Run a variant each time that the other end asks, until it closes."""
     if variant == "ours":
         keep_freed_blocks(ANSWERING)  # as `load` does
-    case = build()
+    try:
+        case = build()
+    except Exception as error:  # of any kind: the row fails with its text
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
     pipe.send(replace(case, variants=dict.fromkeys(case.variants)))
     timing = Timing()
     while True:
@@ -158,6 +176,7 @@ def _serve(build: Callable[[], Case], variant: str, pipe: Any) -> None:
             continue
         arrays = [t.detach().float().numpy() if t.is_floating_point() else t.numpy() for t in _tensors(result)]
         pipe.send((arrays, timing.wall[-1], timing.cpu[-1], timing.peak_mib))
+        del result, arrays  # or the next run could not reuse their memory
 
 
 @dataclass

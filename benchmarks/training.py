@@ -155,9 +155,8 @@ def case_of(name: str, shape: str) -> Case:
 
 def row(name: str, shape: str, repeat: int, rates: measure.Rates) -> dict[str, Any]:
     """Measure one row, each loop in a process of its own."""
-    case = measure.apart(partial(case_of, name, shape))
-    done = measure.run_case(f"{shape}.{name}", case, repeat, measure.CPU, rates)
-    measure.close(case)
+    with measure.closing(measure.apart(partial(case_of, name, shape))) as case:
+        done = measure.run_case(f"{shape}.{name}", case, repeat, measure.CPU, rates)
     return {**done.as_dict(), "rates": asdict(rates), "predicted_mib": float(done.note) if done.note else None}
 
 

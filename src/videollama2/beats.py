@@ -314,7 +314,7 @@ class BeatsAttention(nn.Module):
 
 
 def _by_heads(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, windows: Tensor, padding: Tensor | None) -> Tensor:
-    """Attention head by head: on a CPU, oneDNN's products and a cache that holds the scores halve its time.
+    """Attention head by head: on a CPU, plain products and a cache that holds the scores take less time than one call.
 
     q, k, v [B, heads, N, d], gate [B, heads, N, 1], windows [heads, N, N], padding bool [B, N] → [B, heads, N, d].
     """

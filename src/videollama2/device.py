@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 from .errors import UsageError
-from .linear import cpu_seconds, linear
+from .linear import cpu_seconds, linear, probe_operands
 
 logger = logging.getLogger(__name__)
 
 # bytes of the largest block that glibc keeps for reuse when it is freed: while a model answers, and while it trains
 ANSWERING, TRAINING = 64 << 20, 1 << 30
-ALLOCATOR_SLACK = 2 * ANSWERING  # what it keeps in all
+ALLOCATOR_SLACK = 2 * ANSWERING  # free memory that it keeps at the end of the heap
+_OLD_LIMIT = 32 << 20  # the largest that glibc accepts before 2.35
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 # CUDA's context and libraries on one GPU, allocated before the first tensor
 CUDA_CONTEXT = 600 << 20
@@ -186,18 +187,19 @@ class CpuRates:
 def cpu_rates() -> CpuRates:
     """Measure products of 64 positions, once per process: about 20 ms, and 0.1 s without bfloat16 instructions.
 
-    Others' work hardly moves the ratios (`linear.cpu_seconds`), so a command gets the same dtype each time it runs.
+    Other processes hardly affect the ratios (`linear.cpu_seconds`), so a command gets the same dtype each time it runs.
     """
-    x, weight = torch.ones(64, 512), torch.ones(512, 512)
+    x, weight = probe_operands()
     operands = [(x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
     best = cpu_seconds([functools.partial(linear, *pair) for pair in operands])
     return CpuRates(*(2 * len(x) * weight.numel() / seconds for seconds in best))
 
 
 def keep_freed_blocks(size: int) -> None:
-    """Let glibc reuse freed blocks of up to `size` bytes (ANSWERING or TRAINING), and keep twice as much in all.
+    """Let glibc reuse freed blocks of up to `size` bytes: ANSWERING or TRAINING; before glibc 2.35, of up to 32 MiB.
 
-    Larger blocks are mapped and cleared anew each time. By itself, glibc raises its limit from 128 KiB to at most
+    Larger blocks are mapped and cleared anew each time; free memory at the end of the heap goes back to the system
+    beyond twice that size. By itself, glibc raises its limit from 128 KiB to at most
     32 MiB as it meets larger blocks, so the same answer takes more or less time depending on what ran before
     (docs/log.md). Does nothing with another C library, or if the environment sets glibc's limits.
     """
@@ -206,7 +208,8 @@ def keep_freed_blocks(size: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None or chosen:
         return
-    mallopt(_M_MMAP_THRESHOLD, size)
+    if not mallopt(_M_MMAP_THRESHOLD, size):
+        mallopt(_M_MMAP_THRESHOLD, _OLD_LIMIT)
     mallopt(_M_TRIM_THRESHOLD, min(2 * size, (1 << 31) - 1))  # an int
 
 

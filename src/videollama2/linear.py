@@ -1,8 +1,8 @@
-"""Linear layers whose float32 products on a CPU run in oneDNN.
+"""Linear layers whose float32 products on a CPU run in the faster of oneDNN and MKL.
 
 torch gives float32 products to MKL. On some CPUs oneDNN, which torch has for bfloat16 and convolutions, is twice as
-fast at every shape. On the others it leads by little, for a single row and for some dozens, and MKL computes the rest
-faster: two or three rows, many rows, and gradients. Which kind of CPU this is, is measured once per process
+fast at every shape. On the others it leads by little, for one row and for 4 to some hundreds, and MKL computes the rest
+faster: two or three rows, more rows, and gradients. Which kind of CPU this is, is measured once per process
 (docs/log.md). The result is the same up to the order of summation. Weights stay plain tensors: nothing is packed or
 copied.
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _PLAIN = (Tensor, nn.Parameter)
-# MKL runs at half of oneDNN's speed on some CPUs and equals it on others; at 1.2, measured on one, either will do
+# oneDNN is twice as fast as MKL on some CPUs and equal on others; where it is 1.2 times as fast, either will do
 LEAD = 1.4
 MANY_ROWS = 512  # from here on MKL is up to 40 % faster, where oneDNN does not lead
 PROBE_SECONDS = 0.02
@@ -103,7 +103,7 @@ def use_onednn(module: nn.Module) -> int:
 
 
 def applies_to(weight: Tensor) -> bool:
-    """Whether products with these weights run in oneDNN, outside of autocast, compilation and transforms."""
+    """Whether oneDNN has a kernel for products with these weights, outside of autocast, compilation and transforms."""
     return _AVAILABLE and weight.dtype == torch.float32 and weight.device.type == "cpu" and type(weight) in _PLAIN
 
 
@@ -131,35 +131,41 @@ def _suits(rows: int) -> bool:
 
 @functools.cache
 def onednn_leads() -> bool:
-    """Whether oneDNN's products are far faster than torch's on this CPU; measured once per process, in about 10 ms."""
+    """Whether oneDNN's products are far faster than torch's on this CPU; measured once per process, in about 20 ms."""
     if not _AVAILABLE:
         return False
-    x, weight = torch.ones(64, 512), torch.ones(512, 512)
+    x, weight = probe_operands()
     in_torch, in_onednn = cpu_seconds([lambda: F.linear(x, weight), lambda: _product(x, weight, None)])
     return in_torch >= LEAD * in_onednn
 
 
-@torch.no_grad()
+def probe_operands() -> tuple[Tensor, Tensor]:
+    """Operands of a measured product, whatever torch's default device and dtype are."""
+    one = {"dtype": torch.float32, "device": "cpu"}
+    return torch.ones(64, 512, **one), torch.ones(512, 512, **one)  # type: ignore[call-overload]
+
+
 def cpu_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
     """CPU seconds of each call at its fastest, on one thread and in turns.
 
-    Other processes and the scheduler hardly move their ratios, so a command makes the same choice each time it runs.
+    Other processes and the scheduler hardly affect their ratios, so a command makes the same choice each time it runs.
     The first round, which generates code, doesn't count.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    best, started = [float("inf")] * len(calls), time.thread_time()
     try:
-        best, started = [float("inf")] * len(calls), time.thread_time()
-        for run in range(12):
-            for index, call in enumerate(calls):
-                before = time.thread_time()
-                call()
-                best[index] = min(best[index], time.thread_time() - before) if run else best[index]
-            if run > 2 and time.thread_time() - started > PROBE_SECONDS:
-                break
-        return best
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            for run in range(12):
+                for index, call in enumerate(calls):
+                    before = time.thread_time()
+                    call()
+                    best[index] = min(best[index], time.thread_time() - before) if run else best[index]
+                if run > 2 and time.thread_time() - started > PROBE_SECONDS:
+                    break
     finally:
         torch.set_num_threads(threads)
+    return best
 
 
 _AVAILABLE = (

@@ -125,8 +125,9 @@ class Receipt:
 
     `media` lists every receipt. `audio` is None if no audio can be expected: for text alone, and for still images.
     `reused` names the media items that were decoded and encoded for an earlier request. `arithmetic` is the library
-    that computes the language model's matrix products (`oneDNN` or `torch`), or `float16 weights`; for a GGUF file, its
-    type. `engine` runs the language model (`torch`, `llama.cpp`, `vllm`); `weights` is the GGUF file's name.
+    that computes the language model's matrix products (`oneDNN`, `torch`, or both by shape), or `float16 weights`; for
+    a GGUF file, its type. `engine` runs the language model (`torch`, `llama.cpp`, `vllm`); `weights` is the GGUF file's
+    name.
     """
 
     model: str

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from .errors import ConfigError
 
 FRAMES_PER_PASS = 32  # bounds activation memory for long clips; larger passes were not faster
-PASS_BYTES = 40 << 20  # of a pass's widest activation on a CPU: glibc then reuses the block (device.ANSWERING)
+# of a pass's widest activation in a transformer on a CPU: glibc then reuses the block (device.ANSWERING)
+PASS_BYTES = 40 << 20
 MLP_RATIO = 4  # width of a block's MLP, in widths of the encoder
 
 
@@ -156,8 +157,13 @@ def is_frozen(encoder: nn.Module) -> bool:
     return not any(p.requires_grad for p in encoder.parameters())
 
 
+def _execution_device(encoder: Any, pixels: Tensor) -> Any:
+    """Where Accelerate's hook would send the pixels, as the encoder itself is not called; else, where they are."""
+    return getattr(getattr(encoder, "_hf_hook", None), "execution_device", None) or pixels.device
+
+
 def _frames_per_pass(encoder: Any, pixels: Tensor) -> int:
-    if pixels.device.type not in ("cpu", "meta"):
+    if torch.device(_execution_device(encoder, pixels)).type != "cpu" or getattr(encoder.config, "grid", None):
         return FRAMES_PER_PASS
     rows, columns = num_patches(encoder.config, (pixels.shape[-2], pixels.shape[-1]))
     widest = rows * columns * MLP_RATIO * encoder.config.hidden_size * next(encoder.parameters()).itemsize
@@ -165,9 +171,7 @@ def _frames_per_pass(encoder: Any, pixels: Tensor) -> int:
 
 
 def _run(encoder: Any, family: VisionFamily, blocks: Sequence[Any], pixels: Tensor) -> Tensor:
-    # the encoder itself is not called, so its input goes where Accelerate's hook would send it
-    device = getattr(getattr(encoder, "_hf_hook", None), "execution_device", None) or pixels.device
-    x = encoder.embeddings(pixels.to(device, next(encoder.parameters()).dtype))
+    x = encoder.embeddings(pixels.to(_execution_device(encoder, pixels), next(encoder.parameters()).dtype))
     if family.pre_norm is not None:
         x = getattr(encoder, family.pre_norm)(x)
     for block in blocks:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..linear import Linear, applies_to
+from ..linear import Linear, applies_to, onednn_leads
 
 logger = logging.getLogger(__name__)
 LARGEST_CHANGE = 2.0**-25  # half a step of float16's smallest numbers
@@ -58,11 +58,13 @@ class Fp16Linear(nn.Module):
 
 
 def arithmetic(model: Any) -> str:
-    """What computes the products of the language model: `oneDNN`, `torch`, or `float16 weights`."""
+    """What computes the language model's products: `oneDNN`, `oneDNN and torch`, `torch`, or `float16 weights`."""
     head = model.get_output_embeddings()
     if isinstance(head, Fp16Linear):
         return "float16 weights"
-    return "oneDNN" if isinstance(head, Linear) and applies_to(head.weight) else "torch"
+    if not isinstance(head, Linear) or not applies_to(head.weight):
+        return "torch"
+    return "oneDNN" if onednn_leads() else "oneDNN and torch"
 
 
 def available() -> bool:
