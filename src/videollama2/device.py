@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from .errors import UsageError
-from .linear import cpu_seconds, linear, probe_operands
+from .linear import cpu_seconds, linear, onednn_leads, probe_operands
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +193,13 @@ def cpu_rates() -> CpuRates:
     operands = [(x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
     best = cpu_seconds([functools.partial(linear, *pair) for pair in operands])
     return CpuRates(*(2 * len(x) * weight.numel() / seconds for seconds in best))
+
+
+def prepare(device: torch.device) -> None:
+    """Settle how this process allocates and multiplies on a CPU, before a model is loaded and other work begins."""
+    if device.type == "cpu":
+        keep_freed_blocks(ANSWERING)
+        onednn_leads()
 
 
 def keep_freed_blocks(size: int) -> None:

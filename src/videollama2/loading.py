@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from .device import ANSWERING, Placement, choose, dtype_is_free, find, keep_freed_blocks, within_memory
+from .device import Placement, choose, dtype_is_free, find, prepare, within_memory
 from .engine import Engine
 from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
 from .generation.decoder import Decoder
 from .hub import DEFAULTS, HubOptions
 from .lean_imports import uncollected
-from .linear import onednn_leads, use_onednn
+from .linear import use_onednn
 from .media import open_clip
 from .media.worker import WorkerPool
 from .modeling import VideoLlama2ForConditionalGeneration
@@ -103,9 +103,6 @@ def load(
         network, tokenizer_folder = _torch_network(
             folder, stage_base, replace(placement, dtype=stored or placement.dtype), options, fp16_weights, kwargs
         )
-    if placement.device.type == "cpu":
-        keep_freed_blocks(ANSWERING)
-        onednn_leads()  # measured now, while nothing else computes
     if not (folder / "config.json").is_file():  # an adapter: PEFT saves nothing else
         folder = tokenizer_folder
     processor = VideoLlama2Processor.from_pretrained(folder, config=network.config, tokenizer_folder=tokenizer_folder)
@@ -152,6 +149,7 @@ def _torch_network(
     kwargs: dict[str, Any],
 ) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
     """The whole model where it runs, and the folder that has its tokenizer."""
+    prepare(placement.device)
     placed = "device_map" in kwargs
     if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # load onto the device directly
         kwargs["device_map"], placed = {"": str(placement.device)}, True
