@@ -195,8 +195,8 @@ def cpu_rates() -> CpuRates:
     return CpuRates(*(2 * len(x) * weight.numel() / seconds for seconds in best))
 
 
-def prepare(device: torch.device) -> None:
-    """Settle how this process allocates and multiplies on a CPU, before a model is loaded and other work begins."""
+def set_up_cpu(device: torch.device) -> None:
+    """On a CPU: choose how this process allocates and multiplies, before a model is loaded and other work begins."""
     if device.type == "cpu":
         keep_freed_blocks(ANSWERING)
         onednn_leads()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .device import Placement, choose, dtype_is_free, find, prepare, within_memory
+from .device import Placement, choose, dtype_is_free, find, set_up_cpu, within_memory
 from .engine import Engine
 from .errors import MissingExtra, UsageError, VideoLlama2Error
 from .generation import fp16_linear
@@ -149,7 +149,7 @@ def _torch_network(
     kwargs: dict[str, Any],
 ) -> tuple[VideoLlama2ForConditionalGeneration, Path]:
     """The whole model where it runs, and the folder that has its tokenizer."""
-    prepare(placement.device)
+    set_up_cpu(placement.device)
     placed = "device_map" in kwargs
     if not placed and placement.device.type != "cpu" and find_spec("accelerate"):  # load onto the device directly
         kwargs["device_map"], placed = {"": str(placement.device)}, True

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...configuration import VideoLlama2Config
-from ...device import Placement, choose, cpu_rates, prepare
+from ...device import Placement, choose, cpu_rates, set_up_cpu
 from ...errors import CheckpointNotFound, TensorMismatch, UsageError
 from ...hub import HubOptions
 from ...linear import use_onednn
@@ -91,7 +91,7 @@ def load_parts(
         raise TensorMismatch(
             f"{file.path} has a vocabulary of {weights.vocab_size}, but config.json of {config.text_config.vocab_size}."
         )
-    prepare(placement.device)
+    set_up_cpu(placement.device)
     network = load_encoders(collected, file, placement.dtype)
     use_onednn(network)
     limit = context_limit(config.text_config)
