@@ -16,8 +16,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Case:
     slow:     the run that checks the numbers is timed too, and at most one more follows.
     """
 
-    variants: dict[str, Callable[[], Any]]
+    variants: "dict[str, Callable[[], Any] | Elsewhere]"
     flop: float = 0.0
     bytes: float = 0.0
     tokens: int = 0
@@ -65,14 +66,8 @@ class Timing:
 
     def of(self, work: Callable[[], Any], device: torch.device, peak: bool = False) -> Any:
         """Run once more, and return the result; with `peak`, measure the memory too."""
-        if isinstance(work, Elsewhere):
-            result, wall, cpu, peak_mib = work.run(peak)
-        elif peak:
-            with peak_memory(device) as found:
-                result, wall, cpu = timed(work, device)
-            peak_mib = found[0]
-        else:
-            (result, wall, cpu), peak_mib = timed(work, device), None
+        run = work.run if isinstance(work, Elsewhere) else partial(timed, work, device)
+        result, wall, cpu, peak_mib = run(peak)
         self.wall.append(wall)
         self.cpu.append(cpu)
         self.peak_mib = peak_mib if peak else self.peak_mib
@@ -101,10 +96,7 @@ class Elsewhere:
         theirs.close()
         self.case: Case = self._received()  # without its variants, which can't be sent: their names
 
-    def __call__(self) -> Any:
-        return self.run()[0]
-
-    def run(self, peak: bool = False) -> tuple[Any, float, float, float | None]:
+    def run(self, peak: bool) -> tuple[Any, float, float, float | None]:
         """Result, seconds by the clock, CPU seconds, and peak memory in MiB if asked for."""
         self._pipe.send(peak)
         arrays, *measured = self._received()
@@ -163,19 +155,18 @@ def _serve(build: Callable[[], Case], variant: str, pipe: Any) -> None:
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(replace(case, variants=dict.fromkeys(case.variants)))
-    timing = Timing()
     while True:
         try:
             peak = pipe.recv()
         except EOFError:
             return
         try:
-            result = timing.of(case.variants[variant], CPU, peak)
+            result, *measured = timed(case.variants[variant], CPU, peak)
         except Exception as error:  # of any kind: the row fails with its text
             pipe.send(f"{type(error).__name__}: {error}")
             continue
         arrays = [t.detach().float().numpy() if t.is_floating_point() else t.numpy() for t in _tensors(result)]
-        pipe.send((arrays, timing.wall[-1], timing.cpu[-1], timing.peak_mib))
+        pipe.send((arrays, *measured))
         del result, arrays  # or the next run could not reuse their memory
 
 
@@ -230,13 +221,15 @@ def sync(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(work: Callable[[], Any], device: torch.device) -> tuple[Any, float, float]:
-    """The result of a run, its seconds by the clock, and its CPU seconds."""
+def timed(work: Callable[[], Any], device: torch.device, peak: bool) -> tuple[Any, float, float, float | None]:
+    """A run's result, its seconds by the clock, its CPU seconds, and with `peak` the MiB that it allocated."""
     gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = work()
-    sync(device)
-    return result, time.perf_counter() - wall, time.process_time() - cpu
+    with peak_memory(device) if peak else nullcontext([None]) as found:
+        cpu, wall = time.process_time(), time.perf_counter()
+        result = work()
+        sync(device)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return result, wall, cpu, found[0]
 
 
 def best_of(work: Callable[[], Any], device: torch.device, runs: int) -> float:
