@@ -27,7 +27,7 @@ def test_head_by_head_it_is_torchs_attention(
     mask = torch.zeros(2, 96, dtype=torch.bool)
     mask[1, 96 - padded :] = True
     monkeypatch.setattr(beats, "HEAD_SCORES", scores)
-    monkeypatch.setattr(beats, "onednn_leads", lambda: leads)
+    monkeypatch.setattr(beats, "onednn_leads", lambda rows: leads)
     if not leads:
         monkeypatch.setattr(beats, "LONG", 24)  # positions of this clip
     calls = []
@@ -36,7 +36,7 @@ def test_head_by_head_it_is_torchs_attention(
         ours = model(sound, mask if padded else None).last_hidden_state
         assert len(calls) == 2, "one per layer"
         monkeypatch.setattr(beats, "LONG", 1000)
-        monkeypatch.setattr(beats, "onednn_leads", lambda: False)
+        monkeypatch.setattr(beats, "onednn_leads", lambda rows: False)
         at_once = model(sound, mask if padded else None).last_hidden_state
         assert len(calls) == 2, "all heads at once"
     theirs = model(sound, mask if padded else None).last_hidden_state  # with gradients

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videollama2 import linear as module
-from videollama2.linear import Linear, PointConv, use_onednn
+from videollama2.linear import MANY_ROWS, Linear, PointConv, use_onednn
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry per product that runs in oneDNN, on a CPU where it leads."""
     made: list[int] = []
-    monkeypatch.setattr(module, "onednn_leads", lambda: True)
+    monkeypatch.setattr(module, "onednn_leads", lambda rows: True)
 
     def counted(*args: Tensor) -> Tensor:
         made.append(1)
@@ -71,13 +71,16 @@ def test_frozen_weights_get_no_gradient_and_keep_no_input(calls: list[int]) -> N
 
 
 @needs_kernel
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 511, 512])
-def test_where_onednn_does_not_lead(rows: int, calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch computes the gradients, and products of two or three rows, or of many."""
-    monkeypatch.setattr(module, "onednn_leads", lambda: False)
+@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("leads", [(), (1,), (MANY_ROWS,)])
+def test_it_runs_where_it_leads(
+    rows: int, leads: tuple[int, ...], calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "onednn_leads", lambda rows: rows in leads)
     layer, x = Linear(8, 6), torch.randn(rows, 8, requires_grad=True)
     layer(x).square().sum().backward()
-    assert len(calls) == (rows not in (2, 3, 512))
+    kind = 1 if rows == 1 else MANY_ROWS
+    assert len(calls) == (0 if kind not in leads else 2 + (MANY_ROWS in leads))  # gradients: of the input, the weights
     out = 2 * F.linear(x, layer.weight, layer.bias).detach()
     torch.testing.assert_close(x.grad, out @ layer.weight)
     torch.testing.assert_close(layer.weight.grad, out.t() @ x)
@@ -90,10 +93,10 @@ def test_the_lead_is_measured_once(lead: float, leads: bool, monkeypatch: pytest
     monkeypatch.setattr(module, "_AVAILABLE", True)
     monkeypatch.setattr(module, "cpu_seconds", lambda calls: measured.append(len(calls)) or [lead, 1.0])
     module.onednn_leads.cache_clear()
-    assert module.onednn_leads() is module.onednn_leads() is leads and measured == [2]
+    assert module.onednn_leads(1) is module.onednn_leads(1) is leads and measured == [2]
     module.onednn_leads.cache_clear()
     monkeypatch.setattr(module, "_AVAILABLE", False)
-    assert not module.onednn_leads() and measured == [2]
+    assert not module.onednn_leads(1) and measured == [2]
     module.onednn_leads.cache_clear()
 
 

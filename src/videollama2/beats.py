@@ -28,7 +28,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .audio import AudioEncoder, register_audio_encoder
 from .beats_config import BeatsConfig as BeatsConfig
 from .errors import EmptyMedia
-from .linear import Linear, applies, linear, onednn_leads
+from .linear import MANY_ROWS, Linear, applies, linear, onednn_leads
 
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
@@ -295,7 +295,7 @@ class BeatsAttention(nn.Module):
 
     def _pays_by_heads(self, q: Tensor, bias: Tensor) -> bool:
         exact = self.config._attn_implementation != "eager" and not torch.is_grad_enabled() and applies(q, bias)
-        return exact and (q.shape[2] >= LONG or onednn_leads())
+        return exact and (q.shape[2] >= LONG or onednn_leads(MANY_ROWS))
 
     def gate(self, q: Tensor) -> Tensor:
         """How strongly each query weights position: [B, heads, N, d] → [B, heads, N, 1]."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from .errors import UsageError
-from .linear import cpu_seconds, linear, onednn_leads, probe_operands
+from .linear import MANY_ROWS, cpu_seconds, linear, onednn_leads, probe_operands
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,8 @@ def set_up_cpu(device: torch.device) -> None:
     """On a CPU: choose how this process allocates and multiplies, before a model is loaded and other work begins."""
     if device.type == "cpu":
         keep_freed_blocks(ANSWERING)
-        onednn_leads()
+        onednn_leads(1)
+        onednn_leads(MANY_ROWS)
 
 
 def keep_freed_blocks(size: int) -> None:

@@ -1,10 +1,9 @@
 """Linear layers whose float32 products on a CPU run in the faster of oneDNN and MKL.
 
 torch gives float32 products to MKL. On some CPUs oneDNN, which torch has for bfloat16 and convolutions, is twice as
-fast at every shape. On the others it leads by little, for one row and for 4 to some hundreds, and MKL computes the rest
-faster: two or three rows, more rows, and gradients. Which kind of CPU this is, is measured once per process
-(docs/log.md). The result is the same up to the order of summation. Weights stay plain tensors: nothing is packed or
-copied.
+fast at every shape. On the others MKL is as fast or faster, for one row up to twice as fast. Which kind of CPU this is,
+is measured once per process, for one row and for many (docs/log.md). The result is the same up to the order of
+summation. Weights stay plain tensors: nothing is packed or copied.
 
 Where the kernel doesn't apply (GPUs, other dtypes, autocast, compilation, transforms, tensor subclasses), the layers
 do what torch's own do. `VIDEOLLAMA2_PRODUCTS=torch` turns it off.
@@ -23,13 +22,13 @@ from torch.nn import functional as F
 _PLAIN = (Tensor, nn.Parameter)
 # oneDNN is twice as fast as MKL on some CPUs and equal on others; where it is 1.2 times as fast, either will do
 LEAD = 1.4
-MANY_ROWS = 512  # from here on MKL is up to 40 % faster, where oneDNN does not lead
+MANY_ROWS = 64  # that stand for any number above one
 PROBE_SECONDS = 0.02
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: [..., in] × [out, in] → [..., out], as `F.linear`."""
-    if not applies(x, weight) or not (_suits(x.numel() // x.shape[-1]) or onednn_leads()):
+    if not applies(x, weight) or not onednn_leads(1 if x.numel() == x.shape[-1] else MANY_ROWS):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -59,10 +58,9 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         rows = gradient.contiguous()
-        product = linear if onednn_leads() else F.linear
         return (
-            product(rows, weight.t()) if weight is not None else None,
-            product(rows.t(), x.t()) if x is not None else None,
+            linear(rows, weight.t()) if weight is not None else None,
+            linear(rows.t(), x.t()) if x is not None else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
@@ -124,25 +122,20 @@ def applies(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _suits(rows: int) -> bool:
-    """Whether oneDNN multiplies that many rows about as fast as MKL, or faster, on every CPU."""
-    return rows == 1 or 4 <= rows < MANY_ROWS
-
-
 @functools.cache
-def onednn_leads() -> bool:
-    """Whether oneDNN's products are far faster than torch's on this CPU; measured once per process, in about 20 ms."""
+def onednn_leads(rows: int) -> bool:
+    """Whether oneDNN is far faster than torch on this CPU, for one row or for MANY_ROWS; measured once per process."""
     if not _AVAILABLE:
         return False
-    x, weight = probe_operands()
+    x, weight = probe_operands(rows)
     in_torch, in_onednn = cpu_seconds([lambda: F.linear(x, weight), lambda: _product(x, weight, None)])
     return in_torch >= LEAD * in_onednn
 
 
-def probe_operands() -> tuple[Tensor, Tensor]:
+def probe_operands(rows: int = MANY_ROWS) -> tuple[Tensor, Tensor]:
     """Operands of a measured product, whatever torch's default device and dtype are."""
     one = {"dtype": torch.float32, "device": "cpu"}
-    return torch.ones(64, 512, **one), torch.ones(512, 512, **one)  # type: ignore[call-overload]
+    return torch.ones(rows, 512, **one), torch.ones(512, 512, **one)  # type: ignore[call-overload]
 
 
 def cpu_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:

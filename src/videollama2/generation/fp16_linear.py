@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..linear import Linear, applies_to, onednn_leads
+from ..linear import MANY_ROWS, Linear, applies_to, onednn_leads
 
 logger = logging.getLogger(__name__)
 LARGEST_CHANGE = 2.0**-25  # half a step of float16's smallest numbers
@@ -58,13 +58,14 @@ class Fp16Linear(nn.Module):
 
 
 def arithmetic(model: Any) -> str:
-    """What computes the language model's products: `oneDNN`, `oneDNN and torch`, `torch`, or `float16 weights`."""
+    """What computes the language model's products: `oneDNN`, `torch`, both (for prompts, for tokens), or `float16 weights`."""
     head = model.get_output_embeddings()
     if isinstance(head, Fp16Linear):
         return "float16 weights"
     if not isinstance(head, Linear) or not applies_to(head.weight):
         return "torch"
-    return "oneDNN" if onednn_leads() else "oneDNN and torch"
+    prompts, tokens = ("oneDNN" if onednn_leads(rows) else "torch" for rows in (MANY_ROWS, 1))
+    return prompts if prompts == tokens else f"{prompts} and {tokens}"
 
 
 def available() -> bool:
