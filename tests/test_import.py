@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,47 @@ def test_torch_without_its_compiler_still_compiles() -> None:
         "assert sys.modules['torch._dynamo'] is not light and 'torch._dynamo.eval_frame' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+
+
+def trimmed(code: str) -> str:
+    """What `code` prints in a new process with less of torch."""
+    return printed(f"from videollama2.lean_imports import trim_torch\ntrim_torch()\n{code}")
+
+
+def printed(code: str) -> str:
+    """What `code` prints in a new process."""
+    fixed = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=fixed)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_shapes_of_operators_are_registered_once_one_is_missing() -> None:
+    trimmed(
+        "import sys, torch\nfrom videollama2.lean_imports import register_shapes\n"
+        "from videollama2.weights.meta import ShapesOnly\n"
+        "x = torch.empty(4, 4, device='meta')\n"
+        "with ShapesOnly():\n"
+        "    assert x.roll(1).shape == (4, 4)\n"
+        "assert not register_shapes() and sys.modules['torch._meta_registrations'] is torch._meta_registrations\n"
+        "assert torch._meta_registrations.__file__"
+    )
+    trimmed(
+        "import sys\nlight = sys.modules['torch._meta_registrations']\n"
+        "from torch._meta_registrations import register_meta\n"
+        "assert callable(register_meta) and sys.modules['torch._meta_registrations'] is not light"
+    )
+
+
+def test_transformers_searched_once_is_the_same() -> None:
+    code = (
+        "import transformers, transformers.models\n"
+        "for module in (transformers, transformers.models):\n"
+        "    print(sorted(map(str, module._class_to_module.items())), sorted(dir(module)))\n"
+        "    print(sorted(map(str, module._object_missing_backend.items())))"
+    )
+    plain = printed(code)
+    assert len(plain) > 100_000 and trimmed(code) == plain
 
 
 def test_public_names_are_sorted_true_and_documented() -> None:

@@ -58,7 +58,7 @@ class Fp16Linear(nn.Module):
 
 
 def arithmetic(model: Any) -> str:
-    """What computes the language model's products: `oneDNN`, `torch`, both (for prompts, for tokens), or `float16 weights`."""
+    """What computes products: `oneDNN`, `torch`, both (one for prompts, one for tokens), or `float16 weights`."""
     head = model.get_output_embeddings()
     if isinstance(head, Fp16Linear):
         return "float16 weights"

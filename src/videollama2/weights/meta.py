@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..lean_imports import register_shapes
+
 _FACTORIES = {torch.arange, torch.ones, torch.zeros, torch.rand, torch.randn}
 _FILLING = ("normal_", "uniform_", "fill_", "zero_")
 _SCALING = ("mul", "__mul__", "__rmul__")
@@ -30,4 +32,9 @@ class ShapesOnly(TorchFunctionMode):
             return tensor
         if name in _SCALING and tensor.is_floating_point() and len(args) == 2 and isinstance(args[1], float):
             return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except NotImplementedError:
+            if not register_shapes():
+                raise
+            return function(*args, **kwargs)

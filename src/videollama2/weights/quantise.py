@@ -20,6 +20,7 @@ from torch import nn
 from ..configuration import read_json
 from ..errors import ConfigError, MissingExtra, UsageError
 from ..phases import PARTS
+from .meta import ShapesOnly
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def with_stored_quantisation(cls: type[nn.Module], config: Any, folder: Path, na
     values = dict(stored if isinstance(stored, dict) else stored.to_dict())
     trunk = "model."  # which a trunk's names leave out
     packed = {name.removeprefix(trunk) for name in packed}
-    with torch.device("meta"):
+    with ShapesOnly(), torch.device("meta"):
         linear = {n: m for n, m in cls(config).named_modules() if isinstance(m, nn.Linear)}
     values["llm_int8_skip_modules"] = sorted(n for n in linear if n.removeprefix(trunk) not in packed)
     ragged = [n for n, m in linear.items() if n.removeprefix(trunk) in packed and m.in_features % BLOCK]
@@ -143,7 +144,7 @@ def correct_on_cpu(cls: type[nn.Module], config: Any, options: dict[str, Any]) -
     if not getattr(quantisation, "load_in_4bit", False) or not _on_cpu(options.get("device_map")):
         return options
     kept = tuple(quantisation.llm_int8_skip_modules or ())
-    with torch.device("meta"):
+    with ShapesOnly(), torch.device("meta"):
         linear = {n: m for n, m in cls(config).named_modules() if isinstance(m, nn.Linear)}
     layers = {n: m for n, m in linear.items() if not n.startswith(kept)}
     ragged = [n for n, m in layers.items() if m.in_features % BLOCK]
