@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from names import CLASSES
 
@@ -125,8 +126,12 @@ def verify(assets: Path) -> None:
             raise SystemExit(f"{assets / member} has sha256 {found}, expected {expected}; delete it and fetch again.")
 
 
-def read_names(assets: Path, out: Path, parts: Path) -> None:
-    """Classifiers beside DINOv2 and BEATs, names behind their tokens, adapters that read them: PARTS → OUT/nano."""
+def read_names(assets: Path, out: Path, parts: Path, limits: dict[str, Any]) -> None:
+    """Classifiers beside DINOv2 and BEATs, names behind their tokens, adapters that read them: PARTS → OUT/nano.
+
+    Args:
+        limits: of a trial run: `encoded` clips and pictures of each kind, `steps`, text-only `questions`.
+    """
     gguf, photographs = assets / BASE_MEMBER, out / "photographs.npz"
     lite, yamnet = out / "classifier", out / "yamnet"
     start = ("--gguf", gguf, "--parts", parts, "--classifier", lite, "--yamnet", yamnet, "--names", assets)
@@ -139,10 +144,12 @@ def read_names(assets: Path, out: Path, parts: Path) -> None:
         call(sys.executable, HERE / "photographs.py", assets, unfinished(photographs))
         unfinished(photographs).replace(photographs)
     for what, count in ENCODED.items():
+        count = min(count, limits.get("encoded", count))
         words = (*start, *packs, "--out", out / "encoded", "--count", str(count))
         call(sys.executable, HERE / "encoded.py", what, *words)
     run = out / "run" / "names"
-    call(sys.executable, HERE / "read_names.py", *start, "--encoded", out / "encoded", "--out", run)
+    size = [word for name in ("steps", "questions") if name in limits for word in (f"--{name}", str(limits[name]))]
+    call(sys.executable, HERE / "read_names.py", *start, "--encoded", out / "encoded", "--out", run, *size)
     call(
         sys.executable, HERE / "ship_names.py", *start, "--adapters", run / "adapters.safetensors",
         "--out", out / "nano",
@@ -160,6 +167,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="clips per step of training, instead of the size's")
     parser.add_argument("--measure", type=int, help="batches of held-out clips per evaluation of a stage")
     parser.add_argument("--questions", type=int, help="text-only questions in training and its test (default: all)")
+    parser.add_argument("--encoded", type=int, help="clips and pictures encoded, of each kind, at most (for a trial)")
     args = parser.parse_args()
     assets, out = args.assets.resolve(), args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -183,12 +191,13 @@ def main() -> None:
             if unfinished(result).is_file():
                 unfinished(result).replace(result)
     parts = ("--vision", out / "dinov2", "--tokenizer", out / "tokenizer", "--sounds", sounds)
-    given = {name: getattr(args, name) for name in ("size", "steps", "batch", "questions", "measure")}
-    size = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    given = {k: v for k, v in vars(args).items() if v is not None}
+    sizes = ("size", "steps", "batch", "questions", "measure")
+    size = [word for name in sizes if name in given for word in (f"--{name}", str(given[name]))]
     call(sys.executable, HERE / "train.py", "--gguf", gguf, *parts, "--pictures", pictures, "--out", out / "run", *size)
     trained = max((out / "run").glob("*/parts.safetensors"))
     call(sys.executable, HERE / "ship.py", "--parts", trained, *parts, "--out", out / "before-names")
-    read_names(assets, out, out / "before-names")
+    read_names(assets, out, out / "before-names", given)
     model = nano_folder(gguf, shipped=out / "nano")
     records = out / f"answers-{model.name}.jsonl"  # one file per trained model
     call(sys.executable, HERE / "evaluate.py", "run", out / "clips", "--model", model, "--out", records)
