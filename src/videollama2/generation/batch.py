@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from .prefill import BeginningsCache, prefill, slides
+from .prefill import BeginningsCache, prefill, slides, stacked
 from .prompt import PromptAccount, PromptEmbeddings
 from .sampling import GenerateOptions
 from .sequence import ActiveSequence, newest_tokens
@@ -137,7 +137,7 @@ class Batch:
         ours, theirs = self._steps.mask, steps.mask
         width = max(ours.shape[1], theirs.shape[1])
         merged = [
-            (_stacked(a.keys, b.keys, width), _stacked(a.values, b.values, width))
+            (stacked([a.keys, b.keys], width), stacked([a.values, b.values], width))
             for a, b in zip(self._cache.layers, cache.layers, strict=True)
         ]
         for layer, (keys, values) in zip(self._cache.layers, merged, strict=True):
@@ -187,8 +187,3 @@ def push(sequences: Sequence[ActiveSequence], logits: Tensor) -> list[str]:
 
 def _slides(cache: DynamicCache | None) -> bool:
     return cache is None or slides(cache)
-
-
-def _stacked(ours: Tensor, theirs: Tensor, width: int) -> Tensor:
-    """Keys or values [B, heads, L, d] and [b, heads, l, d] as [B + b, heads, width, d], zeros first."""
-    return torch.cat([nn.functional.pad(t, (0, 0, width - t.shape[2], 0)) for t in (ours, theirs)])

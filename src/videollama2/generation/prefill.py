@@ -148,7 +148,7 @@ def _continued(model: Any, known: Sequence[tuple[ActiveSequence, Beginning]]) ->
     cache = DynamicCache(config=model.config.text_config)
     for i in range(len(beginnings[0].layers)):
         keys, values = zip(*(beginning.layers[i] for beginning in beginnings), strict=True)
-        cache.update(_stacked(keys, width), _stacked(values, width), i)
+        cache.update(stacked(keys, width), stacked(values, width), i)
     embeds, mask = pad_left([s.embeds[0, b.positions :] for s, b in known if s.embeds is not None])
     before = torch.zeros(len(known), width, dtype=mask.dtype, device=mask.device)
     for row, beginning in zip(before, beginnings, strict=True):
@@ -157,9 +157,15 @@ def _continued(model: Any, known: Sequence[tuple[ActiveSequence, Beginning]]) ->
     return Prefilled(sequences, cache, steps, steps.prefill(embeds))
 
 
-def _stacked(tensors: Sequence[Tensor], width: int) -> Tensor:
-    """[1, heads, n_i, d] each as one [B, heads, width, d], zeros first."""
-    return torch.cat([nn.functional.pad(t, (0, 0, width - t.shape[2], 0)) for t in tensors])
+def stacked(tensors: Sequence[Tensor], width: int) -> Tensor:
+    """Keys or values [B_i, heads, n_i, d] of several caches as one tensor [ΣB_i, heads, width, d], zeros first."""
+    first, rows = tensors[0], sum(len(t) for t in tensors)
+    out = first.new_empty(rows, first.shape[1], width, first.shape[3])
+    for part, tensor in zip(out.split([len(t) for t in tensors]), tensors, strict=True):
+        padding = width - tensor.shape[2]
+        part[:, :, :padding] = 0
+        part[:, :, padding:] = tensor
+    return out
 
 
 @torch.inference_mode()
