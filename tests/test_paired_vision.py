@@ -91,6 +91,16 @@ def test_both_encoders_answer_as_they_do_alone() -> None:
     same_numbers(features[..., -SHADES:], colour_votes(colours, (4, 4)))
 
 
+@torch.no_grad()
+def test_in_bfloat16_they_answer_nearly_the_same() -> None:
+    torch.manual_seed(0)
+    model = PairedVision(paired()).eval()
+    pixels = torch.rand(2, 3, 50, 50) * 2 - 1
+    expected, found = model(pixels), model.bfloat16()(pixels.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.05)
+
+
 def test_resampling_keeps_means_and_moves_nothing_far() -> None:
     scores = torch.rand(2, 81, 5)
     same_numbers(resample(scores, (9, 9), (12, 12)).mean(1), scores.mean(1))

@@ -93,10 +93,11 @@ class Both(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         scores = self.classes.classifier(self.classes(pixels))  # [N, h·w, K]
         scores = resample(scores, self.classes.config.grid, self.grid)
-        small = F.interpolate(pixels, size=(self.side, self.side), mode="bicubic", antialias=True)
-        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (PATCHES_MEAN, PATCHES_STD))
+        # a CPU has no antialiasing in 16 bits
+        small = F.interpolate(pixels.float(), size=(self.side, self.side), mode="bicubic", antialias=True)
+        mean, std = (small.new_tensor(values)[:, None, None] for values in (PATCHES_MEAN, PATCHES_STD))
         small = small * CLASSIFIER_STD + CLASSIFIER_MEAN
-        x = self.patches.embeddings((small - mean) / std)
+        x = self.patches.embeddings(((small - mean) / std).to(pixels.dtype))
         for layer in self.patches.encoder.layer:  # without the last norm, as from a feature layer
             x = layer(x)
             x = x[0] if isinstance(x, tuple) else x

@@ -74,7 +74,9 @@ def build_optimizer(phase: Phase, learning: Mapping[str, list[nn.Parameter]]) ->
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
     return torch.optim.AdamW(
-        groups, betas=(0.9, phase.beta2), fused=all(p.device.type in ("cuda", "cpu") for g in groups for p in g["params"])
+        groups,
+        betas=(0.9, phase.beta2),
+        fused=all(p.device.type in ("cuda", "cpu") for g in groups for p in g["params"]),
     )
 
 
