@@ -13,7 +13,7 @@ _EPILOG = """examples:
   videollama2 ask clip.mp4 --start 1:05 --end 1:15 "What happens here?"
   videollama2 ask a.jpg b.jpg "What is different?"         several media items, in this order
   videollama2 ask song.flac "Which instrument is playing?"
-  videollama2 ask "What is the capital of France?"         text only
+  videollama2 ask "What is the opposite of hot?"           text only
   videollama2 ask clip.mp4 "What is it about?" --subtitles clip.srt
   videollama2 ask clip.mp4 "What do you hear?" --json      one JSON object: text, finish_reason, receipt, timings
   videollama2 ask clips rows.jsonl "What is it?" --out answers    one answer per file or row; resumable, as JSONL
