@@ -3,15 +3,18 @@
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
-from videollama2.data.batches import MicroBatch, RecordSteps, StepBatch
-from videollama2.data.collate import Sample
+from videollama2.data.batches import MicroBatch, RecordSteps, StepBatch, _Loaded, dead_workers_reported
+from videollama2.data.collate import Sample, Skipped
 from videollama2.data.features import FeatureCache
 from videollama2.data.mixture import MixtureOrder, SequentialOrder
 from videollama2.data.records import Record
@@ -141,10 +144,73 @@ def test_a_killed_worker_is_reported(records: list[Record], processor: VideoLlam
     next(made)
     (worker,) = [p for p in multiprocessing.active_children() if p.pid not in before]
     assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(DataError, match="a worker that decodes media was killed"):
+    # torch may report it before the next batch is asked for: at any line of the training loop
+    with pytest.raises(DataError, match="a worker that decodes media was killed"), dead_workers_reported():
+        os.kill(worker.pid, signal.SIGKILL)
         for _ in made:
             continue
+
+
+def test_a_worker_killed_between_two_batches_is_reported(
+    records: list[Record], processor: VideoLlama2Processor
+) -> None:
+    before = {p.pid for p in multiprocessing.active_children()}
+    made = source(records, processor, workers=1).steps(0, 10_000)
+    next(made)
+    (worker,) = [p for p in multiprocessing.active_children() if p.pid not in before]
+    assert worker.pid is not None
+    with pytest.raises(DataError, match="a worker that decodes media was killed"), dead_workers_reported():
+        os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(60)  # interrupted
+    made.close()
+
+
+class Sending:
+    """Stands for a DataLoader whose worker ends while it sends an item."""
+
+    def __init__(self, error: Exception, end: Callable[[], None]) -> None:
+        self.error, self.end = error, end
+
+    def __iter__(self) -> Iterator[Any]:
+        multiprocessing.get_context("fork").Process(target=self.end, daemon=True).start()
+        return self._items()
+
+    def _items(self) -> Iterator[Any]:
+        yield Skipped("t.jsonl:0", "unreadable")
+        raise self.error
+
+
+def killed() -> None:
+    time.sleep(0.2)  # the error comes before the system reports the death
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exits() -> None:
+    os._exit(7)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionRefusedError(111, "refused"), FileNotFoundError(2, "gone"), EOFError(), pickle.UnpicklingError("cut")],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(("end", "death"), [(killed, "Killed"), (exits, "exit code 7")])
+def test_a_worker_that_dies_while_it_sends_is_reported(error: Exception, end: Callable[[], None], death: str) -> None:
+    items = iter(_Loaded(cast(Any, Sending(error, end))))
+    next(items)
+    with pytest.raises(DataError, match=rf"killed \(process \d+: {death}\), usually for lack of memory"):
+        next(items)
+
+
+def test_an_error_of_a_worker_that_lives_is_not_called_a_death() -> None:
+    alive = multiprocessing.Event()
+    items = iter(_Loaded(cast(Any, Sending(OSError(24, "too many open files"), alive.wait))))
+    next(items)
+    with pytest.raises(OSError, match="too many open files"):
+        next(items)
+    alive.set()
+    with pytest.raises(RuntimeError, match="Caught"), dead_workers_reported():
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.")
 
 
 def test_the_cache_is_filled_before_batches_are_made(

@@ -5,11 +5,17 @@
 Everything follows from the step number, so a run can be resumed at any step by any number of processes.
 """
 
+import multiprocessing
+import pickle
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 import torch
@@ -129,8 +135,9 @@ class RecordSteps(StepSource):
             DataError: a record can't be used (the message names it), or a worker was killed.
         """
         items = _raise_errors(self._items(start, stop))
-        for n in range(start, stop):
-            yield self._step(n, list(islice(items, len(self.order.step(n)[self._share]))))
+        with dead_workers_reported():
+            for n in range(start, stop):
+                yield self._step(n, list(islice(items, len(self.order.step(n)[self._share]))))
 
     def _step(self, n: int, items: Sequence[Sample | Skipped]) -> StepBatch:
         samples = [item for item in items if isinstance(item, Sample)]
@@ -208,13 +215,31 @@ class _Loaded:
     loader: DataLoader[Any]
 
     def __iter__(self) -> Iterator[Sample | Skipped | VideoLlama2Error]:
+        others = set(multiprocessing.active_children())
         with warnings.catch_warnings():
             # since Python 3.12; the workers use no locks that other threads could hold
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             items = iter(self.loader)
-        for item in items:
-            # each shared tensor is an open file, and a large step would exceed the limit of open files
-            yield _copied(item) if isinstance(item, Sample) else item
+        workers = [worker for worker in multiprocessing.active_children() if worker not in others]
+        try:
+            for item in items:
+                # each shared tensor is an open file, and a large step would exceed the limit of open files
+                yield _copied(item) if isinstance(item, Sample) else item
+        except (OSError, EOFError, pickle.UnpicklingError) as error:  # from a worker killed while it sends an item
+            if (death := _death(workers)) is None:
+                raise
+            raise _killed(death) from error
+
+
+def _death(workers: Sequence[BaseProcess]) -> str | None:
+    """How one of the workers died, if one did. Its files are closed a moment before the system reports its death."""
+    ended = wait([worker.sentinel for worker in workers], timeout=1)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(timeout=1)
+        if code := worker.exitcode:
+            return f"process {worker.pid}: {signal.strsignal(-code) if code < 0 else f'exit code {code}'}"
+    return None
 
 
 def _copied(sample: Sample) -> Sample:
@@ -224,15 +249,29 @@ def _copied(sample: Sample) -> Sample:
 
 def _raise_errors(items: Iterable[Sample | Skipped | VideoLlama2Error]) -> Iterator[Sample | Skipped]:
     """The items up to the first error, which is raised."""
+    for item in items:
+        if isinstance(item, VideoLlama2Error):
+            raise item
+        yield item
+
+
+@contextmanager
+def dead_workers_reported() -> Iterator[None]:
+    """torch's report of a killed worker as DataError; a signal handler raises it at any line of the main thread.
+
+    Raises:
+        DataError: a worker was killed.
+    """
     try:
-        for item in items:
-            if isinstance(item, VideoLlama2Error):
-                raise item
-            yield item
-    except RuntimeError as error:  # torch's report of a dead worker
-        if "DataLoader worker" not in str(error):
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
             raise
-        raise DataError(
-            f"a worker that decodes media was killed ({str(error).splitlines()[0]}), usually for lack of memory; use "
-            "fewer workers or fewer frames (in a container, allow more shared memory)."
-        ) from error
+        raise _killed(str(error).splitlines()[0]) from error
+
+
+def _killed(death: str) -> DataError:
+    return DataError(
+        f"a worker that decodes media was killed ({death}), usually for lack of memory; use fewer workers or fewer "
+        "frames (in a container, allow more shared memory)."
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..data.batches import Order, RecordSteps
+from ..data.batches import Order, RecordSteps, dead_workers_reported
 from ..data.features import FeatureCache
 from ..data.mixture import SequentialOrder
 from ..data.records import Record
@@ -200,7 +200,8 @@ class _Run:
             )
         try:
             began = time.perf_counter()
-            self._train()
+            with dead_workers_reported():
+                self._train()
             self._take_best()
             config = self.network.model.config
             config.protocol = self._protocol  # by default it answers with the protocol it was trained with
