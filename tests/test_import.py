@@ -114,9 +114,30 @@ def test_shapes_of_operators_are_registered_once_one_is_missing() -> None:
         "x = torch.empty(4, 4, device='meta')\n"
         "with ShapesOnly():\n"
         "    assert x.roll(1).shape == (4, 4)\n"
-        "assert not register_shapes() and sys.modules['torch._meta_registrations'] is torch._meta_registrations\n"
+        "assert register_shapes() and sys.modules['torch._meta_registrations'] is torch._meta_registrations\n"
         "assert torch._meta_registrations.__file__"
     )
+    trimmed(
+        "import torch\nfrom videollama2.weights.meta import ShapesOnly\n"
+        "with ShapesOnly(), torch.device('meta'):\n"
+        "    assert torch.tril_indices(4, 4).shape == (2, 10) and torch.randperm(4).shape == (4,)\n"
+        "    x = torch.empty(4, 4)\n"
+        "    assert torch.roll(input=x, shifts=1).shape == (4, 4)\n"
+        "    assert torch.where(condition=x > 0, input=x, other=x).shape == (4, 4)"
+    )
+    trimmed(
+        "import threading, torch\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "from videollama2.weights.meta import ShapesOnly\n"
+        "together = threading.Barrier(6)\n"
+        "def build(_):\n"
+        "    with ShapesOnly(), torch.device('meta'):\n"
+        "        together.wait()\n"
+        "        return torch.empty(4, 4).roll(1).shape\n"
+        "with ThreadPoolExecutor(6) as pool:\n"
+        "    assert list(pool.map(build, range(6))) == [(4, 4)] * 6"
+    )
+    plain = printed("from videollama2.lean_imports import register_shapes\nimport torch\nprint(register_shapes())")
+    assert plain.strip() == "False"
     trimmed(
         "import sys\nlight = sys.modules['torch._meta_registrations']\n"
         "from torch._meta_registrations import register_meta\n"

@@ -171,10 +171,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("pictures", "sounds", "photographs"):
         parser.add_argument(f"--{name}", type=Path)
-    parser.add_argument("--count", type=int, default=1500)
+    parser.add_argument("--count", type=int, default=1500, help=f"rounded up to whole files of {PER_FILE}")
     parser.add_argument("--seed", type=int, default=200)
     parser.add_argument("--split", default="train")
     args = parser.parse_args()
+    args.count = -(-args.count // PER_FILE) * PER_FILE  # a run that asks for more keeps the files that are there
     model = starting_model(args.parts, args.classifier, args.yamnet, args.gguf, args.names)
     if args.what == "quiet":
 

@@ -17,6 +17,7 @@ import functools
 import gc
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -30,6 +31,7 @@ SEARCH = "transformers.utils.import_utils"
 _LIGHT = (
     f"{COMPILER}._trace_wrapped_higher_order_op",
 )  # a module of it that transformers imports, and that stands alone
+_registering = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ def trim_torch() -> None:
     """Import torch, and no more of it than an answer takes. Does nothing if torch is imported already."""
     if "torch" in sys.modules:
         return
-    sys.modules[SHAPES] = _Shapes(SHAPES)
+    sys.modules[SHAPES] = _Shapes()
     import torch
 
     sys.modules[COMPILER] = compiler = _Compiler()
@@ -57,17 +59,22 @@ def trim_torch() -> None:
 
 
 def register_shapes() -> bool:
-    """Import the shapes of operators if `trim_torch` left them out; returns whether it had."""
-    stand_in = sys.modules.get(SHAPES)
-    if not isinstance(stand_in, _Shapes):
-        return False
-    del sys.modules[SHAPES]
-    sys.modules["torch"]._meta_registrations = importlib.import_module(SHAPES)  # type: ignore[attr-defined]
-    return True
+    """Import the shapes of operators if `trim_torch` left them out; returns whether it had: then they are here now."""
+    with _registering:  # other threads wait until all are registered
+        if isinstance(sys.modules.get(SHAPES), _Shapes):
+            del sys.modules[SHAPES]
+            sys.modules["torch"]._meta_registrations = importlib.import_module(SHAPES)  # type: ignore[attr-defined]
+    return _Shapes.used
 
 
 class _Shapes(ModuleType):
     """Stands for `torch._meta_registrations` until a name in it is used."""
+
+    used = False
+
+    def __init__(self) -> None:
+        super().__init__(SHAPES)
+        type(self).used = True
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

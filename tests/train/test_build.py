@@ -1,6 +1,8 @@
 """What a run needs before its first step: pools of records, and what depends on the GPU, looked at without one."""
 
+import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,7 @@ def test_nothing_is_trained_in_float16(
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_count_of_steps_is_restored_where_adamw_looks_for_it(tmp_path: Path, fused: bool) -> None:
-    """The fused one, which GPUs get, keeps it beside the weights; here they are on the meta device."""
+    """The fused one keeps it beside the weights; here they are on the meta device."""
     alone = SingleProcess.on(torch.device("cpu"))
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -49,6 +51,33 @@ def test_the_count_of_steps_is_restored_where_adamw_looks_for_it(tmp_path: Path,
     checkpoint.restore(saved, model, optimizer, alone)
     assert {optimizer.state[p]["step"].device.type for p in model.parameters()} == {"meta" if fused else "cpu"}
     assert optimizer.state[model.weight]["exp_avg"].device.type == "meta"
+
+
+def test_fused_adamw_takes_the_same_steps_when_resumed_in_another_layout(tmp_path: Path) -> None:
+    """The fused one reads memory in its order: weights with channels last must have such moments, restored ones too."""
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer, seeds: Sequence[int]) -> None:
+        for seed in seeds:
+            images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            model(images.to(memory_format=torch.channels_last)).square().mean().backward()
+            optimizer.step()
+
+    alone, begun = SingleProcess.on(torch.device("cpu")), nn.Conv2d(3, 8, 3)
+    result = []
+    for fused in (False, True):
+        model = copy.deepcopy(begun)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+        steps(model, optimizer, (0, 1))
+        saved = checkpoint.save(tmp_path / str(fused), model, optimizer, STATE, alone)
+        model = copy.deepcopy(begun).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+        checkpoint.restore(saved, model, optimizer, alone)
+        assert optimizer.state[model.weight]["exp_avg"].stride() == model.weight.stride()
+        steps(model, optimizer, (2, 3))
+        result.append(model.weight.detach())
+    assert (result[0] - begun.weight).abs().max() > 0.1
+    torch.testing.assert_close(result[0], result[1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("prefix", "pool"), [("", "text"), ("chat=", "chat")])

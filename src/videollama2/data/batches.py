@@ -6,7 +6,6 @@ Everything follows from the step number, so a run can be resumed at any step by 
 """
 
 import multiprocessing
-import pickle
 import signal
 import sys
 import warnings
@@ -225,7 +224,7 @@ class _Loaded:
             for item in items:
                 # each shared tensor is an open file, and a large step would exceed the limit of open files
                 yield _copied(item) if isinstance(item, Sample) else item
-        except (OSError, EOFError, pickle.UnpicklingError) as error:  # from a worker killed while it sends an item
+        except Exception as error:  # a worker killed while it sends an item leaves anything: a refused connection, EOF
             if (death := _death(workers)) is None:
                 raise
             raise _killed(death) from error
